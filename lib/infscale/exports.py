@@ -1,0 +1,122 @@
+"""Exporters, run as ``python -m infscale.exports MODEL KIND FOLDER`` in a process of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infscale.models import Model, inputs, max_difference, model
+
+PARITY = 1e-5
+"""Largest accepted absolute difference between an export and the numpy reference."""
+
+
+def savedmodel(m: Model, folder: Path) -> str:
+    """Write a TensorFlow SavedModel, version 1, with signature ``serving_default`` (x → y)."""
+    import tensorflow as tf
+
+    w = {key: tf.constant(value) for key, value in m.weights.items()}
+
+    def pooled(x: Any, kernel: Any, bias: Any) -> Any:
+        return tf.nn.max_pool2d(tf.nn.relu(tf.nn.conv2d(x, kernel, 1, "VALID") + bias), 2, 2, "VALID")
+
+    def mlp(x: Any) -> Any:
+        hidden = tf.nn.relu(tf.matmul(x, w["dense1"]) + w["bias1"])
+        return tf.nn.softmax(tf.matmul(hidden, w["dense2"]) + w["bias2"])
+
+    def cnn(x: Any) -> Any:
+        y = pooled(pooled(x[..., None], w["conv1"], w["bias1"]), w["conv2"], w["bias2"])
+        return tf.nn.softmax(tf.matmul(tf.reshape(y, [-1, 400]), w["dense3"]) + w["bias3"])
+
+    forward = {"noop": tf.identity, "mlp": mlp, "cnn": cnn}[m.name]
+    function = tf.function(
+        lambda x: {"y": forward(x)},
+        input_signature=[tf.TensorSpec([None, *m.input_shape], tf.float32, name="x")],
+    )
+    module = tf.Module()
+    tf.saved_model.save(module, str(folder / m.name / "1"), signatures={"serving_default": function})
+    rows = inputs(m.name, 8)
+    _check(function(tf.constant(rows))["y"].numpy(), m.predict(rows), "SavedModel")
+    return m.name
+
+
+def mar(m: Model, folder: Path) -> str:
+    """Write a TorchServe model archive with a TorchScript module and this project's handler."""
+    import torch
+    module = _torch_module(m).eval()
+    rows = inputs(m.name, 8)
+    _check(module(torch.from_numpy(rows)).detach().numpy(), m.predict(rows), "TorchScript")
+    torch.jit.trace(module, torch.from_numpy(rows)).save(str(folder / "model.pt"))
+    (folder / "signature.json").write_text(json.dumps({"input_shape": m.input_shape}))
+    config = folder / "model-config.yaml"
+    config.write_text("minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 3\nresponseTimeout: 60\n")
+    _archive(m, folder)
+    return f"{m.name}.mar"
+
+
+def _archive(m: Model, folder: Path) -> None:
+    handler = Path(__file__).parent / "servers" / "torchserve_handler.py"
+    options = {
+        "--model-name": m.name,
+        "--version": "1.0",
+        "--serialized-file": folder / "model.pt",
+        "--handler": handler,
+        "--extra-files": folder / "signature.json",
+        "--config-file": folder / "model-config.yaml",
+        "--export-path": folder,
+    }
+    archiver = [sys.executable, "-m", "model_archiver.model_packaging"]
+    subprocess.run([*archiver, *(str(part) for pair in options.items() for part in pair)], check=True)
+
+
+def _torch_module(m: Model) -> Any:
+    import torch
+    from torch import nn
+
+    if m.name == "noop":
+        return nn.Identity()
+    w = {key: torch.from_numpy(value) for key, value in m.weights.items()}
+
+    def linear(weight: str, bias: str) -> Any:
+        layer = nn.Linear(*w[weight].shape)
+        layer.weight.data, layer.bias.data = w[weight].T.contiguous(), w[bias]
+        return layer
+
+    def conv(kernel: str, bias: str) -> list[Any]:
+        layer = nn.Conv2d(w[kernel].shape[2], w[kernel].shape[3], 3)
+        layer.weight.data, layer.bias.data = w[kernel].permute(3, 2, 0, 1).contiguous(), w[bias]
+        return [layer, nn.ReLU(), nn.MaxPool2d(2)]
+
+    if m.name == "mlp":
+        return nn.Sequential(linear("dense1", "bias1"), nn.ReLU(), linear("dense2", "bias2"), nn.Softmax(-1))
+
+    class ChannelsLast(nn.Module):
+        """Flatten as the reference does: (n, c, h, w) → (n, h·w·c)."""
+
+        def forward(self, x: Any) -> Any:
+            return x.permute(0, 2, 3, 1).flatten(1)
+
+    convolutions = [*conv("conv1", "bias1"), *conv("conv2", "bias2")]
+    return nn.Sequential(nn.Unflatten(1, (1, 28)), *convolutions, ChannelsLast(), linear("dense3", "bias3"), nn.Softmax(-1))
+
+
+def _check(answer: np.ndarray, truth: np.ndarray, what: str) -> None:
+    difference = max_difference(answer, truth)
+    if difference > PARITY:
+        raise SystemExit(f"{what} differs from the reference by {difference:.2e}; accepted: {PARITY:.0e}")
+
+
+def main() -> None:
+    """Export ``argv[1]`` as ``argv[2]`` into ``argv[3]``/built."""
+    name, kind, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3]) / "built"
+    folder.mkdir()
+    path = {"savedmodel": savedmodel, "mar": mar}[kind](model(name), folder)
+    description = {"model": name, "kind": kind, "digest": model(name).digest, "path": path}
+    (folder / "export.json").write_text(json.dumps(description))
+
+
+if __name__ == "__main__":
+    main()

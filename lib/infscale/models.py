@@ -1,0 +1,199 @@
+"""Reference models: seeded weights, a numpy reference, real inputs, and exports per framework.
+
+One set of numbers per model is exported to every framework; :func:`max_difference` compares what the
+frameworks answer. Weights are He-normal (He et al. 2015, eq. 12) from numpy's PCG64 and never
+trained: a server's time does not depend on their values.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from infscale.errors import DeploymentError, MissingError, one_of
+from infscale.paths import models_folder
+
+Array = npt.NDArray[np.float32]
+Weights = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A reference model: float32 in, float32 out, batch first.
+
+    Attributes:
+        name: as it is served.
+        input_shape, output_shape: of one row, without the batch.
+        weights: by layer name.
+        reference: numpy forward pass, (n, *input_shape) → (n, *output_shape).
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    weights: Weights
+    reference: Callable[[Weights, Array], Array]
+
+    def predict(self, rows: Array) -> Array:
+        """The reference output for ``rows`` of shape (n, *input_shape)."""
+        return self.reference(self.weights, rows)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over name, shapes and weights, hexadecimal."""
+        sha = hashlib.sha256(f"{self.name}{self.input_shape}{self.output_shape}".encode())
+        for key in sorted(self.weights):
+            sha.update(key.encode() + self.weights[key].tobytes())
+        return sha.hexdigest()
+
+
+def _he(rng: np.random.Generator, *shape: int) -> Array:
+    fan_in = int(np.prod(shape[:-1]))
+    return (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32)
+
+
+def _softmax(z: Array) -> Array:
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _mlp(w: Weights, x: Array) -> Array:
+    hidden = np.maximum(x @ w["dense1"] + w["bias1"], 0)
+    return _softmax(hidden @ w["dense2"] + w["bias2"])
+
+
+def _conv_relu_pool(x: Array, kernel: Array, bias: Array) -> Array:
+    """Valid 3×3 convolution, ReLU and 2×2 max pooling; x is (n, height, width, channels)."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    y = np.maximum(np.einsum("nhwcij,ijco->nhwo", windows, kernel) + bias, 0)
+    height, width = y.shape[1] // 2, y.shape[2] // 2
+    blocks = y[:, : 2 * height, : 2 * width].reshape(len(y), height, 2, width, 2, -1)
+    return np.asarray(blocks.max(axis=(2, 4)), dtype=np.float32)
+
+
+def _cnn(w: Weights, x: Array) -> Array:
+    y = _conv_relu_pool(x[..., None], w["conv1"], w["bias1"])
+    y = _conv_relu_pool(y, w["conv2"], w["bias2"])
+    return _softmax(y.reshape(len(x), -1) @ w["dense3"] + w["bias3"])
+
+
+def _noop_model() -> Model:
+    return Model("noop", (784,), (784,), {}, lambda _, x: x)
+
+
+def _mlp_model() -> Model:
+    rng = np.random.default_rng(784)
+    weights = {"dense1": _he(rng, 784, 128), "bias1": _he(rng, 128) * 0.1}
+    weights |= {"dense2": _he(rng, 128, 10), "bias2": _he(rng, 10) * 0.1}
+    return Model("mlp", (784,), (10,), weights, _mlp)
+
+
+def _cnn_model() -> Model:
+    rng = np.random.default_rng(2828)
+    weights = {"conv1": _he(rng, 3, 3, 1, 8), "bias1": _he(rng, 8) * 0.1}
+    weights |= {"conv2": _he(rng, 3, 3, 8, 16), "bias2": _he(rng, 16) * 0.1}
+    weights |= {"dense3": _he(rng, 400, 10), "bias3": _he(rng, 10) * 0.1}
+    return Model("cnn", (28, 28), (10,), weights, _cnn)
+
+
+_MODELS = {"noop": _noop_model, "mlp": _mlp_model, "cnn": _cnn_model}
+MODELS = tuple(_MODELS)
+
+
+@lru_cache
+def model(name: str) -> Model:
+    """The reference model called ``name``: noop (identity), mlp (784→128→10) or cnn (28×28).
+
+    Raises:
+        ConfigError: no such model.
+    """
+    return _MODELS[one_of("model", name, _MODELS)]()
+
+
+@lru_cache
+def images(count: int = 256) -> Array:
+    """``count`` distinct 28×28 greyscale cuts of Matplotlib's sample photograph, in [0, 1].
+
+    The photograph ("grace_hopper.jpg", 512×600) is cut into overlapping squares of 112 pixels in a
+    fixed order and scaled by four; cuts that equal an earlier one are passed over. Shape
+    (count, 28, 28), multiples of 1/255.
+
+    Raises:
+        ConfigError: more cuts asked for than the photograph has (about 3,000).
+    """
+    from matplotlib import cbook
+    from PIL import Image
+
+    from infscale.errors import ConfigError
+
+    with cbook.get_sample_data("grace_hopper.jpg") as file:
+        photo = Image.open(file).convert("L")
+    corners = [(x, y) for y in range(0, photo.height - 112, 9) for x in range(0, photo.width - 112, 7)]
+    order = np.random.default_rng(28).permutation(len(corners))
+    cuts: dict[bytes, npt.NDArray[np.uint8]] = {}
+    for x, y in (corners[i] for i in order):
+        cut = np.asarray(photo.crop((x, y, x + 112, y + 112)).reduce(4))
+        cuts.setdefault(cut.tobytes(), cut)
+        if len(cuts) == count:
+            return (np.stack(list(cuts.values())) / np.float32(255)).astype(np.float32)
+    raise ConfigError(f"images({count}) asks for more distinct cuts than the photograph has; accepted: 1 to {len(cuts)}")
+
+
+def inputs(name: str, count: int = 256) -> Array:
+    """``count`` distinct real input rows for the model ``name``, (count, *input_shape)."""
+    return images(count).reshape(count, *model(name).input_shape)
+
+
+def max_difference(answer: Array, truth: Array) -> float:
+    """Largest absolute difference of two outputs; infinite if their shapes differ."""
+    if answer.shape != truth.shape:
+        return float("inf")
+    return float(np.max(np.abs(answer - truth), initial=0.0))
+
+
+EXPORTS = ("savedmodel", "mar")
+
+
+def export(name: str, kind: str) -> Path:
+    """Export a reference model once and return its path (a SavedModel base path, or a .mar file).
+
+    The export runs in a process of its own: TensorFlow and torch stay out of the caller. The result
+    is cached by the digest of the model and of the exporter's source.
+
+    Raises:
+        MissingError: the framework is not installed.
+        DeploymentError: the exporter failed, with its output.
+    """
+    one_of("export", kind, EXPORTS)
+    source = Path(__file__).with_name("exports.py")
+    sha = hashlib.sha256(model(name).digest.encode() + source.read_bytes())
+    sha.update((source.parent / "servers" / "torchserve_handler.py").read_bytes())
+    folder = models_folder() / f"{name}-{kind}-{sha.hexdigest()[:12]}"
+    done = folder / "export.json"
+    if not done.exists():
+        _run_export(name, kind, folder)
+    return folder / json.loads(done.read_text())["path"]
+
+
+def _run_export(name: str, kind: str, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+        command = [sys.executable, "-m", "infscale.exports", name, kind, temporary]
+        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+        if "ModuleNotFoundError" in result.stderr:
+            missing = result.stderr.strip().splitlines()[-1]
+            raise MissingError(f"exporting {name} as {kind}: {missing}; install it with pip install 'infscale[servers]'")
+        if result.returncode:
+            raise DeploymentError(f"exporting {name} as {kind} failed", result.stderr[-4000:])
+        built = Path(temporary) / "built"
+        if not folder.exists():  # another process may have been first
+            os.rename(built, folder)

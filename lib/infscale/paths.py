@@ -1,0 +1,20 @@
+"""Where things are: found from the working directory, so that notebooks run from anywhere inside."""
+
+from pathlib import Path
+
+
+def project_root(start: Path | None = None) -> Path:
+    """The nearest folder at or above ``start`` (default: the working directory) that holds the project.
+
+    Outside a checkout it is ``start`` itself, so that an installed package writes where it is used.
+    """
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "notebooks").is_dir() and (folder / "lib" / "infscale").is_dir():
+            return folder
+    return here
+
+
+def models_folder() -> Path:
+    """The folder of exported models (a cache: safe to delete)."""
+    return project_root() / "data" / "models"

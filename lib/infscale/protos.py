@@ -1,0 +1,99 @@
+"""The few protobuf messages that a client needs, built at import without any generated code.
+
+``tensorflow_serving.apis`` imports all of TensorFlow (3 s, 494 MB), TorchServe ships no stubs; these
+tables hold just the fields used here. They live in a descriptor pool of their own, so that the
+official stubs can be imported beside them.
+"""
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+_F = descriptor_pb2.FieldDescriptorProto
+_SCALARS = {
+    "int64": _F.TYPE_INT64,
+    "int32": _F.TYPE_INT32,
+    "uint64": _F.TYPE_UINT64,
+    "uint32": _F.TYPE_UINT32,
+    "bool": _F.TYPE_BOOL,
+    "float": _F.TYPE_FLOAT,
+    "double": _F.TYPE_DOUBLE,
+    "string": _F.TYPE_STRING,
+    "bytes": _F.TYPE_BYTES,
+}
+
+Fields = dict[str, tuple[int, str]]
+"""Field name → (number, type); a type is a scalar, a message name, ``repeated T`` or ``map K V``."""
+
+_TENSORFLOW: dict[str, Fields] = {
+    "Int64Value": {"value": (1, "int64")},
+    "Dim": {"size": (1, "int64"), "name": (2, "string")},
+    "TensorShapeProto": {"dim": (2, "repeated Dim"), "unknown_rank": (3, "bool")},
+    "TensorProto": {
+        "dtype": (1, "int32"),
+        "tensor_shape": (2, "TensorShapeProto"),
+        "tensor_content": (4, "bytes"),
+        "float_val": (5, "repeated float"),
+        "double_val": (6, "repeated double"),
+        "int_val": (7, "repeated int32"),
+        "string_val": (8, "repeated bytes"),
+        "int64_val": (10, "repeated int64"),
+    },
+    "ModelSpec": {"name": (1, "string"), "version": (2, "Int64Value"), "signature_name": (3, "string")},
+    "PredictRequest": {"model_spec": (1, "ModelSpec"), "inputs": (2, "map string TensorProto")},
+    "PredictResponse": {"model_spec": (2, "ModelSpec"), "outputs": (1, "map string TensorProto")},
+}
+
+_TORCHSERVE: dict[str, Fields] = {
+    "PredictionsRequest": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "input": (3, "map string bytes"),
+    },
+    "PredictionResponse": {"prediction": (1, "bytes")},
+}
+
+
+def _set_type(field: Any, kind: str, package: str) -> None:
+    if kind in _SCALARS:
+        field.type = _SCALARS[kind]
+    else:
+        field.type, field.type_name = _F.TYPE_MESSAGE, f".{package}.{kind}"
+
+
+def _add_map(message: Any, field: Any, key: str, value: str, package: str) -> None:
+    entry = message.nested_type.add(name="".join(w.title() for w in field.name.split("_")) + "Entry")
+    entry.options.map_entry = True
+    for number, (name, kind) in enumerate((("key", key), ("value", value)), start=1):
+        part = entry.field.add(name=name, number=number, label=_F.LABEL_OPTIONAL)
+        _set_type(part, kind, package)
+    field.label, field.type = _F.LABEL_REPEATED, _F.TYPE_MESSAGE
+    field.type_name = f".{package}.{message.name}.{entry.name}"
+
+
+def _build(package: str, messages: dict[str, Fields]) -> dict[str, Any]:
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+    for name, fields in messages.items():
+        message = file.message_type.add(name=name)
+        for field_name, (number, kind) in fields.items():
+            field = message.field.add(name=field_name, number=number, label=_F.LABEL_OPTIONAL)
+            match kind.split():
+                case ["map", key, value]:
+                    _add_map(message, field, key, value, package)
+                case ["repeated", element]:
+                    _set_type(field, element, package)
+                    field.label = _F.LABEL_REPEATED
+                case _:
+                    _set_type(field, kind, package)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {n: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{n}")) for n in messages}
+
+
+tensorflow = _build("infscale.tensorflow", _TENSORFLOW)
+"""TensorFlow Serving's messages by name: wire-compatible with ``tensorflow_serving.apis``."""
+
+torchserve = _build("infscale.torchserve", _TORCHSERVE)
+"""TorchServe's ``InferenceAPIsService`` messages by name."""
+
+DT_FLOAT = 1

@@ -1,0 +1,180 @@
+"""The samples table: one row per scheduled request, failures included.
+
+Rows are facts; everything else in the project is a function of rows. This module owns the column
+names, their types, the closed set of statuses, the files that hold them, and a builder of
+synthetic tables for tests.
+
+Schema history: 1 — first version.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infscale.errors import DataError
+
+SCHEMA_VERSION = 1
+
+NEVER = -1
+"""The value of a time that did not come about (a request that was never sent has no ``sent_ns``)."""
+
+TIMES = ("scheduled_ns", "due_ns", "sent_ns", "first_byte_ns", "done_ns")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("trial_id", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("sequence", pa.int64()),
+        *(pa.field(name, pa.int64()) for name in TIMES),
+        pa.field("status", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("bytes_out", pa.int64()),
+        pa.field("bytes_in", pa.int64()),
+        pa.field("payload", pa.int32()),
+        pa.field("connection", pa.int32()),
+        pa.field("shard", pa.int32()),
+    ]
+)
+"""Times are int64 nanoseconds since the trial's start by one monotonic clock, ``NEVER`` if absent.
+
+``scheduled_ns`` is when the arrival process says a request starts, ``due_ns`` when the engine got
+to it, ``sent_ns`` when a connection was free and the send began, ``first_byte_ns`` and ``done_ns``
+when its answer began and ended. A request that timed out is censored: its ``done_ns`` is the moment
+at which the engine gave it up. ``bytes_out`` and ``bytes_in`` count what crossed the connection for
+this request, framing included.
+"""
+
+FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent"})
+"""The statuses beside ``http_<code>`` (400–599) and ``grpc_<CODE>``; ``unsent`` is a request that was not
+sent because its trial was ended first."""
+
+_DELTA = ("sequence", *TIMES)
+
+
+def is_status(status: str) -> bool:
+    """Whether ``status`` belongs to the closed set of the table."""
+    if status in FIXED_STATUSES:
+        return True
+    kind, _, code = status.partition("_")
+    if kind == "http":
+        return code.isdigit() and len(code) == 3
+    return kind == "grpc" and code.isascii() and code.replace("_", "").isupper()
+
+
+def write(path: Path, frame: pd.DataFrame) -> None:
+    """Write one trial's rows to ``path`` atomically (a reader sees all of it or nothing).
+
+    Raises:
+        DataError: a column is missing, or a status is outside the closed set.
+    """
+    missing = [name for name in SCHEMA.names if name not in frame.columns]
+    if missing:
+        raise DataError(f"samples for {path.name} lack the columns {', '.join(missing)}")
+    unknown = [s for s in frame["status"].unique() if not is_status(str(s))]
+    if unknown:
+        raise DataError(f"samples for {path.name} hold unknown statuses: {unknown}")
+    table = pa.Table.from_pandas(frame[SCHEMA.names], schema=SCHEMA, preserve_index=False)
+    table = table.replace_schema_metadata({"infscale_schema_version": str(SCHEMA_VERSION)})
+    plain = [name for name in SCHEMA.names if name not in _DELTA]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=9,
+            use_dictionary=plain,
+            column_encoding={name: "DELTA_BINARY_PACKED" for name in _DELTA},
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path, columns: Iterable[str] | None = None) -> pd.DataFrame:
+    """Read one trial's rows.
+
+    Raises:
+        DataError: the file is absent, truncated, or of another schema version.
+    """
+    try:
+        table = pq.read_table(path, columns=list(columns) if columns is not None else None)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
+    version = (table.schema.metadata or {}).get(b"infscale_schema_version", b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise DataError(f"{path} has schema version {version}; this program reads version {SCHEMA_VERSION}")
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a manifest atomically, keys in the order given."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
+    ) as file:
+        json.dump(value, file, indent=1, ensure_ascii=False)
+        file.write("\n")
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a manifest.
+
+    Raises:
+        DataError: absent, not JSON, or of another schema version.
+    """
+    try:
+        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is not valid JSON: {error}") from error
+    if value.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"{path} has schema version {value.get('schema_version')}; this program reads version {SCHEMA_VERSION}"
+        )
+    return value
+
+
+def synthetic(
+    scheduled_ns: np.ndarray,
+    response_ns: np.ndarray,
+    *,
+    trial_id: str = "synthetic",
+    lag_ns: int | np.ndarray = 0,
+    wait_ns: int | np.ndarray = 0,
+    status: str | np.ndarray = "ok",
+) -> pd.DataFrame:
+    """Build a table from arrival times and response times, both int64 nanoseconds of shape (n,).
+
+    ``response_ns`` counts from the scheduled time, as the headline does.
+    """
+    n = len(scheduled_ns)
+    due = scheduled_ns + lag_ns
+    done = scheduled_ns + response_ns
+    columns = {
+        "trial_id": trial_id,
+        "sequence": np.arange(n, dtype=np.int64),
+        "scheduled_ns": scheduled_ns,
+        "due_ns": due,
+        "sent_ns": due + wait_ns,
+        "first_byte_ns": done,
+        "done_ns": done,
+        "status": status,
+        "bytes_out": 100,
+        "bytes_in": 100,
+        "payload": np.arange(n, dtype=np.int32) % 64,
+        "connection": 0,
+        "shard": 0,
+    }
+    return pd.DataFrame(columns)

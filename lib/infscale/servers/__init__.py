@@ -1,0 +1,1 @@
+"""Deployments: real serving systems as supervised processes."""

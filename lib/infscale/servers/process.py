@@ -1,0 +1,212 @@
+"""Supervised processes: started once, watched, and gone when their owner is.
+
+The owner holds the write end of a pipe; :mod:`infscale.servers.supervise` ends the process and all
+its descendants when that pipe closes, so an exit, an exception and kill -9 of the owner all clean up.
+"""
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from infscale.errors import ConfigError, DeploymentError
+
+_SCRIPT = Path(__file__).with_name("supervise.py")
+_PREFIX = "infscale-"
+
+
+class Process:
+    """One supervised command.
+
+    Attributes:
+        pid: the command's process id.
+        command: what was started.
+        log: the file that holds its standard output and error.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        grace_s: float = 8.0,
+        remove: Sequence[Path] = (),
+        on_exit: Sequence[str] | None = None,
+        pid_log: Path | None = None,
+    ) -> None:
+        """Start ``command``; ``grace_s`` seconds pass between SIGTERM and SIGKILL at its end.
+
+        Raises:
+            DeploymentError: the command cannot be executed, or its log folder cannot be written.
+        """
+        self.command = list(command)
+        self.log = log
+        spec = {
+            "command": self.command,
+            "env": {**os.environ, **(env or {})},
+            "cwd": str(cwd) if cwd else None,
+            "log": str(log),
+            "grace_s": grace_s,
+            "remove": [str(path) for path in remove],
+            "on_exit": list(on_exit) if on_exit else None,
+        }
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.touch()
+        except OSError as error:
+            raise DeploymentError(f"cannot write the log {log}: {error}") from error
+        self._supervisor = subprocess.Popen(
+            [sys.executable, "-S", "-E", str(_SCRIPT), json.dumps(spec)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C in a terminal reaches the owner only
+            bufsize=0,
+        )
+        assert self._supervisor.stdin is not None
+        assert self._supervisor.stdout is not None
+        self._pipe, self._words = self._supervisor.stdin, self._supervisor.stdout
+        self.pid = int(self._words.readline() or 0)
+        self.returncode: int | None = None
+        if pid_log:
+            record_pids(pid_log, {self._supervisor.pid: "supervisor", self.pid: Path(self.command[0]).name})
+        if not self.pid:
+            self.stop()
+            raise DeploymentError(f"{self.command[0]} did not start", self.log_tail())
+
+    def alive(self) -> bool:
+        """Whether the command still runs."""
+        if self.returncode is None and select.select([self._words], [], [], 0)[0]:
+            self.returncode = int(self._words.readline() or -9)
+        return self.returncode is None
+
+    def tree(self) -> list[psutil.Process]:
+        """The command's process and all its descendants that live."""
+        try:
+            root = psutil.Process(self.pid)
+            return [root, *root.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            return []
+
+    def owns_port(self, port: int) -> bool:
+        """Whether this process, or a descendant, listens on the TCP ``port``."""
+        for process in self.tree():
+            with contextlib.suppress(psutil.Error):
+                for connection in process.net_connections("tcp"):
+                    if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
+                        return True
+        return False
+
+    def log_tail(self, lines: int = 25) -> str:
+        """The last ``lines`` lines of the log."""
+        try:
+            with open(self.log, "rb") as file:
+                file.seek(max(0, self.log.stat().st_size - 20_000))
+                return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def stop(self) -> None:
+        """End the command and everything it started; returns when all of it is gone."""
+        with contextlib.suppress(OSError):
+            self._pipe.close()
+        self._supervisor.wait()
+        self.alive()
+        self._words.close()
+
+    def __enter__(self) -> "Process":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def record_pids(path: Path, pids: Mapping[int, str]) -> None:
+    """Append ``pid start-time name`` lines, so that a check can tell a reused pid from ours."""
+    with open(path, "a", encoding="utf-8") as file:
+        for pid, name in pids.items():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                file.write(f"{pid} {psutil.Process(pid).create_time():.2f} {name}\n")
+
+
+def living(path: Path) -> list[str]:
+    """The lines of a pid record whose process still lives."""
+    alive = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        pid, created, _ = line.split(maxsplit=2)
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(int(pid))
+            if abs(process.create_time() - float(created)) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                alive.append(line)
+    return alive
+
+
+def wait_ready(process: Process, answered: Callable[[], bool], *, what: str, timeout_s: float) -> float:
+    """Wait until ``answered()`` is true; returns the seconds it took.
+
+    Raises:
+        DeploymentError: the process ended or the time ran out, with the end of its log.
+    """
+    start = time.monotonic()
+    while time.monotonic() - start < timeout_s:
+        if not process.alive():
+            raise DeploymentError(f"{what} ended while starting (exit code {process.returncode})", process.log_tail())
+        if answered():
+            return time.monotonic() - start
+        time.sleep(0.05)
+    raise DeploymentError(f"{what} did not answer a prediction within {timeout_s:.0f} s", process.log_tail())
+
+
+def free_ports(count: int) -> list[int]:
+    """``count`` distinct TCP ports that are free on 127.0.0.1 now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def check_port(name: str, port: int) -> int:
+    """Return ``port`` if it can be bound on 127.0.0.1.
+
+    Raises:
+        ConfigError: outside 1–65535, or taken.
+    """
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"{name}={port} is not a TCP port; accepted: 1 to 65535")
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ConfigError(f"{name}={port} is taken by another process; accepted: any free port") from error
+    return port
+
+
+@contextlib.contextmanager
+def working_folder(name: str) -> Iterator[Path]:
+    """A short-named temporary folder (socket paths must stay under 107 bytes), removed at the end.
+
+    Folders of owners that no longer live are removed first.
+    """
+    root = Path(tempfile.gettempdir())
+    for old in root.glob(f"{_PREFIX}*-*"):
+        owner = old.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdigit() and not psutil.pid_exists(int(owner)):
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-{name}-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

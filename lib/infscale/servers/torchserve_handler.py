@@ -1,0 +1,98 @@
+"""TorchServe handler packed into every .mar: JSON, raw fp32, .npy and encoded images; REST and gRPC.
+
+It runs inside TorchServe's worker, where this project is not installed: it imports nothing of it.
+A REST body arrives as ``row["body"]`` (JSON already decoded by TorchServe), gRPC under the key of
+its input map: the key, or the content type, says the encoding.
+"""
+
+import io
+import json
+import os
+
+import numpy as np
+import torch
+from ts.utils.util import PredictionException
+
+ENCODINGS = ("raw", "npy", "image", "json")
+
+
+class Handler:
+    """One row per request in, one row of float32 out, in the encoding that the request used."""
+
+    def initialize(self, context):
+        """Load the TorchScript module; called once per worker."""
+        folder = context.system_properties["model_dir"]
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        self.module = torch.jit.load(os.path.join(folder, "model.pt"), map_location="cpu").eval()
+        with open(os.path.join(folder, "signature.json")) as file:
+            self.shape = tuple(json.load(file)["input_shape"])
+
+    def handle(self, rows, context):
+        """Decode a batch of requests, run the module once, encode each answer."""
+        decoded = [self._decode(row, context, i) for i, row in enumerate(rows)]
+        batch = np.concatenate([array for array, _ in decoded])
+        with torch.inference_mode():
+            output = self.module(torch.from_numpy(batch)).numpy()
+        answers, start = [], 0
+        for i, (array, encoding) in enumerate(decoded):
+            answers.append(self._encode(output[start : start + len(array)], encoding, context, i))
+            start += len(array)
+        return answers
+
+    def _decode(self, row, context, index):
+        key = next((k for k in ENCODINGS if k in row), None)
+        body = row[key] if key else row.get("body", row.get("data"))
+        if isinstance(body, (dict, list)):
+            return self._from_json(body), "json"
+        kind = key or self._kind_of(context, index)
+        try:
+            return self._from_bytes(bytes(body), kind), kind
+        except PredictionException:
+            raise
+        except Exception as error:
+            raise PredictionException(f"cannot decode the body as {kind}: {error}", 400) from error
+
+    def _kind_of(self, context, index):
+        content_type = (context.get_request_header(index, "Content-Type") or "").partition(";")[0]
+        kinds = {"application/octet-stream": "raw", "application/x-npy": "npy", "application/json": "json"}
+        return "image" if content_type.startswith("image/") else kinds.get(content_type, "raw")
+
+    def _from_json(self, body):
+        instances = body.get("instances") if isinstance(body, dict) else body
+        try:
+            return self._shaped(np.array(instances, dtype=np.float32))
+        except (TypeError, ValueError) as error:
+            raise PredictionException(f'expected {{"instances": [...]}} with rows of shape {self.shape}: {error}', 400) from error
+
+    def _from_bytes(self, body, kind):
+        if kind == "json":
+            return self._from_json(json.loads(body))
+        if kind == "npy":
+            return self._shaped(np.load(io.BytesIO(body), allow_pickle=False))
+        if kind == "image":
+            from PIL import Image
+
+            with Image.open(io.BytesIO(body)) as image:
+                grey = image.convert("L").resize((28, 28))
+            return self._shaped(np.asarray(grey, dtype=np.float32) / np.float32(255))
+        if len(body) % 4:
+            raise PredictionException(f"{len(body)} bytes are not a whole number of fp32 values", 400)
+        return self._shaped(np.frombuffer(body, dtype="<f4"))
+
+    def _shaped(self, array):
+        row = int(np.prod(self.shape))
+        if array.size == 0 or array.size % row:
+            raise PredictionException(f"{array.size} values are not rows of shape {self.shape}", 400)
+        return np.ascontiguousarray(array.reshape(-1, *self.shape), dtype=np.float32)
+
+    def _encode(self, output, encoding, context, index):
+        if encoding == "json":
+            context.set_response_content_type(index, "application/json")
+            return json.dumps({"predictions": [[float(str(v)) for v in row] for row in output.reshape(len(output), -1)]})
+        if encoding == "npy":
+            context.set_response_content_type(index, "application/x-npy")
+            file = io.BytesIO()
+            np.save(file, output)
+            return bytearray(file.getvalue())
+        context.set_response_content_type(index, "application/octet-stream")
+        return bytearray(output.astype("<f4").tobytes())
