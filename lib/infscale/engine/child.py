@@ -1,0 +1,86 @@
+"""The engine's process: reads a pickled job, says "ready", waits for its start time, runs, answers.
+
+Standard input stays open while it runs: its end, or a further byte, stops the trial; what was
+measured so far is still written. Started by :func:`infscale.engine.run` as ``python -m``.
+"""
+
+import gc
+import os
+import pickle
+import resource
+import struct
+import sys
+from typing import Any
+
+from infscale.engine.io import SocketIo, resolve
+from infscale.engine.job import Job, codec_factory, parse
+from infscale.engine.loop import Engine
+
+OPEN_PATIENCE_NS = 2_000_000_000
+_SIZE = struct.Struct("<Q")
+
+
+def _read(count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        part = os.read(0, min(count - len(data), 1 << 24))
+        if not part:
+            sys.exit(0)  # the owner is gone
+        data += part
+    return data
+
+
+def _write(value: Any) -> None:
+    data = pickle.dumps(value, protocol=5)
+    view = memoryview(_SIZE.pack(len(data)) + data)
+    while view:
+        view = view[os.write(1, view) :]
+
+
+def _run_delay_ns() -> int:
+    try:
+        with open("/proc/self/schedstat") as file:
+            return int(file.read().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def _usage() -> tuple[float, float, int]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime, usage.ru_stime, _run_delay_ns()
+
+
+def main() -> None:
+    """Run one job."""
+    job: Job = pickle.loads(_read(_SIZE.unpack(_read(8))[0]))
+    target = parse(job.url)
+    io = SocketIo(resolve(target.host, target.port), owner=0)
+    engine = Engine(io, codec_factory(job), job.schedule, job.choice, job.limits)
+    engine.open(OPEN_PATIENCE_NS)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    _write({"ready": len(job.schedule)})
+    (start,) = _SIZE.unpack(_read(8))
+    before, began = _usage(), io.now()
+    engine.run(start)
+    after, ended = _usage(), io.now()
+    engine.close()
+    rows = engine.rows
+    _write(
+        {
+            "columns": {name: getattr(rows, name).tobytes() for name in vars(rows)},
+            "cpu_user_s": after[0] - before[0],
+            "cpu_system_s": after[1] - before[1],
+            "run_delay_s": (after[2] - before[2]) / 1e9,
+            "wall_s": (ended - max(began, start)) / 1e9,
+            "connections_opened": engine.opened,
+            "connections_lost": engine.lost,
+            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "error": engine.error,
+        }
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""The open-loop engine: sends what the schedule says when it says it, and notes five times.
+
+One thread, one loop. It knows codecs (:mod:`http1`, :mod:`http2`) and an :class:`Io`, and nothing of
+models, frameworks or statistics. A request is *due* when the loop gets to it, *sent* when a
+connection is free for it; what has no connection waits inside the measured response time.
+"""
+
+import os
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from infscale.engine import status
+from infscale.engine.http1 import Finished
+
+READ, WRITE = 1, 4  # EPOLLIN, EPOLLOUT
+
+
+class Codec(Protocol):
+    """The client's side of one connection, sans I/O."""
+
+    ready: bool
+    closing: bool
+    free: int
+    out: list[bytes | memoryview]
+
+    def start(self) -> bytes: ...  # noqa: D102
+    def send(self, payload: int, token: int) -> bytes: ...  # noqa: D102
+    def receive(self, data: bytes, now: int, finished: list[Finished]) -> None: ...  # noqa: D102
+    def end(self, finished: list[Finished]) -> None: ...  # noqa: D102
+    def cancel(self, token: int) -> None: ...  # noqa: D102
+    def tokens(self) -> list[int]: ...  # noqa: D102
+
+
+class Io(Protocol):
+    """Sockets, waiting and the clock: real (:mod:`io`) or in memory and in virtual time."""
+
+    def now(self) -> int:
+        """Nanoseconds of one monotonic clock."""
+        ...
+
+    def connect(self, number: int) -> Any:
+        """A non-blocking socket that connects, registered for events under ``number``.
+
+        Raises OSError when it is refused at once.
+        """
+        ...
+
+    def watch(self, sock: Any, number: int, events: int) -> None:
+        """Change the events of a registered socket."""
+        ...
+
+    def close(self, sock: Any) -> None:
+        """Unregister and close."""
+        ...
+
+    def wait(self, until: int) -> Sequence[tuple[int, int]]:
+        """Events as (number, mask), or nothing when the clock reaches ``until``; −1 asks to stop."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the engine may use.
+
+    Attributes:
+        timeout_ns: from the scheduled time to giving up.
+        connections: most connections at a time.
+        open_first: connections that are opened before the trial.
+        keep_alive: False opens a connection for every request.
+    """
+
+    timeout_ns: int
+    connections: int
+    open_first: int
+    keep_alive: bool = True
+
+
+class _Connection:
+    __slots__ = ("codec", "connecting", "idle", "number", "out", "read_size", "sock", "watched")
+
+    def __init__(self, number: int, sock: Any, codec: Codec) -> None:
+        self.number = number
+        self.sock = sock
+        self.codec = codec
+        self.connecting = True
+        self.idle = False  # whether it rests in the engine's deque of idle connections
+        self.out: deque[memoryview] = deque()
+        self.read_size = 16_384
+        self.watched = READ | WRITE
+
+
+class Rows:
+    """Preallocated columns, one row per scheduled request; times in ns since the trial's start, −1 never."""
+
+    def __init__(self, count: int) -> None:
+        never = array("q", [-1]) * count
+        self.due, self.sent = never[:], never[:]
+        self.first, self.done = never[:], never[:]
+        self.bytes_in = array("q", [0]) * count
+        self.bytes_out = array("q", [0]) * count
+        self.outcome = array("h", [0]) * count
+        self.connection = array("i", [-1]) * count
+
+
+class Engine:
+    """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
+
+    def __init__(self, io: Io, codec: Callable[[], Codec], schedule: "array[int]", choice: "array[int]", limits: Limits):
+        self._io = io
+        self._codec = codec
+        self._schedule = schedule
+        self._choice = choice
+        self._limits = limits
+        self.rows = Rows(len(schedule))
+        self.opened = 0
+        self.lost = 0
+        self.error = ""
+        self._start = 0
+        self._next = 0
+        self._oldest = 0
+        self._settled = 0
+        self._live: dict[int, _Connection] = {}
+        self._idle: deque[_Connection] = deque()
+        self._waiting: deque[int] = deque()
+        self._opening = 0
+
+    # --- before the trial ---
+
+    def open(self, patience_ns: int) -> None:
+        """Open the first connections and wait until they are usable, or for ``patience_ns``."""
+        self._start = self._io.now()
+        end = self._start + patience_ns
+        for _ in range(min(self._limits.open_first, self._limits.connections)):
+            self._connect()
+        while self._opening and self._io.now() < end:
+            self._handle(self._io.wait(end))
+
+    # --- the trial ---
+
+    def run(self, start: int) -> None:
+        """Run the schedule from the monotonic time ``start`` until every request has an outcome."""
+        self._start = start
+        schedule, rows, count = self._schedule, self.rows, len(self._schedule)
+        io, now, limits = self._io, self._io.now, self._limits
+        due, outcome = rows.due, rows.outcome
+        i = 0
+        deadline = schedule[0] + limits.timeout_ns if count else 0
+        while self._settled < count:
+            t = now() - start
+            while i < count and schedule[i] <= t:
+                due[i] = t
+                self._next = i + 1
+                self._dispatch(i)
+                i += 1
+                t = now() - start
+            if t >= deadline:
+                deadline = self._expire(t)
+            wake = schedule[i] if i < count and schedule[i] < deadline else deadline
+            events = io.wait(start + wake)
+            if events and self._handle(events):
+                break
+        for j in range(count):
+            if outcome[j] == status.PENDING:
+                outcome[j] = status.UNSENT if rows.sent[j] < 0 else status.TIMEOUT
+                rows.done[j] = -1 if rows.sent[j] < 0 else now() - start
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in list(self._live.values()):
+            self._drop(connection)
+
+    # --- requests ---
+
+    def _dispatch(self, i: int) -> None:
+        idle = self._idle
+        while idle:
+            connection = idle[-1]
+            codec = connection.codec
+            usable = codec.free > 0 and not codec.closing
+            if usable and codec.free > 1:
+                idle.rotate(1)  # streams go round the connections
+            else:
+                idle.pop()
+                connection.idle = False
+            if usable:
+                self._send(connection, i)
+                return
+        self._waiting.append(i)
+        self._more_connections()
+
+    def _send(self, connection: _Connection, i: int) -> None:
+        rows = self.rows
+        rows.sent[i] = self._io.now() - self._start
+        rows.connection[i] = connection.number
+        codec = connection.codec
+        data = codec.send(self._choice[i], i)
+        if data and not connection.out and not codec.out:
+            rows.bytes_out[i] = len(data)
+            try:
+                sent = connection.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._lose(connection)
+                return
+            if sent < len(data):
+                connection.out.append(memoryview(data)[sent:])
+                self._watch(connection, READ | WRITE)
+        else:
+            if data:
+                connection.out.append(memoryview(data))
+                rows.bytes_out[i] = len(data)
+            else:
+                rows.bytes_out[i] = sum(map(len, codec.out))
+            self._flush(connection)
+
+    def _flush(self, connection: _Connection) -> None:
+        out, codec = connection.out, connection.codec
+        if codec.out:
+            out.extend(map(memoryview, codec.out))
+            codec.out.clear()
+        try:
+            while out:
+                parts = [out[k] for k in range(min(len(out), 64))]
+                sent = connection.sock.sendmsg(parts)
+                while out and sent >= len(out[0]):
+                    sent -= len(out.popleft())
+                if sent:
+                    out[0] = out[0][sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lose(connection)
+            return
+        self._watch(connection, READ | WRITE if out else READ)
+
+    def _settle(self, finished: Sequence[Finished], now: int) -> None:
+        rows = self.rows
+        for token, outcome, size, first in finished:
+            if rows.outcome[token] == status.PENDING:
+                rows.outcome[token] = outcome
+                rows.done[token] = now
+                rows.first[token] = first if size else -1
+                rows.bytes_in[token] = size
+                self._settled += 1
+
+    def _expire(self, t: int) -> int:
+        """Give up what is past its time; returns when to look again (ns since the start)."""
+        schedule, rows, timeout = self._schedule, self.rows, self._limits.timeout_ns
+        late = []
+        i = self._oldest
+        while i < self._next and schedule[i] + timeout <= t:
+            if rows.outcome[i] == status.PENDING:
+                late.append(i)
+            i += 1
+        self._oldest = i
+        self._settle([(i, status.TIMEOUT, 0, 0) for i in late], t)
+        for i in late:
+            connection = self._live.get(rows.connection[i])
+            if connection is not None:
+                connection.codec.cancel(i)
+                self._after(connection)
+        while self._oldest < self._next and rows.outcome[self._oldest]:
+            self._oldest += 1
+        return schedule[self._oldest] + timeout if self._oldest < len(schedule) else t + timeout
+
+    # --- connections ---
+
+    def _connect(self) -> bool:
+        """Begin a connection; False if it was refused at once."""
+        number = self.opened
+        self.opened += 1
+        try:
+            sock = self._io.connect(number)
+        except OSError as error:
+            self.error = self.error or f"connect: {error}"
+            return False
+        self._live[number] = _Connection(number, sock, self._codec())
+        self._opening += 1
+        return True
+
+    def _connected(self, connection: _Connection) -> None:
+        error = connection.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
+        if error:
+            self._refused(connection, f"connect: {os.strerror(error)}", status.REFUSED)
+            return
+        connection.connecting = False
+        hello = connection.codec.start()
+        if hello:
+            connection.out.append(memoryview(hello))
+        self._flush(connection)
+        if connection.codec.ready:
+            self._opening -= 1
+            self._free(connection)
+
+    def _refused(self, connection: _Connection, reason: str, outcome: int) -> None:
+        self.error = self.error or reason
+        self._opening -= 1
+        self._drop(connection)
+        self._fail_one(outcome)
+        self._more_connections()
+
+    def _fail_one(self, outcome: int) -> None:
+        """One connection attempt failed, and with it the request that has waited longest."""
+        while self._waiting:
+            i = self._waiting.popleft()
+            if self.rows.outcome[i] == status.PENDING:
+                self._settle([(i, outcome, 0, 0)], self._io.now() - self._start)
+                return
+
+    def _more_connections(self) -> None:
+        """Open connections for the requests that wait, up to the limit."""
+        while self._opening < len(self._waiting) and len(self._live) < self._limits.connections:
+            if not self._connect():
+                self._fail_one(status.REFUSED)
+
+    def _free(self, connection: _Connection) -> None:
+        """A connection can take requests: those that wait first, else it rests."""
+        codec, outcome = connection.codec, self.rows.outcome
+        while self._waiting and codec.free > 0 and not codec.closing:
+            i = self._waiting.popleft()
+            if outcome[i] == status.PENDING:
+                self._send(connection, i)
+        if codec.free > 0 and not codec.closing and not connection.idle and connection.number in self._live:
+            connection.idle = True
+            self._idle.append(connection)
+
+    def _lose(self, connection: _Connection) -> None:
+        finished: list[Finished] = []
+        connection.codec.end(finished)
+        self._settle(finished, self._io.now() - self._start)
+        if not connection.codec.ready or connection.connecting:
+            outcome = status.REFUSED if connection.connecting else status.BAD_RESPONSE
+            self._refused(connection, "the connection ended before it was usable", outcome)
+            return
+        self.lost += bool(finished)
+        self._drop(connection)
+        self._more_connections()
+
+    def _drop(self, connection: _Connection) -> None:
+        if self._live.pop(connection.number, None) is not None:
+            self._io.close(connection.sock)
+        if connection.idle:
+            connection.idle = False
+            self._idle.remove(connection)
+
+    def _watch(self, connection: _Connection, events: int) -> None:
+        if connection.watched != events and connection.number in self._live:
+            connection.watched = events
+            self._io.watch(connection.sock, connection.number, events)
+
+    def _after(self, connection: _Connection) -> None:
+        """What follows from a change of the codec's state: send, close, or offer it for requests."""
+        codec = connection.codec
+        if codec.out:
+            self._flush(connection)
+        if (codec.closing or not self._limits.keep_alive) and not codec.tokens():
+            self._drop(connection)
+            self._more_connections()
+        elif codec.free > 0 and connection.number in self._live:
+            self._free(connection)
+
+    def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
+        """Handle a batch of events; True when the owner asks to stop."""
+        for number, mask in events:
+            if number < 0:
+                return True
+            connection = self._live.get(number)
+            if connection is None:
+                continue
+            if connection.connecting:
+                self._connected(connection)
+                continue
+            if mask & WRITE:
+                self._flush(connection)
+            if mask & ~WRITE:
+                self._readable(connection)
+        return False
+
+    def _readable(self, connection: _Connection) -> None:
+        try:
+            data = connection.sock.recv(connection.read_size)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose(connection)
+            return
+        if len(data) == connection.read_size < 1_048_576:
+            connection.read_size *= 4
+        codec = connection.codec
+        was_ready = codec.ready
+        now = self._io.now() - self._start
+        finished: list[Finished] = []
+        codec.receive(data, now, finished)
+        if finished:
+            self._settle(finished, now)
+        if not was_ready:
+            if codec.closing:
+                self._lose(connection)
+                return
+            self._opening -= codec.ready
+        self._after(connection)

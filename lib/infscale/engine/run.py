@@ -1,0 +1,192 @@
+"""The engine as its owner sees it: a schedule in, samples out.
+
+:func:`run` starts the engine's processes, gives them their shards of a schedule and one start time,
+and returns the samples.
+"""
+
+import pickle
+import struct
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from infscale.engine import status
+from infscale.engine.job import Job, parse
+from infscale.engine.loop import Limits
+from infscale.errors import ConfigError, EngineError
+
+_SIZE = struct.Struct("<Q")
+_START_IN_NS = 50_000_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial's engine processes report.
+
+    Attributes:
+        samples: columns of :data:`infscale.samples.SCHEMA` without ``trial_id``.
+        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each.
+        interrupted: the trial was ended before its schedule was.
+    """
+
+    samples: pd.DataFrame
+    stats: dict[str, Any]
+    interrupted: bool
+
+
+class _Child:
+    """One engine process."""
+
+    def __init__(self, job: Job) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "infscale.engine.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches the owner, which then asks for the rows so far
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
+        self.pid = self._process.pid
+        data = pickle.dumps(job, protocol=5)
+        self._write(_SIZE.pack(len(data)) + data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._in.write(data)
+            self._in.flush()
+        except BrokenPipeError as error:
+            raise EngineError(f"the engine ended with code {self._process.wait()}") from error
+
+    def read(self) -> dict[str, Any]:
+        head = self._out.read(8)
+        data = self._out.read(_SIZE.unpack(head)[0]) if len(head) == 8 else b""
+        if not data:
+            raise EngineError(f"the engine ended with code {self._process.wait()} and no result")
+        value: dict[str, Any] = pickle.loads(data)
+        return value
+
+    def go(self, start_ns: int) -> None:
+        self._write(_SIZE.pack(start_ns))
+
+    def ask_to_stop(self) -> None:
+        if not self._in.closed:
+            self._in.close()
+
+    def close(self) -> None:
+        self.ask_to_stop()
+        self._out.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def run(
+    url: str,
+    bodies: Sequence[bytes],
+    schedules: Sequence[npt.NDArray[np.int64]],
+    choices: Sequence[npt.NDArray[np.int32]],
+    *,
+    timeout_s: float,
+    connections: int = 256,
+    open_first: int = 1,
+    keep_alive: bool = True,
+    headers: Mapping[str, str] | None = None,
+    max_streams: int = 2**31,
+) -> Result:
+    """Send ``schedules[k][i]`` (ns) with body ``choices[k][i]`` from shard k; returns when all have an outcome.
+
+    ``connections`` and ``open_first`` are per shard.
+
+    Raises:
+        ConfigError: a bad URL, an empty pool or body list, or no request to send.
+        EngineError: an engine process failed.
+    """
+    parse(url)
+    if not bodies:
+        raise ConfigError("bodies=[] is empty; accepted: at least one body")
+    if not sum(map(len, schedules)):
+        raise ConfigError("the schedule holds no request (rate × duration is too small)")
+    if timeout_s <= 0 or connections < 1:
+        raise ConfigError(f"timeout_s={timeout_s} and connections={connections} must be positive")
+    limits = Limits(int(timeout_s * 1e9), connections, open_first, keep_alive)
+    children: list[_Child] = []
+    try:
+        for schedule, choice in zip(schedules, choices, strict=True):
+            job = Job(url, bodies, array("q", schedule), array("i", choice), limits, headers or {}, max_streams)
+            children.append(_Child(job))
+        results, interrupted = _run(children)
+    finally:
+        for child in children:
+            child.close()
+    frames = [_frame(r, s, c, k) for k, (r, s, c) in enumerate(zip(results, schedules, choices, strict=True))]
+    samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
+    samples["sequence"] = np.arange(len(samples), dtype=np.int64)
+    return Result(samples, _stats(results, children), interrupted)
+
+
+def _run(children: Sequence[_Child]) -> tuple[list[dict[str, Any]], bool]:
+    for child in children:
+        child.read()  # ready
+    start = time.monotonic_ns() + _START_IN_NS
+    for child in children:
+        child.go(start)
+    results: list[dict[str, Any]] = []
+    interrupted = False
+    while len(results) < len(children):
+        try:
+            results.append(children[len(results)].read())
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            for child in children:
+                child.ask_to_stop()
+    return results, interrupted
+
+
+def _frame(
+    result: dict[str, Any], schedule: npt.NDArray[np.int64], choice: npt.NDArray[np.int32], shard: int
+) -> pd.DataFrame:
+    kinds = {"outcome": np.int16, "connection": np.int32}
+    columns = {k: np.frombuffer(v, dtype=kinds.get(k, np.int64)) for k, v in result["columns"].items()}
+    codes, where = np.unique(columns["outcome"], return_inverse=True)
+    return pd.DataFrame(
+        {
+            "sequence": np.arange(len(schedule), dtype=np.int64),
+            "scheduled_ns": schedule,
+            "due_ns": columns["due"],
+            "sent_ns": columns["sent"],
+            "first_byte_ns": columns["first"],
+            "done_ns": columns["done"],
+            "status": pd.Categorical.from_codes(where, [status.name(int(c)) for c in codes]),
+            "bytes_out": columns["bytes_out"],
+            "bytes_in": columns["bytes_in"],
+            "payload": choice,
+            "connection": columns["connection"],
+            "shard": np.int32(shard),
+        }
+    )
+
+
+def _stats(results: Sequence[dict[str, Any]], children: Sequence[_Child]) -> dict[str, Any]:
+    shards = [{k: v for k, v in r.items() if k != "columns"} | {"pid": c.pid} for r, c in zip(results, children, strict=True)]
+    summed = ("cpu_user_s", "cpu_system_s", "connections_opened", "connections_lost")
+    total: dict[str, Any] = {key: sum(shard[key] for shard in shards) for key in summed}
+    total["cpu_s"] = total["cpu_user_s"] + total["cpu_system_s"]
+    # A delay of one shard is not made good by another: the worst one counts.
+    total["run_delay_s"] = max(shard["run_delay_s"] for shard in shards)
+    total["wall_s"] = max(shard["wall_s"] for shard in shards)
+    total["error"] = next((shard["error"] for shard in shards if shard["error"]), "")
+    return {**total, "shards": shards}
