@@ -53,6 +53,8 @@ def _usage() -> tuple[float, float, int]:
 def main() -> None:
     """Run one job."""
     job: Job = pickle.loads(_read(_SIZE.unpack(_read(8))[0]))
+    if job.cores:
+        os.sched_setaffinity(0, job.cores)
     target = parse(job.url)
     io = SocketIo(resolve(target.host, target.port), owner=0)
     engine = Engine(io, codec_factory(job), job.schedule, job.choice, job.limits)

@@ -1,7 +1,7 @@
 """A job: everything one engine process needs, and the wire form of its requests."""
 
 from array import array
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -60,6 +60,7 @@ class Job:
         limits: timeouts and connections.
         headers: beside those that the protocol needs.
         max_streams: most streams on an HTTP/2 connection (the server's own limit holds beside it).
+        cores: CPU affinity of the process; empty leaves it alone.
     """
 
     url: str
@@ -69,6 +70,7 @@ class Job:
     limits: Limits
     headers: Mapping[str, str] = field(default_factory=dict)
     max_streams: int = 2**31
+    cores: Collection[int] = ()
 
 
 def codec_factory(job: Job) -> Callable[[], Codec]:

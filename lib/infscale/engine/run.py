@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,10 +103,11 @@ def run(
     keep_alive: bool = True,
     headers: Mapping[str, str] | None = None,
     max_streams: int = 2**31,
+    cores: Collection[int] = (),
 ) -> Result:
     """Send ``schedules[k][i]`` (ns) with body ``choices[k][i]`` from shard k; returns when all have an outcome.
 
-    ``connections`` and ``open_first`` are per shard.
+    ``connections`` and ``open_first`` are per shard; ``cores`` is the CPU affinity of the engine's processes.
 
     Raises:
         ConfigError: a bad URL, an empty pool or body list, or no request to send.
@@ -123,8 +124,8 @@ def run(
     children: list[_Child] = []
     try:
         for schedule, choice in zip(schedules, choices, strict=True):
-            job = Job(url, bodies, array("q", schedule), array("i", choice), limits, headers or {}, max_streams)
-            children.append(_Child(job))
+            arrays = array("q", schedule.tobytes()), array("i", choice.tobytes())
+            children.append(_Child(Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores)))
         results, interrupted = _run(children)
     finally:
         for child in children:

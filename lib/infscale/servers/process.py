@@ -20,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from infscale.errors import ConfigError, DeploymentError
+from infscale.machine import split_cores
 
 _SCRIPT = Path(__file__).with_name("supervise.py")
 _PREFIX = "infscale-"
@@ -59,6 +60,7 @@ class Process:
             "cwd": str(cwd) if cwd else None,
             "log": str(log),
             "grace_s": grace_s,
+            "cores": sorted(cores[1]) if (cores := split_cores()) else None,
             "remove": [str(path) for path in remove],
             "on_exit": list(on_exit) if on_exit else None,
         }

@@ -6,8 +6,8 @@ means that the owner asked for the end or died, be it by kill -9. Every descenda
 adopted (PR_SET_CHILD_SUBREAPER) and ended, also those that left their session. Should the
 supervisor itself be killed, PR_SET_PDEATHSIG ends the command.
 
-Specification (JSON in argv[1]): ``command``, ``env``, ``cwd``, ``log``, ``grace_s``, ``remove``
-(folders deleted at the end), ``on_exit`` (a command run at the end, or null).
+Specification (JSON in argv[1]): ``command``, ``env``, ``cwd``, ``log``, ``grace_s``, ``cores``
+(CPU affinity, or null), ``remove`` (folders deleted at the end), ``on_exit`` (a command run at the end, or null).
 Writes one line to standard output when the command has started (its pid) and one when it has ended
 (its return code).
 """
@@ -92,6 +92,8 @@ def main() -> int:
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def prepare() -> None:
+        if spec["cores"]:
+            os.sched_setaffinity(0, spec["cores"])
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)

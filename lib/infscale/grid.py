@@ -1,0 +1,160 @@
+"""The protocol × λ grid (F0): its factors, its profiles, its order, and how long it takes."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from infscale import models
+from infscale.arrivals import check_rate
+from infscale.errors import ConfigError, one_of
+from infscale.payloads import PROTOCOLS
+from infscale.servers import FRAMEWORKS
+from infscale.trial import Arm
+
+FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.1)
+"""Rates of the grid as shares of the larger saturation rate of the protocols compared."""
+
+QUICK_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
+
+# Seconds beside the arrivals themselves, from runs on two cores; they only feed the time plan.
+_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 5.0, 3.0, 0.8, 30.0
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Factors and sizes of one run.
+
+    Attributes:
+        frameworks, protocols: levels of the two factors.
+        model: a reference model.
+        replicates: repeats of every arm, each in a new random order on restarted servers.
+        trial_s: seconds of arrivals of a trial.
+        fractions: λ as shares of the pilot's saturation rate.
+        timeout_s: from the scheduled time.
+        seed: of arrivals, payload choice and order.
+        fill_tail: let a trial last 1,000/λ at least, so that p99 is carried.
+        sensitivity: also try the defaults that F0 fixes (connections, encoding), at one rate.
+        profile: the name under which the sizes are known.
+    """
+
+    frameworks: tuple[str, ...] = FRAMEWORKS
+    protocols: tuple[str, ...] = PROTOCOLS
+    model: str = "mlp"
+    replicates: int = 3
+    trial_s: float = 4.0
+    fractions: tuple[float, ...] = QUICK_FRACTIONS
+    timeout_s: float = 3.0
+    seed: int = 1
+    fill_tail: bool = False
+    sensitivity: bool = True
+    profile: str = "quick"
+
+    def __post_init__(self) -> None:
+        for name, accepted in (("frameworks", FRAMEWORKS), ("protocols", PROTOCOLS)):
+            values = getattr(self, name)
+            if not values:
+                raise ConfigError(f"{name}=[] makes an empty grid; accepted: any of {', '.join(accepted)}")
+            for value in values:
+                one_of(name, value, accepted)
+            if len(set(values)) < len(values):
+                raise ConfigError(f"{name}={list(values)} names a level twice")
+        models.model(self.model)
+        if not self.fractions:
+            raise ConfigError("fractions=[] makes an empty grid; accepted: shares of the saturation rate, such as 0.5")
+        for fraction in self.fractions:
+            check_rate(fraction, "fractions")
+        check_rate(self.trial_s, "trial_s")
+        check_rate(self.timeout_s, "timeout_s")
+        if not isinstance(self.replicates, int) or self.replicates < 1:
+            raise ConfigError(f"replicates={self.replicates!r} is not a number of repeats; accepted: 1 or more")
+
+    def digest(self) -> str:
+        """Twelve hexadecimal digits that differ where any factor or size does."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+    def config(self) -> dict[str, Any]:
+        """For the run's manifest."""
+        return {**dataclasses.asdict(self), "rates_n": len(self.fractions)}
+
+    def duration_s(self, rate_per_s: float) -> float:
+        """Seconds of arrivals at one λ."""
+        return max(self.trial_s, 1000 / rate_per_s) if self.fill_tail else self.trial_s
+
+    def trials(self) -> int:
+        """Trials of the grid, pilot and repeats apart."""
+        return len(self.frameworks) * len(self.protocols) * len(self.fractions) * self.replicates
+
+    def seconds(self) -> float:
+        """Rough duration of the whole run."""
+        return sum(seconds for _, seconds in self.parts())
+
+    def parts(self) -> list[tuple[str, float]]:
+        """What takes how long: name and seconds."""
+        arms = len(self.frameworks) * len(self.protocols)
+        # About a third of an arm's rates saturate: they drain into timeouts, then the server restarts.
+        saturated = math.ceil(self.trials() / 4)
+        starts = len(self.frameworks) * (self.replicates + 1) + saturated
+        extra = len(self.frameworks) * 2 * self.replicates if self.sensitivity else 0
+        tail = self.timeout_s / 2 * saturated
+        return [
+            (f"pilot: λ of {arms} arms", _PILOT_ARM_S * arms),
+            (f"{self.trials()} trials of {self.trial_s:g} s", self.trials() * (self.trial_s + _BETWEEN_S) + tail),
+            (f"{extra} trials of the sensitivity check", extra * (self.trial_s + _BETWEEN_S)),
+            (f"about {starts} server starts and warm-ups", starts * (_START_S + _WARM_S)),
+        ]
+
+    def time_plan(self) -> str:
+        """The plan as text, to be printed before anything starts."""
+        lines = [f"Time plan, profile {self.profile} ({self.replicates} replicates, {len(self.fractions)} rates):"]
+        lines += [f"  {_clock(seconds):>8}  {what}" for what, seconds in self.parts() if seconds]
+        return "\n".join([*lines, f"  {_clock(self.seconds())}  in all, roughly"])
+
+    def order(self, replicate: int) -> list[tuple[str, list[tuple[Arm, int]]]]:
+        """A replicate's random order: frameworks, and within each its (arm, index of λ) pairs."""
+        rng = np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(99, replicate)))
+        frameworks = [self.frameworks[i] for i in rng.permutation(len(self.frameworks))]
+        pairs = [(Arm(p), i) for p in self.protocols for i in range(len(self.fractions))]
+        return [(f, [pairs[i] for i in rng.permutation(len(pairs))]) for f in frameworks]
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "tiny": {"replicates": 1, "trial_s": 0.5, "fractions": (0.3, 0.6), "timeout_s": 1.0, "sensitivity": False},
+    "quick": {},
+    "full": {
+        "replicates": 8,
+        "trial_s": 60.0,
+        "fractions": FRACTIONS,
+        "timeout_s": 10.0,
+        "fill_tail": True,
+    },
+}
+
+
+def from_parameters(profile: str, **given: Any) -> Grid:
+    """A profile's grid with the parameters that are not empty (``[]``, ``""``, 0, None) put in place.
+
+    Raises:
+        ConfigError: unknown profile, or a value that a grid cannot have.
+    """
+    one_of("profile", profile, PROFILES)
+    chosen = {k: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in given.items()}
+    return Grid(**{"profile": profile, **PROFILES[profile], **{k: v for k, v in chosen.items() if v is not None}})
+
+
+def sensitivity_arms(framework: str) -> Iterator[Arm]:
+    """Arms beside F0's that show how much its fixed defaults decide."""
+    yield Arm("grpc", connections=1)
+    if framework == "torchserve":
+        yield Arm("rest", encoding="raw")

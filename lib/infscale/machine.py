@@ -1,0 +1,86 @@
+"""Facts about the machine, the packages and the code, for manifests; and the host's state during a trial."""
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infscale.paths import project_root
+
+
+def _first_line(path: str, prefix: str = "") -> str | None:
+    try:
+        with open(path) as file:
+            for line in file:
+                if line.startswith(prefix):
+                    return line.partition(":")[2].strip() if prefix else line.strip()
+    except OSError:
+        pass
+    return None
+
+
+def describe() -> dict[str, Any]:
+    """What the machine is: CPU model, usable cores, governor, memory, kernel, system, clock."""
+    return {
+        "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
+        "cores": len(os.sched_getaffinity(0)),
+        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": platform.release(),
+        "os": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
+        "python": platform.python_version(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Every installed package and its version, by name."""
+    return dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions()))
+
+
+def environment_digest() -> str:
+    """SHA-256 over the interpreter's version and all packages, first 16 hexadecimal digits."""
+    return _digest([sys.version.encode(), *(f"{k}=={v}".encode() for k, v in versions().items())])
+
+
+def code_digest() -> str:
+    """SHA-256 over the source of this package, first 16 hexadecimal digits: does not change with a commit."""
+    package = Path(__file__).parent
+    files = sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    return _digest([part for p in files for part in (str(p.relative_to(package)).encode(), p.read_bytes())])
+
+
+def _digest(parts: list[bytes]) -> str:
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "big") + part)
+    return sha.hexdigest()[:16]
+
+
+def commit() -> str:
+    """The checkout's commit, with ``-dirty`` if tracked files differ from it; "unknown" outside git."""
+    try:
+        describe = ["git", "-C", str(project_root()), "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
+        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+
+
+def split_cores() -> tuple[set[int], set[int]] | None:
+    """Cores for the engine and for the servers, or None below four cores, where neither can be spared."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) < 4:
+        return None
+    return {cores[-1]}, set(cores[:-1])
+
+
+def steal_ticks() -> tuple[int, int]:
+    """Ticks that the hypervisor took away, and all ticks, since boot (both 0 where the kernel does not say)."""
+    line = _first_line("/proc/stat") or ""
+    ticks = [int(t) for t in line.split()[1:9]]
+    return (ticks[7], sum(ticks)) if len(ticks) == 8 else (0, 0)

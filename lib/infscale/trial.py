@@ -1,0 +1,193 @@
+"""One trial: one arm at one λ, once — load, samples, the host's state, a verdict."""
+
+import datetime as dt
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from infscale import arrivals, machine, models, payloads, validity
+from infscale.engine import run as engine
+from infscale.errors import ConfigError, DeploymentError, one_of
+from infscale.payloads import PROTOCOLS
+from infscale.samples import SCHEMA_VERSION
+from infscale.servers.endpoint import Endpoint, answers
+
+POOL = 256
+"""Distinct request bodies of a payload, so that no cache is hit by accident."""
+
+CONNECTIONS = {"rest": 256, "grpc": 8}
+"""F0's connections: REST as many keep-alive ones as needed up to this, gRPC just so many."""
+
+SCHEME = {"rest": "http", "grpc": "grpc"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's."""
+
+    protocol: str
+    encoding: str = ""
+    connections: int = 0
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        one_of("protocol", self.protocol, PROTOCOLS)
+        if self.connections < 0:
+            raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
+
+    def limit(self) -> int:
+        """Most connections at a time."""
+        return self.connections or CONNECTIONS[self.protocol]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that determines a trial's load.
+
+    Attributes:
+        arm: factor levels.
+        rate_per_s: λ.
+        duration_s: of the arrivals; the trial ends when the last request has an outcome.
+        timeout_s: from the scheduled time.
+        seed: of the experiment; ``key`` tells this trial's draws apart. Arms with the same seed and key
+            get the same arrivals and the same payload choice, which is what pairs them.
+    """
+
+    arm: Arm
+    rate_per_s: float
+    duration_s: float
+    timeout_s: float = 5.0
+    seed: int = 1
+    key: tuple[int, ...] = (0,)
+    labels: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished trial: its rows (``infscale.samples``) and its manifest, verdict included."""
+
+    samples: pd.DataFrame
+    manifest: dict[str, Any]
+    interrupted: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """VALID, SATURATED or INVALID."""
+        return str(self.manifest["verdict"]["verdict"])
+
+
+def run(endpoint: Endpoint, plan: Plan, *, trials_of_grid: int = 1) -> Outcome:
+    """Load ``endpoint`` as ``plan`` says and judge what came back.
+
+    Raises:
+        ConfigError: λ or the duration is not a positive number, or the encoding is unknown.
+        EngineError: the load engine failed.
+    """
+    arrivals.check_rate(plan.rate_per_s, "rate_per_s")
+    payload = _payload(endpoint, plan.arm)
+    seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(_DRAWS)}
+    schedule = arrivals.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
+    choice = arrivals.payload_choice(len(schedule), len(payload.bodies), seeds["payload"])
+    url = f"{SCHEME[plan.arm.protocol]}://{endpoint.address(plan.arm.protocol)}{payload.path}"
+    load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
+    result = engine.run(
+        url,
+        payload.bodies,
+        [schedule],
+        [choice],
+        timeout_s=plan.timeout_s,
+        connections=plan.arm.limit(),
+        open_first=min(8, plan.arm.limit()),
+        headers=payload.headers,
+        cores=cores[0] if (cores := machine.split_cores()) else (),
+    )
+    manifest = _manifest(endpoint, plan, payload, result)
+    manifest["host"] = _host(load, steal)
+    manifest["started_at"] = started.isoformat(timespec="seconds")
+    manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
+    return Outcome(result.samples, manifest, result.interrupted)
+
+
+_DRAWS = ("arrivals", "payload")
+_payloads: dict[tuple[str, str, Arm], payloads.Payload] = {}
+
+
+def _payload(endpoint: Endpoint, arm: Arm) -> payloads.Payload:
+    key = (endpoint.framework, endpoint.model, arm)
+    if key not in _payloads:
+        rows = models.inputs(endpoint.model, max(POOL, arm.batch))
+        _payloads[key] = payloads.build(
+            endpoint.framework, arm.protocol, endpoint.model, rows, encoding=arm.encoding, batch=arm.batch
+        )
+    return _payloads[key]
+
+
+def _manifest(endpoint: Endpoint, plan: Plan, payload: payloads.Payload, result: engine.Result) -> dict[str, Any]:
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **plan.labels,
+        "framework": endpoint.framework,
+        "implementation": endpoint.implementation,
+        "protocol": plan.arm.protocol,
+        "encoding": payload.encoding,
+        "model": endpoint.model,
+        "batch": plan.arm.batch,
+        "rate_per_s": plan.rate_per_s,
+        "duration_s": plan.duration_s,
+        "timeout_s": plan.timeout_s,
+        "arm": {**asdict(plan.arm), "encoding": payload.encoding, "connections": plan.arm.limit()},
+        "seeds": {"entropy": plan.seed, **{name: [*plan.key, i] for i, name in enumerate(_DRAWS)}},
+        "pool": len(payload.bodies),
+        "engine": result.stats,
+        "server": {
+            "command": list(endpoint.command),
+            "pids": [p.pid for p in endpoint.processes()],
+            "ready_s": round(endpoint.ready_s, 3),
+        },
+        "rows": len(result.samples),
+    }
+
+
+def _host(load: float, steal: tuple[int, int]) -> dict[str, Any]:
+    stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
+    return {
+        "same_host": True,
+        "loadavg_1m": round(load, 2),
+        "steal_fraction": stolen / ticks if ticks else 0.0,
+        "cores": len(os.sched_getaffinity(0)),
+        "pinned": machine.split_cores() is not None,
+    }
+
+
+def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
+    """Wait until the server has finished what an earlier trial left: it answers, and is idle.
+
+    Raises:
+        DeploymentError: it does not answer within ``patience_s``.
+    """
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        before = _cpu_seconds(endpoint)
+        if answers(endpoint):
+            time.sleep(0.1)
+            if _cpu_seconds(endpoint) - before < 0.03:
+                return
+    if not answers(endpoint):
+        raise DeploymentError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
+
+
+def _cpu_seconds(endpoint: Endpoint) -> float:
+    import psutil
+
+    total = 0.0
+    for process in endpoint.processes():
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total
