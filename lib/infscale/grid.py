@@ -90,6 +90,11 @@ class Grid:
         """Trials of the grid, pilot and repeats apart."""
         return len(self.frameworks) * len(self.protocols) * len(self.fractions) * self.replicates
 
+    def expected_files(self) -> int:
+        """Trials that the run will store, pilot and sensitivity check included, repeats apart; roughly."""
+        arms = len(self.frameworks) * len(self.protocols)
+        return self.trials() + 8 * arms + len(self.frameworks) * 2 * self.replicates * self.sensitivity
+
     def seconds(self) -> float:
         """Rough duration of the whole run."""
         return sum(seconds for _, seconds in self.parts())

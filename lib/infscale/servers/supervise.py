@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -122,13 +123,21 @@ def main() -> int:
         with open(spec["log"], "ab") as log:
             log.write(f"cannot start {spec['command'][0]}: {error}\n".encode())
         _say("0")
-    finally:
+    _say(str(code))
+    # The owner still wants to read the log of a command that failed: its folder goes when the owner lets go.
+    while os.read(0, 1024):
+        pass
+    _clean(spec)
+    return 0
+
+
+def _clean(spec: "dict[str, Any]") -> None:
+    try:
         if spec["on_exit"]:
             subprocess.run(spec["on_exit"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10)
+    finally:
         for folder in spec["remove"]:
             shutil.rmtree(folder, ignore_errors=True)
-        _say(str(code))
-    return 0
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def _workers_ready(management: int, name: str, process: Process) -> bool:
 def _failed_load(process: Process, name: str) -> None:
     """Raise if the log says that the worker cannot load its model (it would be restarted for ever)."""
     tail = process.log_tail(200)
-    if "Backend worker process died" in tail or "Failed to load model" in tail or "InvalidModelException" in tail:
+    if any(sign in tail for sign in ("Backend worker process died", "Auto recovery failed", "InvalidModelException")):
         raise DeploymentError(f"TorchServe cannot load the model {name}", tail)
 
 

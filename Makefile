@@ -1,0 +1,55 @@
+# Two commands do everything on a machine with Python 3.11, git and make: `make paper` and `make test`.
+# Recipes are single commands without a shell, so that the program is make's own child and ends with it.
+
+PYTHON ?= python3.11
+PROFILE ?= quick
+RUN ?=
+NEW ?=
+# For a CPU build of torch outside PyPI's default: TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+
+BIN := .venv/bin
+DRAW := $(if $(wildcard .venv/.complete),.venv,.venv-figures)
+export PYTHONUTF8 := 1
+
+.PHONY: paper test figures lab check format clean
+.DEFAULT_GOAL := paper
+
+paper: .venv/.complete
+	$(BIN)/infscale --end-with-parent paper --profile $(PROFILE) $(if $(NEW),--new)
+
+test: .venv/.complete
+	$(BIN)/python -m pytest
+
+figures: $(DRAW)/.complete
+	$(DRAW)/bin/infscale --end-with-parent figures $(if $(RUN),--run $(RUN))
+
+lab: .venv/.complete
+	$(BIN)/jupyter lab notebooks
+
+check: .venv/.complete
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/nbstripout --verify notebooks/00-explore.ipynb notebooks/10-protocol-grid.ipynb notebooks/30-summarise.ipynb notebooks/40-figures.ipynb notebooks/50-paper-values.ipynb
+
+format: .venv/.complete
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Everything that measuring, testing and JupyterLab need; the same pinned set as environment.yml.
+.venv/.complete: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
+	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+# Only what drawing needs, at the same versions.
+.venv-figures/.complete: requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv-figures
+	.venv-figures/bin/python -m pip install --quiet --constraint requirements.txt --editable .
+	touch $@
+
+clean:
+	rm -rf .venv .venv-figures .mypy_cache .ruff_cache .pytest_cache .hypothesis data/models data/derived build dist

@@ -1,0 +1,99 @@
+"""The command ``infscale``: what the Makefile calls, for use without make as well."""
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from infscale.errors import InfscaleError
+
+
+def _end_with_parent() -> None:
+    """Be ended when the process that started this one (make) is, be it by kill -9."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG
+    if os.getppid() == 1:
+        sys.exit("infscale: the process that started this one has ended")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="infscale", description=__doc__)
+    parser.add_argument("--end-with-parent", action="store_true", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(dest="command", required=True)
+    paper = commands.add_parser("paper", help="measure, summarise, draw: every notebook of the study")
+    paper.add_argument("--profile", default="quick", help="quick (default), full (overnight) or tiny (a smoke test)")
+    paper.add_argument("--new", action="store_true", help="measure afresh instead of continuing or reusing a run")
+    paper.add_argument("--frameworks", nargs="+", help="only these")
+    paper.add_argument("--data", type=Path, help="folder of runs (default: data/raw)")
+    figures = commands.add_parser("figures", help="draw again from stored data; needs no server")
+    figures.add_argument("--run", default="", help="folder of a run (default: newest complete one, else the sample)")
+    for command in (paper, figures):
+        command.add_argument("--figures", default="figures", help="folder to draw into (default: figures)")
+    return parser
+
+
+def paper(profile: str, *, new: bool, frameworks: Sequence[str] | None, data: Path | None, figures: str) -> Path:
+    """Measure a profile's grid (or go on with an interrupted run of it) and draw; returns the run's folder."""
+    from infscale import experiment, grid, notebook
+    from infscale.servers.process import record_pids
+
+    plan = grid.from_parameters(profile, frameworks=frameworks)
+    print(plan.time_plan(), flush=True)
+    folder = experiment.folder_for(plan, (data or experiment.default_place()).resolve(), fresh=new)
+    print(f"run: {folder}", flush=True)
+    record_pids(folder / "pids.txt", {os.getpid(): "infscale paper", os.getppid(): "its parent"})
+    parameters = {"profile": profile, "run": str(folder), **({"frameworks": list(frameworks)} if frameworks else {})}
+    notebook.execute(
+        notebook.MEASURING,
+        parameters,
+        folder / "notebooks",
+        progress=lambda: notebook.trials_bar(folder, plan.expected_files()),
+    )
+    draw(str(folder), figures, folder / "notebooks")
+    return folder
+
+
+def draw(run: str, figures: str, executed: Path | None = None) -> None:
+    """Summarise a run and draw its figures, values and report."""
+    from tqdm import tqdm
+
+    from infscale import notebook, runs
+    from infscale.paths import project_root
+
+    folder = runs.find_run(run)
+    target = executed or project_root() / "data" / "derived" / folder.name / "notebooks"
+    for name in tqdm(notebook.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
+        takes_figures = {} if name == "30-summarise" else {"figures_folder": figures}
+        notebook.execute(name, {"run": str(folder), **takes_figures}, target)
+    print(f"figures, values.tex and report.html are in {project_root() / figures}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; a known error is one message and exit code 1, Ctrl-C is 130."""
+    arguments = _parser().parse_args(argv)
+    if arguments.end_with_parent:
+        _end_with_parent()
+    try:
+        if arguments.command == "paper":
+            paper(
+                arguments.profile,
+                new=arguments.new,
+                frameworks=arguments.frameworks,
+                data=arguments.data,
+                figures=arguments.figures,
+            )
+        else:
+            draw(arguments.run, arguments.figures)
+    except InfscaleError as error:
+        print(f"infscale: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninfscale: interrupted; finished trials are kept, the same command continues", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

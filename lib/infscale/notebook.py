@@ -1,0 +1,125 @@
+"""Notebooks: executing them in order with papermill, and the check of parameters inside them."""
+
+import ast
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from infscale.errors import ConfigError, InfscaleError
+from infscale.paths import project_root
+
+MEASURING = "10-protocol-grid"
+DRAWING = ("30-summarise", "40-figures", "50-paper-values")
+
+
+def names(source: str) -> set[str]:
+    """Names that a cell of assignments defines."""
+    targets = (t for node in ast.parse(source).body for t in _targets(node))
+    return {t.id for t in targets if isinstance(t, ast.Name)}
+
+
+def _targets(node: ast.stmt) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):
+        return node.targets
+    return [node.target] if isinstance(node, ast.AnnAssign) else []
+
+
+def check_parameters() -> None:
+    """Stop a notebook whose injected parameters its parameters cell does not have.
+
+    papermill only warns of a misspelled parameter, which then silently does nothing. Called from a
+    notebook's first cell after its parameters; outside a notebook it does nothing.
+
+    Raises:
+        ConfigError: naming the unknown parameters and the known ones.
+    """
+    from IPython import get_ipython
+
+    shell = get_ipython()  # type: ignore[no-untyped-call]
+    cells = [] if shell is None else [cell for cell in shell.user_ns["In"] if cell]
+    injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters\n")]
+    if injected:
+        _check_known(names(cells[0]), names(injected[0]))
+
+
+def _check_known(known: set[str], given: set[str]) -> None:
+    unknown = sorted(given - known)
+    if unknown:
+        raise ConfigError(f"unknown parameters: {', '.join(unknown)}; accepted: {', '.join(sorted(known))}")
+
+
+def _parameters(source: Path) -> set[str]:
+    """Names that the cell tagged ``parameters`` defines (papermill's own reading stumbles over comments)."""
+    import nbformat
+
+    cells = nbformat.read(source, as_version=4).cells
+    return {n for cell in cells if "parameters" in cell.metadata.get("tags", []) for n in names(cell.source)}
+
+
+def execute(
+    name: str,
+    parameters: Mapping[str, Any],
+    output_folder: Path,
+    *,
+    progress: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+) -> Path:
+    """Execute one notebook of the project; returns the executed copy, which is kept also on failure.
+
+    Raises:
+        ConfigError: unknown notebook or parameter.
+        InfscaleError: a cell failed, with its error's last line.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    root = project_root()
+    source = root / "notebooks" / f"{name}.ipynb"
+    if not source.is_file():
+        known = sorted(p.stem for p in (root / "notebooks").glob("*.ipynb"))
+        raise ConfigError(f"notebook={name!r} is not known; accepted: {', '.join(known)}")
+    _check_known(_parameters(source), set(parameters))
+    output_folder.mkdir(parents=True, exist_ok=True)
+    output = output_folder / source.name
+    try:
+        with progress():
+            papermill.execute_notebook(
+                str(source), str(output), dict(parameters), progress_bar=False, cwd=str(root), kernel_name="python3"
+            )
+    except PapermillExecutionError as error:
+        raise InfscaleError(f"{name}: {error.ename}: {error.evalue}\n(the executed copy is {output})") from error
+    return output
+
+
+@contextlib.contextmanager
+def trials_bar(folder: Path, expected: int) -> Iterator[None]:
+    """A progress bar of a run's trials, with the time left, while a notebook measures them."""
+    from tqdm import tqdm
+
+    stop = threading.Event()
+    before = _stored(folder)
+    with tqdm(total=max(expected, before), initial=before, unit="trial", desc=folder.name, smoothing=0.1) as bar:
+
+        def watch() -> None:
+            while not stop.wait(0.5):
+                count = _stored(folder)
+                bar.total = max(bar.total, count)
+                if count != bar.n:
+                    bar.update(count - bar.n)
+                elif sys.stderr.isatty():
+                    bar.refresh()  # the clock goes on between trials
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join()
+            bar.update(_stored(folder) - bar.n)
+
+
+def _stored(folder: Path) -> int:
+    return len(list((folder / "trials").glob("[!.]*.json")))
