@@ -48,10 +48,17 @@ def environment_digest() -> str:
     return _digest([sys.version.encode(), *(f"{k}=={v}".encode() for k, v in versions().items())])
 
 
+_AFTER_MEASURING = {"captions", "estimates", "figures", "findings", "infscale", "paper", "report", "runs", "summary"}
+
+
 def code_digest() -> str:
-    """SHA-256 over the source of this package, first 16 hexadecimal digits: does not change with a commit."""
+    """SHA-256 over the source that measures, first 16 hexadecimal digits.
+
+    A new commit does not change it, nor does work on figures or tables, which begin from stored rows.
+    """
     package = Path(__file__).parent
-    files = sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
+    kinds = {".py", ".xml"}
+    files = sorted(p for p in package.rglob("*") if p.suffix in kinds and p.stem not in _AFTER_MEASURING)
     return _digest([part for p in files for part in (str(p.relative_to(package)).encode(), p.read_bytes())])
 
 

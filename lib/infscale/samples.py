@@ -9,6 +9,7 @@ Schema history: 1 — first version.
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -59,12 +60,7 @@ _DELTA = ("sequence", *TIMES)
 
 def is_status(status: str) -> bool:
     """Whether ``status`` belongs to the closed set of the table."""
-    if status in FIXED_STATUSES:
-        return True
-    kind, _, code = status.partition("_")
-    if kind == "http":
-        return code.isdigit() and len(code) == 3
-    return kind == "grpc" and code.isascii() and code.replace("_", "").isupper()
+    return status in FIXED_STATUSES or re.fullmatch(r"http_[1-5][0-9]{2}|grpc_[A-Z_]+", status) is not None
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:

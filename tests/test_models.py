@@ -1,0 +1,81 @@
+"""If these fail, frameworks are compared on different numbers, or on inputs that a cache could guess."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from infscale import models, payloads
+from infscale.errors import ConfigError
+from infscale.servers import FRAMEWORKS
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_inputs_are_distinct_real_images(name: str) -> None:
+    rows = models.inputs(name, 256)
+    assert len({row.tobytes() for row in rows}) == 256
+    assert rows.min() >= 0
+    assert rows.max() <= 1
+    flat = rows.reshape(256, 28, 28)
+    neighbours = np.mean([np.corrcoef(i[:, :-1].ravel(), i[:, 1:].ravel())[0, 1] for i in flat if i.std() > 0.05])
+    assert neighbours > 0.7, "neighbouring pixels of a photograph are alike; those of noise are not"
+
+
+def test_more_images_than_the_photograph_has_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="more distinct cuts"):
+        models.images(100_000)
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_a_model_is_the_same_every_time(name: str) -> None:
+    models.model.cache_clear()
+    first = models.model(name)
+    models.model.cache_clear()
+    assert models.model(name).digest == first.digest
+    assert first.predict(models.inputs(name, 3)).shape == (3, *first.output_shape)
+
+
+def test_outputs_of_unequal_shape_are_infinitely_different() -> None:
+    assert models.max_difference(np.zeros((1, 2), np.float32), np.zeros((2, 1), np.float32)) == np.inf
+
+
+finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
+
+
+@settings(max_examples=50)
+@given(hnp.arrays(np.float32, (2, 3), elements=finite32))
+def test_json_gives_the_same_fp32_back(rows: models.Array) -> None:
+    back = np.array(json.loads(json.dumps(payloads.json_rows(rows))), dtype=np.float32)
+    assert np.array_equal(back, rows)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 64])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_binary_bodies_carry_every_value_of_a_batch(framework: str, batch: int) -> None:
+    """A client that lets TensorProto's fill rule shrink a batch sends one row at every batch size."""
+    rows = models.inputs("mlp", batch)
+    payload = payloads.build(framework, "grpc", "mlp", rows, batch=batch)
+    assert len(payload.bodies) == 1
+    assert rows.nbytes <= len(payload.bodies[0]) <= rows.nbytes + 200
+    assert rows.tobytes() in payload.bodies[0]
+
+
+def test_a_batch_larger_than_the_rows_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"batch=5 .*accepted: 1 to 2"):
+        payloads.build("torchserve", "grpc", "mlp", models.inputs("mlp", 2), batch=5)
+
+
+def test_our_small_messages_are_the_official_ones_on_the_wire() -> None:
+    """A drift here would make our client measure requests that no official client sends."""
+    from tensorflow_serving.apis import predict_pb2
+
+    rows = models.inputs("mlp", 2)
+    body = payloads.build("tfserving", "grpc", "mlp", rows, batch=2).bodies[0]
+    official = predict_pb2.PredictRequest.FromString(body)
+    assert official.model_spec.name == "mlp"
+    assert [d.size for d in official.inputs["x"].tensor_shape.dim] == [2, 784]
+    assert official.inputs["x"].tensor_content == rows.tobytes()
+    assert official.SerializeToString(deterministic=True) == body
