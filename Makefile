@@ -31,7 +31,7 @@ check: .venv/.complete
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/nbstripout --verify notebooks/00-explore.ipynb notebooks/10-protocol-grid.ipynb notebooks/30-summarise.ipynb notebooks/40-figures.ipynb notebooks/50-paper-values.ipynb
+	$(BIN)/nbstripout --verify $(wildcard notebooks/*.ipynb)
 
 format: .venv/.complete
 	$(BIN)/ruff check --fix .

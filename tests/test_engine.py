@@ -1,4 +1,4 @@
-"""If these fail, a trial's rows are not what happened: a wrong outcome, a lost request, a clock from the wrong moment."""
+"""If these fail, a trial's rows are not what happened: a wrong outcome, a lost request, a wrong clock."""
 
 import socket
 import subprocess
@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pandas as pd
@@ -43,11 +43,8 @@ def server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
                 threading.Thread(target=guarded, args=(connection,), daemon=True).start()
 
         def guarded(connection: socket.socket) -> None:
-            with connection:
-                try:
-                    talk(connection)
-                except OSError:
-                    pass
+            with connection, suppress(OSError):
+                talk(connection)
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()

@@ -128,7 +128,9 @@ def test_a_manifest_tells_what_was_run(measured: tuple[Path, list[str]]) -> None
     assert json.loads((measured[0] / "run.json").read_text())["implementations"]["torchserve"]["runtime"]
 
 
-def test_a_run_of_changed_code_is_not_continued(measured: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_changed_code_is_not_continued(
+    measured: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("infscale.machine.code_digest", lambda: "other")
     plan = Grid(**{**TINY, "frameworks": ("torchserve",)})
     assert experiment.folder_for(plan, measured[0].parent) != measured[0]

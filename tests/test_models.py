@@ -25,7 +25,7 @@ def test_inputs_are_distinct_real_images(name: str) -> None:
 
 
 def test_more_images_than_the_photograph_has_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="more distinct cuts"):
+    with pytest.raises(ConfigError, match="not so many distinct cuts"):
         models.images(100_000)
 
 

@@ -79,6 +79,7 @@ def test_rows_are_small_on_disk(tmp_path: Path) -> None:
     """The committed sample has a budget: a row of real times must cost little."""
     rng = np.random.default_rng(1)
     times = np.cumsum(rng.exponential(1e6, 10_000)).astype(np.int64)
-    frame = samples.synthetic(times, rng.exponential(2e6, 10_000).astype(np.int64), lag_ns=rng.integers(0, 99_999, 10_000))
+    response = rng.exponential(2e6, 10_000).astype(np.int64)
+    frame = samples.synthetic(times, response, lag_ns=rng.integers(0, 99_999, 10_000))
     samples.write(tmp_path / "t.parquet", frame)
     assert (tmp_path / "t.parquet").stat().st_size < 25 * 10_000

@@ -120,12 +120,13 @@ def test_missing_java_or_torch_says_how_to_get_it(monkeypatch: pytest.MonkeyPatc
 def test_ways_of_tensorflow_serving_that_are_not_here_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
     monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
-    with pytest.raises(MissingError, match="tensorflow_model_server is not on PATH"), tfserving.deploy("mlp", way="binary"):
-        pass
-    with pytest.raises(MissingError, match="no Docker daemon answers"), tfserving.deploy("mlp", way="docker"):
-        pass
-    with pytest.raises(ConfigError, match=r"way='podman'.*accepted: auto, binary, docker, embedded"), tfserving.deploy("mlp", way="podman"):
-        pass
+    for way, error, message in (
+        ("binary", MissingError, "tensorflow_model_server is not on PATH"),
+        ("docker", MissingError, "no Docker daemon answers"),
+        ("podman", ConfigError, "way='podman'.*accepted: auto, binary, docker, embedded"),
+    ):
+        with pytest.raises(error, match=message), tfserving.deploy("mlp", way=way):
+            pass
 
 
 def test_a_binary_on_path_is_preferred_and_named_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

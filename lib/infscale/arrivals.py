@@ -38,7 +38,7 @@ def poisson(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence) 
     times = np.cumsum(gaps)
     while times[-1] < duration:  # a draw beyond ten standard deviations
         times = np.concatenate([times, times[-1] + np.cumsum(rng.exponential(1 / rate, 100))])
-    return (times[times < duration] * 1e9).astype(np.int64)
+    return np.asarray(times[times < duration] * 1e9, dtype=np.int64)
 
 
 def payload_choice(count: int, pool: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int32]:
@@ -46,8 +46,6 @@ def payload_choice(count: int, pool: int, seed: np.random.SeedSequence) -> npt.N
     return np.random.Generator(np.random.PCG64(seed)).integers(0, pool, count, dtype=np.int32)
 
 
-def shards(
-    rate_per_s: float, duration_s: float, seed: np.random.SeedSequence, count: int
-) -> Sequence[Schedule]:
+def shards(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence, count: int) -> Sequence[Schedule]:
     """``count`` independent Poisson(λ/count) schedules, whose superposition is Poisson(λ)."""
     return [poisson(rate_per_s / count, duration_s, child) for child in seed.spawn(count)]

@@ -81,9 +81,13 @@ def _new_manifest(grid: Grid, run_id: str) -> dict[str, Any]:
         "clock": "CLOCK_MONOTONIC",
         "time_plan": grid.time_plan().splitlines(),
         "sessions": [],
-        "started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "started_at": _now(),
         "finished_at": None,
     }
+
+
+def _now() -> str:
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 class _Session:
@@ -93,7 +97,10 @@ class _Session:
         self.grid, self.folder, self.say = grid, folder, say
         self.manifest = samples.read_json(folder / "run.json")
         self.began = time.monotonic()
-        self.session: dict[str, Any] = {"started_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "trials": 0}
+        self.session: dict[str, Any] = {
+            "started_at": _now(),
+            "trials": 0,
+        }
         self.manifest["sessions"].append(self.session)
         self.pids = folder / "pids.txt"
         record_pids(self.pids, {os.getpid(): "measuring process"})
@@ -162,7 +169,7 @@ def measure(grid: Grid, folder: Path, say: Report = print) -> Path:
             for framework, pairs in grid.order(replicate):
                 _replicate(session, replicate, framework, pairs)
         session.manifest["status"] = COMPLETE
-        session.manifest["finished_at"] = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        session.manifest["finished_at"] = _now()
     except OSError as error:
         raise DataError(f"cannot write in {folder}: {error}") from error
     finally:
@@ -238,7 +245,9 @@ def _replicate(session: _Session, replicate: int, framework: str, pairs: list[tu
     """All trials of one framework in one replicate, on a server started for it."""
     implementation = session.manifest["pilot"][framework]["implementation"]
     rates = session.manifest["rates_per_s"][implementation]
-    todo = [(f"{implementation}-{a.protocol}-{i}-r{replicate}", "grid", a, rates[i], (replicate + 1, i)) for a, i in pairs]
+    todo = [
+        (f"{implementation}-{a.protocol}-{i}-r{replicate}", "grid", a, rates[i], (replicate + 1, i)) for a, i in pairs
+    ]
     if session.grid.sensitivity:
         middle = len(rates) // 2 - 1
         for k, arm in enumerate(sensitivity_arms(framework)):

@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from infscale.models import Model, inputs, max_difference, model
+from infscale.models import Array, Model, inputs, max_difference, model
 
 PARITY = 1e-5
 """Largest accepted absolute difference between an export and the numpy reference."""
@@ -46,6 +44,7 @@ def savedmodel(m: Model, folder: Path) -> str:
 def mar(m: Model, folder: Path) -> str:
     """Write a TorchServe model archive with a TorchScript module and this project's handler."""
     import torch
+
     module = _torch_module(m).eval()
     rows = inputs(m.name, 8)
     _check(module(torch.from_numpy(rows)).detach().numpy(), m.predict(rows), "TorchScript")
@@ -93,17 +92,18 @@ def _torch_module(m: Model) -> Any:
     if m.name == "mlp":
         return nn.Sequential(linear("dense1", "bias1"), nn.ReLU(), linear("dense2", "bias2"), nn.Softmax(-1))
 
-    class ChannelsLast(nn.Module):
+    class ChannelsLast(nn.Module):  # type: ignore[misc]  # torch is untyped here
         """Flatten as the reference does: (n, c, h, w) → (n, h·w·c)."""
 
         def forward(self, x: Any) -> Any:
             return x.permute(0, 2, 3, 1).flatten(1)
 
     convolutions = [*conv("conv1", "bias1"), *conv("conv2", "bias2")]
-    return nn.Sequential(nn.Unflatten(1, (1, 28)), *convolutions, ChannelsLast(), linear("dense3", "bias3"), nn.Softmax(-1))
+    first = nn.Unflatten(1, (1, 28))
+    return nn.Sequential(first, *convolutions, ChannelsLast(), linear("dense3", "bias3"), nn.Softmax(-1))
 
 
-def _check(answer: np.ndarray, truth: np.ndarray, what: str) -> None:
+def _check(answer: Array, truth: Array, what: str) -> None:
     difference = max_difference(answer, truth)
     if difference > PARITY:
         raise SystemExit(f"{what} differs from the reference by {difference:.2e}; accepted: {PARITY:.0e}")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from infscale.errors import DeploymentError, MissingError, one_of
+from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.paths import models_folder
 
 Array = npt.NDArray[np.float32]
@@ -58,7 +58,7 @@ class Model:
 
 def _he(rng: np.random.Generator, *shape: int) -> Array:
     fan_in = int(np.prod(shape[:-1]))
-    return (rng.standard_normal(shape) * np.sqrt(2 / fan_in)).astype(np.float32)
+    return np.asarray(rng.standard_normal(shape) * np.sqrt(2 / fan_in), dtype=np.float32)
 
 
 def _softmax(z: Array) -> Array:
@@ -73,7 +73,7 @@ def _mlp(w: Weights, x: Array) -> Array:
 
 def _conv_relu_pool(x: Array, kernel: Array, bias: Array) -> Array:
     """Valid 3×3 convolution, ReLU and 2×2 max pooling; x is (n, height, width, channels)."""
-    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))
+    windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))  # type: ignore[call-overload]
     y = np.maximum(np.einsum("nhwcij,ijco->nhwo", windows, kernel) + bias, 0)
     height, width = y.shape[1] // 2, y.shape[2] // 2
     blocks = y[:, : 2 * height, : 2 * width].reshape(len(y), height, 2, width, 2, -1)
@@ -133,10 +133,8 @@ def images(count: int = 256) -> Array:
     from matplotlib import cbook
     from PIL import Image
 
-    from infscale.errors import ConfigError
-
-    with cbook.get_sample_data("grace_hopper.jpg") as file:
-        photo = Image.open(file).convert("L")
+    with Image.open(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))) as file:
+        photo = file.convert("L")
     corners = [(x, y) for y in range(0, photo.height - 112, 9) for x in range(0, photo.width - 112, 7)]
     order = np.random.default_rng(28).permutation(len(corners))
     cuts: dict[bytes, npt.NDArray[np.uint8]] = {}
@@ -145,7 +143,7 @@ def images(count: int = 256) -> Array:
         cuts.setdefault(cut.tobytes(), cut)
         if len(cuts) == count:
             return (np.stack(list(cuts.values())) / np.float32(255)).astype(np.float32)
-    raise ConfigError(f"images({count}) asks for more distinct cuts than the photograph has; accepted: 1 to {len(cuts)}")
+    raise ConfigError(f"count={count}: the photograph has not so many distinct cuts; accepted: 1 to {len(cuts)}")
 
 
 def inputs(name: str, count: int = 256) -> Array:
@@ -181,7 +179,7 @@ def export(name: str, kind: str) -> Path:
     done = folder / "export.json"
     if not done.exists():
         _run_export(name, kind, folder)
-    return folder / json.loads(done.read_text())["path"]
+    return folder / str(json.loads(done.read_text())["path"])
 
 
 def _run_export(name: str, kind: str, folder: Path) -> None:
@@ -191,7 +189,7 @@ def _run_export(name: str, kind: str, folder: Path) -> None:
         result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
         if "ModuleNotFoundError" in result.stderr:
             missing = result.stderr.strip().splitlines()[-1]
-            raise MissingError(f"exporting {name} as {kind}: {missing}; install it with pip install 'infscale[servers]'")
+            raise MissingError(f"exporting {name} as {kind}: {missing}; get it by pip install 'infscale[servers]'")
         if result.returncode:
             raise DeploymentError(f"exporting {name} as {kind} failed", result.stderr[-4000:])
         built = Path(temporary) / "built"

@@ -38,7 +38,7 @@ def check_parameters() -> None:
     """
     from IPython import get_ipython
 
-    shell = get_ipython()  # type: ignore[no-untyped-call]
+    shell = get_ipython()
     cells = [] if shell is None else [cell for cell in shell.user_ns["In"] if cell]
     injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters\n")]
     if injected:
@@ -105,7 +105,7 @@ def trials_bar(folder: Path, expected: int) -> Iterator[None]:
         def watch() -> None:
             while not stop.wait(0.5):
                 count = _stored(folder)
-                bar.total = max(bar.total, count)
+                bar.total = max(bar.total or 0, count)
                 if count != bar.n:
                     bar.update(count - bar.n)
                 elif sys.stderr.isatty():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,7 +87,7 @@ def write(path: Path, frame: pd.DataFrame) -> None:
             compression="zstd",
             compression_level=9,
             use_dictionary=plain,
-            column_encoding={name: "DELTA_BINARY_PACKED" for name in _DELTA},
+            column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
         )
         os.replace(temporary, path)
     finally:
@@ -143,13 +144,13 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def synthetic(
-    scheduled_ns: np.ndarray,
-    response_ns: np.ndarray,
+    scheduled_ns: npt.NDArray[np.int64],
+    response_ns: npt.NDArray[np.int64],
     *,
     trial_id: str = "synthetic",
-    lag_ns: int | np.ndarray = 0,
-    wait_ns: int | np.ndarray = 0,
-    status: str | np.ndarray = "ok",
+    lag_ns: int | npt.NDArray[np.int64] = 0,
+    wait_ns: int | npt.NDArray[np.int64] = 0,
+    status: str | npt.NDArray[np.str_] = "ok",
 ) -> pd.DataFrame:
     """Build a table from arrival times and response times, both int64 nanoseconds of shape (n,).
 

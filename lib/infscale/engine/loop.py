@@ -108,7 +108,9 @@ class Rows:
 class Engine:
     """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
 
-    def __init__(self, io: Io, codec: Callable[[], Codec], schedule: "array[int]", choice: "array[int]", limits: Limits):
+    def __init__(
+        self, io: Io, codec: Callable[[], Codec], schedule: "array[int]", choice: "array[int]", limits: Limits
+    ):
         self._io = io
         self._codec = codec
         self._schedule = schedule

@@ -171,7 +171,7 @@ def _frame(
             "sent_ns": columns["sent"],
             "first_byte_ns": columns["first"],
             "done_ns": columns["done"],
-            "status": pd.Categorical.from_codes(where, [status.name(int(c)) for c in codes]),
+            "status": pd.Categorical.from_codes(where, pd.Index([status.name(int(c)) for c in codes])),
             "bytes_out": columns["bytes_out"],
             "bytes_in": columns["bytes_in"],
             "payload": choice,
@@ -182,7 +182,8 @@ def _frame(
 
 
 def _stats(results: Sequence[dict[str, Any]], children: Sequence[_Child]) -> dict[str, Any]:
-    shards = [{k: v for k, v in r.items() if k != "columns"} | {"pid": c.pid} for r, c in zip(results, children, strict=True)]
+    pairs = zip(results, children, strict=True)
+    shards = [{k: v for k, v in result.items() if k != "columns"} | {"pid": child.pid} for result, child in pairs]
     summed = ("cpu_user_s", "cpu_system_s", "connections_opened", "connections_lost")
     total: dict[str, Any] = {key: sum(shard[key] for shard in shards) for key in summed}
     total["cpu_s"] = total["cpu_user_s"] + total["cpu_system_s"]

@@ -25,4 +25,6 @@ def deploy(framework: str, model: str = "mlp", **options: Any) -> AbstractContex
 
     one_of("framework", framework, FRAMEWORKS)
     models.model(model)
-    return {"tfserving": tfserving.deploy, "torchserve": torchserve.deploy}[framework](model, **options)
+    start: Any = {"tfserving": tfserving.deploy, "torchserve": torchserve.deploy}[framework]
+    deployment: AbstractContextManager[Endpoint] = start(model, **options)
+    return deployment

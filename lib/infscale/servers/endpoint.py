@@ -57,9 +57,7 @@ def predict(endpoint: Endpoint, protocol: str, rows: Array, *, encoding: str = "
     Raises:
         DeploymentError: refused, timed out, or answered with an error (whose text is passed on).
     """
-    payload = payloads.build(
-        endpoint.framework, protocol, endpoint.model, rows, encoding=encoding, batch=len(rows)
-    )
+    payload = payloads.build(endpoint.framework, protocol, endpoint.model, rows, encoding=encoding, batch=len(rows))
     call = {"rest": _post, "grpc": _call}[protocol]
     answer = payload.decode(call(endpoint.address(protocol), payload, timeout_s))
     return answer.reshape(len(rows), *model(endpoint.model).output_shape)

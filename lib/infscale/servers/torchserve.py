@@ -149,9 +149,7 @@ def deploy(
         except OSError as error:
             raise DeploymentError(f"cannot read the model archive {source}: {error}") from error
         shutil.copy(Path(__file__).with_name("log4j2.xml"), run / "log4j2.xml")
-        (run / "config.properties").write_text(
-            _properties(run / "store", f"{model}.mar", chosen, workers, queue_size)
-        )
+        (run / "config.properties").write_text(_properties(run / "store", f"{model}.mar", chosen, workers, queue_size))
         log = (log_folder or run / "logs") / "torchserve.log"
         env = {"LOG_LOCATION": f"{run}/logs", "METRICS_LOCATION": f"{run}/logs", "OMP_NUM_THREADS": "1"}
         env |= {"TMPDIR": f"{run}/tmp", "PYTHONDONTWRITEBYTECODE": "1"}

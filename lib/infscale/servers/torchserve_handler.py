@@ -8,18 +8,20 @@ its input map: the key, or the content type, says the encoding.
 import io
 import json
 import os
+from typing import Any
 
 import numpy as np
 import torch
 from ts.utils.util import PredictionException
 
 ENCODINGS = ("raw", "npy", "image", "json")
+Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 class Handler:
     """One row per request in, one row of float32 out, in the encoding that the request used."""
 
-    def initialize(self, context):
+    def initialize(self, context: Any) -> None:
         """Load the TorchScript module; called once per worker."""
         folder = context.system_properties["model_dir"]
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
@@ -27,7 +29,7 @@ class Handler:
         with open(os.path.join(folder, "signature.json")) as file:
             self.shape = tuple(json.load(file)["input_shape"])
 
-    def handle(self, rows, context):
+    def handle(self, rows: list[dict[str, Any]], context: Any) -> list[Any]:
         """Decode a batch of requests, run the module once, encode each answer."""
         decoded = [self._decode(row, context, i) for i, row in enumerate(rows)]
         batch = np.concatenate([array for array, _ in decoded])
@@ -39,32 +41,33 @@ class Handler:
             start += len(array)
         return answers
 
-    def _decode(self, row, context, index):
+    def _decode(self, row: dict[str, Any], context: Any, index: int) -> tuple[Array, str]:
         key = next((k for k in ENCODINGS if k in row), None)
         body = row[key] if key else row.get("body", row.get("data"))
         if isinstance(body, (dict, list)):
             return self._from_json(body), "json"
         kind = key or self._kind_of(context, index)
         try:
-            return self._from_bytes(bytes(body), kind), kind
+            return self._from_bytes(bytes(body or b""), kind), kind
         except PredictionException:
             raise
         except Exception as error:
             raise PredictionException(f"cannot decode the body as {kind}: {error}", 400) from error
 
-    def _kind_of(self, context, index):
+    def _kind_of(self, context: Any, index: int) -> str:
         content_type = (context.get_request_header(index, "Content-Type") or "").partition(";")[0]
         kinds = {"application/octet-stream": "raw", "application/x-npy": "npy", "application/json": "json"}
         return "image" if content_type.startswith("image/") else kinds.get(content_type, "raw")
 
-    def _from_json(self, body):
+    def _from_json(self, body: Any) -> Array:
         instances = body.get("instances") if isinstance(body, dict) else body
         try:
             return self._shaped(np.array(instances, dtype=np.float32))
         except (TypeError, ValueError) as error:
-            raise PredictionException(f'expected {{"instances": [...]}} with rows of shape {self.shape}: {error}', 400) from error
+            expected = f'expected {{"instances": [...]}} with rows of shape {self.shape}'
+            raise PredictionException(f"{expected}: {error}", 400) from error
 
-    def _from_bytes(self, body, kind):
+    def _from_bytes(self, body: bytes, kind: str) -> Array:
         if kind == "json":
             return self._from_json(json.loads(body))
         if kind == "npy":
@@ -79,16 +82,17 @@ class Handler:
             raise PredictionException(f"{len(body)} bytes are not a whole number of fp32 values", 400)
         return self._shaped(np.frombuffer(body, dtype="<f4"))
 
-    def _shaped(self, array):
+    def _shaped(self, array: np.ndarray[Any, Any]) -> Array:
         row = int(np.prod(self.shape))
         if array.size == 0 or array.size % row:
             raise PredictionException(f"{array.size} values are not rows of shape {self.shape}", 400)
         return np.ascontiguousarray(array.reshape(-1, *self.shape), dtype=np.float32)
 
-    def _encode(self, output, encoding, context, index):
+    def _encode(self, output: Array, encoding: str, context: Any, index: int) -> Any:
         if encoding == "json":
             context.set_response_content_type(index, "application/json")
-            return json.dumps({"predictions": [[float(str(v)) for v in row] for row in output.reshape(len(output), -1)]})
+            rows = output.reshape(len(output), -1)
+            return json.dumps({"predictions": [[float(str(v)) for v in row] for row in rows]})
         if encoding == "npy":
             context.set_response_content_type(index, "application/x-npy")
             file = io.BytesIO()

@@ -1,0 +1,134 @@
+"""Captions and text alternatives of the figures, written from the tables that the figures were drawn from."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from infscale.estimates import EXPLORATORY_BELOW, MIN_REPLICATES
+from infscale.figures import NAMES
+from infscale.validity import FIRST_PART, SATURATED, VALID
+
+Tables = Mapping[str, pd.DataFrame]
+
+
+def percentiles_vs_rate(tables: Tables) -> str:
+    """For ``figures.percentiles_vs_rate``."""
+    return (
+        "Response time (from the scheduled time to the end of the answer) against the arrival rate λ, "
+        "Poisson arrivals, "
+        f"open loop. {_basis(tables['points'])} Bars: 95 % intervals over replicates (t on the "
+        "logarithm); the protocols "
+        "are set slightly apart sideways. Band: the bracket in which the saturation rate λ* of a protocol lies; line: "
+        f"its geometric mean. {_hollow(tables['points'])}"
+    )
+
+
+def latency_ecdf(tables: Tables) -> str:
+    """For ``figures.latency_ecdf``."""
+    drawn = tables["distributions"]
+    if drawn.empty:
+        return "No arrival rate at which every protocol is VALID: no distributions to compare."
+    first = drawn.drop_duplicates(["label", "protocol"])
+    sizes = "; ".join(f"{r['label']}, {NAMES[r['protocol']]}: n = {r['n']:,}" for _, r in first.iterrows())
+    return (
+        "Distribution of the response time at the largest λ of the grid at which both protocols are VALID, "
+        f"replicates pooled ({_replicates(first['replicates'])}). {sizes}. Requests that did not succeed lie beyond "
+        "the right edge."
+    )
+
+
+def offered_vs_achieved(tables: Tables) -> str:
+    """For ``figures.offered_vs_achieved``."""
+    return (
+        "Successful responses per second against the arrival rate λ: mean over replicates. On the dotted diagonal a "
+        f"server keeps up. {_basis(tables['points'])} {_hollow(tables['points'], arrows=False)}"
+    )
+
+
+def lag(tables: Tables) -> str:
+    """For ``figures.lag``."""
+    return (
+        "How late the load generator itself was (due − scheduled): the largest p99 over replicates "
+        "(thick) and the median "
+        "p50 (thin). Above the gate of 1 ms (or 5 % of the median response time, where that is more) a "
+        "trial is INVALID. "
+        f"{_basis(tables['points'])} {_hollow(tables['points'], arrows=False)}"
+    )
+
+
+def ratio_vs_rate(tables: Tables) -> str:
+    """For ``figures.ratio_vs_rate``."""
+    ratios = headline_ratios(tables)
+    over, under = NAMES[ratios["over"].iloc[0]], NAMES[ratios["under"].iloc[0]]
+    known = ratios[np.isfinite(ratios["ratio"])]
+    basis = f" ({_replicates(known['replicates'])})" if len(known) else ""
+    few = "" if np.isfinite(known["ratio_low"]).all() else f" Marks without bars: fewer than {MIN_REPLICATES} pairs."
+    return (
+        f"Ratio of the p95 response times, {over} ÷ {under}, paired by replicate{basis}: above 1 {over} "
+        "is slower, below 1 "
+        f"{under} is. Bars: 95 % intervals (t on the log ratio). Filled marks: different from 1 at 5 % "
+        "after Holm's correction "
+        "over the figure. Crosses: no ratio, because the protocols are not both VALID in any replicate."
+        f"{few}"
+    )
+
+
+def headline_ratios(tables: Tables, metric: str = "response_p95_ms") -> pd.DataFrame:
+    """The rows of ``ratios`` for one metric."""
+    ratios = tables["ratios"]
+    return ratios[ratios["metric"] == metric].reset_index(drop=True)
+
+
+ALTERNATIVES = {
+    "percentiles": "Line charts of the p50, p95 and p99 of the response time against the arrival "
+    "rate, one column of panels "
+    "for each implementation, one line for each protocol. The numbers are in the table of all points.",
+    "ecdf": "Cumulative distributions of the response time, a panel for each implementation, a "
+    "curve for each protocol.",
+    "achieved": "Achieved against offered rate, a panel for each implementation, one line for each "
+    "protocol, and the diagonal.",
+    "lag": "Lag of the load generator against the arrival rate, a panel for each implementation, "
+    "with the line of the gate.",
+    "ratio": "Ratio of the p95 response times of the two protocols against the arrival rate with "
+    "intervals and a line at one, "
+    "a panel for each implementation. The numbers are in the table of ratios.",
+}
+
+CAPTIONS = {
+    "percentiles": percentiles_vs_rate,
+    "ecdf": latency_ecdf,
+    "achieved": offered_vs_achieved,
+    "lag": lag,
+    "ratio": ratio_vs_rate,
+}
+"""By the figure's name, in the order of a report."""
+
+
+def _basis(points: pd.DataFrame) -> str:
+    """On what the points rest."""
+    low, high = int(points["n"].min()), int(points["n"].max())
+    n = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    return (
+        f"Each point: {_replicates(points['replicates'])}, n = {n} requests after the first "
+        f"{FIRST_PART:.0%} of every trial."
+    )
+
+
+def _replicates(counts: "pd.Series[int]") -> str:
+    """The number of replicates, and what it allows."""
+    low, high = int(counts.min()), int(counts.max())
+    text = f"{low} replicate{'s' if low != 1 else ''}" if low == high else f"{low} to {high} replicates"
+    if low < MIN_REPLICATES:
+        return f"{text}, no interval below {MIN_REPLICATES}"
+    return f"{text}, exploratory" if low < EXPLORATORY_BELOW else text
+
+
+def _hollow(points: pd.DataFrame, arrows: bool = True) -> str:
+    """What hollow marks mean, if the figure has any."""
+    if (points["verdict"] == VALID).all():
+        return "Every point is VALID."
+    text = "Hollow grey marks are not VALID: SATURATED (the server did not keep up"
+    if arrows and (points["verdict"] == SATURATED).any():
+        text += "; a lower bound, because its value grows with the length of the trial"
+    return f"{text}) or INVALID (the load generator or the host failed)."

@@ -1,0 +1,115 @@
+"""Estimates with their intervals: percentiles of censored times, means over replicates, corrected tests.
+
+Pure functions of arrays. Intervals are Student's t on the logarithm, over replicates: rows within a trial
+are dependent, replicates are not.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+
+MIN_REPLICATES = 3
+"""Fewer replicates get no interval."""
+EXPLORATORY_BELOW = 5
+"""From three replicates to one fewer than this, an interval is marked exploratory."""
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A percentile; ``bound`` is true when the request at that rank never succeeded (``value`` is what it exceeds)."""
+
+    value: float
+    bound: bool
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A geometric mean over ``replicates`` values and its interval (NaN where it is withheld)."""
+
+    value: float
+    low: float
+    high: float
+    replicates: int
+    p_value: float
+
+    @property
+    def exploratory(self) -> bool:
+        """Whether the interval rests on three or four replicates."""
+        return MIN_REPLICATES <= self.replicates < EXPLORATORY_BELOW
+
+
+WITHHELD = Percentile(float("nan"), False)
+
+
+class Times:
+    """Response times of one trial, sorted, with the requests that never succeeded ordered above them.
+
+    A timeout counts as more than its limit and any other failure as +∞, so that a server that refuses fast
+    does not look fast.
+
+    Args:
+        successes: shape (n,), any unit.
+        timeouts: how many requests were given up at ``limit`` (same unit).
+        failures: how many ended in another failure.
+    """
+
+    def __init__(self, successes: ArrayLike, timeouts: int = 0, failures: int = 0, limit: float = np.inf) -> None:
+        self.ordered: Floats = np.sort(np.asarray(successes, dtype=np.float64))
+        self.timeouts = timeouts
+        self.limit = limit
+        self.n = len(self.ordered) + timeouts + failures
+
+    def percentile(self, p: float) -> Percentile:
+        """The order statistic of rank ⌈np⌉ (the inverse of the empirical distribution function).
+
+        No interpolation: between a time and +∞ there is nothing to interpolate. Withheld (NaN) when fewer
+        than one request is expected beyond it: n(1 − p) < 1.
+        """
+        if self.n == 0 or self.n * (1 - p) < 1 - 1e-9:
+            return WITHHELD
+        rank = max(1, int(np.ceil(self.n * p - 1e-9)))
+        k = len(self.ordered)
+        if rank <= k:
+            return Percentile(float(self.ordered[rank - 1]), False)
+        if rank <= k + self.timeouts:
+            return Percentile(max(self.limit, float(self.ordered[-1]) if k else 0.0), True)
+        return Percentile(float("inf"), True)
+
+
+def geometric_mean(values: ArrayLike) -> Interval:
+    """The geometric mean of positive values with its 95 % interval, t on the logarithm, R − 1 degrees of freedom.
+
+    ``p_value`` is that of the two-sided t test of the mean logarithm against 0 (a ratio against 1). Both are
+    NaN below three values, and where a value is not finite.
+    """
+    logs = np.log(np.asarray(values, dtype=np.float64))
+    n = logs.size
+    nan = float("nan")
+    if n == 0:
+        return Interval(nan, nan, nan, 0, nan)
+    mean = float(np.mean(logs))
+    if n < MIN_REPLICATES or not np.isfinite(mean):
+        return Interval(float(np.exp(mean)), nan, nan, n, nan)
+    error = float(stats.sem(logs))
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
+    return Interval(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)), n, p_value)
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's adjusted p-values, shape as given; NaN stays NaN and does not count as a test.
+
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(np.isfinite(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    factors = np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * factors))
+    return adjusted

@@ -1,0 +1,130 @@
+"""Stored runs: finding one, and reading its manifest and the list of its trials.
+
+A run is a folder with ``run.json`` and ``trials/<trial_id>.parquet`` + ``trials/<trial_id>.json``. A trial
+exists when both of its files do.
+"""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from infscale import samples
+from infscale.errors import DataError
+from infscale.paths import project_root
+
+COMPLETE = "complete"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One stored trial: its manifest, and the Parquet file of its rows (read only when asked for)."""
+
+    manifest: dict[str, Any]
+    path: Path
+
+    def samples(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
+        """The trial's rows (``infscale.samples``); raises :class:`DataError` if they cannot be read."""
+        return samples.read(self.path, columns)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One stored run: its folder, its manifest, and its trials in a fixed order."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    trials: tuple[Trial, ...]
+
+    @property
+    def id(self) -> str:
+        """The run's identifier."""
+        return str(self.manifest["run_id"])
+
+    def label(self, implementation: str) -> str:
+        """The name by which figures and reports call an implementation (it says what is embedded)."""
+        return str(self.manifest["implementations"].get(implementation, {}).get("label", implementation))
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run's manifests.
+
+    A file without its partner is an interrupted write: left out with a warning.
+
+    Raises:
+        DataError: the folder is no run, or a run that says it is complete lacks a file.
+    """
+    if not (folder / "run.json").is_file():
+        raise DataError(f"{folder} is not a run: it has no run.json")
+    manifest = samples.read_json(folder / "run.json")
+    stems = {
+        suffix: {file.stem for file in (folder / "trials").glob(f"[!.]*{suffix}")} for suffix in (".json", ".parquet")
+    }
+    unpaired = sorted(stems[".json"] ^ stems[".parquet"])
+    if unpaired:
+        message = f"{folder}: only one of two files exists for the trials {', '.join(unpaired)}"
+        if manifest["status"] == COMPLETE:
+            raise DataError(f"{message}, although the run is complete: its data were damaged afterwards")
+        warnings.warn(f"{message} (interrupted while writing): left out", stacklevel=2)
+    names = sorted(stems[".json"] & stems[".parquet"])
+    trials = (_load_trial(folder / "trials", name) for name in names)
+    return Run(folder, manifest, tuple(sorted(trials, key=_order)))
+
+
+def find_run(run: str = "", root: Path | None = None) -> Path:
+    """The folder of a run.
+
+    Args:
+        run: a path, absolute or from the project's root; "" takes the newest complete run in ``data/raw``,
+            else in ``data/sample``.
+        root: the project's root (default: found from the working directory).
+
+    Raises:
+        DataError: there is none; the message says how to get one.
+    """
+    root = root or project_root()
+    if run:
+        folder = root / run
+        if not (folder / "run.json").is_file():
+            raise DataError(
+                f"{folder} is not a run (no run.json); give the path of a folder below data/raw or data/sample"
+            )
+        return folder
+    for place in (root / "data" / "raw", root / "data" / "sample"):
+        complete = [
+            (str(m["started_at"]), folder) for folder in _runs(place) if (m := _peek(folder))["status"] == COMPLETE
+        ]
+        if complete:
+            return max(complete)[1]
+    raise DataError(
+        f"no complete run in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
+        "measure one with the notebooks 1x, or give the path of an interrupted one"
+    )
+
+
+def _runs(place: Path) -> list[Path]:
+    """The folders of runs directly below ``place``."""
+    return sorted(file.parent for file in place.glob("*/run.json"))
+
+
+def _peek(folder: Path) -> dict[str, Any]:
+    """A run's manifest; one that cannot be read counts as not complete, with a warning."""
+    try:
+        return samples.read_json(folder / "run.json")
+    except DataError as error:
+        warnings.warn(f"passed over: {error}", stacklevel=3)
+        return {"status": "unreadable"}
+
+
+def _load_trial(folder: Path, name: str) -> Trial:
+    """One trial whose two files exist."""
+    return Trial(samples.read_json(folder / f"{name}.json"), folder / f"{name}.parquet")
+
+
+def _order(trial: Trial) -> tuple[Any, ...]:
+    """By phase, arm, rate, replicate and attempt: independent of names and of the order of measuring."""
+    keys = ("phase", "implementation", "protocol", "rate_per_s", "replicate", "attempt", "trial_id")
+    return tuple(trial.manifest[key] for key in keys)
