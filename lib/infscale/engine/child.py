@@ -45,6 +45,19 @@ def _run_delay_ns() -> int:
         return 0
 
 
+def _prioritise() -> str:
+    """Run before the servers' threads where that is allowed: a clock that waits for a core is late.
+
+    On a machine whose cores the servers fill, an ordinary process waits a scheduler slice for its turn, before a send and
+    before it sees an answer. The engine sleeps most of the time and takes no more CPU for running first.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return "other"
+    return "fifo"
+
+
 def _usage() -> tuple[float, float, int]:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime, usage.ru_stime, _run_delay_ns()
@@ -57,6 +70,7 @@ def main() -> None:
         os.sched_setaffinity(0, job.cores)
     target = parse(job.url)
     io = SocketIo(resolve(target.host, target.port), owner=0)
+    scheduler = _prioritise()
     engine = Engine(io, codec_factory(job), job.schedule, job.choice, job.limits)
     engine.open(OPEN_PATIENCE_NS)
     gc.collect()
@@ -78,6 +92,7 @@ def main() -> None:
             "wall_s": (ended - max(began, start)) / 1e9,
             "connections_opened": engine.opened,
             "connections_lost": engine.lost,
+            "scheduler": scheduler,
             "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "error": engine.error,
         }
