@@ -85,32 +85,34 @@ def test_every_scheduled_request_has_one_row_in_order(endpoint: Endpoint, protoc
 
 
 def test_a_stalled_server_does_not_stall_the_schedule() -> None:
-    """An engine that waits for answers would hide the backlog: the loop must be open."""
+    """An engine that waits for answers would hide the backlog: the loop must be open.
+
+    The server answers nobody until all have asked, so a closed loop would run into its timeouts.
+    """
+    arrived = threading.Barrier(50)
 
     def talk(connection: socket.socket) -> None:
         while connection.recv(65536):
-            gate.wait()
+            arrived.wait(10)
             connection.sendall(REPLY)
 
-    gate = threading.Event()
-    threading.Timer(0.6, gate.set).start()
     with server(talk) as url:
-        rows = load(url, list(range(0, 500, 10)), connections=256)
+        rows = load(url, list(range(0, 500, 10)), connections=256, timeout_s=10)
     assert (rows["status"] == "ok").all()
-    assert rows["sent_ns"].max() < 0.6e9, "a request was held back until the server woke"
     assert rows["connection"].nunique() == 50
 
 
 def test_with_one_connection_the_backlog_counts_in_the_response_time_only() -> None:
     """The round trip of a held-back request looks fast: this is coordinated omission, and must show."""
+    stalled = threading.Event()
 
     def talk(connection: socket.socket) -> None:
         while connection.recv(65536):
-            gate.wait()
+            if not stalled.is_set():
+                stalled.wait(0.6)
+                stalled.set()
             connection.sendall(REPLY)
 
-    gate = threading.Event()
-    threading.Timer(0.6, gate.set).start()
     with server(talk) as url:
         rows = load(url, list(range(0, 500, 10)), connections=1)
     response, round_trip = rows["done_ns"] - rows["scheduled_ns"], rows["done_ns"] - rows["sent_ns"]
