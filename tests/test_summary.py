@@ -242,7 +242,16 @@ def test_mixed_verdicts_widen_what_two_arms_are_told_apart_by() -> None:
     # One false alarm at a low rate would decide which protocol saturates first.
     one = put(rows_of(), "rate_per_s == 100 and protocol == 'rest' and replicate == 0", verdict=SATURATED)
     arm = summary.arms_table(put(one, "rate_per_s == 400", verdict=SATURATED)).set_index("protocol").loc["rest"]
-    assert (arm["high_per_s"], arm["settled_per_s"]) == (100, 400)
+    assert (arm["low_per_s"], arm["high_per_s"], arm["settled_per_s"]) == (200, 400, 400)
+    assert arm["contradictions"] == 1
+
+
+def test_a_step_that_verdicts_do_not_place_widens_the_bracket() -> None:
+    # Where one replicate of two saturates, λ* may lie on either side: a narrow bracket would be made up.
+    two = rows_of().query("replicate < 2")
+    half = put(two, "rate_per_s == 200 and protocol == 'rest' and replicate == 0", verdict=SATURATED)
+    arm = summary.arms_table(put(half, "rate_per_s == 400", verdict=SATURATED)).set_index("protocol").loc["rest"]
+    assert (arm["low_per_s"], arm["high_per_s"]) == (100, 400)
 
 
 def test_the_sensitivity_check_does_not_move_an_arms_saturation_rate() -> None:

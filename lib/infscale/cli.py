@@ -59,7 +59,7 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     """Summarise a run and draw its figures, values and report."""
     from tqdm import tqdm
 
-    from infscale import notebook, runs
+    from infscale import findings, notebook, runs, summary
     from infscale.paths import project_root
 
     folder = runs.find_run(run)
@@ -67,6 +67,7 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     for name in tqdm(notebook.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
         takes_figures = {} if name == "30-summarise" else {"figures_folder": figures}
         notebook.execute(name, {"run": str(folder), **takes_figures}, target)
+    print(findings.validity_finding(summary.load_tables(project_root() / "data" / "derived" / folder.name)))
     print(f"figures, values.tex and report.html are in {project_root() / figures}")
 
 

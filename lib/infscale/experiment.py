@@ -26,7 +26,7 @@ Report = Callable[[str], None]
 PILOT_FIRST_RATE = 100.0
 PILOT_LAST_RATE = 30_000.0
 PILOT_TRIAL_S = 2.0
-WARM_S = 1.0
+WARM_S = 2.0
 
 
 def folder_for(grid: Grid, place: Path, *, fresh: bool = False) -> Path:
@@ -258,13 +258,13 @@ def _replicate(session: _Session, replicate: int, framework: str, pairs: list[tu
     while todo:
         with session.server(framework) as endpoint:
             for arm in {item[2].protocol: Arm(item[2].protocol) for item in todo}.values():
-                _warm(session, endpoint, arm, rates[0])
-            # A server that saturated is not used again: the loop above starts another.
-            while todo and _attempt(session, endpoint, replicate, *todo[0]) != SATURATED:
+                _warm(session, endpoint, arm, rates[len(rates) // 2])
+            spent = False
+            while todo and not spent:
+                verdict = _attempt(session, endpoint, replicate, *todo[0])
+                spent = verdict == SATURATED and session.grid.restart
                 if not _next_attempt(session, todo[0][0]):
                     todo.pop(0)
-            if todo and not _next_attempt(session, todo[0][0]):
-                todo.pop(0)
 
 
 def _next_attempt(session: _Session, name: str) -> int:
@@ -299,7 +299,7 @@ def _attempt(
 
 
 def _warm(session: _Session, endpoint: Endpoint, arm: Arm, rate: float) -> None:
-    """Load that is not recorded: connections, JIT compilers and caches settle before the first trial."""
+    """Load that is not recorded, at a rate of the grid's middle: JIT compilers and caches settle before the trials."""
     duration = min(WARM_S, session.grid.trial_s)
     plan = session.plan(arm, max(rate, PILOT_FIRST_RATE), (98,), duration)
     trial.run(endpoint, plan)

@@ -23,7 +23,7 @@ FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.1)
 QUICK_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
 
 # Seconds beside the arrivals themselves, from runs on two cores; they only feed the time plan.
-_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 5.0, 3.0, 0.8, 30.0
+_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 6.0, 2.5, 0.8, 25.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class Grid:
         timeout_s: from the scheduled time.
         seed: of arrivals, payload choice and order.
         fill_tail: let a trial last 1,000/λ at least, so that p99 is carried.
+        restart: start the server anew after a SATURATED trial; otherwise it only drains until it is idle. (It always
+            restarts between replicates.)
         sensitivity: also try the defaults that F0 fixes (connections, encoding), at one rate.
         profile: the name under which the sizes are known.
     """
@@ -52,6 +54,7 @@ class Grid:
     timeout_s: float = 3.0
     seed: int = 1
     fill_tail: bool = False
+    restart: bool = False
     sensitivity: bool = True
     profile: str = "quick"
 
@@ -102,16 +105,16 @@ class Grid:
     def parts(self) -> list[tuple[str, float]]:
         """What takes how long: name and seconds."""
         arms = len(self.frameworks) * len(self.protocols)
-        # About a third of an arm's rates saturate: they drain into timeouts, then the server restarts.
-        saturated = math.ceil(self.trials() / 4)
-        starts = len(self.frameworks) * (self.replicates + 1) + saturated
+        # About a third of an arm's rates saturate: they drain into timeouts.
+        saturated = math.ceil(self.trials() / 3)
+        starts = len(self.frameworks) * (self.replicates + 1) + saturated * self.restart
         extra = len(self.frameworks) * 2 * self.replicates if self.sensitivity else 0
         tail = self.timeout_s / 2 * saturated
         return [
             (f"pilot: λ of {arms} arms", _PILOT_ARM_S * arms),
             (f"{self.trials()} trials of {self.trial_s:g} s", self.trials() * (self.trial_s + _BETWEEN_S) + tail),
             (f"{extra} trials of the sensitivity check", extra * (self.trial_s + _BETWEEN_S)),
-            (f"about {starts} server starts and warm-ups", starts * (_START_S + _WARM_S)),
+            (f"about {starts} server starts and warm-ups", starts * (_START_S + _WARM_S * len(self.protocols))),
         ]
 
     def time_plan(self) -> str:
@@ -143,6 +146,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "fractions": FRACTIONS,
         "timeout_s": 10.0,
         "fill_tail": True,
+        "restart": True,
     },
 }
 

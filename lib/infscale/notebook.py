@@ -86,7 +86,13 @@ def execute(
     try:
         with progress():
             papermill.execute_notebook(
-                str(source), str(output), dict(parameters), progress_bar=False, cwd=str(root), kernel_name="python3"
+                str(source),
+                str(output),
+                dict(parameters),
+                progress_bar=False,
+                cwd=str(root),
+                kernel_name="python3",
+                extra_arguments=["--log-level=40"],  # errors only: the kernel warns of its loopback sockets otherwise
             )
     except PapermillExecutionError as error:
         raise InfscaleError(f"{name}: {error.ename}: {error.evalue}\n(the executed copy is {output})") from error

@@ -17,7 +17,7 @@ from infscale.errors import DataError
 from infscale.estimates import Interval, geometric_mean, holm
 from infscale.runs import Run
 from infscale.trial_table import ARM, METRICS, POINT, distributions_table, trials_table, used
-from infscale.validity import INVALID, SATURATED, VALID
+from infscale.validity import INVALID, SATURATED, VALID, Floats
 
 # ---------------------------------------------------------------------------------------------- points
 
@@ -80,11 +80,12 @@ def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> dict[str, Any
 def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per arm: the saturation rate λ* and the bracket that it lies in.
 
-    The bracket runs from the largest VALID rate below the smallest SATURATED rate (``low_per_s``) to that
-    rate (``high_per_s``), over pilot and grid; ``saturation_per_s`` is its geometric mean. ``bound`` is "≥" when
-    nothing was SATURATED (the value is then the largest VALID rate), "<" when nothing below was VALID, "?"
-    when no trial could be used. Verdicts near λ* differ between replicates: from ``settled_per_s`` on nothing was
-    VALID any more (NaN if the largest rate was), and only beyond it are two arms told apart.
+    λ* is where a step from VALID to SATURATED contradicts the fewest verdicts of pilot and grid (one false alarm,
+    or one lucky replicate, then moves nothing). The bracket runs from the last rate before the step (``low_per_s``)
+    to the first one after it (``high_per_s``), over all steps that do equally well; ``saturation_per_s`` is its
+    geometric mean, ``contradictions`` the verdicts that disagree. ``bound`` is "≥" when the step lies above all rates
+    (the value is then the largest), "<" when it lies below all, "?" when no trial could be used. From
+    ``settled_per_s`` on nothing was VALID any more (NaN if the largest rate was); two arms are told apart beyond it.
     """
     own = trials[trials["phase"].isin(("pilot", "grid"))]  # the sensitivity check varies what an arm fixes
     rows = [dict(zip(ARM, key, strict=True)) | _bracket(group) for key, group in own.groupby(ARM)]
@@ -94,9 +95,7 @@ def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
 def _bracket(group: pd.DataFrame) -> dict[str, Any]:
     valid = group.loc[group["verdict"] == VALID, "rate_per_s"]
     saturated = group.loc[group["verdict"] == SATURATED, "rate_per_s"]
-    high = float(saturated.min()) if len(saturated) else float("nan")
-    below = valid[valid < high] if len(saturated) else valid
-    low = float(below.max()) if len(below) else float("nan")
+    low, high, contradictions = _step(valid.to_numpy(dtype=float), saturated.to_numpy(dtype=float))
     bound, value = "", float(np.sqrt(low * high))
     if np.isnan(value):
         bound, value = ("<", high) if np.isnan(low) else ("≥", low)
@@ -104,6 +103,7 @@ def _bracket(group: pd.DataFrame) -> dict[str, Any]:
         "saturation_per_s": value,
         "low_per_s": low,
         "high_per_s": high,
+        "contradictions": contradictions,
         "settled_per_s": float(saturated[~(saturated <= valid.max())].min()),
         "bound": "?" if np.isnan(value) else bound,
         "trials": len(group),
@@ -111,6 +111,18 @@ def _bracket(group: pd.DataFrame) -> dict[str, Any]:
         "saturated": len(saturated),
         "invalid": int((group["verdict"] == INVALID).sum()),
     }
+
+
+def _step(valid: Floats, saturated: Floats) -> tuple[float, float, int]:
+    """Rates on both sides of the step that contradicts the fewest verdicts (NaN: none on that side), and how many."""
+    rates = np.unique(np.concatenate([valid, saturated]))
+    cuts = np.arange(len(rates) + 1)  # cut k: the rates before index k keep up
+    ends = np.append(rates, np.inf)
+    wrong = np.array([(saturated < end).sum() + (valid >= end).sum() for end in ends])
+    best = cuts[wrong == wrong.min()]
+    low = float(rates[best[0] - 1]) if best[0] > 0 else float("nan")
+    high = float(rates[best[-1]]) if best[-1] < len(rates) else float("nan")
+    return low, high, int(wrong.min())
 
 
 def with_saturation(points: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:

@@ -22,6 +22,7 @@ from infscale.tfserving.tensors import Array
 INLINE_SECONDS = 0.001
 TRIAL_SECONDS = 0.05
 _RISE = 0.05
+_CLIP = 2 * INLINE_SECONDS
 
 
 class Runner:
@@ -54,9 +55,10 @@ def _inline(signature: Signature, inputs: dict[str, Array], wanted: Sequence[str
         return signature.run(inputs, wanted)
     finally:
         taken = time.perf_counter() - started
-        # Down at once, up slowly: a preempted process makes a quick model look slow now and then.
+        # Down at once, up slowly: a preempted process makes a quick model look slow now and then. Without the clip one
+        # pause of 20 ms would send a quick model back to the threads, where under load it looks slow for ever.
         known = signature.seconds[size]
-        signature.seconds[size] = taken if taken < known else known + _RISE * (taken - known)
+        signature.seconds[size] = taken if taken < known else known + _RISE * (min(taken, _CLIP) - known)
 
 
 def _in_thread(signature: Signature, inputs: dict[str, Array], wanted: Sequence[str], size: int) -> dict[str, Array]:
