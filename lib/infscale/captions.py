@@ -18,7 +18,7 @@ def percentiles_vs_rate(tables: Tables) -> str:
         "Response time (from the scheduled time to the end of the answer) against the arrival rate λ, "
         "Poisson arrivals, "
         f"open loop. {_basis(tables['points'])} Bars: 95 % intervals over replicates (t on the "
-        "logarithm); the protocols "
+        "logarithm; of few replicates they may leave the axis); the protocols "
         "are set slightly apart sideways. Band: the bracket in which the saturation rate λ* of a protocol lies; line: "
         f"its geometric mean. {_hollow(tables['points'])}"
     )

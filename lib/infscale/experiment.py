@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 PILOT_FIRST_RATE = 100.0
 PILOT_LAST_RATE = 30_000.0
-PILOT_TRIAL_S = 2.0
+PILOT_TRIAL_S = 1.5
 WARM_S = 2.0
 
 

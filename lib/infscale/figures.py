@@ -73,8 +73,12 @@ def percentiles_vs_rate(points: pd.DataFrame, arms: pd.DataFrame) -> Figure:
         axes[-1, column].set_xlabel(RATE_AXIS)
     for row, quantile in enumerate(QUANTILES):
         axes[row, 0].set_ylabel(f"{quantile} response time (ms)")
+    marks = points[[metric("response", quantile) for quantile in QUANTILES]].to_numpy(dtype=float)
+    marks = marks[np.isfinite(marks)]
     for ax in axes.flat:
-        ax.margins(y=0.12)  # room for the arrows
+        # The marks set the axis, with room for arrows; an interval of two or three replicates may leave it.
+        if len(marks):
+            ax.set_ylim(marks.min() / 2, marks.max() * 5)
         _log_axis(ax, "y")
         ax.set_xlim(left=0)
     _legend(figure, [*_protocol_handles(points), *_saturation_handles(arms), *_not_valid_handles(points)])
@@ -199,7 +203,7 @@ def _series(
         look = _look(protocol, scale)
         x = arm["rate_per_s"] + dodge * panel["rate_per_s"].max() * (1 if protocol == "grpc" else -1)
         valid, finite = arm["verdict"] == VALID, np.isfinite(arm[column])
-        ax.plot(x[valid & finite], arm.loc[valid & finite, column], **look)
+        ax.plot(x, arm[column].where(valid & finite), **look)  # a gap where a point is not VALID, no line across it
         if f"{column}_low" in arm:
             _whiskers(ax, x[valid & finite], arm[valid & finite], column, COLOURS[protocol])
         hollow = look | {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
@@ -272,7 +276,7 @@ def _log_axis(ax: Axes, which: str) -> None:
     ax.set(**{f"{which}scale": "log"})
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.4g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -282,7 +286,8 @@ def _log_axis(ax: Axes, which: str) -> None:
 def _legend(figure: Figure, handles: Sequence[Any]) -> None:
     """One legend below the panels; a tuple of handles is drawn one over the other."""
     labels = [str((handle[-1] if isinstance(handle, tuple) else handle).get_label()) for handle in handles]
-    columns = len(handles) if figure.get_figwidth() > COLUMN_IN else 2
+    wide = figure.get_figwidth() > COLUMN_IN
+    columns = 2 if not wide else len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
     figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.4)
 
 
@@ -303,8 +308,13 @@ def _saturation_handles(arms: pd.DataFrame) -> list[tuple[Artist, Artist]]:
 def _not_valid_handles(points: pd.DataFrame, arrows: bool = True) -> list[Artist]:
     if (points["verdict"] == VALID).all():
         return []
-    label = "not VALID (↑ lower bound)" if arrows else "not VALID"
-    return [Line2D([], [], color=GREY, marker="o", markerfacecolor="white", linestyle="", label=label)]
+    look = {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
+    handles: list[Artist] = [Line2D([], [], marker="o", label="not VALID (↑ lower bound)", **look)]
+    if not arrows:
+        return [Line2D([], [], marker="o", label="not VALID", **look)]
+    if np.isposinf(points[[metric("response", quantile) for quantile in QUANTILES]].to_numpy(dtype=float)).any():
+        handles.append(Line2D([], [], marker="^", label="beyond the axis (failures)", **look))
+    return handles
 
 
 def _ratio_handles(ratios: pd.DataFrame) -> list[Artist]:

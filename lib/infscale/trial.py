@@ -12,6 +12,7 @@ import pandas as pd
 from infscale import arrivals, machine, models, payloads, validity
 from infscale.engine import run as engine
 from infscale.errors import ConfigError, DeploymentError, one_of
+from infscale.paths import project_root
 from infscale.payloads import PROTOCOLS
 from infscale.samples import SCHEMA_VERSION
 from infscale.servers.endpoint import Endpoint, answers
@@ -144,7 +145,8 @@ def _manifest(endpoint: Endpoint, plan: Plan, payload: payloads.Payload, result:
         "pool": len(payload.bodies),
         "engine": result.stats,
         "server": {
-            "command": list(endpoint.command),
+            # Below the project's root, paths are the same on every machine.
+            "command": [part.replace(str(project_root()), ".") for part in endpoint.command],
             "pids": [p.pid for p in endpoint.processes()],
             "ready_s": round(endpoint.ready_s, 3),
         },

@@ -45,11 +45,17 @@ def _run_delay_ns() -> int:
         return 0
 
 
+def _peak_memory_bytes() -> int:
+    # Not ru_maxrss, which an exec inherits from the process that forked.
+    with open("/proc/self/status") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")), 0)
+
+
 def _prioritise() -> str:
     """Run before the servers' threads where that is allowed: a clock that waits for a core is late.
 
-    On a machine whose cores the servers fill, an ordinary process waits a scheduler slice for its turn, before a send and
-    before it sees an answer. The engine sleeps most of the time and takes no more CPU for running first.
+    On a machine whose cores the servers fill, an ordinary process waits a scheduler slice for its turn, before a
+    send and before it sees an answer. The engine sleeps most of the time and takes no more CPU for running first.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -93,7 +99,7 @@ def main() -> None:
             "connections_opened": engine.opened,
             "connections_lost": engine.lost,
             "scheduler": scheduler,
-            "max_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory_bytes": _peak_memory_bytes(),
             "error": engine.error,
         }
     )

@@ -1,0 +1,37 @@
+"""If these fail, a reader with a fresh clone cannot draw the figures, or draws others than the README shows."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+from infscale import runs
+from infscale.cli import main
+
+SAMPLES = sorted(path.parent for path in (ROOT / "data" / "sample").glob("*/run.json"))
+
+
+def test_there_is_a_real_complete_run_of_the_main_experiment() -> None:
+    assert len(SAMPLES) == 1
+    run = runs.load_run(SAMPLES[0])
+    assert run.manifest["status"] == "complete"
+    assert {t.manifest["protocol"] for t in run.trials} == {"rest", "grpc"}
+    assert {t.manifest["framework"] for t in run.trials} == set(run.manifest["config"]["frameworks"])
+
+
+def test_it_is_small_and_names_no_machines_paths() -> None:
+    files = [path for path in (ROOT / "data" / "sample").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 15e6
+    for path in files:
+        if path.suffix == ".json":
+            absolute = re.findall(r'[="](/[a-z][^"]*)', path.read_text())
+            assert [found for found in absolute if not found.startswith(("/tmp/", "/models/"))] == []
+
+
+def test_the_committed_figures_are_those_of_the_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert main(["figures", "--run", str(SAMPLES[0]), "--figures", str(tmp_path)]) == 0
+    drawn = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(drawn) == sorted(path.name for path in (ROOT / "figures").iterdir())
+    assert {name for name, data in drawn.items() if (ROOT / "figures" / name).read_bytes() != data} == set()
