@@ -203,7 +203,8 @@ def _series(
         look = _look(protocol, scale)
         x = arm["rate_per_s"] + dodge * panel["rate_per_s"].max() * (1 if protocol == "grpc" else -1)
         valid, finite = arm["verdict"] == VALID, np.isfinite(arm[column])
-        ax.plot(x, arm[column].where(valid & finite), **look)  # a gap where a point is not VALID, no line across it
+        if (valid & finite).any():  # a gap where a point is not VALID: no line across it
+            ax.plot(x, arm[column].where(valid & finite), **look)
         if f"{column}_low" in arm:
             _whiskers(ax, x[valid & finite], arm[valid & finite], column, COLOURS[protocol])
         hollow = look | {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
@@ -308,7 +309,7 @@ def _saturation_handles(arms: pd.DataFrame) -> list[tuple[Artist, Artist]]:
 def _not_valid_handles(points: pd.DataFrame, arrows: bool = True) -> list[Artist]:
     if (points["verdict"] == VALID).all():
         return []
-    look = {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
+    look: dict[str, Any] = {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
     handles: list[Artist] = [Line2D([], [], marker="o", label="not VALID (↑ lower bound)", **look)]
     if not arrows:
         return [Line2D([], [], marker="o", label="not VALID", **look)]

@@ -134,6 +134,9 @@ def _design_limits(run: Mapping[str, Any], tables: Tables) -> list[str]:
         f"A protocol was measured together with an encoding ({told}): the difference is that of both.",
         f"One model ({models}), batch {batches}: other payloads and costlier models move the ratio.",
         "λ* is a bracket of the grid and the pilot, without an interval over replicates.",
+        ""
+        if config.get("restart")
+        else "Servers restarted between replicates only; after a SATURATED trial they drained until they were idle.",
     ]
 
 
@@ -160,5 +163,7 @@ def _verdict_limits(tables: Tables) -> list[str]:
         f"{len(changed)} trials have another verdict than when they were measured: the rules changed since."
         if len(changed)
         else "",
-        f"{len(few)} VALID points rest on fewer than 3 replicates and have no interval." if len(few) else "",
+        f"VALID points on fewer than 3 replicates, where an interval is wide or withheld: {len(few)}."
+        if len(few)
+        else "",
     ]
