@@ -19,7 +19,7 @@ from infscale.servers import deploy
 from infscale.servers.endpoint import Endpoint
 from infscale.servers.process import record_pids
 from infscale.trial import Arm, Outcome, Plan
-from infscale.validity import INVALID, SATURATED
+from infscale.validity import INVALID, SATURATED, VALID
 
 Report = Callable[[str], None]
 
@@ -191,7 +191,7 @@ def _pilot(session: _Session, framework: str) -> None:
         for protocol in session.grid.protocols:
             _warm(session, endpoint, Arm(protocol), PILOT_FIRST_RATE)
             found[protocol] = _bracket(session, endpoint, Arm(protocol))
-        top = max(float(np.sqrt(low * high)) for low, high in found.values())
+        top = _raised(session, endpoint, max(float(np.sqrt(low * high)) for low, high in found.values()))
         rates = [float(f"{fraction * top:.3g}") for fraction in session.grid.fractions]
         session.manifest["rates_per_s"][endpoint.implementation] = rates
         session.manifest["pilot"][framework] = {
@@ -201,6 +201,25 @@ def _pilot(session: _Session, framework: str) -> None:
         }
         session.save()
     session.say(f"{framework}: saturation near {top:.0f}/s; rates {', '.join(f'{r:g}' for r in rates)} per s")
+
+
+def _raised(session: _Session, endpoint: Endpoint, top: float) -> float:
+    """``top`` raised until no protocol keeps up at the grid's largest rate, so that every arm's knee lies within it.
+
+    The short trials of the pilot, on a server whose JIT compiler still works, call a rate SATURATED too early.
+    """
+    share = max(session.grid.fractions)
+    for step in range(20, 26 if share > 1 else 20):
+        rate = float(f"{share * top:.3g}")
+        verdicts = set()
+        for protocol in session.grid.protocols:
+            trial.drain(endpoint)
+            trial_id, arm = f"pilot-{endpoint.implementation}-{protocol}-{rate:.0f}-{step}", Arm(protocol)
+            verdicts.add(_pilot_trial(session, endpoint, trial_id, arm, rate, step, session.grid.trial_s)["verdict"])
+        if VALID not in verdicts:
+            break
+        top *= 1.2
+    return top
 
 
 def _bracket(session: _Session, endpoint: Endpoint, arm: Arm) -> tuple[float, float]:
@@ -222,18 +241,26 @@ def _bracket(session: _Session, endpoint: Endpoint, arm: Arm) -> tuple[float, fl
 
 def _keeps_up(session: _Session, endpoint: Endpoint, arm: Arm, rate: float, step: int) -> bool:
     trial_id = f"pilot-{endpoint.implementation}-{arm.protocol}-{rate:.0f}-{step}"
+    duration = min(PILOT_TRIAL_S, session.grid.trial_s * 2)
+    verdict = _pilot_trial(session, endpoint, trial_id, arm, rate, step, duration)
+    # A generator that fails here has met its own ceiling: no rate above can be measured either way.
+    return verdict["verdict"] == VALID or _only_host(verdict)
+
+
+def _pilot_trial(
+    session: _Session, endpoint: Endpoint, trial_id: str, arm: Arm, rate: float, step: int, duration_s: float
+) -> dict[str, Any]:
+    """The verdict of a pilot trial, from disk if it is there."""
     manifest = session.stored(trial_id)
     if manifest is None:
-        duration = min(PILOT_TRIAL_S, session.grid.trial_s * 2)
-        plan = session.plan(arm, rate, (0, step), duration, phase="pilot", replicate=0, attempt=1)
+        plan = session.plan(arm, rate, (0, step), duration_s, phase="pilot", replicate=0, attempt=1)
         manifest = session.run(endpoint, trial_id, plan)
-    # A generator that fails here has met its own ceiling: no rate above can be measured either way.
-    return bool(manifest["verdict"]["verdict"] not in (SATURATED, INVALID)) or _only_host(manifest)
+    verdict: dict[str, Any] = manifest["verdict"]
+    return verdict
 
 
-def _only_host(manifest: dict[str, Any]) -> bool:
+def _only_host(verdict: dict[str, Any]) -> bool:
     """Whether an INVALID pilot trial failed by a passing disturbance rather than by its rate."""
-    verdict = manifest["verdict"]
     failed = {gate["name"] for gate in verdict["gates"] if not gate["passed"]}
     return bool(verdict["verdict"] == INVALID and failed <= {"host", "lag", "run_delay", "arrivals"})
 

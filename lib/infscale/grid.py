@@ -23,7 +23,7 @@ FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.1)
 QUICK_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
 
 # Seconds beside the arrivals themselves, from runs on two cores; they only feed the time plan.
-_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 6.0, 2.5, 0.8, 25.0
+_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 6.0, 2.5, 0.8, 30.0
 
 
 @dataclass(frozen=True)
