@@ -84,7 +84,7 @@ def test_a_notebook_holds_parameters_prose_and_calls_only(path: Path) -> None:
     for cell in code:
         assert "def " not in cell.source
         assert "/home" not in cell.source
-        assert len(cell.source.splitlines()) <= 16
+        assert len(cell.source.splitlines()) <= 12
     assert any("check_parameters()" in cell.source for cell in code)
 
 
