@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,8 @@ PILOT_FIRST_RATE = 100.0
 PILOT_LAST_RATE = 30_000.0
 PILOT_TRIAL_S = 1.5
 WARM_S = 2.0
+RAISE = 1.3
+"""Ratio of neighbouring rates of the pilot where it ends; also the step by which the grid's top is raised."""
 
 
 def folder_for(grid: Grid, place: Path, *, fresh: bool = False) -> Path:
@@ -44,7 +47,8 @@ def folder_for(grid: Grid, place: Path, *, fresh: bool = False) -> Path:
                 if all(manifest.get(key) == value for key, value in _identity(grid).items()):
                     return file.parent
     stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S")
-    folder = place / f"{stamp}-{grid.profile}"
+    names = itertools.chain([f"{stamp}-{grid.profile}"], (f"{stamp}-{grid.profile}-{i}" for i in itertools.count(2)))
+    folder = next(place / name for name in names if not (place / name).exists())
     try:
         (folder / "trials").mkdir(parents=True)
         (folder / "logs").mkdir()
@@ -191,7 +195,7 @@ def _pilot(session: _Session, framework: str) -> None:
         for protocol in session.grid.protocols:
             _warm(session, endpoint, Arm(protocol), PILOT_FIRST_RATE)
             found[protocol] = _bracket(session, endpoint, Arm(protocol))
-        top = _raised(session, endpoint, max(float(np.sqrt(low * high)) for low, high in found.values()))
+        top = _raised(session, endpoint, found)
         rates = [float(f"{fraction * top:.3g}") for fraction in session.grid.fractions]
         session.manifest["rates_per_s"][endpoint.implementation] = rates
         session.manifest["pilot"][framework] = {
@@ -203,66 +207,83 @@ def _pilot(session: _Session, framework: str) -> None:
     session.say(f"{framework}: saturation near {top:.0f}/s; rates {', '.join(f'{r:g}' for r in rates)} per s")
 
 
-def _raised(session: _Session, endpoint: Endpoint, top: float) -> float:
-    """``top`` raised until no protocol keeps up at the grid's largest rate, so that every arm's knee lies within it.
+def _raised(session: _Session, endpoint: Endpoint, found: dict[str, tuple[float, float]]) -> float:
+    """The larger λ* of ``found``, raised until no protocol keeps up at the grid's largest rate.
 
-    The short trials of the pilot, on a server whose JIT compiler still works, call a rate SATURATED too early.
+    The short trials of the pilot, on a server whose JIT compiler still works, call a rate SATURATED too early;
+    so every arm's knee lies within the grid.
     """
-    share = max(session.grid.fractions)
+    middle = {protocol: float(np.sqrt(low * high)) for protocol, (low, high) in found.items()}
+    top, share = max(middle.values()), max(session.grid.fractions)
     for step in range(20, 26 if share > 1 else 20):
         rate = float(f"{share * top:.3g}")
-        verdicts = set()
-        for protocol in session.grid.protocols:
+        for protocol in sorted(middle, key=lambda p: -middle[p]):
             trial.drain(endpoint)
             trial_id, arm = f"pilot-{endpoint.implementation}-{protocol}-{rate:.0f}-{step}", Arm(protocol)
-            verdicts.add(_pilot_trial(session, endpoint, trial_id, arm, rate, step, session.grid.trial_s)["verdict"])
-        if VALID not in verdicts:
+            manifest = _pilot_trial(session, endpoint, trial_id, arm, rate, step, session.grid.trial_s)
+            if manifest["verdict"]["verdict"] == VALID:
+                top *= RAISE
+                break
+        else:
             break
-        top *= 1.2
     return top
 
 
 def _bracket(session: _Session, endpoint: Endpoint, arm: Arm) -> tuple[float, float]:
-    """Rates (largest that kept up, smallest that did not), by fours, then three bisections on a log scale."""
-    low, high, rate = PILOT_FIRST_RATE / 4, 0.0, PILOT_FIRST_RATE
-    for step in range(12):
+    """Rates (largest that kept up, smallest that did not): by fours, then from what the overload let through."""
+    low, high, rate, guess = PILOT_FIRST_RATE / 4, 0.0, PILOT_FIRST_RATE, 0.0
+    for step in range(16):
         trial.drain(endpoint)
-        if _keeps_up(session, endpoint, arm, rate, step):
+        manifest = _keep_up(session, endpoint, arm, rate, step)
+        if _kept_up(manifest["verdict"]):
             low = rate
         else:
+            guess = guess if high else _completed_per_s(session, manifest)
             high = rate
         if not high and low >= PILOT_LAST_RATE:
             return low, low
-        if high and high / low < 1.2:
+        if not high:
+            rate = low * 4
+            continue
+        if high / low < RAISE:
             break
-        rate = float(f"{np.sqrt(low * high) if high else low * 4:.4g}")
+        # A step to each side of the guess, while the bracket is wide, is as good as several halvings.
+        inside = [r for r in (guess * RAISE**0.5, guess / RAISE**0.5) if low < r < high]
+        rate = float(f"{inside[0] if guess and inside else np.sqrt(low * high):.4g}")
     return low, high
 
 
-def _keeps_up(session: _Session, endpoint: Endpoint, arm: Arm, rate: float, step: int) -> bool:
+def _keep_up(session: _Session, endpoint: Endpoint, arm: Arm, rate: float, step: int) -> dict[str, Any]:
     trial_id = f"pilot-{endpoint.implementation}-{arm.protocol}-{rate:.0f}-{step}"
-    duration = min(PILOT_TRIAL_S, session.grid.trial_s * 2)
-    verdict = _pilot_trial(session, endpoint, trial_id, arm, rate, step, duration)
-    # A generator that fails here has met its own ceiling: no rate above can be measured either way.
-    return verdict["verdict"] == VALID or _only_host(verdict)
+    return _pilot_trial(session, endpoint, trial_id, arm, rate, step, min(PILOT_TRIAL_S, session.grid.trial_s * 2))
+
+
+def _completed_per_s(session: _Session, manifest: dict[str, Any]) -> float:
+    """Successes per second of a trial, from its first request to its last response."""
+    rows = samples.read(session.folder / "trials" / f"{manifest['trial_id']}.parquet")
+    good = rows[rows["status"] == "ok"]
+    return len(good) / (float(good["done_ns"].max()) / 1e9) if len(good) else 0.0
 
 
 def _pilot_trial(
     session: _Session, endpoint: Endpoint, trial_id: str, arm: Arm, rate: float, step: int, duration_s: float
 ) -> dict[str, Any]:
-    """The verdict of a pilot trial, from disk if it is there."""
-    manifest = session.stored(trial_id)
-    if manifest is None:
-        plan = session.plan(arm, rate, (0, step), duration_s, phase="pilot", replicate=0, attempt=1)
-        manifest = session.run(endpoint, trial_id, plan)
-    verdict: dict[str, Any] = manifest["verdict"]
-    return verdict
+    """The manifest of a pilot trial, from disk if it is there."""
+    stored = session.stored(trial_id)
+    if stored is not None:
+        return stored
+    plan = session.plan(arm, rate, (0, step), duration_s, phase="pilot", replicate=0, attempt=1)
+    return session.run(endpoint, trial_id, plan) | {"trial_id": trial_id}
 
 
-def _only_host(verdict: dict[str, Any]) -> bool:
-    """Whether an INVALID pilot trial failed by a passing disturbance rather than by its rate."""
+def _kept_up(verdict: dict[str, Any]) -> bool:
+    """Whether a pilot trial was VALID, or INVALID by a passing disturbance rather than by its rate.
+
+    A generator that fails otherwise has met its own ceiling: no rate above can be measured either way.
+    """
     failed = {gate["name"] for gate in verdict["gates"] if not gate["passed"]}
-    return bool(verdict["verdict"] == INVALID and failed <= {"host", "lag", "run_delay", "arrivals"})
+    passing = verdict["verdict"] == INVALID and failed <= {"host", "lag", "run_delay", "arrivals"}
+    return bool(verdict["verdict"] == VALID or passing)
 
 
 # --- trials ---
