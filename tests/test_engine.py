@@ -182,7 +182,7 @@ def test_shards_make_one_table() -> None:
 @pytest.mark.parametrize(
     ("url", "options", "message"),
     [
-        ("ftp://127.0.0.1:1/", {}, "accepted: http, h2c, grpc"),
+        ("ftp://127.0.0.1:1/", {}, "accepted: http, https, h2c, h2, grpc, grpcs"),
         ("grpc://127.0.0.1:1/nomethod", {}, "needs a method"),
         ("http://127.0.0.1:99999/", {}, "needs a host and a port"),
         ("http://127.0.0.1:1/", {"timeout_s": 0}, "must be positive"),

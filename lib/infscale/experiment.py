@@ -248,7 +248,7 @@ def _bracket(session: _Session, endpoint: Endpoint, arm: Arm) -> tuple[float, fl
         if high / low < RAISE:
             break
         # A step to each side of the guess, while the bracket is wide, is as good as several halvings.
-        inside = [r for r in (guess * RAISE**0.5, guess / RAISE**0.5) if low < r < high]
+        inside = [r for r in (guess * RAISE**0.5, guess / RAISE**0.5) if low * 1.05 < r < high / 1.05]
         rate = float(f"{inside[0] if guess and inside else np.sqrt(low * high):.4g}")
     return low, high
 

@@ -10,6 +10,7 @@ import pickle
 import resource
 import struct
 import sys
+from array import array
 from typing import Any
 
 from infscale.engine.io import SocketIo, resolve
@@ -20,21 +21,24 @@ OPEN_PATIENCE_NS = 2_000_000_000
 _SIZE = struct.Struct("<Q")
 
 
-def _read(count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        part = os.read(0, min(count - len(data), 1 << 24))
+def _read(count: int) -> bytearray:
+    data = bytearray(count)
+    view = memoryview(data)
+    while view:
+        part = os.readv(0, [view])
         if not part:
             sys.exit(0)  # the owner is gone
-        data += part
+        view = view[part:]
     return data
 
 
-def _write(value: Any) -> None:
+def _write(value: Any, *buffers: "array[int]") -> None:
+    """Write a pickled value, then buffers as they lie: copies would cost more memory than the rows themselves."""
     data = pickle.dumps(value, protocol=5)
-    view = memoryview(_SIZE.pack(len(data)) + data)
-    while view:
-        view = view[os.write(1, view) :]
+    for part in (_SIZE.pack(len(data)) + data, *buffers):
+        view = memoryview(part).cast("B")  # type: ignore[arg-type] # typeshed's array is no Buffer before 3.12
+        while view:
+            view = view[os.write(1, view) :]
 
 
 def _run_delay_ns() -> int:
@@ -75,9 +79,14 @@ def main() -> None:
     if job.cores:
         os.sched_setaffinity(0, job.cores)
     target = parse(job.url)
-    io = SocketIo(resolve(target.host, target.port), owner=0)
+    try:
+        io = SocketIo(resolve(target.host, target.port, target.socket_path), owner=0)
+        factory = codec_factory(job)
+    except OSError as error:  # an unknown host, or a file of certificates that cannot be read
+        _write({"failed": str(error)})
+        return
     scheduler = _prioritise()
-    engine = Engine(io, codec_factory(job), job.schedule, job.choice, job.limits)
+    engine = Engine(io, factory, job.schedule, job.choice, job.limits)
     engine.open(OPEN_PATIENCE_NS)
     gc.collect()
     gc.freeze()
@@ -88,10 +97,10 @@ def main() -> None:
     engine.run(start)
     after, ended = _usage(), io.now()
     engine.close()
-    rows = engine.rows
+    columns = vars(engine.rows)
     _write(
         {
-            "columns": {name: getattr(rows, name).tobytes() for name in vars(rows)},
+            "columns": {name: (column.typecode, len(column)) for name, column in columns.items()},
             "cpu_user_s": after[0] - before[0],
             "cpu_system_s": after[1] - before[1],
             "run_delay_s": (after[2] - before[2]) / 1e9,
@@ -101,7 +110,8 @@ def main() -> None:
             "scheduler": scheduler,
             "peak_memory_bytes": _peak_memory_bytes(),
             "error": engine.error,
-        }
+        },
+        *columns.values(),
     )
 
 

@@ -1,30 +1,50 @@
 """A job: everything one engine process needs, and the wire form of its requests."""
 
 from array import array
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from infscale.engine import http1, http2
-from infscale.engine.loop import Codec, Limits
+from infscale.engine import http1, http2, tls
+from infscale.engine.interfaces import CodecFactory, Limits
 from infscale.errors import ConfigError
 
-SCHEMES = ("http", "h2c", "grpc")
+SCHEMES = ("http", "https", "h2c", "h2", "grpc", "grpcs")
+"""HTTP/1.1, HTTP/2 and gRPC, each in clear text and over TLS."""
+
+_PORTS = {"http": 80, "https": 443, "h2": 443}
+_TLS = ("https", "h2", "grpcs")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where requests go: scheme, address and path of a URL such as ``grpc://127.0.0.1:8500/pkg.Service/Method``."""
+    """Where requests go: scheme, address and path of a URL such as ``grpc://127.0.0.1:8500/pkg.Service/Method``.
+
+    ``socket_path`` is a Unix socket's, as in ``grpc://unix:/run/server.sock:/pkg.Service/Method``; else it is empty.
+    """
 
     scheme: str
     host: str
     port: int
     path: str
+    socket_path: str = ""
 
     @property
     def authority(self) -> str:
-        """``host:port``, IPv6 in brackets."""
+        """``host:port``, IPv6 in brackets; ``localhost`` for a Unix socket."""
+        if self.socket_path:
+            return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def grpc(self) -> bool:
+        """Whether bodies are protobuf messages to be framed for gRPC."""
+        return self.scheme in ("grpc", "grpcs")
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme in _TLS
 
 
 def parse(url: str) -> Target:
@@ -36,16 +56,22 @@ def parse(url: str) -> Target:
     parts = urlsplit(url)
     if parts.scheme not in SCHEMES:
         raise ConfigError(f"url={url!r} has the scheme {parts.scheme!r}; accepted: {', '.join(SCHEMES)}")
+    unix, path = "", parts.path
+    if parts.netloc == "unix:":
+        unix, _, path = parts.path.rpartition(":/")
+        path = "/" + path
+        if not unix:
+            raise ConfigError(f"url={url!r} needs a socket and a path, as in {parts.scheme}://unix:/run/server.sock:/…")
     try:
-        port = parts.port or {"http": 80}.get(parts.scheme, 0)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError:
         port = 0
-    if not parts.hostname or not port:
+    if not unix and (not parts.hostname or not port):
         raise ConfigError(f"url={url!r} needs a host and a port (1 to 65535), as in {parts.scheme}://127.0.0.1:8500/…")
-    path = parts.path + (f"?{parts.query}" if parts.query else "")
-    if parts.scheme == "grpc" and parts.path.count("/") != 2:
-        raise ConfigError(f"url={url!r} needs a method, as in grpc://host:port/package.Service/Method")
-    return Target(parts.scheme, parts.hostname, port, path or "/")
+    if parts.scheme in ("grpc", "grpcs") and path.count("/") != 2:
+        raise ConfigError(f"url={url!r} needs a method, as in {parts.scheme}://host:port/package.Service/Method")
+    query = f"?{parts.query}" if parts.query else ""
+    return Target(parts.scheme, "localhost" if unix else parts.hostname or "", port, (path or "/") + query, unix)
 
 
 @dataclass(frozen=True)
@@ -61,6 +87,8 @@ class Job:
         headers: beside those that the protocol needs.
         max_streams: most streams on an HTTP/2 connection (the server's own limit holds beside it).
         cores: CPU affinity of the process; empty leaves it alone.
+        gzip: compress the bodies (gRPC: the messages).
+        ca: file of trusted certificates, "" the system's; ``insecure`` trusts anyone.
     """
 
     url: str
@@ -71,20 +99,41 @@ class Job:
     headers: Mapping[str, str] = field(default_factory=dict)
     max_streams: int = 2**31
     cores: Collection[int] = ()
+    gzip: bool = False
+    ca: str = ""
+    insecure: bool = False
 
 
-def codec_factory(job: Job) -> Callable[[], Codec]:
-    """A function that makes the codec of a new connection; the pool is encoded once."""
+def codec_factory(job: Job) -> CodecFactory:
+    """A function that makes the codec of a new connection; the pool is encoded once.
+
+    Raises:
+        OSError: the CA file cannot be read.
+    """
     target = parse(job.url)
-    if target.scheme == "http":
-        headers = {"host": target.authority, **job.headers}
-        if not job.limits.keep_alive:
-            headers["connection"] = "close"
-        wire = [http1.encode("POST", target.path, headers, body) for body in job.bodies]
-        return lambda: http1.Http1(wire)
-    grpc = target.scheme == "grpc"
-    if grpc:
-        requests = [http2.encode_grpc(target.authority, target.path, job.headers, body) for body in job.bodies]
+    plain = _http1(job, target) if target.scheme in ("http", "https") else _http2(job, target)
+    if not target.tls:
+        return plain
+    alpn = "http/1.1" if target.scheme == "https" else "h2"
+    context = tls.context([alpn], job.ca, insecure=job.insecure)
+    # A server without ALPN speaks HTTP/1.1 (RFC 7301); HTTP/2 must be chosen.
+    return lambda: tls.Tls(plain(), context, target.host, "h2" if alpn == "h2" else "")
+
+
+def _http1(job: Job, target: Target) -> CodecFactory:
+    headers = {"host": target.authority, **job.headers}
+    if not job.limits.keep_alive:
+        headers["connection"] = "close"
+    extra: dict[str, bool] = {"gzip": True} if job.gzip else {}
+    wire = [http1.encode("POST", target.path, headers, body, **extra) for body in job.bodies]
+    return lambda: http1.Http1(wire)
+
+
+def _http2(job: Job, target: Target) -> CodecFactory:
+    where = target.authority, target.path, job.headers
+    extra: dict[str, bool] = {"gzip": True} if job.gzip else {}
+    if target.grpc:
+        requests = [http2.encode_grpc(*where, body, **extra) for body in job.bodies]
     else:
-        requests = [http2.encode_rest("POST", target.authority, target.path, job.headers, body) for body in job.bodies]
-    return lambda: http2.Http2(requests, grpc=grpc, max_streams=job.max_streams)
+        requests = [http2.encode_rest("POST", *where, body, **extra) for body in job.bodies]
+    return lambda: http2.Http2(requests, grpc=target.grpc, max_streams=job.max_streams)

@@ -1,6 +1,6 @@
 """The open-loop engine: sends what the schedule says when it says it, and notes five times.
 
-One thread, one loop. It knows codecs (:mod:`http1`, :mod:`http2`) and an :class:`Io`, and nothing of
+One thread, one loop. It knows codecs (:mod:`http1`, :mod:`http2`) and an :class:`~infscale.engine.interfaces.Io`, and nothing of
 models, frameworks or statistics. A request is *due* when the loop gets to it, *sent* when a
 connection is free for it; what has no connection waits inside the measured response time.
 """
@@ -8,82 +8,21 @@ connection is free for it; what has no connection waits inside the measured resp
 import os
 from array import array
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from infscale.engine import status
 from infscale.engine.http1 import Finished
-
-READ, WRITE = 1, 4  # EPOLLIN, EPOLLOUT
-
-
-class Codec(Protocol):
-    """The client's side of one connection, sans I/O."""
-
-    ready: bool
-    closing: bool
-    free: int
-    out: list[bytes | memoryview]
-
-    def start(self) -> bytes: ...  # noqa: D102
-    def send(self, payload: int, token: int) -> bytes: ...  # noqa: D102
-    def receive(self, data: bytes, now: int, finished: list[Finished]) -> None: ...  # noqa: D102
-    def end(self, finished: list[Finished]) -> None: ...  # noqa: D102
-    def cancel(self, token: int) -> None: ...  # noqa: D102
-    def tokens(self) -> list[int]: ...  # noqa: D102
-
-
-class Io(Protocol):
-    """Sockets, waiting and the clock: real (:mod:`io`) or in memory and in virtual time."""
-
-    def now(self) -> int:
-        """Nanoseconds of one monotonic clock."""
-        ...
-
-    def connect(self, number: int) -> Any:
-        """A non-blocking socket that connects, registered for events under ``number``.
-
-        Raises OSError when it is refused at once.
-        """
-        ...
-
-    def watch(self, sock: Any, number: int, events: int) -> None:
-        """Change the events of a registered socket."""
-        ...
-
-    def close(self, sock: Any) -> None:
-        """Unregister and close."""
-        ...
-
-    def wait(self, until: int) -> Sequence[tuple[int, int]]:
-        """Events as (number, mask), or nothing when the clock reaches ``until``; −1 asks to stop."""
-        ...
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What the engine may use.
-
-    Attributes:
-        timeout_ns: from the scheduled time to giving up.
-        connections: most connections at a time.
-        open_first: connections that are opened before the trial.
-        keep_alive: False opens a connection for every request.
-    """
-
-    timeout_ns: int
-    connections: int
-    open_first: int
-    keep_alive: bool = True
-
+from infscale.engine.interfaces import READ, STOP, WRITE, Codec, CodecFactory, Io, Limits, Rows
 
 class _Connection:
-    __slots__ = ("codec", "connecting", "idle", "number", "out", "read_size", "sock", "watched")
+    __slots__ = ("codec", "connecting", "fd", "idle", "live", "number", "out", "read_size", "sock", "watched")
 
     def __init__(self, number: int, sock: Any, codec: Codec) -> None:
         self.number = number
         self.sock = sock
+        self.fd: int = sock.fileno()
+        self.live = True
         self.codec = codec
         self.connecting = True
         self.idle = False  # whether it rests in the engine's deque of idle connections
@@ -92,24 +31,11 @@ class _Connection:
         self.watched = READ | WRITE
 
 
-class Rows:
-    """Preallocated columns, one row per scheduled request; times in ns since the trial's start, −1 never."""
-
-    def __init__(self, count: int) -> None:
-        never = array("q", [-1]) * count
-        self.due, self.sent = never[:], never[:]
-        self.first, self.done = never[:], never[:]
-        self.bytes_in = array("q", [0]) * count
-        self.bytes_out = array("q", [0]) * count
-        self.outcome = array("h", [0]) * count
-        self.connection = array("i", [-1]) * count
-
-
 class Engine:
     """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
 
     def __init__(
-        self, io: Io, codec: Callable[[], Codec], schedule: "array[int]", choice: "array[int]", limits: Limits
+        self, io: Io, codec: CodecFactory, schedule: "array[int]", choice: "array[int]", limits: Limits
     ):
         self._io = io
         self._codec = codec
@@ -124,7 +50,8 @@ class Engine:
         self._next = 0
         self._oldest = 0
         self._settled = 0
-        self._live: dict[int, _Connection] = {}
+        self._live: dict[int, _Connection] = {}  # by number
+        self._by_fd: dict[int, _Connection] = {}
         self._idle: deque[_Connection] = deque()
         self._waiting: deque[int] = deque()
         self._opening = 0
@@ -146,7 +73,8 @@ class Engine:
         """Run the schedule from the monotonic time ``start`` until every request has an outcome."""
         self._start = start
         schedule, rows, count = self._schedule, self.rows, len(self._schedule)
-        io, now, limits = self._io, self._io.now, self._limits
+        now, wait, limits = self._io.now, self._io.wait, self._limits
+        dispatch, handle = self._dispatch, self._handle
         due, outcome = rows.due, rows.outcome
         i = 0
         deadline = schedule[0] + limits.timeout_ns if count else 0
@@ -154,15 +82,14 @@ class Engine:
             t = now() - start
             while i < count and schedule[i] <= t:
                 due[i] = t
-                self._next = i + 1
-                self._dispatch(i)
+                dispatch(i)
                 i += 1
                 t = now() - start
             if t >= deadline:
+                self._next = i
                 deadline = self._expire(t)
             wake = schedule[i] if i < count and schedule[i] < deadline else deadline
-            events = io.wait(start + wake)
-            if events and self._handle(events):
+            if handle(wait(start + wake)):
                 break
         for j in range(count):
             if outcome[j] == status.PENDING:
@@ -276,11 +203,12 @@ class Engine:
         number = self.opened
         self.opened += 1
         try:
-            sock = self._io.connect(number)
+            sock = self._io.connect()
         except OSError as error:
             self.error = self.error or f"connect: {error}"
             return False
-        self._live[number] = _Connection(number, sock, self._codec())
+        connection = _Connection(number, sock, self._codec())
+        self._live[number] = self._by_fd[connection.fd] = connection
         self._opening += 1
         return True
 
@@ -326,7 +254,7 @@ class Engine:
             i = self._waiting.popleft()
             if outcome[i] == status.PENDING:
                 self._send(connection, i)
-        if codec.free > 0 and not codec.closing and not connection.idle and connection.number in self._live:
+        if codec.free > 0 and not codec.closing and not connection.idle and connection.live:
             connection.idle = True
             self._idle.append(connection)
 
@@ -336,23 +264,26 @@ class Engine:
         self._settle(finished, self._io.now() - self._start)
         if not connection.codec.ready or connection.connecting:
             outcome = status.REFUSED if connection.connecting else status.BAD_RESPONSE
-            self._refused(connection, "the connection ended before it was usable", outcome)
+            reason = "the connection ended before it was usable"
+            self._refused(connection, f"{reason}: {message}" if (message := connection.codec.message) else reason, outcome)
             return
         self.lost += bool(finished)
         self._drop(connection)
         self._more_connections()
 
     def _drop(self, connection: _Connection) -> None:
-        if self._live.pop(connection.number, None) is not None:
+        if connection.live:
+            connection.live = False
+            del self._live[connection.number], self._by_fd[connection.fd]
             self._io.close(connection.sock)
         if connection.idle:
             connection.idle = False
             self._idle.remove(connection)
 
     def _watch(self, connection: _Connection, events: int) -> None:
-        if connection.watched != events and connection.number in self._live:
+        if connection.watched != events and connection.live:
             connection.watched = events
-            self._io.watch(connection.sock, connection.number, events)
+            self._io.watch(connection.sock, events)
 
     def _after(self, connection: _Connection) -> None:
         """What follows from a change of the codec's state: send, close, or offer it for requests."""
@@ -362,24 +293,26 @@ class Engine:
         if (codec.closing or not self._limits.keep_alive) and not codec.tokens():
             self._drop(connection)
             self._more_connections()
-        elif codec.free > 0 and connection.number in self._live:
+        elif codec.free > 0 and connection.live:
             self._free(connection)
 
     def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
         """Handle a batch of events; True when the owner asks to stop."""
-        for number, mask in events:
-            if number < 0:
-                return True
-            connection = self._live.get(number)
+        by_fd, opened = self._by_fd, self.opened
+        for fd, mask in events:
+            connection = by_fd.get(fd)
             if connection is None:
-                continue
-            if connection.connecting:
-                self._connected(connection)
-                continue
-            if mask & WRITE:
-                self._flush(connection)
-            if mask & ~WRITE:
-                self._readable(connection)
+                if fd == STOP:
+                    return True
+            elif connection.connecting:
+                # One that was opened during this batch may have got the descriptor of another: its event comes again.
+                if connection.number < opened:
+                    self._connected(connection)
+            else:
+                if mask & WRITE:
+                    self._flush(connection)
+                if mask & ~WRITE and connection.live:
+                    self._readable(connection)
         return False
 
     def _readable(self, connection: _Connection) -> None:

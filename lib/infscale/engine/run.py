@@ -5,12 +5,13 @@ and returns the samples.
 """
 
 import pickle
+import select
 import struct
 import subprocess
 import sys
 import time
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,12 @@ import pandas as pd
 
 from infscale.engine import status
 from infscale.engine.job import Job, parse
-from infscale.engine.loop import Limits
+from infscale.engine.interfaces import Limits
 from infscale.errors import ConfigError, EngineError
 
 _SIZE = struct.Struct("<Q")
 _START_IN_NS = 50_000_000
+_PROGRESS_S = 0.25
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class _Child:
         except BrokenPipeError as error:
             raise EngineError(f"the engine ended with code {self._process.wait()}") from error
 
+    def has_answer(self, patience_s: float) -> bool:
+        """Whether something can be read within ``patience_s``."""
+        return bool(select.select([self._out], [], [], patience_s)[0])
+
     def read(self) -> dict[str, Any]:
         head = self._out.read(8)
         data = self._out.read(_SIZE.unpack(head)[0]) if len(head) == 8 else b""
@@ -73,6 +79,15 @@ class _Child:
             raise EngineError(f"the engine ended with code {self._process.wait()} and no result")
         value: dict[str, Any] = pickle.loads(data)
         return value
+
+    def read_columns(self, shapes: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
+        """The engine's arrays, which follow its result."""
+        columns = {}
+        for name, (kind, count) in shapes.items():
+            columns[name] = np.empty(count, dtype=kind)
+            if self._out.readinto(columns[name]) < columns[name].nbytes:  # type: ignore[attr-defined]
+                raise EngineError("the engine ended in the middle of its result")
+        return columns
 
     def go(self, start_ns: int) -> None:
         self._write(_SIZE.pack(start_ns))
@@ -104,13 +119,19 @@ def run(
     headers: Mapping[str, str] | None = None,
     max_streams: int = 2**31,
     cores: Collection[int] = (),
+    gzip: bool = False,
+    ca: str = "",
+    insecure: bool = False,
+    progress: Callable[[float], None] | None = None,
 ) -> Result:
     """Send ``schedules[k][i]`` (ns) with body ``choices[k][i]`` from shard k; returns when all have an outcome.
 
-    ``connections`` and ``open_first`` are per shard; ``cores`` is the CPU affinity of the engine's processes.
+    ``connections`` and ``open_first`` are per shard; ``cores`` is the CPU affinity of the engine's processes;
+    ``gzip`` compresses the bodies; ``ca`` is a file of trusted certificates and ``insecure`` trusts anyone.
+    ``progress`` is called with the seconds since the schedule's start, a few times a second.
 
     Raises:
-        ConfigError: a bad URL, an empty pool or body list, or no request to send.
+        ConfigError: a bad URL, an unknown host, an unreadable ``ca``, no body, or no request to send.
         EngineError: an engine process failed.
     """
     parse(url)
@@ -125,8 +146,9 @@ def run(
     try:
         for schedule, choice in zip(schedules, choices, strict=True):
             arrays = array("q", schedule.tobytes()), array("i", choice.tobytes())
-            children.append(_Child(Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores)))
-        results, interrupted = _run(children)
+            job = Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores, gzip, ca, insecure)
+            children.append(_Child(job))
+        results, interrupted = _run(children, progress)
     finally:
         for child in children:
             child.close()
@@ -137,9 +159,12 @@ def run(
     return Result(samples, _stats(results, children), interrupted)
 
 
-def _run(children: Sequence[_Child]) -> tuple[list[dict[str, Any]], bool]:
+def _run(
+    children: Sequence[_Child], progress: Callable[[float], None] | None
+) -> tuple[list[dict[str, Any]], bool]:
     for child in children:
-        child.read()  # ready
+        if failed := child.read().get("failed"):
+            raise ConfigError(f"the load cannot start: {failed}")
     start = time.monotonic_ns() + _START_IN_NS
     for child in children:
         child.go(start)
@@ -147,7 +172,12 @@ def _run(children: Sequence[_Child]) -> tuple[list[dict[str, Any]], bool]:
     interrupted = False
     while len(results) < len(children):
         try:
-            results.append(children[len(results)].read())
+            child = children[len(results)]
+            while progress and not child.has_answer(_PROGRESS_S):
+                progress((time.monotonic_ns() - start) / 1e9)
+            result = child.read()
+            result["columns"] = child.read_columns(result["columns"])
+            results.append(result)
         except KeyboardInterrupt:
             if interrupted:
                 raise
@@ -160,8 +190,7 @@ def _run(children: Sequence[_Child]) -> tuple[list[dict[str, Any]], bool]:
 def _frame(
     result: dict[str, Any], schedule: npt.NDArray[np.int64], choice: npt.NDArray[np.int32], shard: int
 ) -> pd.DataFrame:
-    kinds = {"outcome": np.int16, "connection": np.int32}
-    columns = {k: np.frombuffer(v, dtype=kinds.get(k, np.int64)) for k, v in result["columns"].items()}
+    columns = result["columns"]
     codes, where = np.unique(columns["outcome"], return_inverse=True)
     return pd.DataFrame(
         {
