@@ -47,7 +47,13 @@ class Codec(Protocol):
 
 
 class Io(Protocol):
-    """Sockets, waiting and the clock: real (:mod:`io`) or in memory and in virtual time."""
+    """Sockets, waiting and the clock: real (:mod:`io`) or in memory and in virtual time.
+
+    ``owner`` is the descriptor whose event asks the engine to stop; −1 if there is none.
+    """
+
+    @property
+    def owner(self) -> int: ...  # noqa: D102
 
     def now(self) -> int:
         """Nanoseconds of one monotonic clock."""
@@ -71,12 +77,10 @@ class Io(Protocol):
     def wait(self, until: int) -> Sequence[tuple[int, int]]:
         """Events as (file descriptor, mask), at the latest when the clock reaches ``until``.
 
-        A descriptor that belongs to no socket means nothing, but :data:`STOP` asks the engine to end.
+        They may be edge-triggered. A descriptor that belongs to no socket means nothing, but ``owner`` asks the
+        engine to end.
         """
         ...
-
-
-STOP = -1
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 from infscale.engine import status
 from infscale.engine.http1 import Finished
-from infscale.engine.interfaces import READ, STOP, WRITE, Codec, CodecFactory, Io, Limits, Rows
+from infscale.engine.interfaces import READ, WRITE, Codec, CodecFactory, Io, Limits, Rows
 
 class _Connection:
     __slots__ = ("codec", "connecting", "fd", "idle", "live", "number", "out", "read_size", "sock", "watched")
@@ -38,6 +38,7 @@ class Engine:
         self, io: Io, codec: CodecFactory, schedule: "array[int]", choice: "array[int]", limits: Limits
     ):
         self._io = io
+        self._now = io.now
         self._codec = codec
         self._schedule = schedule
         self._choice = choice
@@ -60,11 +61,11 @@ class Engine:
 
     def open(self, patience_ns: int) -> None:
         """Open the first connections and wait until they are usable, or for ``patience_ns``."""
-        self._start = self._io.now()
+        self._start = self._now()
         end = self._start + patience_ns
         for _ in range(min(self._limits.open_first, self._limits.connections)):
             self._connect()
-        while self._opening and self._io.now() < end:
+        while self._opening and self._now() < end:
             self._handle(self._io.wait(end))
 
     # --- the trial ---
@@ -73,7 +74,7 @@ class Engine:
         """Run the schedule from the monotonic time ``start`` until every request has an outcome."""
         self._start = start
         schedule, rows, count = self._schedule, self.rows, len(self._schedule)
-        now, wait, limits = self._io.now, self._io.wait, self._limits
+        now, wait, limits = self._now, self._io.wait, self._limits
         dispatch, handle = self._dispatch, self._handle
         due, outcome = rows.due, rows.outcome
         i = 0
@@ -106,45 +107,42 @@ class Engine:
     def _dispatch(self, i: int) -> None:
         idle = self._idle
         while idle:
-            connection = idle[-1]
+            connection = idle.pop()
             codec = connection.codec
-            usable = codec.free > 0 and not codec.closing
-            if usable and codec.free > 1:
-                idle.rotate(1)  # streams go round the connections
-            else:
-                idle.pop()
-                connection.idle = False
-            if usable:
+            if codec.free > 0 and not codec.closing:
+                if codec.free > 1:
+                    idle.appendleft(connection)  # streams go round the connections
+                else:
+                    connection.idle = False
                 self._send(connection, i)
                 return
+            connection.idle = False
         self._waiting.append(i)
         self._more_connections()
 
     def _send(self, connection: _Connection, i: int) -> None:
         rows = self.rows
-        rows.sent[i] = self._io.now() - self._start
+        rows.sent[i] = self._now() - self._start
         rows.connection[i] = connection.number
         codec = connection.codec
         data = codec.send(self._choice[i], i)
-        if data and not connection.out and not codec.out:
-            rows.bytes_out[i] = len(data)
-            try:
-                sent = connection.sock.send(data)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                self._lose(connection)
-                return
-            if sent < len(data):
-                connection.out.append(memoryview(data)[sent:])
-                self._watch(connection, READ | WRITE)
-        else:
+        if not data or connection.out or codec.out:
+            rows.bytes_out[i] = len(data) or sum(map(len, codec.out))
             if data:
                 connection.out.append(memoryview(data))
-                rows.bytes_out[i] = len(data)
-            else:
-                rows.bytes_out[i] = sum(map(len, codec.out))
             self._flush(connection)
+            return
+        rows.bytes_out[i] = size = len(data)
+        try:
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lose(connection)
+            return
+        if sent < size:
+            connection.out.append(memoryview(data)[sent:])
+            self._watch(connection, READ | WRITE)
 
     def _flush(self, connection: _Connection) -> None:
         out, codec = connection.out, connection.codec
@@ -238,7 +236,7 @@ class Engine:
         while self._waiting:
             i = self._waiting.popleft()
             if self.rows.outcome[i] == status.PENDING:
-                self._settle([(i, outcome, 0, 0)], self._io.now() - self._start)
+                self._settle([(i, outcome, 0, 0)], self._now() - self._start)
                 return
 
     def _more_connections(self) -> None:
@@ -261,7 +259,7 @@ class Engine:
     def _lose(self, connection: _Connection) -> None:
         finished: list[Finished] = []
         connection.codec.end(finished)
-        self._settle(finished, self._io.now() - self._start)
+        self._settle(finished, self._now() - self._start)
         if not connection.codec.ready or connection.connecting:
             outcome = status.REFUSED if connection.connecting else status.BAD_RESPONSE
             reason = "the connection ended before it was usable"
@@ -293,7 +291,7 @@ class Engine:
         if (codec.closing or not self._limits.keep_alive) and not codec.tokens():
             self._drop(connection)
             self._more_connections()
-        elif codec.free > 0 and connection.live:
+        elif codec.free > 0 and not connection.idle and connection.live:
             self._free(connection)
 
     def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
@@ -302,41 +300,53 @@ class Engine:
         for fd, mask in events:
             connection = by_fd.get(fd)
             if connection is None:
-                if fd == STOP:
+                if fd == self._io.owner:
                     return True
             elif connection.connecting:
-                # One that was opened during this batch may have got the descriptor of another: its event comes again.
+                # One that was opened during this batch may have got the descriptor of another: not its event.
                 if connection.number < opened:
                     self._connected(connection)
             else:
                 if mask & WRITE:
                     self._flush(connection)
-                if mask & ~WRITE and connection.live:
-                    self._readable(connection)
+                if mask != WRITE and connection.live:
+                    self._readable(connection, mask)
         return False
 
-    def _readable(self, connection: _Connection) -> None:
-        try:
-            data = connection.sock.recv(connection.read_size)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._lose(connection)
-            return
-        if len(data) == connection.read_size < 1_048_576:
-            connection.read_size *= 4
-        codec = connection.codec
-        was_ready = codec.ready
-        now = self._io.now() - self._start
-        finished: list[Finished] = []
-        codec.receive(data, now, finished)
-        if finished:
-            self._settle(finished, now)
-        if not was_ready:
-            if codec.closing:
+    def _readable(self, connection: _Connection, mask: int) -> None:
+        """Take what has arrived: all of it, as events may come once only for each arrival (edge-triggered)."""
+        codec, more = connection.codec, True
+        while more and connection.live:
+            try:
+                data = connection.sock.recv(connection.read_size)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
                 self._lose(connection)
                 return
+            full = len(data) == connection.read_size
+            more = full or mask != READ  # beside the data there is an end, or an error
+            if full and connection.read_size < 1_048_576:
+                connection.read_size *= 4
+            now = self._now() - self._start
+            finished: list[Finished] = []
+            if codec.ready:
+                codec.receive(data, now, finished)
+            else:
+                self._set_up(connection, data, now, finished)
+            if finished:
+                self._settle(finished, now)
+            self._after(connection)
+
+    def _set_up(self, connection: _Connection, data: bytes, now: int, finished: list[Finished]) -> None:
+        """What arrives before a connection is usable: a handshake."""
+        codec = connection.codec
+        codec.receive(data, now, finished)
+        if codec.closing:
+            self._flush(connection)  # a TLS alert may say why
+            if connection.live:
+                self._lose(connection)
+        else:
             self._opening -= codec.ready
-        self._after(connection)
