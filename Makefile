@@ -5,6 +5,7 @@ PYTHON ?= python3.11
 PROFILE ?= quick
 RUN ?=
 NEW ?=
+BENCH ?=
 # For a CPU build of torch outside PyPI's default: TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
@@ -12,7 +13,7 @@ BIN := .venv/bin
 DRAW := $(if $(wildcard .venv/.complete),.venv,.venv-figures)
 export PYTHONUTF8 := 1
 
-.PHONY: paper test figures lab check format clean
+.PHONY: paper test figures lab bench check format clean
 .DEFAULT_GOAL := paper
 
 paper: .venv/.complete
@@ -26,6 +27,10 @@ figures: $(DRAW)/.complete
 
 lab: .venv/.complete
 	$(BIN)/jupyter lab notebooks
+
+# The load engine beside other load generators (25 minutes at most); benchmarks/README.md. BENCH=--quick for a short one.
+bench: .venv/.complete
+	$(BIN)/python -m benchmarks.bench $(BENCH)
 
 check: .venv/.complete
 	$(BIN)/ruff check .

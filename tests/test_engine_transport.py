@@ -1,4 +1,4 @@
-"""If these fail, an endpoint over TLS, IPv6 or a Unix socket cannot be measured, or is measured without being itself."""
+"""If these fail, an endpoint over TLS, IPv6 or a Unix socket cannot be measured."""
 
 import socket
 import ssl
@@ -186,4 +186,4 @@ def test_without_keep_alive_every_request_has_its_connection() -> None:
 )
 def test_what_cannot_start_is_named(url: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load(url, **options)
+        load(url, **options)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from infscale import models, payloads
 from infscale.errors import ConfigError
-from infscale.servers import FRAMEWORKS
+from infscale.servers import FRAMEWORKS, triton_model
 
 
 @pytest.mark.parametrize("name", models.MODELS)
@@ -79,3 +79,53 @@ def test_our_small_messages_are_the_official_ones_on_the_wire() -> None:
     assert [d.size for d in official.inputs["x"].tensor_shape.dim] == [2, 784]
     assert official.inputs["x"].tensor_content == rows.tobytes()
     assert official.SerializeToString(deterministic=True) == body
+
+
+def test_tritons_grpc_messages_are_the_official_ones_on_the_wire() -> None:
+    from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+
+    rows = models.inputs("mlp", 2)
+    body = payloads.build("triton", "grpc", "mlp", rows, batch=2).bodies[0]
+    official = service_pb2.ModelInferRequest.FromString(body)
+    assert official.model_name == "mlp"
+    assert list(official.inputs[0].shape) == [2, 784]
+    assert list(official.raw_input_contents) == [rows.tobytes()]
+    assert official.SerializeToString(deterministic=True) == body
+    answer = service_pb2.ModelInferResponse(raw_output_contents=[rows.tobytes()])
+    answer.outputs.add(name="y", datatype="FP32", shape=rows.shape)
+    assert np.array_equal(payloads._triton_answer(answer.SerializeToString()), rows)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+@pytest.mark.parametrize("name", models.MODELS)
+def test_one_header_length_fits_every_binary_body_of_a_pool(name: str, batch: int) -> None:
+    """The engine sends one set of headers with all bodies: a wrong length would be an error of the server's."""
+    from tritonclient.http import InferenceServerClient, InferInput  # type: ignore[import-untyped]
+
+    rows = models.inputs(name, 21)
+    payload = payloads.build("triton", "rest", name, rows, encoding="raw", batch=batch)
+    length = int(payload.headers["inference-header-content-length"])
+    for i, body in enumerate(payload.bodies):
+        part = rows[i * batch : (i + 1) * batch]
+        official, head = InferenceServerClient.generate_request_body(
+            [InferInput("x", part.shape, "FP32").set_data_from_numpy(part)]
+        )
+        assert json.loads(body[:length]) == json.loads(official[:head])
+        assert body[length:] == official[head:]
+
+
+@settings(max_examples=50)
+@given(hnp.arrays(np.float32, (2, 3), elements=st.floats(width=32)))
+def test_bytes_behind_an_answers_json_are_read_whatever_they_are(rows: models.Array) -> None:
+    """The length of the JSON is in a header that decoders do not see; brackets and quotes may occur in the floats."""
+    output = {"name": "y", "datatype": "FP32", "shape": [2, 3], "parameters": {"binary_data_size": 24}}
+    body = json.dumps({"model_name": "mlp", "outputs": [output]}).encode() + rows.tobytes()
+    assert payloads._v2_answer(body).tobytes() == rows.tobytes()
+
+
+@pytest.mark.parametrize("name", models.MODELS)
+def test_tritons_arithmetic_is_the_references(name: str) -> None:
+    model, rows = models.model(name), models.inputs(name, 16)
+    answer = triton_model.FORWARD[name](model.weights, rows)
+    assert answer.dtype == np.float32
+    assert models.max_difference(answer, model.predict(rows)) <= 1e-5

@@ -1,18 +1,22 @@
 """If these fail, a deployment does not start, does not tell what is wrong, or answers other numbers than its model."""
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import requests
 
 from infscale import models, payloads, servers
 from infscale.errors import ConfigError, DeploymentError, MissingError
-from infscale.servers import tfserving, torchserve
+from infscale.servers import tfserving, torchserve, triton
 from infscale.servers.endpoint import Endpoint, check_answers, predict
 
 
@@ -59,7 +63,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(framework: str) -> None:
 
 
 def test_unknown_names_list_the_accepted_ones() -> None:
-    with pytest.raises(ConfigError, match=r"framework='tf'.*accepted: tfserving, torchserve"):
+    with pytest.raises(ConfigError, match=r"framework='tf'.*accepted: tfserving, torchserve, triton"):
         servers.deploy("tf")
     with pytest.raises(ConfigError, match=r"model='vgg'.*accepted: cnn, mlp, noop"):
         servers.deploy("torchserve", "vgg")
@@ -159,3 +163,93 @@ def test_importing_the_package_is_cheap_and_pulls_in_no_framework() -> None:
     code = "import infscale, sys; print([m for m in ('tensorflow', 'torch', 'grpc', 'pandas') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_triton_keeps_a_log_and_leaves_no_folder_and_no_shared_memory(tmp_path: Path) -> None:
+    def ours() -> set[Path]:
+        return {path for folder in ("/tmp", "/dev/shm") for path in Path(folder).glob(f"infscale-{os.getpid()}-tr-*")}
+
+    before = ours()
+    with servers.deploy("triton", "mlp", log_folder=tmp_path) as endpoint:
+        assert {path.parent.name for path in ours() - before} == {"tmp", "shm"}
+        psutil.Process(endpoint.processes()[0].pid).kill()  # then it cannot tidy up itself
+    assert (tmp_path / "triton.log").read_text()
+    assert ours() == before
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_tritons_cache_answers_repeats_over_both_protocols_only_when_asked_to(cache: bool) -> None:
+    """A cache that is on by accident would make every comparison one of caches."""
+    rows = models.inputs("mlp", 3)
+    with servers.deploy("triton", "mlp", cache=cache) as endpoint:
+        before = triton.statistics(endpoint)
+        answers = [predict(endpoint, protocol, rows) for protocol in ("rest", "rest", "grpc")]
+        after = triton.statistics(endpoint)
+        assert after["cache_hits"] - before["cache_hits"] == (2 if cache else 0)
+        assert ("response cache" in endpoint.label) == cache
+    assert all(np.array_equal(answer, answers[0]) for answer in answers)
+
+
+def test_tritons_batching_gives_every_request_its_own_answer() -> None:
+    rows = models.inputs("cnn", 64)
+    truth = models.model("cnn").predict(rows)
+    with servers.deploy("triton", "cnn", batch_delay_us=50_000, instances=1) as endpoint:
+        pieces = [slice(i, i + 1 + i % 3) for i in range(32)]
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda piece: predict(endpoint, "grpc", rows[piece]), pieces))
+        url = f"http://{endpoint.rest}/v2/models/cnn/stats"
+        counted = requests.get(url, timeout=10).json()["model_stats"][0]
+        assert counted["execution_count"] < counted["inference_count"] / 2, "requests were run together"
+    for piece, answer in zip(pieces, answers, strict=True):
+        np.testing.assert_allclose(answer, truth[piece], atol=1e-5)
+
+
+def _repository(folder: Path) -> Path:
+    """A copy of the reference model's repository, to be broken."""
+    return Path(shutil.copytree(models.export("mlp", "triton"), folder / "repository"))
+
+
+def test_a_triton_model_that_does_not_load_fails_with_the_servers_log(tmp_path: Path) -> None:
+    repository = _repository(tmp_path)
+    (repository / "mlp" / "1" / "weights.npz").write_bytes(b"no weights")
+    with (
+        pytest.raises(
+            DeploymentError,
+            match=r"Triton ended while starting[\s\S]*end of the server's log[\s\S]*failed to load 'mlp'",
+        ),
+        triton.deploy("mlp", repository=repository),
+    ):
+        pass
+
+
+def test_a_missing_triton_repository_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(DeploymentError, match=r"cannot read the model mlp of the repository .*nowhere"),
+        triton.deploy("mlp", repository=tmp_path / "nowhere"),
+    ):
+        pass
+
+
+def test_a_triton_backend_that_answers_with_nothing_is_never_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backend on another Python's numpy does so: it answers at once, with empty tensors and no error."""
+    repository = _repository(tmp_path)
+    model = repository / "mlp" / "1" / "model.py"
+    model.write_text(model.read_text().replace('Tensor("y", part)', 'Tensor("y", part[:0])'))
+    monkeypatch.setattr(triton, "START_TIMEOUT_S", 3.0)
+    with (
+        pytest.raises(DeploymentError, match="Triton did not answer a prediction"),
+        triton.deploy("mlp", repository=repository),
+    ):
+        pass
+
+
+def test_tritons_options_name_what_they_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"instances=0 .*1 or more"), servers.deploy("triton", "mlp", instances=0):
+        pass
+    with pytest.raises(ConfigError, match="batch_delay_us=-1 "), servers.deploy("triton", "mlp", batch_delay_us=-1):
+        pass
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    with pytest.raises(MissingError, match="pip install nvidia-pytriton"), triton.deploy("mlp"):
+        pass

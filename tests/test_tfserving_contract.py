@@ -84,11 +84,12 @@ def free_ports(count: int = 2) -> list[int]:
 class Server:
     """The real command as a process of ours, on free ports."""
 
-    def __init__(self, base: Path, log: Path, *flags: str) -> None:
+    def __init__(self, base: Path | None, log: Path, *flags: str) -> None:
         self.grpc_port, self.rest_port = free_ports()
         self.url = f"http://127.0.0.1:{self.rest_port}"
         command = [sys.executable, "-m", "infscale.tfserving", f"--port={self.grpc_port}"]
-        command += ["--rest_api_port", str(self.rest_port), "--model_name=m", f"--model_base_path={base}", *flags]
+        command += ["--rest_api_port", str(self.rest_port), *flags]
+        command += ["--model_name=m", f"--model_base_path={base}"] if base else []
         self.log = log
         with log.open("wb") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -96,16 +97,16 @@ class Server:
         self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
         self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
 
-    def wait_ready(self) -> None:
-        until(lambda: self.status(), START_SECONDS, self)
+    def wait_ready(self, name: str = "m") -> None:
+        until(lambda: self.status(name), START_SECONDS, self)
 
-    def status(self) -> dict[str, str]:
-        """Return state by version, empty while the server does not answer."""
+    def status(self, name: str = "m") -> dict[str, str]:
+        """Return state by version, empty while the server or the model is not there."""
         try:
-            answer = requests.get(f"{self.url}/v1/models/m", timeout=5)
+            answer = requests.get(f"{self.url}/v1/models/{name}", timeout=5)
         except requests.ConnectionError:
             return {}
-        return {entry["version"]: entry["state"] for entry in answer.json()["model_version_status"]}
+        return {entry["version"]: entry["state"] for entry in answer.json().get("model_version_status", [])}
 
     def post(self, body: Any, path: str = "/v1/models/m:predict") -> requests.Response:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -795,9 +796,8 @@ def broken_model(folder: Path) -> Path:
         ),
         (["--model_base_path={saved}", "--port=8500", "--rest_api_port", "8500"], "cannot be same"),
         (["--model_base_path={saved}", "--speed=9"], "unrecognized arguments: --speed=9"),
-        (["--model_base_path={saved}", "--enable_batching"], "--enable_batching is not supported yet"),
-        (["--model_config_file=models.config"], "--model_config_file is not supported yet"),
-        (["--model_base_path={broken}"], "could be loaded"),
+        (["--model_base_path={saved}", "--ssl_config_file=x"], "--ssl_config_file is not supported yet"),
+        (["--model_base_path={broken}"], "1 model(s) did not become available: {{{{name: default version: 1}} due to"),
     ],
 )
 def test_a_start_that_cannot_work_ends_with_the_reason(

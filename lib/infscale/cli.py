@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from infscale import load_options, serve
 from infscale.errors import InfscaleError
 
 
@@ -29,6 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     paper.add_argument("--data", type=Path, help="folder of runs (default: data/raw)")
     figures = commands.add_parser("figures", help="draw again from stored data; needs no server")
     figures.add_argument("--run", default="", help="folder of a run (default: newest complete one, else the sample)")
+    load_options.add_to(commands)
+    serve.add_to(commands)
+    commands.add_parser("doctor", help="what this machine has, what that enables, and how to get what is missing")
     for command in (paper, figures):
         command.add_argument("--figures", default="figures", help="folder to draw into (default: figures)")
     return parser
@@ -85,6 +89,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 data=arguments.data,
                 figures=arguments.figures,
             )
+        elif arguments.command == "load":
+            from infscale import load
+
+            return load.main(arguments)
+        elif arguments.command == "serve":
+            return serve.main(arguments)
+        elif arguments.command == "doctor":
+            from infscale import doctor
+
+            return doctor.main()
         else:
             draw(arguments.run, arguments.figures)
     except InfscaleError as error:

@@ -1,10 +1,13 @@
 """Exporters, run as ``python -m infscale.exports MODEL KIND FOLDER`` in a process of their own."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from infscale.models import Array, Model, inputs, max_difference, model
 
@@ -71,6 +74,33 @@ def _archive(m: Model, folder: Path) -> None:
     subprocess.run([*archiver, *(str(part) for pair in options.items() for part in pair)], check=True)
 
 
+TRITON_MAX_BATCH = 4096
+
+_TRITON_CONFIG = """\
+name: "{name}"
+backend: "python"
+max_batch_size: {batch}
+input [{{ name: "x" data_type: TYPE_FP32 dims: {inputs} }}]
+output [{{ name: "y" data_type: TYPE_FP32 dims: {outputs} }}]
+"""
+
+
+def triton(m: Model, folder: Path) -> str:
+    """Write a Triton model repository with this model, version 1, for the Python backend."""
+    from infscale.servers import triton_model
+
+    rows = inputs(m.name, 8)
+    _check(triton_model.FORWARD[m.name](m.weights, rows), m.predict(rows), "Triton's model.py")
+    version = folder / "repository" / m.name / "1"
+    version.mkdir(parents=True)
+    shutil.copy(str(triton_model.__file__), version / "model.py")
+    np.savez(version / "weights.npz", **m.weights)
+    shapes = {"inputs": list(m.input_shape), "outputs": list(m.output_shape)}
+    text = _TRITON_CONFIG.format(name=m.name, batch=TRITON_MAX_BATCH, **shapes)
+    (version.parent / "config.pbtxt").write_text(text)
+    return "repository"
+
+
 def _torch_module(m: Model) -> Any:
     import torch
     from torch import nn
@@ -113,7 +143,7 @@ def main() -> None:
     """Export ``argv[1]`` as ``argv[2]`` into ``argv[3]``/built."""
     name, kind, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3]) / "built"
     folder.mkdir()
-    path = {"savedmodel": savedmodel, "mar": mar}[kind](model(name), folder)
+    path = {"savedmodel": savedmodel, "mar": mar, "triton": triton}[kind](model(name), folder)
     description = {"model": name, "kind": kind, "digest": model(name).digest, "path": path}
     (folder / "export.json").write_text(json.dumps(description))
 

@@ -165,5 +165,5 @@ def from_parameters(profile: str, **given: Any) -> Grid:
 def sensitivity_arms(framework: str) -> Iterator[Arm]:
     """Arms beside F0's that show how much its fixed defaults decide."""
     yield Arm("grpc", connections=1)
-    if framework == "torchserve":
+    if framework in ("torchserve", "triton"):  # TensorFlow Serving's REST takes JSON only
         yield Arm("rest", encoding="raw")

@@ -158,11 +158,11 @@ def max_difference(answer: Array, truth: Array) -> float:
     return float(np.max(np.abs(answer - truth), initial=0.0))
 
 
-EXPORTS = ("savedmodel", "mar")
+EXPORTS = ("savedmodel", "mar", "triton")
 
 
 def export(name: str, kind: str) -> Path:
-    """Export a reference model once and return its path (a SavedModel base path, or a .mar file).
+    """Export a reference model once and return its path: a SavedModel base path, a .mar file, or a Triton repository.
 
     The export runs in a process of its own: TensorFlow and torch stay out of the caller. The result
     is cached by the digest of the model and of the exporter's source.
@@ -174,7 +174,8 @@ def export(name: str, kind: str) -> Path:
     one_of("export", kind, EXPORTS)
     source = Path(__file__).with_name("exports.py")
     sha = hashlib.sha256(model(name).digest.encode() + source.read_bytes())
-    sha.update((source.parent / "servers" / "torchserve_handler.py").read_bytes())
+    for part in ("torchserve_handler.py", "triton_model.py"):  # both go into what is exported
+        sha.update((source.parent / "servers" / part).read_bytes())
     folder = models_folder() / f"{name}-{kind}-{sha.hexdigest()[:12]}"
     done = folder / "export.json"
     if not done.exists():

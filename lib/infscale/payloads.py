@@ -106,20 +106,75 @@ def _ts_answer(inner: Decode) -> Decode:
     return decode
 
 
+def _v2_json(_: str, rows: Array) -> bytes:
+    return _compact(_v2_input(rows) | {"data": json_rows(rows.ravel())})
+
+
+def _v2_input(rows: Array) -> dict[str, Any]:
+    return {"name": "x", "shape": list(rows.shape), "datatype": "FP32"}
+
+
+def _compact(tensor: dict[str, Any], **more: Any) -> bytes:
+    return json.dumps({"inputs": [tensor], **more}, separators=(",", ":")).encode()
+
+
+def _v2_head(rows: Array) -> bytes:
+    """The JSON that precedes the bytes of a binary tensor: equal for all bodies of a shape."""
+    tensor = _v2_input(rows) | {"parameters": {"binary_data_size": rows.size * 4}}
+    return _compact(tensor, parameters={"binary_data_output": True})
+
+
+def _v2_raw(model: str, rows: Array) -> bytes:
+    return _v2_head(rows) + _raw(model, rows)
+
+
+def _v2_head_length(rows: Array) -> dict[str, str]:
+    return {"inference-header-content-length": str(len(_v2_head(rows)))}
+
+
+def _v2_answer(body: bytes) -> Array:
+    """Both forms of an answer: JSON with the data in it, or JSON with the bytes of the tensor right behind it."""
+    parsed, end = json.JSONDecoder().raw_decode(body.decode("latin-1"))
+    tensor = parsed["outputs"][0]
+    values = np.array(tensor["data"], np.float32) if "data" in tensor else _from_raw(body[end:])
+    return values.reshape(tensor["shape"])
+
+
+def _triton_request(model: str, rows: Array) -> bytes:
+    from infscale.protos import triton
+
+    request = triton["ModelInferRequest"](model_name=model, raw_input_contents=[_raw(model, rows)])
+    request.inputs.add(**_v2_input(rows))
+    return bytes(request.SerializeToString(deterministic=True))
+
+
+def _triton_answer(body: bytes) -> Array:
+    from infscale.protos import triton
+
+    answer = triton["ModelInferResponse"].FromString(body)
+    return _from_raw(answer.raw_output_contents[0]).reshape(list(answer.outputs[0].shape))
+
+
 JSON = "application/json"
 OCTETS = "application/octet-stream"
 TF_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+V2_INFER = "/v2/models/{model}/infer"
+TRITON_INFER = "/inference.GRPCInferenceService/ModelInfer"
 TORCHSERVE_PREDICT = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """How one framework takes one encoding: path (``{model}`` is filled in), content type, both codecs."""
+    """How one framework takes one encoding: path (``{model}`` is filled in), content type, both codecs.
+
+    ``headers`` gives, from the rows of one body, headers that every body of that shape needs.
+    """
 
     path: str
     content_type: str | None
     encode: Encode
     decode: Decode
+    headers: Callable[[Array], dict[str, str]] = lambda _: {}
 
 
 ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
@@ -136,6 +191,13 @@ ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
     ("torchserve", "grpc"): {
         "raw": Encoder(TORCHSERVE_PREDICT, None, _ts_request("raw"), _ts_answer(_from_raw)),
         "json": Encoder(TORCHSERVE_PREDICT, None, _ts_request("json"), _ts_answer(_predictions)),
+    },
+    ("triton", "rest"): {
+        "json": Encoder(V2_INFER, JSON, _v2_json, _v2_answer),
+        "raw": Encoder(V2_INFER, OCTETS, _v2_raw, _v2_answer, _v2_head_length),
+    },
+    ("triton", "grpc"): {
+        "protobuf": Encoder(TRITON_INFER, None, _triton_request, _triton_answer),
     },
 }
 """The first encoding of each entry is the one that F0 uses."""
@@ -160,5 +222,6 @@ def build(framework: str, protocol: str, model: str, rows: Array, *, encoding: s
     encoder = ENCODERS[framework, protocol][encoding]
     groups = [rows[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
     headers = {"content-type": encoder.content_type} if encoder.content_type else {}
+    headers |= encoder.headers(groups[0])
     bodies = [encoder.encode(model, group) for group in groups]
     return Payload(protocol, encoding, encoder.path.format(model=model), bodies, encoder.decode, headers)

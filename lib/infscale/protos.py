@@ -42,6 +42,12 @@ _TENSORFLOW: dict[str, Fields] = {
     "ModelSpec": {"name": (1, "string"), "version": (2, "Int64Value"), "signature_name": (3, "string")},
     "PredictRequest": {"model_spec": (1, "ModelSpec"), "inputs": (2, "map string TensorProto")},
     "PredictResponse": {"model_spec": (2, "ModelSpec"), "outputs": (1, "map string TensorProto")},
+    "Any": {"type_url": (1, "string"), "value": (2, "bytes")},
+    "GetModelMetadataRequest": {"model_spec": (1, "ModelSpec"), "metadata_field": (2, "repeated string")},
+    "GetModelMetadataResponse": {"model_spec": (1, "ModelSpec"), "metadata": (2, "map string Any")},
+    "TensorInfo": {"name": (1, "string"), "dtype": (2, "int32"), "tensor_shape": (3, "TensorShapeProto")},
+    "SignatureDef": {"inputs": (1, "map string TensorInfo"), "method_name": (3, "string")},
+    "SignatureDefMap": {"signature_def": (1, "map string SignatureDef")},
 }
 
 _TORCHSERVE: dict[str, Fields] = {
@@ -51,6 +57,26 @@ _TORCHSERVE: dict[str, Fields] = {
         "input": (3, "map string bytes"),
     },
     "PredictionResponse": {"prediction": (1, "bytes")},
+}
+
+_TRITON: dict[str, Fields] = {
+    "ModelMetadataRequest": {"name": (1, "string"), "version": (2, "string")},
+    "TensorMetadata": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
+    "ModelMetadataResponse": {"name": (1, "string"), "inputs": (4, "repeated TensorMetadata")},
+    "InferInputTensor": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
+    "InferOutputTensor": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
+    "ModelInferRequest": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "inputs": (5, "repeated InferInputTensor"),
+        "raw_input_contents": (7, "repeated bytes"),
+    },
+    "ModelInferResponse": {
+        "model_name": (1, "string"),
+        "model_version": (2, "string"),
+        "outputs": (5, "repeated InferOutputTensor"),
+        "raw_output_contents": (6, "repeated bytes"),
+    },
 }
 
 
@@ -95,5 +121,8 @@ tensorflow = _build("infscale.tensorflow", _TENSORFLOW)
 
 torchserve = _build("infscale.torchserve", _TORCHSERVE)
 """TorchServe's ``InferenceAPIsService`` messages by name."""
+
+triton = _build("infscale.triton", _TRITON)
+"""Messages of the KServe v2 ``GRPCInferenceService``, which Triton speaks, by name."""
 
 DT_FLOAT = 1

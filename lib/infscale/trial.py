@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infscale import arrivals, machine, models, payloads, validity
+from infscale import arrivals, components, machine, payloads, validity
 from infscale.engine import run as engine
 from infscale.errors import ConfigError, DeploymentError, one_of
 from infscale.paths import project_root
 from infscale.payloads import PROTOCOLS
 from infscale.samples import SCHEMA_VERSION
+from infscale.servers import statistics
 from infscale.servers.endpoint import Endpoint, answers
 
 POOL = 256
@@ -94,6 +95,7 @@ def run(endpoint: Endpoint, plan: Plan, *, trials_of_grid: int = 1) -> Outcome:
     schedule = arrivals.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
     choice = arrivals.payload_choice(len(schedule), len(payload.bodies), seeds["payload"])
     url = f"{SCHEME[plan.arm.protocol]}://{endpoint.address(plan.arm.protocol)}{payload.path}"
+    counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     result = engine.run(
         url,
@@ -107,7 +109,9 @@ def run(endpoint: Endpoint, plan: Plan, *, trials_of_grid: int = 1) -> Outcome:
         cores=cores[0] if (cores := machine.split_cores()) else (),
     )
     manifest = _manifest(endpoint, plan, payload, result)
-    manifest["host"] = _host(load, steal)
+    manifest["host"] = _host(endpoint, load, steal)
+    if parts := components.split(result.samples, counted, statistics(endpoint)):
+        manifest["components"] = parts
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
     return Outcome(result.samples, manifest, result.interrupted)
@@ -118,12 +122,11 @@ _payloads: dict[tuple[str, str, Arm], payloads.Payload] = {}
 
 
 def _payload(endpoint: Endpoint, arm: Arm) -> payloads.Payload:
+    if endpoint.own is not None:  # it keeps its own
+        return endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch)
     key = (endpoint.framework, endpoint.model, arm)
     if key not in _payloads:
-        rows = models.inputs(endpoint.model, max(POOL, arm.batch))
-        _payloads[key] = payloads.build(
-            endpoint.framework, arm.protocol, endpoint.model, rows, encoding=arm.encoding, batch=arm.batch
-        )
+        _payloads[key] = endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch, count=POOL)
     return _payloads[key]
 
 
@@ -154,10 +157,10 @@ def _manifest(endpoint: Endpoint, plan: Plan, payload: payloads.Payload, result:
     }
 
 
-def _host(load: float, steal: tuple[int, int]) -> dict[str, Any]:
+def _host(endpoint: Endpoint, load: float, steal: tuple[int, int]) -> dict[str, Any]:
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
     return {
-        "same_host": True,
+        "same_host": endpoint.same_host(),
         "loadavg_1m": round(load, 2),
         "steal_fraction": stolen / ticks if ticks else 0.0,
         "cores": len(os.sched_getaffinity(0)),

@@ -5,6 +5,7 @@ Bodies are counted, not kept.
 """
 
 from collections.abc import Mapping, Sequence
+from gzip import compress
 
 from infscale.engine import status
 
@@ -18,8 +19,10 @@ _Head = tuple[int, int, bool]
 """HTTP status, body length (−1 chunked, −2 until close), keep-alive."""
 
 
-def encode(method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """One whole request; Content-Length is added."""
+def encode(method: str, path: str, headers: Mapping[str, str], body: bytes, *, gzip: bool = False) -> bytes:
+    """One whole request; Content-Length is added; ``gzip`` compresses the body, and takes compressed replies."""
+    if gzip:
+        body, headers = compress(body, mtime=0), {**headers, "content-encoding": "gzip", "accept-encoding": "gzip"}
     lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
     lines.append(f"content-length: {len(body)}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
@@ -37,6 +40,7 @@ class Http1:
         self.ready = True
         self.free = 1
         self.closing = False
+        self.message = ""
         self.out: list[bytes | memoryview] = []
         self._token = -1
         self._memo: dict[bytes, _Head] = {}

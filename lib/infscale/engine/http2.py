@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from gzip import compress
 from urllib.parse import unquote_to_bytes
 
 import hpack
@@ -51,19 +52,40 @@ class Request:
     body: bytes
 
 
-def encode_rest(method: str, authority: str, path: str, headers: Mapping[str, str], body: bytes) -> Request:
-    """A REST request over HTTP/2."""
-    fields = ((":method", method), (":scheme", "http"), (":path", path), (":authority", authority), *headers.items())
+def encode_rest(
+    method: str,
+    authority: str,
+    path: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    gzip: bool = False,
+    scheme: str = "http",
+) -> Request:
+    """A REST request over HTTP/2; ``gzip`` compresses the body, and takes compressed replies."""
+    if gzip:
+        body, headers = compress(body, mtime=0), {**headers, "content-encoding": "gzip", "accept-encoding": "gzip"}
+    fields = ((":method", method), (":scheme", scheme), (":path", path), (":authority", authority), *headers.items())
     own = hpack.Encoder().encode([("content-length", str(len(body)), True)])
     return Request(tuple((k.lower(), v) for k, v in fields), own, body)
 
 
-def encode_grpc(authority: str, path: str, headers: Mapping[str, str], message: bytes) -> Request:
-    """A unary gRPC request: the message behind its five-byte prefix."""
-    fixed = {":method": "POST", ":scheme": "http", ":path": path, ":authority": authority}
+def encode_grpc(
+    authority: str,
+    path: str,
+    headers: Mapping[str, str],
+    message: bytes,
+    *,
+    gzip: bool = False,
+    scheme: str = "http",
+) -> Request:
+    """A unary gRPC request: the message behind its five-byte prefix, compressed if ``gzip`` says so."""
+    fixed = {":method": "POST", ":scheme": scheme, ":path": path, ":authority": authority}
     fixed |= {"te": "trailers", "content-type": "application/grpc", "user-agent": "infscale"}
-    compressed = "grpc-encoding" in {k.lower() for k in headers}
-    prefix = struct.pack(">BL", compressed, len(message))
+    if gzip:
+        message = compress(message, mtime=0)
+        fixed |= {"grpc-encoding": "gzip", "grpc-accept-encoding": "identity,gzip"}
+    prefix = struct.pack(">BL", gzip or "grpc-encoding" in {k.lower() for k in headers}, len(message))
     return Request(tuple({**fixed, **headers}.items()), b"", prefix + message)
 
 

@@ -30,9 +30,7 @@ def resolve(host: str, port: int, path: str = "", *, probe_s: float = 1.0) -> Ad
     if path:
         return socket.AF_UNIX, path
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses: list[Address] = [
-        (socket.AddressFamily(family), (str(a[0]), int(a[1]))) for family, _, _, _, a in found
-    ]
+    addresses: list[Address] = [(socket.AddressFamily(family), (str(a[0]), int(a[1]))) for family, _, _, _, a in found]
     return next((a for a in addresses[:-1] if _accepts(a, probe_s)), addresses[-1])
 
 

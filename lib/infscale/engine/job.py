@@ -1,5 +1,6 @@
 """A job: everything one engine process needs, and the wire form of its requests."""
 
+import re
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -53,7 +54,12 @@ def parse(url: str) -> Target:
     Raises:
         ConfigError: unknown scheme, or no host, port or (gRPC) method.
     """
-    parts = urlsplit(url)
+    if not re.fullmatch(r"[!-~]+", url):
+        raise ConfigError(f"url={url!r} holds a character that must be percent-encoded")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"url={url!r} cannot be taken apart: {error}") from error
     if parts.scheme not in SCHEMES:
         raise ConfigError(f"url={url!r} has the scheme {parts.scheme!r}; accepted: {', '.join(SCHEMES)}")
     unix, path = "", parts.path
@@ -124,16 +130,15 @@ def _http1(job: Job, target: Target) -> CodecFactory:
     headers = {"host": target.authority, **job.headers}
     if not job.limits.keep_alive:
         headers["connection"] = "close"
-    extra: dict[str, bool] = {"gzip": True} if job.gzip else {}
-    wire = [http1.encode("POST", target.path, headers, body, **extra) for body in job.bodies]
+    wire = [http1.encode("POST", target.path, headers, body, gzip=job.gzip) for body in job.bodies]
     return lambda: http1.Http1(wire)
 
 
 def _http2(job: Job, target: Target) -> CodecFactory:
     where = target.authority, target.path, job.headers
-    extra: dict[str, bool] = {"gzip": True} if job.gzip else {}
+    scheme = "https" if target.tls else "http"
     if target.grpc:
-        requests = [http2.encode_grpc(*where, body, **extra) for body in job.bodies]
+        requests = [http2.encode_grpc(*where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
     else:
-        requests = [http2.encode_rest("POST", *where, body, **extra) for body in job.bodies]
+        requests = [http2.encode_rest("POST", *where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
     return lambda: http2.Http2(requests, grpc=target.grpc, max_streams=job.max_streams)

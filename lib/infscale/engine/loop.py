@@ -1,7 +1,7 @@
 """The open-loop engine: sends what the schedule says when it says it, and notes five times.
 
-One thread, one loop. It knows codecs (:mod:`http1`, :mod:`http2`) and an :class:`~infscale.engine.interfaces.Io`, and nothing of
-models, frameworks or statistics. A request is *due* when the loop gets to it, *sent* when a
+One thread, one loop. It knows codecs (:mod:`http1`, :mod:`http2`) and an :class:`~infscale.engine.interfaces.Io`,
+and nothing of models, frameworks or statistics. A request is *due* when the loop gets to it, *sent* when a
 connection is free for it; what has no connection waits inside the measured response time.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 from infscale.engine import status
 from infscale.engine.http1 import Finished
 from infscale.engine.interfaces import READ, WRITE, Codec, CodecFactory, Io, Limits, Rows
+
 
 class _Connection:
     __slots__ = ("codec", "connecting", "fd", "idle", "live", "number", "out", "read_size", "sock", "watched")
@@ -34,9 +35,7 @@ class _Connection:
 class Engine:
     """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
 
-    def __init__(
-        self, io: Io, codec: CodecFactory, schedule: "array[int]", choice: "array[int]", limits: Limits
-    ):
+    def __init__(self, io: Io, codec: CodecFactory, schedule: "array[int]", choice: "array[int]", limits: Limits):
         self._io = io
         self._now = io.now
         self._codec = codec
@@ -263,7 +262,9 @@ class Engine:
         if not connection.codec.ready or connection.connecting:
             outcome = status.REFUSED if connection.connecting else status.BAD_RESPONSE
             reason = "the connection ended before it was usable"
-            self._refused(connection, f"{reason}: {message}" if (message := connection.codec.message) else reason, outcome)
+            self._refused(
+                connection, f"{reason}: {message}" if (message := connection.codec.message) else reason, outcome
+            )
             return
         self.lost += bool(finished)
         self._drop(connection)

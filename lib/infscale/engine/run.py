@@ -20,8 +20,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from infscale.engine import status
-from infscale.engine.job import Job, parse
 from infscale.engine.interfaces import Limits
+from infscale.engine.job import Job, parse
 from infscale.errors import ConfigError, EngineError
 
 _SIZE = struct.Struct("<Q")
@@ -159,9 +159,7 @@ def run(
     return Result(samples, _stats(results, children), interrupted)
 
 
-def _run(
-    children: Sequence[_Child], progress: Callable[[float], None] | None
-) -> tuple[list[dict[str, Any]], bool]:
+def _run(children: Sequence[_Child], progress: Callable[[float], None] | None) -> tuple[list[dict[str, Any]], bool]:
     for child in children:
         if failed := child.read().get("failed"):
             raise ConfigError(f"the load cannot start: {failed}")

@@ -1,19 +1,26 @@
 """Deployments: real serving systems as supervised processes."""
 
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
-from infscale.errors import one_of
+from infscale.errors import ConfigError, DeploymentError, one_of
 from infscale.servers.endpoint import Endpoint
 
-FRAMEWORKS = ("tfserving", "torchserve")
+FRAMEWORKS = ("tfserving", "torchserve", "triton")
 
 
-def deploy(framework: str, model: str = "mlp", **options: Any) -> AbstractContextManager[Endpoint]:
-    """Start a serving system with one reference model; a context manager that yields its endpoint.
+def deploy(
+    framework: str, model: str | Path = "mlp", *, payload: str | Path | None = None, **options: Any
+) -> AbstractContextManager[Endpoint]:
+    """Start a serving system with one model; a context manager that yields its endpoint.
+
+    ``model`` is the name of a reference model, or the path of a model of your own: a SavedModel base path, a .mar or
+    a Triton repository, with the requests to send in ``payload`` (see :mod:`infscale.servers.own`).
 
     ``options`` are those of the framework's own module, such as ``rest_port``, ``grpc_port``,
-    ``log_folder``; TorchServe's ``workers``; TensorFlow Serving's ``way``.
+    ``log_folder``; TorchServe's ``workers``; TensorFlow Serving's ``way``;
+    Triton's ``cache``, ``instances``, ``batch_delay_us``.
 
     Raises:
         ConfigError: unknown framework or model, taken port.
@@ -21,10 +28,32 @@ def deploy(framework: str, model: str = "mlp", **options: Any) -> AbstractContex
         DeploymentError: it did not become ready, with the end of its log.
     """
     from infscale import models
-    from infscale.servers import tfserving, torchserve
+    from infscale.servers import attach, tfserving, torchserve, triton
 
     one_of("framework", framework, FRAMEWORKS)
-    models.model(model)
-    start: Any = {"tfserving": tfserving.deploy, "torchserve": torchserve.deploy}[framework]
-    deployment: AbstractContextManager[Endpoint] = start(model, **options)
+    start: Any = {"tfserving": tfserving.deploy, "torchserve": torchserve.deploy, "triton": triton.deploy}[framework]
+    deployment: AbstractContextManager[Endpoint]
+    if attach.is_artifact(model):
+        deployment = attach.deploy(framework, Path(model), payload=payload, start=start, **options)
+        return deployment
+    models.model(str(model))
+    if payload is not None:
+        raise ConfigError(f"payload={str(payload)!r} is for a model of your own; {model} is a reference model")
+    deployment = start(model, **options)
     return deployment
+
+
+def statistics(endpoint: Endpoint) -> dict[str, float]:
+    """What the server has counted for its model since its start: ``requests``, and sums of ms (names in ``…_ms``).
+
+    Empty where a server counts nothing (TensorFlow Serving), or does not tell.
+    """
+    from infscale.servers import torchserve, triton
+
+    readers = {"torchserve": torchserve.statistics, "triton": triton.statistics}
+    if endpoint.framework not in readers or not endpoint.rest:  # attached by gRPC alone
+        return {}
+    try:
+        return readers[endpoint.framework](endpoint)
+    except (DeploymentError, ValueError, KeyError):  # an answer that is not what this server sends
+        return {}

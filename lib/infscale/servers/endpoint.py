@@ -1,15 +1,31 @@
 """An endpoint: what a deployment yields, and a prediction over it as a user would make one."""
 
 import http.client
-from collections.abc import Callable, Sequence
+import ipaddress
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 
 from infscale import payloads
-from infscale.errors import DeploymentError
+from infscale.errors import ConfigError, DeploymentError
 from infscale.models import Array, inputs, max_difference, model
+
+
+class AnsweredError(DeploymentError):
+    """The server answered, with an error of its own, whose text is passed on."""
+
+
+class Requests(Protocol):
+    """Requests for a model that is none of the reference models; see :mod:`infscale.servers.own`."""
+
+    def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> payloads.Payload:
+        """A pool of request bodies that fit the served model."""
+
+    def answered(self, endpoint: "Endpoint") -> bool:
+        """Whether the model is loaded and a request is answered over each protocol, or with an error over one."""
 
 
 @dataclass(frozen=True)
@@ -17,16 +33,19 @@ class Endpoint:
     """A running deployment.
 
     Attributes:
-        framework: "tfserving" or "torchserve".
+        framework: "tfserving", "torchserve" or "triton".
         implementation: what really answers, e.g. "tfserving-embedded"; the label of every result.
         version: of the server.
         label: for titles; says so when the server is our own.
         runtime: what computes, e.g. "TensorFlow 2.21.0".
         model: name of the served model.
-        rest, grpc: ``host:port``.
+        rest, grpc: ``host:port``; empty for a protocol that an attached server was not given for.
         command: the server's command line.
         processes: the server's processes that live now.
         ready_s: seconds from the start to the first right answer.
+        log_tail: the end of the server's log; empty for a server that is not ours.
+        metrics: ``host:port`` of the server's own counters, where they have an address of their own.
+        own: makes the requests of a model of the user's own; None for a reference model.
     """
 
     framework: str
@@ -40,10 +59,40 @@ class Endpoint:
     command: Sequence[str] = ()
     processes: Callable[[], list[psutil.Process]] = field(default=list, repr=False)
     ready_s: float = 0.0
+    log_tail: Callable[[], str] = field(default=str, repr=False)
+    metrics: str = ""
+    own: Requests | None = field(default=None, repr=False)
 
     def address(self, protocol: str) -> str:
-        """``host:port`` for "rest" or "grpc"."""
-        return {"rest": self.rest, "grpc": self.grpc}[protocol]
+        """``host:port`` for "rest" or "grpc".
+
+        Raises:
+            ConfigError: an attached server without an address for it.
+        """
+        address = {"rest": self.rest, "grpc": self.grpc}[protocol]
+        if not address:
+            raise ConfigError(f"protocol={protocol!r}: no {protocol} address was given for {self.label}")
+        return address
+
+    def protocols(self) -> tuple[str, ...]:
+        """The protocols that have an address."""
+        return tuple(p for p in payloads.PROTOCOLS if {"rest": self.rest, "grpc": self.grpc}[p])
+
+    def payload(self, protocol: str, *, encoding: str = "", batch: int = 1, count: int = 256) -> payloads.Payload:
+        """A pool of at most ``count`` request bodies of ``batch`` rows each, ready for the engine.
+
+        Raises:
+            ConfigError: the protocol or encoding is unknown, or the payload file does not fit.
+            DeploymentError: the server does not tell its metadata.
+        """
+        if self.own is not None:
+            return self.own.payload(self, protocol, encoding, batch)
+        rows = inputs(self.model, max(count, batch))
+        return payloads.build(self.framework, protocol, self.model, rows, encoding=encoding, batch=batch)
+
+    def same_host(self) -> bool:
+        """Whether every address is a loopback one (a tunnel looks like one, too)."""
+        return all(_is_loopback(self.address(protocol)) for protocol in self.protocols())
 
     def describe(self) -> dict[str, str]:
         """Names and versions for the manifest."""
@@ -51,44 +100,95 @@ class Endpoint:
         return {key: getattr(self, key) for key in keys}
 
 
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    return all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
+
+
 def predict(endpoint: Endpoint, protocol: str, rows: Array, *, encoding: str = "", timeout_s: float = 10.0) -> Array:
-    """One prediction for ``rows`` (batch, …) in a single request; returns float32 (batch, …).
+    """One prediction of a reference model for ``rows`` (batch, …) in a single request; float32 (batch, …).
 
     Raises:
         DeploymentError: refused, timed out, or answered with an error (whose text is passed on).
     """
     payload = payloads.build(endpoint.framework, protocol, endpoint.model, rows, encoding=encoding, batch=len(rows))
-    call = {"rest": _post, "grpc": _call}[protocol]
-    answer = payload.decode(call(endpoint.address(protocol), payload, timeout_s))
-    return answer.reshape(len(rows), *model(endpoint.model).output_shape)
+    reply = ask(endpoint, payload, timeout_s=timeout_s)
+    try:
+        return payload.decode(reply).reshape(len(rows), *model(endpoint.model).output_shape)
+    except Exception as error:  # whatever the decoder of a foreign answer raises
+        said = f"{type(error).__name__}: {error}"
+        raise DeploymentError(f"{endpoint.label} answered over {protocol} with no prediction ({said})") from error
 
 
-def _post(address: str, payload: payloads.Payload, timeout_s: float) -> bytes:
+def ask(endpoint: Endpoint, payload: payloads.Payload, *, timeout_s: float = 10.0) -> bytes:
+    """Send the first body of ``payload``; returns the answer's body.
+
+    Raises:
+        AnsweredError: the server answered with an error.
+        DeploymentError: refused, reset or timed out. Both carry the end of the server's log.
+    """
+    address, body = endpoint.address(payload.protocol), payload.bodies[0]
+    try:
+        if payload.protocol == "grpc":
+            return call(address, payload.path, body, timeout_s=timeout_s)
+        return fetch(address, "POST", payload.path, body, payload.headers, timeout_s=timeout_s)
+    except DeploymentError as error:
+        raise type(error)(str(error), endpoint.log_tail()) from error
+
+
+def fetch(
+    address: str,
+    method: str,
+    path: str,
+    body: bytes = b"",
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float,
+) -> bytes:
+    """One HTTP request; returns the body of a 200.
+
+    Raises:
+        AnsweredError: another status.
+        DeploymentError: refused, reset or timed out.
+    """
     connection = http.client.HTTPConnection(address, timeout=timeout_s)
     try:
-        connection.request("POST", payload.path, payload.bodies[0], payload.headers)
+        connection.request(method, path, body, dict(headers or {}))
         response = connection.getresponse()
-        body = response.read()
+        answer = response.read()
     except (OSError, http.client.HTTPException) as error:
-        raise DeploymentError(f"POST http://{address}{payload.path}: {error or type(error).__name__}") from error
+        raise DeploymentError(f"{method} http://{address}{path}: {error or type(error).__name__}") from error
     finally:
         connection.close()
     if response.status != 200:
-        text = body.decode(errors="replace")[:2000]
-        raise DeploymentError(f"POST http://{address}{payload.path} answered {response.status}: {text}")
-    return body
+        text = answer.decode(errors="replace")[:2000]
+        raise AnsweredError(f"{method} http://{address}{path} answered {response.status}: {text}")
+    return answer
 
 
-def _call(address: str, payload: payloads.Payload, timeout_s: float) -> bytes:
+def call(address: str, path: str, message: bytes, *, timeout_s: float) -> bytes:
+    """One unary gRPC call of ``/package.Service/Method``; returns the serialised answer.
+
+    Raises:
+        AnsweredError: the server ended the call with a status of its own.
+        DeploymentError: refused, reset or timed out.
+    """
     import grpc
 
-    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        method: Any = channel.unary_unary(payload.path, None, None)
+    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(address, options=options) as channel:
+        method: Any = channel.unary_unary(path, None, None)
         try:
-            return bytes(method(payload.bodies[0], timeout=timeout_s))
+            return bytes(method(message, timeout=timeout_s))
         except grpc.RpcError as error:
             status: Any = error
-            raise DeploymentError(f"{payload.path} on {address}: {status.code().name}: {status.details()}") from error
+            silent = status.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+            kind = DeploymentError if silent else AnsweredError
+            raise kind(f"{path} on {address}: {status.code().name}: {status.details()}") from error
 
 
 def check_answers(endpoint: Endpoint) -> dict[str, float]:
@@ -103,7 +203,9 @@ def check_answers(endpoint: Endpoint) -> dict[str, float]:
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Whether a real prediction comes back right over both protocols."""
+    """Whether a real prediction comes back over both protocols, and right where the model is a reference model."""
+    if endpoint.own is not None:
+        return endpoint.own.answered(endpoint)
     rows = inputs(endpoint.model, 1)
     truth = model(endpoint.model).predict(rows)
     try:

@@ -65,8 +65,7 @@ class Process:
             "on_exit": list(on_exit) if on_exit else None,
         }
         try:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            log.touch()
+            _check_writable(log)
         except OSError as error:
             raise DeploymentError(f"cannot write the log {log}: {error}") from error
         self._supervisor = subprocess.Popen(
@@ -132,6 +131,15 @@ class Process:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+def _check_writable(log: Path) -> None:
+    """Raise OSError if nothing can be written; a full disk shows itself at the first byte only."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab", buffering=0) as file:
+        size = file.tell()
+        file.write(b"\n")
+        file.truncate(size)
 
 
 def record_pids(path: Path, pids: Mapping[int, str]) -> None:

@@ -10,51 +10,120 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
+
 import infscale
 from infscale import models
 from infscale.errors import DeploymentError, MissingError, one_of
-from infscale.servers.endpoint import Endpoint, answers
+from infscale.machine import split_cores
+from infscale.servers.endpoint import Endpoint, Requests, answers
 from infscale.servers.process import Process, check_port, free_ports, wait_ready, working_folder
+from infscale.tfserving.versions import versions_at
 
 BINARY = "tensorflow_model_server"
 IMAGE = "tensorflow/serving"
 WAYS = ("auto", "binary", "docker", "embedded")
 START_TIMEOUT_S = 60.0
+PULL_TIMEOUT_S = 1800.0
 
 
 def binary() -> str | None:
-    """Path of TensorFlow Serving's binary: ``$TENSORFLOW_MODEL_SERVER``, else on PATH; None if absent."""
+    """Path of TensorFlow Serving's binary: ``$TENSORFLOW_MODEL_SERVER``, else on PATH; None if absent.
+
+    Raises:
+        MissingError: the variable names something that is no program.
+    """
     named = os.environ.get("TENSORFLOW_MODEL_SERVER")
-    return shutil.which(named) if named else shutil.which(BINARY)
+    if not named:
+        return shutil.which(BINARY)
+    found = shutil.which(named)
+    if found is None:
+        raise MissingError(f"TENSORFLOW_MODEL_SERVER={named!r} is no program; name {BINARY} or unset the variable")
+    return found
 
 
-def docker() -> str | None:
+def docker(timeout_s: float = 10.0) -> str | None:
     """Path of the Docker client if its daemon answers (a client alone is of no use), else None."""
     client = shutil.which("docker")
     if client is None:
         return None
     try:
-        asked = subprocess.run([client, "version", "--format", "{{.Server.Version}}"], capture_output=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
+        asked = _run([client, "version", "--format", "{{.Server.Version}}"], timeout_s)
+    except DeploymentError:
         return None
     return client if asked.returncode == 0 and asked.stdout.strip() else None
 
 
+def _run(command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DeploymentError(f"{' '.join(command)}: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Container:
+    """A container by name. Its server is no child of ours: the engine starts it, and owns its ports."""
+
+    client: str
+    name: str
+    rest_port: int
+
+    def pid(self) -> int:
+        """Of the server while it runs, as this machine's processes are counted; else 0."""
+        asked = _run([self.client, "inspect", "--format", "{{.State.Running}} {{.State.Pid}}", self.name], 10)
+        running, _, pid = asked.stdout.strip().partition(" ")
+        return int(pid) if running == "true" and pid.isdigit() else 0
+
+    def processes(self) -> list[psutil.Process]:
+        """The server and its children; none where the engine runs in a machine of its own, with its own pids."""
+        try:
+            root = psutil.Process(self.pid())
+            ours = str(self.rest_port) in " ".join(root.cmdline())
+            return [root, *root.children(recursive=True)] if ours else []
+        except (psutil.Error, DeploymentError, ValueError):
+            return []
+
+
 @dataclass(frozen=True)
 class _Start:
-    """One way to start the server: command, what to run at its end, and what to call it."""
+    """One way to start the server: command and what to call it."""
 
     command: Sequence[str]
     implementation: str
     version: str
     label: str
     runtime: str
-    on_exit: Sequence[str] | None = None
+    container: _Container | None = None
+
+    def on_exit(self) -> list[str] | None:
+        """What to run at the end. Killing the client leaves a container running: it is removed by name."""
+        return [self.container.client, "rm", "-f", self.container.name] if self.container else None
+
+    def has_port(self, process: Process, port: int) -> bool:
+        """Whether it is ours that listens. Of a container the engine owns the port: ours runs only if it got it."""
+        return process.owns_port(port) if self.container is None else self.container.pid() != 0
+
+    def processes(self, process: Process) -> Callable[[], list[psutil.Process]]:
+        """The server's processes; of a container out of sight, the client's."""
+        if self.container is None:
+            return process.tree
+        container = self.container
+        known: list[psutil.Process] = []
+
+        def inside() -> list[psutil.Process]:
+            if not known:
+                known.extend(container.processes()[:1])
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return [p for root in known for p in (root, *root.children(recursive=True)) if p.is_running()]
+            return []
+
+        return lambda: process.tree() and (inside() or process.tree())
 
 
 def _flags(model: str, base: Path | str, rest: int, grpc: int) -> list[str]:
@@ -62,20 +131,33 @@ def _flags(model: str, base: Path | str, rest: int, grpc: int) -> list[str]:
 
 
 def _by_binary(program: str, model: str, base: Path, rest: int, grpc: int) -> _Start:
-    asked = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=30)
+    asked = _run([program, "--version"], 30)
     number = " ".join(asked.stdout.split())[:80] or "unknown version"
     command = [program, *_flags(model, base, rest, grpc)]
     return _Start(command, "tfserving", number, "TensorFlow Serving", number)
 
 
 def _by_docker(client: str, model: str, base: Path, rest: int, grpc: int, name: str) -> _Start:
+    image = _image(client)
     mount = f"{base.resolve()}:/models/{model}:ro"
     ports = ["-p", f"127.0.0.1:{rest}:{rest}", "-p", f"127.0.0.1:{grpc}:{grpc}"]
-    run = [client, "run", "--rm", "--name", name, *ports, "-v", mount, "--entrypoint", BINARY, IMAGE]
+    cores = ["--cpuset-cpus", ",".join(map(str, sorted(split[1])))] if (split := split_cores()) else []
+    run = [client, "run", "--rm", "--name", name, *ports, *cores, "-v", mount, "--entrypoint", BINARY, IMAGE]
     command = [*run, *_flags(model, f"/models/{model}", rest, grpc)]
-    label = "TensorFlow Serving (Docker)"
-    # Killing the client leaves the container running: it is removed by name.
-    return _Start(command, "tfserving-docker", IMAGE, label, "TensorFlow", [client, "rm", "-f", name])
+    container = _Container(client, name, rest)
+    return _Start(command, "tfserving-docker", image, "TensorFlow Serving (Docker)", "TensorFlow", container)
+
+
+def _image(client: str) -> str:
+    """Name and id of the image, fetched if it is not there: the time that takes is not the server's."""
+    inspect = [client, "image", "inspect", "--format", "{{.Id}}", IMAGE]
+    asked = _run(inspect, 30)
+    if asked.returncode:
+        pulled = _run([client, "pull", IMAGE], PULL_TIMEOUT_S)
+        if pulled.returncode:
+            raise DeploymentError(f"docker pull {IMAGE} failed", pulled.stderr)
+        asked = _run(inspect, 30)
+    return f"{IMAGE}@{asked.stdout.strip()[:19]}"
 
 
 def _embedded(model: str, base: Path, rest: int, grpc: int) -> _Start:
@@ -112,8 +194,11 @@ def deploy(
     grpc_port: int = 0,
     log_folder: Path | None = None,
     pid_log: Path | None = None,
+    own: Requests | None = None,
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from a SavedModel base path (default: the reference model's); ports of 0 are chosen.
+
+    ``own`` makes the requests of a SavedModel that is no reference model.
 
     ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine has.
 
@@ -129,11 +214,16 @@ def deploy(
     base = base_path or models.export(model, "savedmodel")
     if not base.is_dir():
         raise DeploymentError(f"the SavedModel base path {base} does not exist")
+    if not versions_at(base):  # the real server would wait for one for ever
+        raise DeploymentError(
+            f"no version in {base}: TensorFlow Serving wants {base.name}/1/saved_model.pb or the like"
+        )
     with working_folder("tf") as run:
         start = _choose(way, model, base, rest, grpc, run.name)
         log = (log_folder or run) / f"{start.implementation}.log"
         env = {"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        with Process(start.command, log=log, env=env, remove=[run], on_exit=start.on_exit, pid_log=pid_log) as process:
+        on_exit = start.on_exit()
+        with Process(start.command, log=log, env=env, remove=[run], on_exit=on_exit, pid_log=pid_log) as process:
             endpoint = Endpoint(
                 framework="tfserving",
                 implementation=start.implementation,
@@ -144,12 +234,13 @@ def deploy(
                 rest=f"127.0.0.1:{rest}",
                 grpc=f"127.0.0.1:{grpc}",
                 command=start.command,
-                processes=process.tree,
+                processes=start.processes(process),
+                log_tail=process.log_tail,
+                own=own,
             )
-            ours = start.on_exit is not None  # Docker's proxy owns the ports of a container
 
             def ready() -> bool:
-                return (ours or (process.owns_port(rest) and process.owns_port(grpc))) and answers(endpoint)
+                return all(start.has_port(process, port) for port in (rest, grpc)) and answers(endpoint)
 
             seconds = wait_ready(process, ready, what=start.label, timeout_s=START_TIMEOUT_S)
             yield replace(endpoint, ready_s=seconds)

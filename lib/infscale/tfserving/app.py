@@ -11,17 +11,21 @@ from typing import Any
 
 import tensorflow as tf
 
-from infscale.tfserving import flags, grpc, rest
+from infscale.tfserving import config, flags, grpc, reloading, rest
+from infscale.tfserving.batching import Batcher
 from infscale.tfserving.errors import Code, StatusError
 from infscale.tfserving.jsonout import error_body
-from infscale.tfserving.models import Model, Models
+from infscale.tfserving.metrics import Metrics
+from infscale.tfserving.models import Models
 from infscale.tfserving.running import Runner
+from infscale.tfserving.server import Runs, Server
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
+_TEXT = [(b"content-type", b"text/plain")]
 _JSON = [(b"content-type", b"application/json")]
 _GRPC = [(b"content-type", b"application/grpc")]
 _OK = [(b"grpc-status", b"0")]
@@ -30,13 +34,15 @@ _OK = [(b"grpc-status", b"0")]
 class App:
     """One server: its models and the two protocols on them."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        self._models = Models([Model(settings["model_name"], Path(settings["model_base_path"]))])
-        self._poll_seconds = float(settings["file_system_poll_wait_seconds"])
-        self._rest_port = int(settings["rest_api_port"])
-        milliseconds = settings["rest_api_timeout_in_ms"]
+    def __init__(self, settings: flags.Settings) -> None:
+        self._settings = settings
+        self._metrics_path = config.metrics_path(settings)
+        self._metrics = Metrics() if self._metrics_path else None
+        unavailable_labels = settings.allow_version_labels_for_unavailable_models
+        models = Models(reloading.loader(self._metrics), unavailable_labels=unavailable_labels)
+        self._server = Server(models, _runner(settings, self._metrics), self._metrics)
+        milliseconds = settings.rest_api_timeout_in_ms
         self._rest_timeout = milliseconds / 1000 if milliseconds > 0 else None
-        self._runner = Runner()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch by listener, as the two ports of the real server do."""
@@ -46,20 +52,21 @@ class App:
         body = await _body(receive)
         if body is None:
             return
-        if scope["server"][1] == self._rest_port:
+        if scope["server"] and scope["server"][1] == self._settings.rest_api_port:
             await self._rest(scope, body, send)
         else:
             await self._grpc(scope, body, send)
 
     async def _rest(self, scope: Scope, body: bytes, send: Send) -> None:
         path = scope["raw_path"].partition(b"?")[0].decode("latin1")
+        if path == self._metrics_path and self._metrics is not None:
+            await _reply(send, 200, _TEXT, self._metrics.page())
+            return
         if not rest.is_api(path):
-            await _reply(send, 404, [(b"content-type", b"text/plain")], b"Not Found")
+            await _reply(send, 404, _TEXT, b"Not Found")
             return
         try:
-            status, answer = await rest.handle(
-                self._models, self._runner, scope["method"], path, body, self._rest_timeout
-            )
+            status, answer = await rest.handle(self._server, scope["method"], path, body, self._rest_timeout)
         except Exception:
             traceback.print_exc()
             status, answer = 500, error_body("The server failed; its log says why")
@@ -71,7 +78,7 @@ class App:
             await _reply(send, 415, [], b"")
             return
         try:
-            answer = await grpc.handle(self._models, self._runner, scope["path"], headers, body)
+            answer = await grpc.handle(self._server, scope["path"], headers, body)
         except StatusError as error:
             await _fail(send, error)
             return
@@ -86,22 +93,30 @@ class App:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         tf.get_logger().setLevel("ERROR")  # the session loader is deprecated, and what the real server does
-        missing = self._models.start()
-        if missing:
-            for model in missing:
-                print(f"No version of model {model.name!r} at {model.base} could be loaded", file=sys.stderr)
-            sys.stderr.flush()
-            # Envoy reports a failed start without a reason on its standard error; the reason is above.
-            os._exit(1)
-        if self._poll_seconds > 0:
-            self._models.poll_every(self._poll_seconds)
         # TensorFlow leaves millions of objects that live for ever: collections must not walk them during requests.
+        # Before the models are loaded, so that those can be collected.
         gc.collect()
         gc.freeze()
+        try:
+            self._server.models.reload(config.models_of(self._settings))
+        except StatusError as error:
+            print(f"Failed to start server. Error: {error}", file=sys.stderr, flush=True)
+            # Envoy reports a failed start without a reason on its standard error; the reason is above.
+            os._exit(1)
+        reloading.watch(self._settings, self._server.models)
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if self._settings.grpc_socket_path:
+            Path(self._settings.grpc_socket_path).unlink(missing_ok=True)
         await send({"type": "lifespan.shutdown.complete"})
         os._exit(0)
+
+
+def _runner(settings: flags.Settings, counted: Metrics | None) -> Runs:
+    options = config.batching(settings)
+    if options is None:
+        return Runner(counted)
+    return Batcher(Runner(counted, options.num_batch_threads), options, counted)
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -134,4 +149,4 @@ def __getattr__(name: str) -> App:
     """Make the application when the server asks for it: importing this module starts nothing."""
     if name != "app":
         raise AttributeError(name)
-    return App(json.loads(os.environ[flags.ENVIRONMENT_KEY]))
+    return App(flags.Settings(**json.loads(os.environ[flags.ENVIRONMENT_KEY])))

@@ -1,31 +1,39 @@
-"""The Envoy configuration: pyvoy's own, with two listeners and without what costs per request."""
+"""The Envoy configuration: pyvoy's own, with more addresses and without what costs per request."""
 
 import json
+import os
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pyvoy import PyvoyServer
 
+from infscale.errors import ConfigError
+from infscale.tfserving.flags import Settings, channel_arguments
+
 APP = "infscale.tfserving.app:app"
 # Bodies are read whole, so a request must fit the buffer: 64 MB messages and their JSON, with room to spare.
 BUFFER_BYTES = 1 << 30
 _WINDOW_BYTES = 1 << 24
+_MAX_STREAMS = "grpc.max_concurrent_streams"
 
 
-def config(address: str, port: int, rest_port: int) -> dict[str, Any]:
-    """Return the configuration for gRPC on one port and, unless it is 0, REST on another."""
-    server = PyvoyServer(APP, address=address, port=port, lifespan=True)
+def config(settings: Settings) -> dict[str, Any]:
+    """Return the configuration for gRPC on one port and, as asked for, REST on another and gRPC on a Unix socket."""
+    server = PyvoyServer(APP, address=settings.address, port=settings.port, lifespan=True)
     full: dict[str, Any] = server.get_envoy_config()
     del full["admin"]  # nobody asks, and it is one more port
     (listener,) = full["static_resources"]["listeners"]
-    # One listener with two addresses is one application with one event loop; two listeners would be two of each.
-    if rest_port:
-        listener["additional_addresses"] = [{"address": _socket(address, rest_port)}]
+    # One listener with several addresses is one application with one event loop; two listeners would be two of each.
+    addresses = [_socket(settings.address, settings.rest_api_port)] if settings.rest_api_port else []
+    if settings.grpc_socket_path:
+        addresses.append({"pipe": {"path": os.path.abspath(settings.grpc_socket_path)}})
+    listener["additional_addresses"] = [{"address": address} for address in addresses]
     # With SO_REUSEPORT a second server would silently share the port.
     listener["enable_reuse_port"] = False
     listener["per_connection_buffer_limit_bytes"] = BUFFER_BYTES
     (connection_manager,) = listener["filter_chains"][0]["filters"]
-    connection_manager["typed_config"].update(_http())
+    connection_manager["typed_config"].update(_http(_streams(settings)))
     return full
 
 
@@ -33,7 +41,18 @@ def _socket(address: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
-def _http() -> Mapping[str, Any]:
+def _streams(settings: Settings) -> int:
+    """Return the most streams of a connection; other gRPC arguments mean nothing to Envoy, which is said."""
+    arguments = channel_arguments(settings)
+    text = arguments.pop(_MAX_STREAMS, "1024")
+    for key in arguments:
+        print(f"--grpc_channel_arguments: {key} has no effect", file=sys.stderr, flush=True)
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise ConfigError(f"--grpc_channel_arguments: {_MAX_STREAMS}={text!r} is not a number of streams")
+    return int(text)
+
+
+def _http(streams: int) -> Mapping[str, Any]:
     return {
         "codec_type": "AUTO",
         "server_header_transformation": "PASS_THROUGH",  # the application sends none
@@ -44,7 +63,7 @@ def _http() -> Mapping[str, Any]:
         "delayed_close_timeout": "0.1s",
         "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "localhost"},
         "http2_protocol_options": {
-            "max_concurrent_streams": 1024,
+            "max_concurrent_streams": streams,
             "initial_stream_window_size": _WINDOW_BYTES,
             "initial_connection_window_size": _WINDOW_BYTES,
         },

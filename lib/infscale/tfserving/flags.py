@@ -12,18 +12,10 @@ ENVIRONMENT_KEY = "INFSCALE_TFSERVING"
 # Flags of the real server whose behaviour is not there yet: refused, never ignored. A flag set to the real server's
 # default asks for nothing and passes.
 _NOT_YET = {
-    "allow_version_labels_for_unavailable_models": "false",
-    "batching_parameters_file": "",
-    "enable_batching": "false",
     "enable_model_warmup": "true",
     "flush_filesystem_caches": "true",
-    "grpc_channel_arguments": "",
     "grpc_max_threads": "",
-    "grpc_socket_path": "",
     "max_num_load_retries": "5",
-    "model_config_file": "",
-    "model_config_file_poll_wait_seconds": "0",
-    "monitoring_config_file": "",
     "num_load_threads": "0",
     "num_unload_threads": "0",
     "per_process_gpu_memory_fraction": "0",
@@ -42,11 +34,19 @@ class Settings:
     """What a server is started with; every field is a flag of the same name."""
 
     port: int
+    grpc_socket_path: str
     rest_api_port: int
+    rest_api_timeout_in_ms: int
     model_name: str
     model_base_path: str
-    rest_api_timeout_in_ms: int
     file_system_poll_wait_seconds: int
+    model_config_file: str
+    model_config_file_poll_wait_seconds: int
+    allow_version_labels_for_unavailable_models: bool
+    enable_batching: bool
+    batching_parameters_file: str
+    monitoring_config_file: str
+    grpc_channel_arguments: str
     address: str
     concurrency: int
 
@@ -75,25 +75,57 @@ def parse(argv: list[str]) -> Settings:
         raise ConfigError("--port 0 (no gRPC) is not supported yet")
     if settings.rest_api_port == settings.port:
         raise ConfigError("--rest_api_port cannot be same as --port")
+    channel_arguments(settings)
     return settings
+
+
+def channel_arguments(settings: Settings) -> dict[str, str]:
+    """Return ``--grpc_channel_arguments`` by key.
+
+    Raises:
+        ConfigError: one is not ``key=value``.
+    """
+    pairs = [part.partition("=") for part in settings.grpc_channel_arguments.split(",") if part]
+    for key, equals, _ in pairs:
+        if not (key and equals):
+            raise ConfigError(f"--grpc_channel_arguments: {key!r} is not key=value")
+    return {key: value for key, _, value in pairs}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="infscale-tfserving", description=__doc__, allow_abbrev=False)
-    parser.add_argument("--port", type=_port, default=8500, help="port of gRPC (default: %(default)s)")
-    parser.add_argument("--rest_api_port", type=_port, default=0, help="port of REST; 0: no REST (default)")
-    parser.add_argument("--model_name", default="default", help="(default: %(default)s)")
-    parser.add_argument("--model_base_path", default="", help="folder of the version folders")
-    parser.add_argument("--rest_api_timeout_in_ms", type=int, default=30000, help="(default: %(default)s)")
-    parser.add_argument(
-        "--file_system_poll_wait_seconds", type=int, default=1, help="0 or less: look once (default: %(default)s)"
-    )
+    add = parser.add_argument
+    add("--port", type=_port, default=8500, help="port of gRPC (default: %(default)s)")
+    add("--grpc_socket_path", default="", help="Unix socket that gRPC listens on too")
+    add("--rest_api_port", type=_port, default=0, help="port of REST; 0: no REST (default)")
+    add("--rest_api_timeout_in_ms", type=int, default=30000, help="(default: %(default)s)")
+    add("--model_name", default="default", help="(default: %(default)s)")
+    add("--model_base_path", default="", help="folder of the version folders")
+    add("--file_system_poll_wait_seconds", type=int, default=1, help="0 or less: look once (default: %(default)s)")
+    add("--model_config_file", default="", help="ModelServerConfig as text; instead of name and base path")
+    add("--model_config_file_poll_wait_seconds", type=int, default=0, help="0 or less: read it once (default)")
+    _add_switch(parser, "allow_version_labels_for_unavailable_models", "accept new labels of versions not served yet")
+    _add_switch(parser, "enable_batching", "run requests that come together as one")
+    add("--batching_parameters_file", default="", help="BatchingParameters as text")
+    add("--monitoring_config_file", default="", help="MonitoringConfig as text: a Prometheus page on the REST port")
+    add("--grpc_channel_arguments", default="", help="key=value,…; grpc.max_concurrent_streams has an effect")
     ours = parser.add_argument_group("ours, unknown to the real server")
     ours.add_argument("--address", default="127.0.0.1", help="interface to listen on (default: %(default)s)")
     ours.add_argument("--concurrency", type=int, default=1, help="Envoy's threads (default: %(default)s)")
     for name, default in _NOT_YET.items():
-        parser.add_argument(f"--{name}", default=default, nargs="?", const="true", help="not supported yet")
+        add(f"--{name}", default=default, nargs="?", const="true", help="not supported yet")
     return parser
+
+
+def _add_switch(parser: argparse.ArgumentParser, name: str, text: str) -> None:
+    parser.add_argument(f"--{name}", type=_switch, default=False, nargs="?", const=True, help=f"{text} (default: no)")
+
+
+def _switch(text: str) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is not true or false")
+    return known[text.lower()]
 
 
 def _port(text: str) -> int:

@@ -3,6 +3,8 @@
 Nothing of a gRPC library is needed on this side: Envoy speaks HTTP/2, and a unary call is one framed message each way.
 """
 
+import asyncio
+import time
 import zlib
 from collections.abc import Callable, Mapping
 from urllib.parse import quote
@@ -11,6 +13,7 @@ from google.protobuf.message import DecodeError, Message
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     predict_pb2,
 )
@@ -18,7 +21,7 @@ from tensorflow_serving.apis import (
 from infscale.tfserving import predict, status, tensors
 from infscale.tfserving.errors import Code, StatusError, invalid
 from infscale.tfserving.models import Models
-from infscale.tfserving.running import Runner
+from infscale.tfserving.server import Server
 
 MAX_MESSAGE_BYTES = 1 << 30
 _MAX_STATUS_BYTES = 1024
@@ -28,22 +31,25 @@ _TIMEOUT_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _PREDICT = _PREDICTION + "Predict"
 _MODEL = "/tensorflow.serving.ModelService/"
+_RELOAD = _MODEL + "HandleReloadConfigRequest"
 
 
-async def handle(models: Models, runner: Runner, path: str, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
+async def handle(server: Server, path: str, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
     """Answer one call with the framed response message.
 
     Raises:
         StatusError: the status that the call ends with.
     """
-    if path != _PREDICT and path not in _METHODS:
+    if path not in (_PREDICT, _RELOAD) and path not in _METHODS:
         raise StatusError(Code.UNIMPLEMENTED, "")
     data = unframe(body, headers.get(b"grpc-encoding", b"identity"))
     try:
         if path == _PREDICT:
-            message = await _predict(models, runner, data, timeout_seconds(headers))
+            message = await _predict(server, data, timeout_seconds(headers))
+        elif path == _RELOAD:
+            message = await _reload(server.models, data)
         else:
-            message = _METHODS[path](models, data)
+            message = _METHODS[path](server.models, data)
     except DecodeError:
         raise StatusError(Code.INTERNAL, "Failed to parse the request message") from None
     answer: bytes = message.SerializeToString()
@@ -100,11 +106,22 @@ def _target(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
     return spec.name, version, spec.version_label or None
 
 
-async def _predict(models: Models, runner: Runner, data: bytes, timeout: float | None) -> Message:
+async def _predict(server: Server, data: bytes, timeout: float | None) -> Message:
+    started, code = time.perf_counter(), Code.OK
     request = predict_pb2.PredictRequest.FromString(data)
+    try:
+        return await _prediction(server, request, timeout)
+    except StatusError as error:
+        code = error.code
+        raise
+    finally:
+        server.count(request.model_spec.name, "Predict", "GRPC", code, started)
+
+
+async def _prediction(server: Server, request: predict_pb2.PredictRequest, timeout: float | None) -> Message:
     if not request.HasField("model_spec"):
         raise invalid("Missing ModelSpec")
-    servable = models.find(*_target(request.model_spec))
+    servable = server.models.find(*_target(request.model_spec))
     signature = predict.signature_of(servable, request.model_spec.signature_name)
     predict.check_names(signature, request.inputs)
     inputs = {alias: tensors.decode(proto, alias) for alias, proto in request.inputs.items()}
@@ -112,7 +129,7 @@ async def _predict(models: Models, runner: Runner, data: bytes, timeout: float |
     wanted = list(request.output_filter)
     predict.check_outputs(signature, wanted)
     predict.fill_defaults(signature, inputs)
-    outputs = await runner.run(signature, inputs, wanted, timeout)
+    outputs = await server.run(servable, signature, inputs, wanted, timeout)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = servable.name
     response.model_spec.signature_name = signature.name
@@ -121,6 +138,19 @@ async def _predict(models: Models, runner: Runner, data: bytes, timeout: float |
         tensors.encode(array, response.outputs[alias])
     message: Message = response
     return message
+
+
+async def _reload(models: Models, data: bytes) -> Message:
+    config = model_management_pb2.ReloadConfigRequest.FromString(data).config
+    if config.WhichOneof("config") != "model_config_list":
+        raise invalid(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+            "supported"
+        )
+    await asyncio.get_running_loop().run_in_executor(None, models.reload, config)
+    response: Message = model_management_pb2.ReloadConfigResponse()
+    response.status.SetInParent()  # type: ignore[attr-defined]
+    return response
 
 
 def _get_model_metadata(models: Models, data: bytes) -> Message:
@@ -152,5 +182,4 @@ _METHODS: dict[str, Callable[[Models, bytes], Message]] = {
     _PREDICTION + "Regress": _unsupported("Regress"),
     _PREDICTION + "MultiInference": _unsupported("MultiInference"),
     _MODEL + "GetModelStatus": _get_model_status,
-    _MODEL + "HandleReloadConfigRequest": _unsupported("HandleReloadConfigRequest"),
 }

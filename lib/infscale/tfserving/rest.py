@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import time
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
@@ -12,8 +13,8 @@ from google.protobuf import json_format
 from infscale.tfserving import jsonin, jsonout, predict, status
 from infscale.tfserving.errors import Code, StatusError, http_status, invalid
 from infscale.tfserving.models import Models
-from infscale.tfserving.running import Runner
 from infscale.tfserving.servable import DEFAULT_SIGNATURE, Servable
+from infscale.tfserving.server import Server
 from infscale.tfserving.versions import MAX_INT64
 
 _NAME = r"(?P<name>[^/:]+)"
@@ -28,14 +29,17 @@ def is_api(path: str) -> bool:
     return path[:4].lower() == "/v1/"
 
 
-async def handle(
-    models: Models, runner: Runner, method: str, path: str, body: bytes, timeout: float | None
-) -> tuple[int, bytes]:
+async def handle(server: Server, method: str, path: str, body: bytes, timeout: float | None) -> tuple[int, bytes]:
     """Answer one request: HTTP status and JSON body."""
+    started, asked, code = time.perf_counter(), None, Code.OK
     try:
-        return 200, await _answer(models, runner, method, path, body, timeout)
+        asked = route(method, path)
+        answer = await _answer(server, asked, body, timeout)
     except StatusError as error:
-        return http_status(error.code), jsonout.error_body(error.message)
+        code, answer = error.code, jsonout.error_body(error.message)
+    if asked is not None and method == "POST":
+        server.count(asked.name, asked.verb, "REST", code, started)
+    return http_status(code), answer
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,13 @@ def route(method: str, path: str) -> Route:
     return Route("metadata" if match["part"] == "metadata" else "status", name, version, label)
 
 
-async def _answer(models: Models, runner: Runner, method: str, path: str, body: bytes, timeout: float | None) -> bytes:
-    asked = route(method, path)
+async def _answer(server: Server, asked: Route, body: bytes, timeout: float | None) -> bytes:
+    models = server.models
     if asked.verb == "predict":
         document = jsonin.parse(body)
         key = jsonin.signature_name(document)
         servable = models.find(asked.name, asked.version, asked.label)
-        return await _predict(servable, key, document, body, runner, timeout)
+        return await _predict(server, servable, key, document, body, timeout)
     if asked.verb == "status":
         return _status(models, asked)
     if asked.verb == "metadata":
@@ -93,7 +97,7 @@ def _version(text: str | None) -> int | None:
 
 
 async def _predict(
-    servable: Servable, key: str, document: dict[str, Any], body: bytes, runner: Runner, timeout: float | None
+    server: Server, servable: Servable, key: str, document: dict[str, Any], body: bytes, timeout: float | None
 ) -> bytes:
     signature = servable.signatures.get(key or DEFAULT_SIGNATURE)
     if signature is None:
@@ -104,7 +108,7 @@ async def _predict(
         in_rows, inputs = jsonin.inputs(document, signature, body)
     except RecursionError:
         raise invalid("JSON Value is nested too deeply") from None
-    outputs = await runner.run(predict.signature_of(servable, key), inputs, (), timeout)
+    outputs = await server.run(servable, predict.signature_of(servable, key), inputs, (), timeout)
     return jsonout.rows(outputs) if in_rows else jsonout.columns(outputs)
 
 

@@ -15,7 +15,9 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from infscale.tfserving import metrics
 from infscale.tfserving.errors import Code, StatusError
+from infscale.tfserving.metrics import Metrics
 from infscale.tfserving.servable import Signature
 from infscale.tfserving.tensors import Array
 
@@ -28,8 +30,9 @@ _CLIP = 2 * INLINE_SECONDS
 class Runner:
     """Runs signatures for one event loop."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(4 * (os.cpu_count() or 1), thread_name_prefix="predict")
+    def __init__(self, counted: Metrics | None = None, threads: int = 4 * (os.cpu_count() or 1)) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="predict")
+        self._metrics = counted
 
     async def run(
         self, signature: Signature, inputs: dict[str, Array], wanted: Sequence[str], timeout: float | None
@@ -41,7 +44,17 @@ class Runner:
         """
         size = sum(array.nbytes for array in inputs.values()).bit_length()
         if signature.seconds.get(size, 1.0) < INLINE_SECONDS:
-            return _inline(signature, inputs, wanted, size)
+            outputs, taken = _inline(signature, inputs, wanted, size)
+        else:
+            outputs, taken = await self._elsewhere(signature, inputs, wanted, timeout, size)
+        if self._metrics is not None:
+            self._metrics.count(metrics.GRAPH_RUNS)
+            self._metrics.count(metrics.GRAPH_RUN_TIME, by=taken * 1e6)
+        return outputs
+
+    async def _elsewhere(
+        self, signature: Signature, inputs: dict[str, Array], wanted: Sequence[str], timeout: float | None, size: int
+    ) -> tuple[dict[str, Array], float]:
         work = asyncio.get_running_loop().run_in_executor(self._pool, _in_thread, signature, inputs, wanted, size)
         try:
             return await asyncio.wait_for(work, timeout)
@@ -49,19 +62,24 @@ class Runner:
             raise StatusError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification") from None
 
 
-def _inline(signature: Signature, inputs: dict[str, Array], wanted: Sequence[str], size: int) -> dict[str, Array]:
+def _inline(
+    signature: Signature, inputs: dict[str, Array], wanted: Sequence[str], size: int
+) -> tuple[dict[str, Array], float]:
     started = time.perf_counter()
     try:
-        return signature.run(inputs, wanted)
+        outputs = signature.run(inputs, wanted)
     finally:
         taken = time.perf_counter() - started
         # Down at once, up slowly: a preempted process makes a quick model look slow now and then. Without the clip one
         # pause of 20 ms would send a quick model back to the threads, where under load it looks slow for ever.
         known = signature.seconds[size]
         signature.seconds[size] = taken if taken < known else known + _RISE * (min(taken, _CLIP) - known)
+    return outputs, taken
 
 
-def _in_thread(signature: Signature, inputs: dict[str, Array], wanted: Sequence[str], size: int) -> dict[str, Array]:
+def _in_thread(
+    signature: Signature, inputs: dict[str, Array], wanted: Sequence[str], size: int
+) -> tuple[dict[str, Array], float]:
     started = time.perf_counter()
     outputs = signature.run(inputs, wanted)
     taken = time.perf_counter() - started
@@ -69,4 +87,4 @@ def _in_thread(signature: Signature, inputs: dict[str, Array], wanted: Sequence[
         signature.seconds[size] = 0.0  # to be tried in the loop
     elif taken < signature.seconds.get(size, 0.0):
         signature.seconds[size] = taken
-    return outputs
+    return outputs, taken

@@ -12,10 +12,8 @@ def model_status(
     models: Models, name: str, version: int | None, label: str | None
 ) -> get_model_status_pb2.GetModelStatusResponse:
     """Return the state of one version of a model, or of all, newest first."""
-    if label:
-        raise invalid(f"Unrecognized servable version label: {label}")
     response = get_model_status_pb2.GetModelStatusResponse()
-    for number, state in models.status(name, version).items():
+    for number, state in models.status(name, version, label).items():
         entry = response.model_version_status.add(version=number, state=_STATES.Value(state.state))
         entry.status.error_code = int(state.code)
         entry.status.error_message = state.message

@@ -1,0 +1,138 @@
+"""The server's side of HTTP/1.1 (RFC 9112), sans I/O: bytes in, numbers of requests out, a fixed reply.
+
+Heads repeat from request to request, so each distinct one is parsed once. A body is counted, never looked at:
+``skip`` tells the loop how many bytes it may throw away unread.
+"""
+
+MAX_HEAD = 65_536
+"""Longest accepted request line and headers, or chunk line, in bytes."""
+
+BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE, KEEP = 0, 1
+
+_Head = tuple[int, int, bool]
+"""Body length (−1: chunked), CLOSE or KEEP, whether the client waits for ``100 Continue``."""
+
+
+def replies(body: bytes, *, chunked: bool = False) -> tuple[bytes, bytes]:
+    """A whole 200 reply with ``body``: one that closes the connection, and one that keeps it."""
+    length = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % len(body)
+    if chunked:
+        body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\n" + length
+    return head + b"\r\nconnection: close\r\n\r\n" + body, head + b"\r\n\r\n" + body
+
+
+class Http1Server:
+    """One connection.
+
+    Attributes:
+        skip: bytes of a body to come, which need not be passed to :meth:`receive`; count it down, and call
+            :meth:`skipped` when it reaches 0.
+        out: what must be sent, in order.
+        closing: close the connection once ``out`` is sent.
+    """
+
+    def __init__(self, answers: tuple[bytes, bytes], heads: dict[bytes, _Head]) -> None:
+        """``answers`` as made by :func:`replies`; ``heads`` remembers parsed heads across connections."""
+        self.skip = 0
+        self.out: list[bytes | memoryview] = []
+        self.closing = False
+        self._answers = answers
+        self._heads = heads
+        self._rest = b""
+        self._token = KEEP
+        self._chunks = ""  # within a chunked body: the line that comes next, "size" or "trailer"
+
+    def receive(self, data: bytes, requests: list[int]) -> None:
+        """Take bytes; append a token for :meth:`reply` to ``requests`` for each request that is complete."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        heads = self._heads
+        try:
+            while data and not self.closing:
+                if self._chunks:
+                    data = self._chunk_line(data, requests)
+                    continue
+                end = data.find(b"\r\n\r\n") + 4
+                if end < 4:
+                    self._keep_rest(data)
+                    return
+                head = data[:end]
+                length, token, expects = heads.get(head) or self._learn(head)
+                self._token = token
+                have = len(data) - end
+                if expects and not have:
+                    self.out.append(CONTINUE)
+                if length < 0:
+                    self._chunks = "size"
+                elif have < length:
+                    self.skip = length - have
+                    return
+                else:
+                    requests.append(token)
+                    end += length
+                data = data[end:]
+        except ValueError:
+            self.out.append(BAD_REQUEST)
+            self.closing = True
+
+    def skipped(self, requests: list[int]) -> None:
+        """All bytes of ``skip`` have been thrown away."""
+        if not self._chunks:
+            requests.append(self._token)
+
+    def reply(self, token: int) -> None:
+        """Answer the oldest request without an answer."""
+        self.out.append(self._answers[token])
+        if token == CLOSE:
+            self.closing = True
+
+    def goodbye(self) -> None:
+        """HTTP/1.1 has no word for it: the connection just ends."""
+        self.closing = True
+
+    def _keep_rest(self, data: bytes) -> None:
+        if len(data) > MAX_HEAD:
+            raise ValueError("endless head")
+        self._rest = data
+
+    def _learn(self, head: bytes) -> _Head:
+        if len(self._heads) >= 4096:
+            self._heads.clear()
+        self._heads[head] = parsed = _parse(head)
+        return parsed
+
+    def _chunk_line(self, data: bytes, requests: list[int]) -> bytes:
+        line, found, rest = data.partition(b"\r\n")
+        if not found:
+            self._keep_rest(data)
+            return b""
+        if self._chunks == "trailer":
+            if not line:
+                self._chunks = ""
+                requests.append(self._token)
+            return rest
+        size = int(line.partition(b";")[0], 16)
+        if size < 0:
+            raise ValueError("negative chunk size")
+        if not size:
+            self._chunks = "trailer"
+            return rest
+        self.skip = max(0, size + 2 - len(rest))
+        return rest[size + 2 :]
+
+
+def _parse(head: bytes) -> _Head:
+    first, *lines = head[:-4].split(b"\r\n")
+    version = first.rpartition(b" ")[2]
+    if not version.startswith(b"HTTP/1."):
+        raise ValueError("not a request line")
+    fields = {name.strip().lower(): value.strip().lower() for name, _, value in (x.partition(b":") for x in lines)}
+    connection = fields.get(b"connection", b"")
+    keep = b"close" not in connection if version == b"HTTP/1.1" else b"keep-alive" in connection
+    length = -1 if fields.get(b"transfer-encoding", b"").endswith(b"chunked") else int(fields.get(b"content-length", 0))
+    if length < -1:
+        raise ValueError("negative content-length")
+    return length, KEEP if keep else CLOSE, fields.get(b"expect") == b"100-continue"

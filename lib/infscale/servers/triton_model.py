@@ -1,0 +1,63 @@
+"""The ``model.py`` of every reference model in Triton's Python backend: numpy, on weights beside it.
+
+It runs inside Triton's backend process, where this project need not be installed: it imports nothing of it.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[np.float32]]
+Weights = dict[str, Array]
+
+
+def _softmax(z: Array) -> Array:
+    e = np.exp(z - z.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _mlp(w: Weights, x: Array) -> Array:
+    hidden = np.maximum(x @ w["dense1"] + w["bias1"], 0)
+    return _softmax(hidden @ w["dense2"] + w["bias2"])
+
+
+def _pooled(x: Array, kernel: Array, bias: Array) -> Array:
+    """Valid convolution as one matrix product (im2col), ReLU, 2×2 max pooling; x is (n, height, width, channels)."""
+    height, width, channels, filters = kernel.shape
+    windows: Any = np.lib.stride_tricks.sliding_window_view(x, (height, width), axis=(1, 2))  # type: ignore[call-overload]
+    columns = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * channels)
+    y = np.maximum(columns @ kernel.reshape(-1, filters) + bias, 0).reshape(*windows.shape[:3], filters)
+    even = y[:, : y.shape[1] // 2 * 2, : y.shape[2] // 2 * 2]
+    rows = np.maximum(even[:, ::2], even[:, 1::2])
+    return np.asarray(np.maximum(rows[:, :, ::2], rows[:, :, 1::2]), dtype=np.float32)
+
+
+def _cnn(w: Weights, x: Array) -> Array:
+    y = _pooled(_pooled(x[..., None], w["conv1"], w["bias1"]), w["conv2"], w["bias2"])
+    return _softmax(y.reshape(len(x), -1) @ w["dense3"] + w["bias3"])
+
+
+FORWARD: dict[str, Callable[[Weights, Array], Array]] = {"noop": lambda _, x: x, "mlp": _mlp, "cnn": _cnn}
+"""(weights, rows) → output, by the model's name."""
+
+
+class TritonPythonModel:
+    """Input ``x``, output ``y``, both float32 with the batch first."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the weights; called once per instance, with Triton's description of the model."""
+        import triton_python_backend_utils as backend  # type: ignore[import-not-found]  # exists in the backend only
+
+        self.backend = backend
+        self.forward = FORWARD[args["model_name"]]
+        with np.load(os.path.join(args["model_repository"], args["model_version"], "weights.npz")) as file:
+            self.weights = dict(file)
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Run the requests that Triton gives together as one batch; one response each."""
+        rows = [self.backend.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        outputs = self.forward(self.weights, rows[0] if len(rows) == 1 else np.concatenate(rows))
+        parts = np.split(outputs, np.cumsum([len(part) for part in rows])[:-1])
+        return [self.backend.InferenceResponse([self.backend.Tensor("y", part)]) for part in parts]
