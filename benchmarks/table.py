@@ -221,7 +221,7 @@ def _cell(value: object) -> str:
         if np.isnan(value):
             return "–"
         return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    return str(value)
+    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def markdown(table: pd.DataFrame) -> str:
