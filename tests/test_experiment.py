@@ -45,7 +45,8 @@ def test_an_unknown_profile_is_named() -> None:
 def test_the_quick_profile_fits_its_promise_also_with_a_third_framework() -> None:
     quick = grid.from_parameters("quick")
     assert (quick.replicates, quick.trial_s, len(quick.fractions)) == (3, 4.0, 6)
-    assert quick.seconds() * 3 / 2 <= 20 * 60, "a rough plan; the measured time is in the README"
+    assert len(quick.frameworks) == 3
+    assert quick.seconds() <= 15 * 60, "a rough plan; the measured time is in the README"
     full = grid.from_parameters("full")
     assert full.replicates >= 8
     assert full.trial_s >= 60

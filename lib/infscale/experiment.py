@@ -136,7 +136,7 @@ class _Session:
         outcome = trial.run(endpoint, plan, trials_of_grid=self.grid.trials())
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if not endpoint.processes():
+        if endpoint.command and not endpoint.processes():
             raise DeploymentError(f"{endpoint.label} died during the trial {trial_id}; see {self.folder / 'logs'}")
         self.store(trial_id, outcome)
         return outcome.manifest

@@ -123,6 +123,11 @@ def _design_limits(run: Mapping[str, Any], tables: Tables) -> list[str]:
         for name, item in run["implementations"].items()
         if "embedded" in name
     ]
+    numpy = [
+        f"{item['label']} computes with {item['runtime']}: nothing here is a finding about its compiled backends."
+        for item in run["implementations"].values()
+        if item.get("framework") == "triton" and "numpy" in item["runtime"]
+    ]
     encodings = trials.groupby("protocol")["encoding"].agg(lambda values: "/".join(sorted(set(values))))
     told = ", ".join(f"{NAMES[str(name)]} with {value}" for name, value in encodings.items())
     batches = "/".join(f"{batch}" for batch in sorted(trials["batch"].unique()))
@@ -131,6 +136,7 @@ def _design_limits(run: Mapping[str, Any], tables: Tables) -> list[str]:
         quick if run["profile"] == "quick" or config["replicates"] < 5 else "",
         "" if run["status"] == "complete" else "The run was interrupted: its grid is not complete.",
         *embedded,
+        *numpy,
         f"A protocol was measured together with an encoding ({told}): the difference is that of both.",
         f"One model ({models}), batch {batches}: other payloads and costlier models move the ratio.",
         "λ* is a bracket of the grid and the pilot, without an interval over replicates.",

@@ -23,7 +23,7 @@ FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.1)
 QUICK_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
 
 # Seconds beside the arrivals themselves, from runs on two cores; they only feed the time plan.
-_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 6.0, 2.5, 0.8, 30.0
+_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 6.0, 2.5, 0.5, 20.0
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,15 @@ class Grid:
         """Trials of the grid, pilot and repeats apart."""
         return len(self.frameworks) * len(self.protocols) * len(self.fractions) * self.replicates
 
+    def extra_trials(self) -> int:
+        """Trials of the sensitivity check."""
+        arms = sum(a.protocol in self.protocols for f in self.frameworks for a in sensitivity_arms(f))
+        return arms * self.replicates * self.sensitivity
+
     def expected_files(self) -> int:
         """Trials that the run will store, pilot and sensitivity check included, repeats apart; roughly."""
         arms = len(self.frameworks) * len(self.protocols)
-        return self.trials() + 8 * arms + len(self.frameworks) * 2 * self.replicates * self.sensitivity
+        return self.trials() + 8 * arms + self.extra_trials()
 
     def seconds(self) -> float:
         """Rough duration of the whole run."""
@@ -108,7 +113,7 @@ class Grid:
         # About a third of an arm's rates saturate: they drain into timeouts.
         saturated = math.ceil(self.trials() / 3)
         starts = len(self.frameworks) * (self.replicates + 1) + saturated * self.restart
-        extra = len(self.frameworks) * 2 * self.replicates if self.sensitivity else 0
+        extra = self.extra_trials()
         tail = self.timeout_s / 2 * saturated
         return [
             (f"pilot: λ of {arms} arms", _PILOT_ARM_S * arms),

@@ -48,7 +48,10 @@ def environment_digest() -> str:
     return _digest([sys.version.encode(), *(f"{k}=={v}".encode() for k, v in versions().items())])
 
 
-_AFTER_MEASURING = {"captions", "estimates", "figures", "findings", "infscale", "paper", "report", "runs", "summary"}
+_AFTER_MEASURING = {
+    *("captions", "estimates", "figures", "findings", "infscale", "paper", "report", "runs", "summary"),
+    *("doctor", "load", "load_options", "load_report", "load_trace", "serve"),
+}
 
 
 def code_digest() -> str:

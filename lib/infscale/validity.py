@@ -180,8 +180,9 @@ def arrivals(samples: pd.DataFrame, duration_ns: float) -> Gate:
 
 
 def engine_cpu(engine: Mapping[str, Any]) -> Gate:
-    """The generator's CPU time ÷ wall time: above 70 % of a core it may be the bottleneck itself."""
-    value = engine["cpu_s"] / engine["wall_s"]
+    """CPU time ÷ wall time of the generator's busiest process: above 70 % of a core it may be the bottleneck itself."""
+    shards = [shard["cpu_user_s"] + shard["cpu_system_s"] for shard in engine.get("shards", ())]
+    value = max(shards, default=engine["cpu_s"]) / engine["wall_s"]
     text = f"the generator used {value:.0%} of a core (at most {ENGINE_CPU_MAX:.0%})"
     return Gate("engine_cpu", value <= ENGINE_CPU_MAX, value, ENGINE_CPU_MAX, text)
 

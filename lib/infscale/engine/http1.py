@@ -1,29 +1,48 @@
 """HTTP/1.1 client framing (RFC 9112), sans I/O: bytes in, finished replies out.
 
 One request at a time on a connection, as every HTTP/1.1 client in the field does (no pipelining).
-Bodies are counted, not kept.
+Bodies are counted, not kept. Stricter than the RFC's leave to be lenient: a line ends in CRLF, not in LF alone.
 """
 
+import re
+import zlib
 from collections.abc import Mapping, Sequence
-from gzip import compress
 
 from infscale.engine import status
 
 MAX_HEAD = 65_536
-"""Longest accepted status line and headers, in bytes; a longer one is a bad response."""
+"""Longest accepted status line and headers, chunk line or trailers, in bytes; a longer one is a bad response."""
 
 Finished = tuple[int, int, int, int]
 """Token of the request, outcome (:mod:`status`), bytes received for it, time of its first byte."""
 
 _Head = tuple[int, int, bool]
-"""HTTP status, body length (−1 chunked, −2 until close), keep-alive."""
+"""HTTP status, body length (or one of the two below), keep-alive."""
+
+_CHUNKED, _UNTIL_CLOSE = -1, -2
+_ON_HEAD, _ON_LENGTH, _ON_CLOSE, _ON_CHUNKS, _ON_TRAILER = range(5)
+
+_NAME = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\0\r\n]*)?((?:\r\n" + _NAME + rb":[^\0\r\n]*)*+)")
+_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|connection):([^\r\n]*)", re.IGNORECASE)
+_FIELD = re.compile(_NAME + rb":[^\0\r\n]*|[ \t][^\0\r\n]*")
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_LONE_LF = re.compile(rb"[^\r]\n")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;.*)?")
+
+
+def gzipped(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a request that is compressed and may be answered so; an empty body stays empty."""
+    added = {"accept-encoding": "gzip"} | ({"content-encoding": "gzip"} if body else {})
+    kept = {name: value for name, value in headers.items() if name.lower() not in added}
+    return kept | added, zlib.compress(body, wbits=31) if body else body
 
 
 def encode(method: str, path: str, headers: Mapping[str, str], body: bytes, *, gzip: bool = False) -> bytes:
-    """One whole request; Content-Length is added; ``gzip`` compresses the body, and takes compressed replies."""
+    """One whole request; Content-Length is added. ``gzip`` compresses the body and accepts such replies."""
     if gzip:
-        body, headers = compress(body, mtime=0), {**headers, "content-encoding": "gzip", "accept-encoding": "gzip"}
-    lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items())]
+        headers, body = gzipped(headers, body)
+    lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items() if k.lower() != "content-length")]
     lines.append(f"content-length: {len(body)}")
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
@@ -31,8 +50,9 @@ def encode(method: str, path: str, headers: Mapping[str, str], body: bytes, *, g
 class Http1:
     """The client's side of one connection.
 
-    ``requests`` are the pool's encoded requests. Attributes that the loop reads: ``ready`` (always),
-    ``free`` (streams that may be opened now), ``closing`` (no further request on this connection).
+    ``requests`` are the pool's encoded requests (not HEAD, whose replies lack the body that they announce).
+    Attributes that the loop reads: ``ready`` (always), ``free`` (streams that may be opened now), ``closing`` (no
+    further request on this connection). ``message`` says what was wrong with the last bad reply.
     """
 
     def __init__(self, requests: Sequence[bytes]) -> None:
@@ -40,17 +60,13 @@ class Http1:
         self.ready = True
         self.free = 1
         self.closing = False
-        self.message = ""
         self.out: list[bytes | memoryview] = []
+        self.message = ""
         self._token = -1
         self._memo: dict[bytes, _Head] = {}
-        self._reset()
-
-    def _reset(self) -> None:
-        self._head = b""  # bytes of an unfinished head, or of an unfinished chunk line
-        self._left = 0  # body bytes to come; −2 until close
-        self._in_body = False
-        self._chunk = ""  # state of a chunked body: "", "size", "data", "trailer"
+        self._state = _ON_HEAD
+        self._held = b""  # an unfinished head, line or line end
+        self._left = 0  # body bytes to come; see _on_chunks and _on_trailer
         self._code = 0
         self._keep = True
         self._bytes = 0
@@ -74,21 +90,22 @@ class Http1:
         if not self._bytes:
             self._first = now
         self._bytes += len(data)
+        if self._held:
+            data = self._held + data
+            self._held = b""
         try:
-            while data and self._token >= 0:
-                data = self._body(data, finished) if self._in_body else self._headers(data, finished)
-        except ValueError:
-            self._finish(status.BAD_RESPONSE, finished, keep=False)
-        if data:
-            self.closing = True
+            self._parse(data, finished)
+        except ValueError as error:
+            self.message = str(error)
+            self._finish(status.BAD_RESPONSE, 0, finished, keep=False)
 
     def end(self, finished: list[Finished]) -> None:
         """The server closed its side: completes a close-delimited body, fails anything else."""
         self.closing = True
         if self._token >= 0:
-            whole = self._in_body and self._left == -2
             failed = status.BAD_RESPONSE if self._bytes else status.RESET
-            self._finish(status.of_http(self._code) if whole else failed, finished, keep=False)
+            whole = self._state == _ON_CLOSE
+            self._finish(status.of_http(self._code) if whole else failed, 0, finished, keep=False)
 
     def cancel(self, token: int) -> None:
         """Give a request up; a later reply cannot be told apart, so the connection is done for."""
@@ -99,117 +116,158 @@ class Http1:
         """Requests without a finished reply."""
         return [self._token] if self._token >= 0 else []
 
-    def _finish(self, outcome: int, finished: list[Finished], *, keep: bool) -> None:
-        finished.append((self._token, outcome, self._bytes, self._first))
+    def _finish(self, outcome: int, surplus: int, finished: list[Finished], *, keep: bool) -> None:
+        """``surplus`` bytes arrived behind the reply, for no request."""
+        finished.append((self._token, outcome, self._bytes - surplus, self._first))
         self._token = -1
-        if keep:
+        self._bytes = 0
+        self._state = _ON_HEAD
+        if keep and not surplus:
             self.free = 1
-            self._reset()
         else:
             self.closing = True
 
-    def _headers(self, data: bytes, finished: list[Finished]) -> bytes:
-        if self._head:
-            data = self._head + data
-        end = data.find(b"\r\n\r\n")
+    # --- the states: each returns how far it came; the bytes from there on are too few to tell more ---
+
+    def _parse(self, data: bytes, finished: list[Finished]) -> None:
+        at, size = 0, len(data)
+        while at < size and self._token >= 0:
+            state, before = self._state, at
+            if state == _ON_HEAD:
+                at = self._on_head(data, at, finished)
+            elif state == _ON_CHUNKS:
+                at = self._on_chunks(data, at)
+            elif state == _ON_TRAILER:
+                at = self._on_trailer(data, at, finished)
+            else:
+                at = self._on_body(size, at, finished)
+            if at == before:
+                self._held = data[at:]
+                return
+
+    def _on_head(self, data: bytes, at: int, finished: list[Finished]) -> int:
+        end = data.find(b"\r\n\r\n", at)
         if end < 0:
-            if len(data) > MAX_HEAD or not b"HTTP/1.".startswith(data[:7]):
-                raise ValueError("not an HTTP/1.x head")
-            self._head = data
-            return b""
-        self._head = b""
-        code, length, keep = self._parsed(data[:end])
-        data = data[end + 4 :]
+            self._check_unfinished(data[at:])
+            return at
+        head = data[at:end]
+        code, length, keep = self._memo.get(head) or self._remember(head)
+        at = end + 4
         if code < 200:  # 100 Continue and its like: the reply is still to come
-            return data
-        if 0 <= length <= len(data):
-            self._finish(status.of_http(code), finished, keep=keep)
-            return data[length:]
-        self._code, self._keep, self._in_body, self._left = code, keep, True, length
-        if length == -1:
-            self._chunk = "size"
-        else:
-            self._keep = keep and length != -2
-        return data
+            return at
+        if 0 <= length <= len(data) - at:
+            self._finish(status.of_http(code), len(data) - at - length, finished, keep=keep)
+            return at + length
+        self._code, self._keep, self._left = code, keep, length
+        self._state = {_CHUNKED: _ON_CHUNKS, _UNTIL_CLOSE: _ON_CLOSE}.get(length, _ON_LENGTH)
+        return at
 
-    def _parsed(self, head: bytes) -> _Head:
+    def _check_unfinished(self, head: bytes) -> None:
+        # What can never become a head fails now, not at its timeout.
+        if len(head) > MAX_HEAD + 3 or not b"HTTP/1.".startswith(head[:7]) or _LONE_LF.search(head):
+            raise ValueError(f"not an HTTP/1 head: {head[:40]!r}")
+
+    def _remember(self, head: bytes) -> _Head:
         # A server's heads repeat while its Date header does, so a small memory of them saves the parse.
-        known = self._memo.get(head)
-        if known is None:
-            if len(self._memo) > 64:
-                self._memo.clear()
-            known = self._memo[head] = _parse_head(head)
-        return known
+        if len(self._memo) > 64:
+            self._memo.clear()
+        parsed = self._memo[head] = _parse_head(head)
+        return parsed
 
-    def _body(self, data: bytes, finished: list[Finished]) -> bytes:
-        if self._chunk:
-            return self._chunked(data, finished)
-        if self._left == -2:
-            return b""
-        if len(data) < self._left:
-            self._left -= len(data)
-            return b""
-        left = self._left
-        self._finish(status.of_http(self._code), finished, keep=self._keep)
-        return data[left:]
+    def _on_body(self, size: int, at: int, finished: list[Finished]) -> int:
+        if self._state == _ON_CLOSE:
+            return size
+        taken = min(self._left, size - at)
+        self._left -= taken
+        if not self._left:
+            self._finish(status.of_http(self._code), size - at - taken, finished, keep=self._keep)
+        return at + taken
 
-    def _chunked(self, data: bytes, finished: list[Finished]) -> bytes:
-        if self._chunk == "data":
-            if len(data) < self._left:
-                self._left -= len(data)
-                return b""
-            data, self._chunk = data[self._left :], "size"
-            return data
-        line, found, rest = (self._head + data).partition(b"\r\n")
-        if not found:
-            if len(line) > MAX_HEAD:
-                raise ValueError("endless chunk line")
-            self._head = line
-            return b""
-        self._head = b""
-        if self._chunk == "size":
-            size = _chunk_size(line)
-            self._chunk, self._left = ("data", size + 2) if size else ("trailer", 0)
-        elif not line:
-            self._finish(status.of_http(self._code), finished, keep=self._keep)
-        return rest
+    def _on_chunks(self, data: bytes, at: int) -> int:
+        """``_left``: bytes of the chunk to come; 0 before the line end behind it; −1 before a size."""
+        size = len(data)
+        while True:
+            if self._left > 0:
+                taken = min(self._left, size - at)
+                self._left -= taken
+                at += taken
+            if self._left >= 0:
+                if size - at < 2 or self._left:
+                    return at
+                if data[at : at + 2] != b"\r\n":
+                    raise ValueError("a chunk is longer than its size")
+                at += 2
+                self._left = -1
+            end = _line_end(data, at)
+            if end < 0:
+                return at
+            self._left = _chunk_size(data[at:end])
+            at = end + 2
+            if not self._left:
+                self._state = _ON_TRAILER
+                return at
+
+    def _on_trailer(self, data: bytes, at: int, finished: list[Finished]) -> int:
+        """``_left``: bytes of trailer lines so far."""
+        end = _line_end(data, at)
+        if end < 0:
+            return at
+        if end == at:
+            self._finish(status.of_http(self._code), len(data) - end - 2, finished, keep=self._keep)
+        elif self._left > MAX_HEAD or not _FIELD.fullmatch(data, at, end):
+            raise ValueError(f"bad trailer: {data[at : at + 40]!r}")
+        self._left += end - at
+        return end + 2
+
+
+def _line_end(data: bytes, at: int) -> int:
+    """Where the line that begins at ``at`` ends; −1 when its end has not arrived."""
+    end = data.find(b"\r\n", at)
+    if (end if end >= 0 else len(data) - 1) - at > MAX_HEAD:
+        raise ValueError("endless line in a chunked body")
+    return end
 
 
 def _chunk_size(line: bytes) -> int:
-    digits = line.partition(b";")[0].strip()
-    if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):
-        raise ValueError("bad chunk size")
-    return int(digits, 16)
+    match = _CHUNK.fullmatch(line)
+    if match is None:
+        raise ValueError(f"bad chunk size: {line[:40]!r}")
+    return int(match[1], 16)
 
 
 def _parse_head(head: bytes) -> _Head:
-    first, _, rest = head.partition(b"\r\n")
-    parts = first.split(b" ", 2)
-    if len(parts) < 2 or parts[0] not in (b"HTTP/1.1", b"HTTP/1.0") or len(parts[1]) != 3 or not parts[1].isdigit():
-        raise ValueError("bad status line")
+    unfolded = _FOLD.sub(b" ", head) if b"\r\n " in head or b"\r\n\t" in head else head
+    match = _HEAD.fullmatch(unfolded)
+    if match is None or len(head) > MAX_HEAD:
+        raise ValueError(f"not an HTTP/1 head: {head[:40]!r}")
     fields: dict[bytes, bytes] = {}
-    for line in rest.split(b"\r\n") if rest else ():
-        name, colon, value = line.partition(b":")
-        if not colon or not name or name != name.strip():
-            raise ValueError("bad header line")
+    for name, value in _FRAMING.findall(match[3]):
         key = name.lower()
-        fields[key] = fields[key] + b"," + value.strip() if key in fields else value.strip()
-    code, connection = int(parts[1]), fields.get(b"connection", b"").lower()
-    keep = b"close" not in connection if parts[0] == b"HTTP/1.1" else b"keep-alive" in connection
-    return code, _body_length(code, fields), keep
+        fields[key] = fields[key] + b"," + value if key in fields else value
+    return int(match[2]), _body_length(int(match[2]), fields), _keeps(match[1] == b"0", fields)
+
+
+def _keeps(old: bool, fields: Mapping[bytes, bytes]) -> bool:
+    """Section 9.3: whether the connection may carry another request; ``old``: HTTP/1.0."""
+    options = {option.strip() for option in fields.get(b"connection", b"").lower().split(b",")}
+    if old:  # section 6.1: a transfer coding in HTTP/1.0 is faulty framing, so it must be the connection's last
+        return b"keep-alive" in options and b"transfer-encoding" not in fields
+    return b"close" not in options
 
 
 def _body_length(code: int, fields: Mapping[bytes, bytes]) -> int:
-    """RFC 9112 section 6.3, for a reply to POST or GET."""
+    """Section 6.3, for a reply to POST or GET."""
+    if code == 101:
+        raise ValueError("101 Switching Protocols, which was not asked for")
     if code < 200 or code in (204, 304):
         return 0
     if b"transfer-encoding" in fields:
-        if fields[b"transfer-encoding"].lower().endswith(b"chunked"):
-            return -1
-        return -2
-    lengths = {part.strip() for part in fields.get(b"content-length", b"").split(b",")} - {b""}
-    if not lengths:
-        return -2
-    if len(lengths) > 1 or not next(iter(lengths)).isdigit():
-        raise ValueError("bad content-length")
-    return int(next(iter(lengths)))
+        last = fields[b"transfer-encoding"].lower().rpartition(b",")[2]
+        return _CHUNKED if last.strip() == b"chunked" else _UNTIL_CLOSE
+    if b"content-length" not in fields:
+        return _UNTIL_CLOSE
+    lengths = {length.strip() for length in fields[b"content-length"].split(b",")}
+    length = lengths.pop()
+    if lengths or not length.isdigit() or len(length) > 20:
+        raise ValueError(f"bad content-length: {fields[b'content-length'][:40]!r}")
+    return int(length)

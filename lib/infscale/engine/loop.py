@@ -17,7 +17,7 @@ from infscale.engine.interfaces import READ, WRITE, Codec, CodecFactory, Io, Lim
 
 
 class _Connection:
-    __slots__ = ("codec", "connecting", "fd", "idle", "live", "number", "out", "read_size", "sock", "watched")
+    __slots__ = ("codec", "connecting", "fd", "idle", "live", "number", "out", "read_size", "sock", "spent", "watched")
 
     def __init__(self, number: int, sock: Any, codec: Codec) -> None:
         self.number = number
@@ -26,6 +26,7 @@ class _Connection:
         self.live = True
         self.codec = codec
         self.connecting = True
+        self.spent = False  # whether it has carried the only request that it is for (without keep-alive)
         self.idle = False  # whether it rests in the engine's deque of idle connections
         self.out: deque[memoryview] = deque()
         self.read_size = 16_384
@@ -109,7 +110,7 @@ class Engine:
             connection = idle.pop()
             codec = connection.codec
             if codec.free > 0 and not codec.closing:
-                if codec.free > 1:
+                if codec.free > 1 and self._limits.keep_alive:
                     idle.appendleft(connection)  # streams go round the connections
                 else:
                     connection.idle = False
@@ -123,6 +124,7 @@ class Engine:
         rows = self.rows
         rows.sent[i] = self._now() - self._start
         rows.connection[i] = connection.number
+        connection.spent = not self._limits.keep_alive
         codec = connection.codec
         data = codec.send(self._choice[i], i)
         if not data or connection.out or codec.out:
@@ -247,11 +249,11 @@ class Engine:
     def _free(self, connection: _Connection) -> None:
         """A connection can take requests: those that wait first, else it rests."""
         codec, outcome = connection.codec, self.rows.outcome
-        while self._waiting and codec.free > 0 and not codec.closing:
+        while self._waiting and codec.free > 0 and not codec.closing and not connection.spent:
             i = self._waiting.popleft()
             if outcome[i] == status.PENDING:
                 self._send(connection, i)
-        if codec.free > 0 and not codec.closing and not connection.idle and connection.live:
+        if codec.free > 0 and not (codec.closing or connection.spent or connection.idle) and connection.live:
             connection.idle = True
             self._idle.append(connection)
 
@@ -289,7 +291,7 @@ class Engine:
         codec = connection.codec
         if codec.out:
             self._flush(connection)
-        if (codec.closing or not self._limits.keep_alive) and not codec.tokens():
+        if (codec.closing or connection.spent) and not codec.tokens():
             self._drop(connection)
             self._more_connections()
         elif codec.free > 0 and not connection.idle and connection.live:
