@@ -19,7 +19,8 @@ def percentiles_vs_rate(tables: Tables) -> str:
         "Poisson arrivals, "
         f"open loop. {_basis(tables['points'])} Bars: 95 % intervals over replicates (t on the "
         "logarithm; of few replicates they may leave the axis); the protocols "
-        "are set slightly apart sideways. Band: the bracket in which the saturation rate λ* of a protocol lies; line: "
+        "are set slightly apart sideways. Block at the upper edge: the bracket in which the saturation rate λ* of a "
+        "protocol lies; line: "
         f"its geometric mean. {_hollow(tables['points'])}"
     )
 
@@ -41,8 +42,9 @@ def latency_ecdf(tables: Tables) -> str:
 def offered_vs_achieved(tables: Tables) -> str:
     """For ``figures.offered_vs_achieved``."""
     return (
-        "Successful responses per second against the arrival rate λ: mean over replicates. On the dotted diagonal a "
-        f"server keeps up. {_basis(tables['points'])} {_hollow(tables['points'], arrows=False)}"
+        "Successful responses per second against the requests per second that the schedule held: means over "
+        "replicates. On the dotted diagonal a server keeps up. "
+        f"{_basis(tables['points'])} {_hollow(tables['points'], arrows=False)}"
     )
 
 
@@ -63,7 +65,7 @@ def ratio_vs_rate(tables: Tables) -> str:
     over, under = NAMES[ratios["over"].iloc[0]], NAMES[ratios["under"].iloc[0]]
     known = ratios[np.isfinite(ratios["ratio"])]
     basis = f" ({_replicates(known['replicates'])})" if len(known) else ""
-    few = "" if np.isfinite(known["ratio_low"]).all() else f" Marks without bars: fewer than {MIN_REPLICATES} pairs."
+    few = "" if np.isfinite(known["ratio_low"]).all() else f" Dashes: fewer than {MIN_REPLICATES} pairs, no interval."
     return (
         f"Ratio of the p95 response times, {over} ÷ {under}, paired by replicate{basis}: above 1 {over} "
         "is slower, below 1 "

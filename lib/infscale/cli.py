@@ -63,7 +63,7 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     """Summarise a run and draw its figures, values and report."""
     from tqdm import tqdm
 
-    from infscale import findings, notebook, runs, summary
+    from infscale import findings, notebook, runs, samples, summary
     from infscale.paths import project_root
 
     folder = runs.find_run(run)
@@ -71,7 +71,8 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     for name in tqdm(notebook.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
         takes_figures = {} if name == "30-summarise" else {"figures_folder": figures}
         notebook.execute(name, {"run": str(folder), **takes_figures}, target)
-    print(findings.validity_finding(summary.load_tables(project_root() / "data" / "derived" / folder.name)))
+    run_id = samples.read_json(folder / "run.json")["run_id"]
+    print(findings.validity_finding(summary.load_tables(project_root() / "data" / "derived" / run_id)))
     print(f"figures, values.tex and report.html are in {project_root() / figures}")
 
 
@@ -104,6 +105,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InfscaleError as error:
         print(f"infscale: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # the reader of our output (head, less) has ended
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141  # as a shell reports SIGPIPE
     except KeyboardInterrupt:
         print("\ninfscale: interrupted; finished trials are kept, the same command continues", file=sys.stderr)
         return 130

@@ -20,8 +20,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from infscale.trial_table import QUANTILES, metric
 from infscale.validity import LAG_FLOOR_NS, SATURATED, VALID
@@ -33,6 +32,8 @@ COLOURS = {"rest": "#D55E00", "grpc": "#0072B2"}
 MARKERS = {"rest": "o", "grpc": "s"}
 LINES: dict[str, Any] = {"rest": "-", "grpc": "--"}
 GREY = "0.5"
+PLAIN = FuncFormatter(lambda value, _: f"{value:,.10g}")
+"""1,000 and 0.5 instead of powers of ten."""
 RATE_AXIS = "arrival rate λ (requests/s)"
 
 P = ParamSpec("P")
@@ -60,7 +61,8 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 def percentiles_vs_rate(points: pd.DataFrame, arms: pd.DataFrame) -> Figure:
     """p50, p95 and p99 of the response time (ms, log) against λ: rows are percentiles, columns implementations.
 
-    Bars are 95 % intervals over replicates; the band is the bracket of each protocol's λ*, its line λ* itself.
+    Bars are 95 % intervals over replicates; the block at the upper edge is the bracket of a protocol's λ*, the line
+    λ* itself.
     """
     labels = _labels(points)
     figure, axes = _panels(len(QUANTILES), len(labels), row_in=1.75, sharex="col", sharey=True)
@@ -70,7 +72,7 @@ def percentiles_vs_rate(points: pd.DataFrame, arms: pd.DataFrame) -> Figure:
             _saturation(ax, arms[arms["label"] == label])
             _series(ax, points[points["label"] == label], metric("response", quantile), dodge=0.006)
         axes[0, column].set_title(_wrapped(label, len(labels)))
-        axes[-1, column].set_xlabel(RATE_AXIS)
+        _rate_axis(axes[-1, column])
     for row, quantile in enumerate(QUANTILES):
         axes[row, 0].set_ylabel(f"{quantile} response time (ms)")
     marks = points[[metric("response", quantile) for quantile in QUANTILES]].to_numpy(dtype=float)
@@ -120,13 +122,14 @@ def offered_vs_achieved(points: pd.DataFrame) -> Figure:
     figure, axes = _panels(1, len(labels), row_in=2.5)
     for ax, label in zip(axes.flat, labels, strict=True):
         panel = points[points["label"] == label]
-        end = 1.05 * panel[["rate_per_s", "achieved_per_s"]].to_numpy().max()
+        end = 1.05 * panel[["offered_per_s", "achieved_per_s"]].to_numpy().max()
         ax.plot([0, end], [0, end], color="0.3", linewidth=0.8, linestyle=":")
-        _series(ax, panel, "achieved_per_s", arrows=False)
+        _series(ax, panel, "achieved_per_s", x="offered_per_s", arrows=False)
+        ax.set_title(_wrapped(label, len(labels)))
+        _rate_axis(ax, "offered rate (requests/s)")
+        ax.yaxis.set_major_formatter(PLAIN)
         ax.set_xlim(0, end)
         ax.set_ylim(0, end)
-        ax.set_title(_wrapped(label, len(labels)))
-        ax.set_xlabel(RATE_AXIS)
     axes[0, 0].set_ylabel("achieved rate (successes/s)")
     diagonal = Line2D([], [], color="0.3", linewidth=0.8, linestyle=":", label="achieved = offered")
     _legend(figure, [*_protocol_handles(points), diagonal, *_not_valid_handles(points, arrows=False)])
@@ -146,7 +149,7 @@ def lag(points: pd.DataFrame) -> Figure:
         _log_axis(ax, "y")
         ax.set_xlim(left=0)
         ax.set_title(_wrapped(label, len(labels)))
-        ax.set_xlabel(RATE_AXIS)
+        _rate_axis(ax)
     axes[0, 0].set_ylabel("lag: due − scheduled (ms)")
     kinds = [
         Line2D([], [], color="0.2", linewidth=1.2, label="p99 (thick)"),
@@ -167,18 +170,20 @@ def ratio_vs_rate(ratios: pd.DataFrame) -> Figure:
     figure, axes = _panels(1, len(labels), row_in=2.3, sharey=True)
     for ax, label in zip(axes.flat, labels, strict=True):
         panel = ratios[ratios["label"] == label]
-        known = panel[np.isfinite(panel["ratio"])]
+        known = panel[np.isfinite(panel["ratio"]) & np.isfinite(panel["ratio_low"])]
+        single = panel[np.isfinite(panel["ratio"]) & ~np.isfinite(panel["ratio_low"])]
         missing = panel[~np.isfinite(panel["ratio"])]
         ax.axhline(1, color="0.2", linewidth=0.9)
         ax.vlines(known["rate_per_s"], known["ratio_low"], known["ratio_high"], color="black", linewidth=1.1)
         for significant, fill in ((True, "black"), (False, "white")):
             marks = known[(known["p_holm"] < 0.05) == significant]
             ax.plot(marks["rate_per_s"], marks["ratio"], "D", color="black", markerfacecolor=fill)
+        ax.plot(single["rate_per_s"], single["ratio"], "_", color="black", markersize=6)
         ax.plot(missing["rate_per_s"], np.ones(len(missing)), "x", color=GREY)
         _log_axis(ax, "y")
         ax.set_xlim(0, 1.08 * panel["rate_per_s"].max())
         ax.set_title(_wrapped(label, len(labels)))
-        ax.set_xlabel(RATE_AXIS)
+        _rate_axis(ax)
     over, under, quantile = (
         NAMES[ratios["over"].iloc[0]],
         NAMES[ratios["under"].iloc[0]],
@@ -193,28 +198,35 @@ def ratio_vs_rate(ratios: pd.DataFrame) -> Figure:
 
 
 def _series(
-    ax: Axes, panel: pd.DataFrame, column: str, *, arrows: bool = True, scale: float = 1, dodge: float = 0
+    ax: Axes,
+    panel: pd.DataFrame,
+    column: str,
+    *,
+    x: str = "rate_per_s",
+    arrows: bool = True,
+    scale: float = 1,
+    dodge: float = 0,
 ) -> None:
-    """One column of ``points`` against λ by protocol: coloured, with intervals, where VALID; else hollow and grey.
+    """One column of ``points`` against ``x`` by protocol: coloured, with intervals, where VALID; else hollow and grey.
 
     ``dodge`` moves the protocols apart sideways by that share of the axis, so that no interval hides another.
     """
     for protocol, arm in _by_protocol(panel):
         look = _look(protocol, scale)
-        x = arm["rate_per_s"] + dodge * panel["rate_per_s"].max() * (1 if protocol == "grpc" else -1)
+        at = arm[x] + dodge * panel[x].max() * (1 if protocol == "grpc" else -1)
         valid, finite = arm["verdict"] == VALID, np.isfinite(arm[column])
         if (valid & finite).any():  # a gap where a point is not VALID: no line across it
-            ax.plot(x, arm[column].where(valid & finite), **look)
+            ax.plot(at, arm[column].where(valid & finite), **look)
         if f"{column}_low" in arm:
-            _whiskers(ax, x[valid & finite], arm[valid & finite], column, COLOURS[protocol])
+            _whiskers(ax, at[valid & finite], arm[valid & finite], column, COLOURS[protocol])
         hollow = look | {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
-        ax.plot(x[~valid & finite], arm.loc[~valid & finite, column], **hollow)
+        ax.plot(at[~valid & finite], arm.loc[~valid & finite, column], **hollow)
         if arrows:
             endless = np.isposinf(arm[column])
             edge = np.full(int(endless.sum()), 0.98)
-            ax.plot(x[endless], edge, transform=ax.get_xaxis_transform(), **(hollow | {"marker": "^"}))
+            ax.plot(at[endless], edge, transform=ax.get_xaxis_transform(), **(hollow | {"marker": "^"}))
             bound = finite & ((arm["verdict"] == SATURATED) | arm[f"{column}_bound"])
-            _arrows(ax, x[bound], arm.loc[bound, column])
+            _arrows(ax, at[bound], arm.loc[bound, column])
 
 
 def _whiskers(ax: Axes, x: "pd.Series[float]", arm: pd.DataFrame, column: str, colour: str) -> None:
@@ -234,7 +246,10 @@ def _saturation(ax: Axes, arms: pd.DataFrame) -> None:
     """λ* of each protocol as a line, with its bracket as a band where both ends are known."""
     for protocol, arm in _by_protocol(arms[arms["bound"] == ""]):
         low, value, high = (float(arm[name].iloc[0]) for name in ("low_per_s", "saturation_per_s", "high_per_s"))
-        ax.axvspan(low, high, color=COLOURS[protocol], alpha=0.13, linewidth=0)
+        # At the edge and one below the other: bands over the whole panel would mix where they overlap.
+        height = 0.985 if protocol == "rest" else 0.945
+        edge = {"transform": ax.get_xaxis_transform(), "color": COLOURS[protocol], "alpha": 0.45, "linewidth": 3.5}
+        ax.plot([low, high], [height, height], solid_capstyle="butt", zorder=1, **edge)
         ax.axvline(value, color=COLOURS[protocol], linestyle=LINES[protocol], linewidth=0.9, alpha=0.8)
 
 
@@ -271,13 +286,20 @@ def _wrapped(label: str, columns: int) -> str:
     return "\n".join(textwrap.fill(part, width) for part in parts)
 
 
+def _rate_axis(ax: Axes, label: str = RATE_AXIS) -> None:
+    """A linear axis of rates below a panel."""
+    ax.set_xlabel(label)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(PLAIN)
+
+
 def _log_axis(ax: Axes, which: str) -> None:
     """A logarithmic axis labelled with plain numbers, at 1, 2 and 5 where there is room."""
     axis = ax.yaxis if which == "y" else ax.xaxis
     ax.set(**{f"{which}scale": "log"})
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=12))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    axis.set_major_formatter(PLAIN)
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -299,7 +321,7 @@ def _protocol_handles(table: pd.DataFrame) -> list[Artist]:
 def _saturation_handles(arms: pd.DataFrame) -> list[tuple[Artist, Artist]]:
     return [
         (
-            Patch(facecolor=COLOURS[name], alpha=0.2),
+            Line2D([], [], color=COLOURS[name], alpha=0.45, linewidth=3.5, solid_capstyle="butt"),
             Line2D([], [], color=COLOURS[name], linestyle=LINES[name], linewidth=0.9, label=f"λ* of {NAMES[name]}"),
         )
         for name, _ in _by_protocol(arms[arms["bound"] == ""])
@@ -323,6 +345,8 @@ def _ratio_handles(ratios: pd.DataFrame) -> list[Artist]:
         Line2D([], [], color="black", marker="D", linestyle="", label="differs from 1 (Holm, 5 %)"),
         Line2D([], [], color="black", marker="D", markerfacecolor="white", linestyle="", label="not significant"),
     ]
+    if (np.isfinite(ratios["ratio"]) & ~np.isfinite(ratios["ratio_low"])).any():
+        handles.append(Line2D([], [], color="black", marker="_", linestyle="", label="too few pairs for an interval"))
     if not np.isfinite(ratios["ratio"]).all():
         handles.append(Line2D([], [], color=GREY, marker="x", linestyle="", label="not both VALID"))
     return handles
