@@ -146,7 +146,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
 def test_a_server_that_dies_ends_the_run_with_an_error(tmp_path: Path) -> None:
     from infscale.errors import DeploymentError
 
-    plan = Grid(**{**TINY, "frameworks": ("torchserve",), "trial_s": 1.0})
+    plan = Grid(**{**TINY, "frameworks": ("torchserve",), "protocols": ("rest",), "trial_s": 1.0})
     folder = experiment.folder_for(plan, tmp_path)
 
     def kill(line: str) -> None:

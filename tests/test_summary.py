@@ -272,6 +272,21 @@ def test_the_sensitivity_check_is_a_paired_ratio() -> None:
     assert row["ratio"] == pytest.approx(3, rel=0.01)
 
 
+def test_the_parts_of_a_mean_still_add_up_over_replicates() -> None:
+    # Parts that are averaged over other trials than their sum would send the reader looking for lost milliseconds.
+    parts = ("lag", "wait", "transport", "queue", "compute")
+    trials = rows_of().assign(**{f"mean_{part}_ms": 0.5 * i for i, part in enumerate(parts)}, mean_response_ms=5.0)
+    trials["mean_queue_ms"] += trials["replicate"]
+    trials["mean_response_ms"] += trials["replicate"]
+    trials = put(trials, "protocol == 'grpc'", mean_response_ms=np.nan)
+    trials = put(trials, "rate_per_s == 400 and replicate == 2", verdict=INVALID)
+    table = summary.components_table(trials)
+    assert set(table["protocol"]) == {"rest"}
+    assert table["replicates"].tolist() == [3, 3, 2]
+    sums = table[[f"mean_{part}_ms" for part in parts]].sum(axis=1)
+    assert sums.to_numpy() == pytest.approx(table["mean_response_ms"].to_numpy())
+
+
 def test_the_share_of_valid_trials_names_the_reasons() -> None:
     # "92 % valid" without the reasons cannot be acted on.
     trials = put(rows_of(), "rate_per_s == 400", verdict=SATURATED)

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+PARTS = ("lag", "wait", "transport", "queue", "compute")
+"""The parts, in the order of a request's way."""
+
 MATCH = 0.01
 """Largest accepted difference of the server's count of requests from the client's, as a share of the latter."""
 

@@ -27,7 +27,7 @@ Report = Callable[[str], None]
 PILOT_FIRST_RATE = 100.0
 PILOT_LAST_RATE = 30_000.0
 PILOT_TRIAL_S = 1.5
-WARM_S = 2.0
+WARM_S = 1.0
 RAISE = 1.3
 """Ratio of neighbouring rates of the pilot where it ends; also the step by which the grid's top is raised."""
 

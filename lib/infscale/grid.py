@@ -51,7 +51,7 @@ class Grid:
     replicates: int = 3
     trial_s: float = 4.0
     fractions: tuple[float, ...] = QUICK_FRACTIONS
-    timeout_s: float = 2.0
+    timeout_s: float = 1.0
     seed: int = 1
     fill_tail: bool = False
     restart: bool = False

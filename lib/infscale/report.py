@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from infscale.captions import ALTERNATIVES, CAPTIONS, Tables, headline_ratios
+from infscale.components import PARTS
 from infscale.errors import DataError
 from infscale.figures import NAMES
 from infscale.findings import (
@@ -60,6 +61,8 @@ def report_html(run: Mapping[str, Any], tables: Tables, figures: Path) -> str:
         points=[_point(point) for _, point in tables["points"].iterrows()],
         ratios=[_ratio(row) for _, row in headline_ratios(tables).iterrows()],
         sensitivity=[_sensitivity(row) for _, row in tables["sensitivity"].iterrows()],
+        parts=PARTS,
+        components=[_components(row) for _, row in tables["components"].iterrows()],
         limits=limits(run, tables),
     )
 
@@ -181,6 +184,17 @@ def _sensitivity(row: "pd.Series[Any]") -> dict[str, Any]:
         "ratio": "–" if np.isnan(row["ratio"]) else number(row["ratio"]),
         "interval": f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else "–",
         "conclusion": "cannot conclude" if not row["differs"] else "slower" if row["ratio"] > 1 else "faster",
+    }
+
+
+def _components(row: "pd.Series[Any]") -> dict[str, Any]:
+    """One row of the table of components."""
+    return {
+        "label": row["label"],
+        "protocol": NAMES[row["protocol"]],
+        "rate": number(row["rate_per_s"]),
+        "replicates": row["replicates"],
+        "means": [number(row[f"mean_{part}_ms"]) for part in (*PARTS, "response")],
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from infscale.components import PARTS
 from infscale.errors import DataError
 from infscale.estimates import Interval, geometric_mean, holm
 from infscale.runs import Run
@@ -223,6 +224,17 @@ def sensitivity_table(trials: pd.DataFrame, name: str = "response_p95_ms") -> pd
     return pd.DataFrame(rows, columns=columns)
 
 
+def components_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Where the mean response time goes: ms by part, means over the VALID replicates whose server reported its times.
+
+    One row per point of the grid; the parts add up to ``mean_response_ms``. Empty when no server reported any.
+    """
+    parts = [f"mean_{part}_ms" for part in (*PARTS, "response")]
+    known = used(trials[(trials["verdict"] == VALID) & trials["mean_response_ms"].notna()])
+    grouped = known.groupby(POINT, sort=False)
+    return grouped[parts].mean().assign(replicates=grouped.size()).reset_index()
+
+
 # ------------------------------------------------------------------------------------ distributions, files
 
 
@@ -247,6 +259,7 @@ def summarise(run: Run, slo_ms: float = 100.0, names: Sequence[str] = METRICS) -
         "shares": shares_table(trials, arms),
         "ratios": pd.concat([ratios_table(trials, name) for name in names], ignore_index=True),
         "sensitivity": sensitivity_table(trials),
+        "components": components_table(trials),
         "distributions": distributions_table(run, trials, common_rates(points)),
     }
 

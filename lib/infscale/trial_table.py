@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from infscale.components import PARTS
 from infscale.errors import DataError
 from infscale.estimates import Times
 from infscale.runs import Run, Trial
@@ -67,6 +68,7 @@ def _trial_row(run: Run, trial: Trial, grid: int, slo_ms: float) -> dict[str, An
         "failed": sum(verdict.errors.values()),
         "errors": json.dumps(verdict.errors),
         **_costs(manifest, len(samples)),
+        **{f"mean_{part}_ms": manifest.get("components", {}).get(part, float("nan")) for part in (*PARTS, "response")},
         **measures(samples, manifest["duration_s"], manifest["timeout_s"], slo_ms),
     }
 

@@ -48,6 +48,7 @@ class Engine:
         self.lost = 0
         self.error = ""
         self._start = 0
+        self._count = 0  # nothing is due before the trial runs
         self._next = 0
         self._oldest = 0
         self._settled = 0
@@ -73,29 +74,36 @@ class Engine:
     def run(self, start: int) -> None:
         """Run the schedule from the monotonic time ``start`` until every request has an outcome."""
         self._start = start
-        schedule, rows, count = self._schedule, self.rows, len(self._schedule)
-        now, wait, limits = self._now, self._io.wait, self._limits
-        dispatch, handle = self._dispatch, self._handle
-        due, outcome = rows.due, rows.outcome
-        i = 0
-        deadline = schedule[0] + limits.timeout_ns if count else 0
-        while self._settled < count:
-            t = now() - start
-            while i < count and schedule[i] <= t:
-                due[i] = t
-                dispatch(i)
-                i += 1
-                t = now() - start
+        self._count = count = len(self._schedule)
+        schedule, rows, wait = self._schedule, self.rows, self._io.wait
+        deadline = schedule[0] + self._limits.timeout_ns if count else 0
+        while True:
+            t = self._send_due()
             if t >= deadline:
-                self._next = i
                 deadline = self._expire(t)
+            if self._settled >= count:
+                return
+            i = self._next
             wake = schedule[i] if i < count and schedule[i] < deadline else deadline
-            if handle(wait(start + wake)):
+            if self._handle(wait(start + wake)):
                 break
         for j in range(count):
-            if outcome[j] == status.PENDING:
-                outcome[j] = status.UNSENT if rows.sent[j] < 0 else status.TIMEOUT
-                rows.done[j] = -1 if rows.sent[j] < 0 else now() - start
+            if rows.outcome[j] == status.PENDING:
+                rows.outcome[j] = status.UNSENT if rows.sent[j] < 0 else status.TIMEOUT
+                rows.done[j] = -1 if rows.sent[j] < 0 else self._now() - start
+
+    def _send_due(self) -> int:
+        """Dispatch what is due; returns the time (ns since the start)."""
+        schedule, count, now, start = self._schedule, self._count, self._now, self._start
+        t = now() - start
+        i = self._next
+        while i < count and schedule[i] <= t:
+            self.rows.due[i] = t
+            self._next = i + 1
+            self._dispatch(i)
+            i += 1
+            t = now() - start
+        return t
 
     def close(self) -> None:
         """Close every connection."""
@@ -299,7 +307,7 @@ class Engine:
 
     def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
         """Handle a batch of events; True when the owner asks to stop."""
-        by_fd, opened = self._by_fd, self.opened
+        by_fd, opened, several = self._by_fd, self.opened, len(events) > 1
         for fd, mask in events:
             connection = by_fd.get(fd)
             if connection is None:
@@ -314,6 +322,8 @@ class Engine:
                     self._flush(connection)
                 if mask != WRITE and connection.live:
                     self._readable(connection, mask)
+            if several:
+                self._send_due()  # a large batch of answers must not hold up what is due
         return False
 
     def _readable(self, connection: _Connection, mask: int) -> None:
