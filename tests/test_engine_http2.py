@@ -7,7 +7,7 @@ bytes as our codec.
 import itertools
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,16 +18,35 @@ import h2.events
 import h2.exceptions
 import hpack
 import pytest
-from h2.settings import SettingCodes
+from h2.settings import SettingCodes, Settings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infscale.engine import status
 from infscale.engine.http2 import Http2, Request, encode_grpc, encode_rest
 from infscale.engine.http2_frames import (
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, MAX_BLOCK, MAX_FRAME, MAX_NUMBER, PADDED, PING,
-    PRIORITISED, PUSH_PROMISE, REFUSED_STREAM, RST_STREAM, SETTINGS, WINDOW_UPDATE, frame, number,
-)  # fmt: skip
+    ACK,
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    MAX_BLOCK,
+    MAX_FRAME,
+    MAX_NUMBER,
+    PADDED,
+    PING,
+    PREFACE,
+    PRIORITISED,
+    PUSH_PROMISE,
+    REFUSED_STREAM,
+    RST_STREAM,
+    SETTINGS,
+    WINDOW_UPDATE,
+    frame,
+    number,
+)
 from infscale.engine.http2_replies import Heads
 
 Finished = list[tuple[int, int, int, int]]
@@ -49,7 +68,7 @@ def setting(key: int, value: int) -> bytes:
 
 def block(*fields: tuple[str, str]) -> bytes:
     """Header fields as literals, which depend on nothing before."""
-    return hpack.Encoder().encode([(name, value, True) for name, value in fields])
+    return bytes(hpack.Encoder().encode([(name, value, True) for name, value in fields]))
 
 
 def pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -87,18 +106,31 @@ def head(*fields: tuple[str, str]) -> bytes:
     return frame(HEADERS, END_HEADERS, 1, block(*fields))
 
 
+IN_THREE = b"".join(frame(DATA, 0, 1, part) for part in pieces(MESSAGE, [2, 6]))
+ENDLESS_HEAD = frame(HEADERS, 0, 1) + frame(CONTINUATION, 0, 1) * (MAX_BLOCK // 8)
+
 GRPC_ROWS: list[tuple[str, bytes, str]] = [
     ("a message and status 0", OK_HEAD + BODY + GOOD, "ok"),
-    ("a message in three frames", OK_HEAD + b"".join(frame(DATA, 0, 1, p) for p in pieces(MESSAGE, [2, 6])) + GOOD, "ok"),
+    (
+        "a message in three frames",
+        OK_HEAD + IN_THREE + GOOD,
+        "ok",
+    ),
     ("an empty message", OK_HEAD + frame(DATA, 0, 1, bytes(5)) + GOOD, "ok"),
     ("a compressed message", OK_HEAD + frame(DATA, 0, 1, b"\1" + MESSAGE[1:]) + GOOD, "ok"),
     ("an interim reply first", head((":status", "103")) + OK_HEAD + BODY + GOOD, "ok"),
     ("padding", OK_HEAD + frame(DATA, PADDED, 1, b"\4" + MESSAGE + bytes(4)) + GOOD, "ok"),
     ("frames of unknown type", OK_HEAD + frame(77, 255, 1, b"x") + BODY + frame(78, 0, 0) + GOOD, "ok"),
-    ("a head in pieces", frame(HEADERS, 0, 1, b"\x88") + frame(CONTINUATION, 0, 1) + frame(CONTINUATION, END_HEADERS, 1)
-     + BODY + GOOD, "ok"),
-    ("a head with padding and priority", frame(HEADERS, END_HEADERS | PADDED | PRIORITISED, 1,
-     b"\2" + bytes(5) + b"\x88" + bytes(2)) + BODY + GOOD, "ok"),
+    (
+        "a head in pieces",
+        frame(HEADERS, 0, 1, b"\x88") + frame(CONTINUATION, 0, 1) + frame(CONTINUATION, END_HEADERS, 1) + BODY + GOOD,
+        "ok",
+    ),
+    (
+        "a head with padding and priority",
+        frame(HEADERS, END_HEADERS | PADDED | PRIORITISED, 1, b"\2" + bytes(5) + b"\x88" + bytes(2)) + BODY + GOOD,
+        "ok",
+    ),
     ("trailers only", only((":status", "200"), ("grpc-status", "5"), ("grpc-message", "no%20such")), "grpc_NOT_FOUND"),
     ("an error in trailers", OK_HEAD + only(("grpc-status", "14")), "grpc_UNAVAILABLE"),
     ("an error outweighs HTTP's", only((":status", "503"), ("grpc-status", "8")), "grpc_RESOURCE_EXHAUSTED"),
@@ -115,8 +147,15 @@ GRPC_ROWS: list[tuple[str, bytes, str]] = [
     ("it is refused", frame(RST_STREAM, 0, 1, number(REFUSED_STREAM)), "grpc_UNAVAILABLE"),
     ("reset without an error behind the whole reply", OK_HEAD + BODY + GOOD + frame(RST_STREAM, 0, 1, number(0)), "ok"),
     ("the connection goes away before it", frame(GOAWAY, 0, 0, number(0) + number(0)), "reset"),
-    ("and twofold, gracefully", frame(GOAWAY, 0, 0, number(MAX_NUMBER) + number(0)) + OK_HEAD
-     + frame(GOAWAY, 0, 0, number(1) + number(0)) + BODY + GOOD, "ok"),
+    (
+        "and twofold, gracefully",
+        frame(GOAWAY, 0, 0, number(MAX_NUMBER) + number(0))
+        + OK_HEAD
+        + frame(GOAWAY, 0, 0, number(1) + number(0))
+        + BODY
+        + GOOD,
+        "ok",
+    ),
     ("the server ends at once", b"", "reset"),
     ("and in between", OK_HEAD + BODY, "bad_response"),
     ("data before the head", BODY + OK_HEAD + GOOD, "bad_response"),
@@ -128,7 +167,7 @@ GRPC_ROWS: list[tuple[str, bytes, str]] = [
     ("padding in nothing", OK_HEAD + frame(DATA, PADDED, 1), "bad_response"),
     ("priority in nothing", frame(HEADERS, END_HEADERS | PRIORITISED, 1, b"\x88"), "bad_response"),
     ("a push", frame(PUSH_PROMISE, END_HEADERS, 1, number(2) + b"\x88"), "bad_response"),
-    ("a frame on a stream that was not opened", frame(HEADERS, END_HEADERS, 3, b"\x88"), "bad_response"),
+    ("a frame on a stream that was not opened", frame(HEADERS, END_HEADERS, 99, b"\x88"), "bad_response"),
     ("a frame on a stream of the server's", frame(DATA, 0, 2, b"x"), "bad_response"),
     ("data of the connection", frame(DATA, 0, 0, b"x"), "bad_response"),
     ("settings of a stream", frame(SETTINGS, 0, 1), "bad_response"),
@@ -143,23 +182,47 @@ GRPC_ROWS: list[tuple[str, bytes, str]] = [
     ("a continuation of nothing", frame(CONTINUATION, END_HEADERS, 1, b"\x88"), "bad_response"),
     ("a head interrupted", frame(HEADERS, 0, 1, b"\x88") + frame(PING, 0, 0, bytes(8)), "bad_response"),
     ("a head without end", frame(HEADERS, 0, 1) + frame(CONTINUATION, 0, 1, bytes(9000)) * 8, "bad_response"),
-    ("a head of empty frames without end", frame(HEADERS, 0, 1) + frame(CONTINUATION, 0, 1) * (MAX_BLOCK // 8), "bad_response"),
+    (
+        "a head of empty frames without end",
+        ENDLESS_HEAD,
+        "bad_response",
+    ),
     ("a header block that is none", frame(HEADERS, END_HEADERS, 1, b"\xff\xff\xff\xff\xff"), "bad_response"),
     ("a frame longer than agreed", OK_HEAD + frame(DATA, 0, 1, bytes(MAX_FRAME + 1)), "bad_response"),
     ("HTTP/1.1", b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n", "bad_response"),
-]  # fmt: skip
+]
+
+
+def of_length(length: str) -> bytes:
+    return head((":status", "200"), ("content-length", length))
+
+
+ABC = frame(DATA, END_STREAM, 1, b"abc")
+
 REST_ROWS: list[tuple[str, bytes, str]] = [
     ("a body", head((":status", "200")) + frame(DATA, END_STREAM, 1, b"abc"), "ok"),
-    ("a body of its length", head((":status", "200"), ("content-length", "3")) + frame(DATA, END_STREAM, 1, b"abc"), "ok"),
-    ("of another", head((":status", "200"), ("content-length", "4")) + frame(DATA, END_STREAM, 1, b"abc"), "bad_response"),
-    ("a length that is none", head((":status", "200"), ("content-length", "x")) + frame(DATA, END_STREAM, 1), "bad_response"),
+    (
+        "a body of its length",
+        of_length("3") + ABC,
+        "ok",
+    ),
+    (
+        "of another",
+        of_length("4") + ABC,
+        "bad_response",
+    ),
+    (
+        "a length that is none",
+        of_length("x") + frame(DATA, END_STREAM, 1),
+        "bad_response",
+    ),
     ("a head alone", only((":status", "204")), "ok"),
     ("trailers", head((":status", "200")) + frame(DATA, 0, 1, b"abc") + only(("x-sum", "1")), "ok"),
     ("an error", only((":status", "429")), "http_429"),
     ("304 with the length of what it does not send", only((":status", "304"), ("content-length", "9")), "http_304"),
     ("gRPC's status means nothing here", only((":status", "200"), ("grpc-status", "5")), "ok"),
     ("it is refused", frame(RST_STREAM, 0, 1, number(REFUSED_STREAM)), "reset"),
-]  # fmt: skip
+]
 ROWS = [(True, *row) for row in GRPC_ROWS] + [(False, *row) for row in REST_ROWS]
 
 
@@ -238,8 +301,14 @@ def test_the_last_stream_number_ends_the_connection_and_not_the_trial() -> None:
     assert codec.send(0, 2)[5:9] == number(MAX_NUMBER)
     assert codec.closing
     finished: Finished = []
-    codec.receive(b"".join(frame(HEADERS, END_HEADERS | END_STREAM, n, block((":status", "200"), ("grpc-status", "1")))
-                           for n in (MAX_NUMBER - 2, MAX_NUMBER)), 1, finished)  # fmt: skip
+    codec.receive(
+        b"".join(
+            frame(HEADERS, END_HEADERS | END_STREAM, n, block((":status", "200"), ("grpc-status", "1")))
+            for n in (MAX_NUMBER - 2, MAX_NUMBER)
+        ),
+        1,
+        finished,
+    )
     assert [token for token, *_ in finished] == [1, 2]
 
 
@@ -267,8 +336,12 @@ def test_the_window_for_replies_is_filled_up_again() -> None:
     assert 2**30 <= grown < 2**31 - 1
 
 
-FIELD = st.tuples(st.sampled_from(["date", "x-id", "server", ":status", "grpc-status"]), st.sampled_from(["1", "2", "200", "long" * 9]))  # fmt: skip
-HEAD_LISTS = st.lists(st.tuples(st.lists(st.tuples(FIELD, st.booleans()), max_size=4), st.sampled_from([None, None, 0, 60, 120, 4096])), max_size=40)  # fmt: skip
+FIELD = st.tuples(
+    st.sampled_from(["date", "x-id", "server", ":status", "grpc-status"]),
+    st.sampled_from(["1", "2", "200", "long" * 9]),
+)
+SIZES = st.sampled_from([None, None, 0, 60, 120, 4096])
+HEAD_LISTS = st.lists(st.tuples(st.lists(st.tuples(FIELD, st.booleans()), max_size=4), SIZES), max_size=40)
 
 
 @settings(deadline=None)
@@ -315,6 +388,16 @@ class Plan:
         return "ok" if not is_grpc or (self.code == 200 and self.grpc == 0 and whole) else "bad_response"
 
 
+def frames(data: bytes) -> Iterator[bytes]:
+    """The bytes of each frame, the preface for itself."""
+    at = 0
+    while at < len(data):
+        preface = data.startswith(PREFACE, at)
+        size = len(PREFACE) if preface else 9 + int.from_bytes(data[at : at + 3], "big")
+        yield data[at : at + size]
+        at += size
+
+
 class Server:
     """An h2 server that follows one plan per request; ``rewrite`` changes its bytes' form, not their meaning."""
 
@@ -322,7 +405,11 @@ class Server:
         self.connection = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
         )
-        self.connection.local_settings.update(first)
+        # Updates wait for an acknowledgement of a frame that would not hold them: the first settings must be initial.
+        limits = {SettingCodes.MAX_CONCURRENT_STREAMS: 100, SettingCodes.MAX_HEADER_LIST_SIZE: 1 << 16} | first
+        self.connection.local_settings = Settings(client=False, initial_values=limits)
+        self.connection.max_inbound_frame_size = self.connection.local_settings.max_frame_size
+        self.connection.decoder.max_allowed_table_size = self.connection.local_settings.header_table_size
         self.connection.initiate_connection()
         self.requests: dict[int, dict[str, str]] = {}
         self.bodies: dict[int, bytearray] = {}
@@ -330,7 +417,8 @@ class Server:
 
     def take(self, data: bytes) -> bytes:
         """Read what the codec sent; returns what the server says to it."""
-        for event in self.connection.receive_data(data):
+        # Frame by frame: h2 takes up a new frame size only for what it is given after the acknowledgement.
+        for event in itertools.chain.from_iterable(map(self.connection.receive_data, frames(data))):
             if isinstance(event, h2.events.RequestReceived):
                 self.requests[event.stream_id] = dict(event.headers)
                 self.bodies[event.stream_id] = bytearray()
@@ -342,7 +430,7 @@ class Server:
                     self.connection.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded) and not self._plan(event.stream_id).early:
                 self._answer(event.stream_id)
-        return self.connection.data_to_send()
+        return bytes(self.connection.data_to_send())
 
     def _plan(self, stream: int) -> Plan:
         return self._plans[stream // 2]
@@ -372,7 +460,7 @@ class Server:
 
 
 def reframed(data: bytes, cuts: Sequence[int], extra: bytes) -> bytes:
-    """The same frames, header blocks cut into HEADERS and CONTINUATION with padding and priority, and strange frames."""
+    """The same frames; header blocks cut into HEADERS and CONTINUATION, padding, priority, and strange frames."""
     out, at = b"", 0
     while at < len(data):
         size, kind, flags, stream = (
@@ -393,7 +481,8 @@ def reframed(data: bytes, cuts: Sequence[int], extra: bytes) -> bytes:
                 out += frame(CONTINUATION, END_HEADERS if i == len(rest_) - 1 else 0, owner, part)
         else:
             out += frame(kind, flags, owner, payload)
-        out += frame(99, 255, owner, extra)
+        if kind not in (HEADERS, CONTINUATION) or flags & END_HEADERS:
+            out += frame(99, 255, owner, extra)
     return out
 
 
@@ -619,8 +708,14 @@ def take_fields(stream: Heard, fields: dict[bytes, bytes], event: Any) -> None:
 
 
 EDITS = st.lists(st.tuples(st.integers(0, 500), st.integers(0, 2), st.binary(max_size=2)), max_size=3)
-SMALL = st.builds(Plan, code=CODES, grpc=st.sampled_from([0, 5, None]), text=st.sampled_from(["", "why"]), interim=st.integers(0, 1),
-                  body=st.sampled_from([[MESSAGE], [MESSAGE[:2], MESSAGE[2:]], []]))  # fmt: skip
+SMALL = st.builds(
+    Plan,
+    code=CODES,
+    grpc=st.sampled_from([0, 5, None]),
+    text=st.sampled_from(["", "why"]),
+    interim=st.integers(0, 1),
+    body=st.sampled_from([[MESSAGE], [MESSAGE[:2], MESSAGE[2:]], []]),
+)
 
 
 def mutated(wire: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
@@ -628,6 +723,17 @@ def mutated(wire: bytes, edits: list[tuple[int, int, bytes]]) -> bytes:
         at = place % (len(wire) + 1)
         wire = wire[:at] + put + wire[at + (cut or len(put)) :]
     return wire
+
+
+ANY_FRAME = st.builds(frame, st.integers(0, 10), st.integers(0, 63), st.integers(0, 4), st.binary(max_size=20))
+
+
+def unfinished(wire: bytes) -> bool:
+    """Whether the bytes end within a frame."""
+    at = 0
+    while len(wire) - at >= 9:
+        at += 9 + int.from_bytes(wire[at : at + 3], "big")
+    return at != len(wire)
 
 
 @settings(deadline=None, max_examples=600)
@@ -653,11 +759,14 @@ def test_mutated_replies_are_read_as_h2_reads_them(
         gone = (
             last is not None and 2 * token + 1 > last and not stream.ended and stream.reset is None and not stream.bad
         )
-        assert seen[token] in ({"reset"} if gone else stream.outcome(is_grpc))
+        accepted = {"reset"} if gone else stream.outcome(is_grpc)
+        if unfinished(wire) and not stream.ended and stream.reset is None:
+            accepted |= {"bad_response"}  # a frame that is too long fails with its head; h2 waits for its end
+        assert seen[token] in accepted
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.lists(st.one_of(st.binary(max_size=50), st.builds(frame, st.integers(0, 10), st.integers(0, 63), st.integers(0, 4), st.binary(max_size=20))), max_size=9), st.booleans())  # fmt: skip
+@given(st.lists(st.one_of(st.binary(max_size=50), ANY_FRAME), max_size=9), st.booleans())
 def test_anything_at_all_is_an_outcome_and_never_an_exception(parts: list[bytes], ready: bool) -> None:
     codec = Http2([grpc()], grpc=True)
     finished: Finished = []

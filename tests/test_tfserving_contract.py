@@ -797,7 +797,10 @@ def broken_model(folder: Path) -> Path:
         (["--model_base_path={saved}", "--port=8500", "--rest_api_port", "8500"], "cannot be same"),
         (["--model_base_path={saved}", "--speed=9"], "unrecognized arguments: --speed=9"),
         (["--model_base_path={saved}", "--ssl_config_file=x"], "--ssl_config_file is not supported yet"),
-        (["--model_base_path={broken}"], "1 model(s) did not become available: {{{{name: default version: 1}} due to"),
+        (
+            ["--model_base_path={broken}"],
+            "1 model(s) did not become available: {{{{{{name: default version: 1}} due to",
+        ),
     ],
 )
 def test_a_start_that_cannot_work_ends_with_the_reason(

@@ -248,8 +248,9 @@ def _saturation(ax: Axes, arms: pd.DataFrame) -> None:
         low, value, high = (float(arm[name].iloc[0]) for name in ("low_per_s", "saturation_per_s", "high_per_s"))
         # At the edge and one below the other: bands over the whole panel would mix where they overlap.
         height = 0.985 if protocol == "rest" else 0.945
-        edge = {"transform": ax.get_xaxis_transform(), "color": COLOURS[protocol], "alpha": 0.45, "linewidth": 3.5}
-        ax.plot([low, high], [height, height], solid_capstyle="butt", zorder=1, **edge)
+        edge: dict[str, Any] = {"color": COLOURS[protocol], "alpha": 0.45, "linewidth": 3.5}
+        edge |= {"transform": ax.get_xaxis_transform(), "solid_capstyle": "butt", "zorder": 1}
+        ax.plot([low, high], [height, height], **edge)
         ax.axvline(value, color=COLOURS[protocol], linestyle=LINES[protocol], linewidth=0.9, alpha=0.8)
 
 
