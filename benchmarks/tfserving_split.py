@@ -117,8 +117,8 @@ def parts() -> dict[str, dict[str, float]]:
     from infscale.tfserving.servable import Servable
 
     with working_folder("split") as folder:
-        savedmodel(model("mlp"), folder / "1")
-        servable = Servable("mlp", 1, folder / "1")
+        savedmodel(model("mlp"), folder)
+        servable = Servable("mlp", 1, folder / "mlp" / "1")
     signature = predict.signature_of(servable, "")
     rows = inputs("mlp", 1)
     bodies = {p: payloads.build("tfserving", p, "mlp", rows).bodies[0] for p in PROTOCOLS}

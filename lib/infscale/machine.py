@@ -73,12 +73,15 @@ def _digest(parts: list[bytes]) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, with ``-dirty`` if tracked files differ from it; "unknown" outside git."""
+    """The checkout's commit, with ``-dirty`` if what measures differs from it; "unknown" outside git."""
+    git = ["git", "-C", str(project_root())]
+    what = ["lib", "notebooks", "requirements.txt", "pyproject.toml"]  # not the figures, which every run draws anew
     try:
-        describe = ["git", "-C", str(project_root()), "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
-        return subprocess.run(describe, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, timeout=30)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *what], timeout=30, check=False).returncode
     except (OSError, subprocess.SubprocessError):
         return "unknown"
+    return name.stdout.decode().strip() + ("-dirty" if changed else "")
 
 
 def split_cores() -> tuple[set[int], set[int]] | None:
