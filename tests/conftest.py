@@ -1,5 +1,6 @@
 """Shared servers: each framework is deployed once for the tests that only talk to it."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from infscale import servers
 from infscale.servers.endpoint import Endpoint
 
 ROOT = Path(__file__).parent.parent
+
+# A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", params=servers.FRAMEWORKS)

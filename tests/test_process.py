@@ -89,7 +89,10 @@ def test_nothing_outlives_its_owner(tmp_path: Path, then: str, number: signal.Si
         worker = int(first_line(tmp_path / "log")) if number else 0
         if number:
             owner.send_signal(number)
-        owner.wait(10)
+        try:
+            owner.wait(10)
+        finally:
+            owner.kill()
     await_true(lambda: gone(pid) and (not worker or gone(worker)) and not folder.exists())
 
 
