@@ -172,10 +172,12 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
     """Wait until the server has finished what an earlier trial left: it answers, and is idle.
 
     Raises:
-        DeploymentError: it does not answer within ``patience_s``.
+        DeploymentError: it died, or does not answer within ``patience_s``.
     """
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
+        if endpoint.command and not endpoint.processes():
+            raise DeploymentError(f"{endpoint.label} died", endpoint.log_tail())
         before = _cpu_seconds(endpoint)
         if answers(endpoint):
             time.sleep(0.1)
