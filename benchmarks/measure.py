@@ -85,5 +85,5 @@ def run(command: Sequence[str], folder: Path, *, timeout_s: float, env: Mapping[
     text = "".join((folder / name).read_text(errors="replace") for name in ("stdout", "stderr"))
     if process.returncode:
         how = f"was killed after {timeout_s:.0f} s" if wall_s >= timeout_s else f"ended with code {process.returncode}"
-        raise RunError(f"{command[0]} {how}: {text[-800:]}")
+        raise RunError(f"{Path(command[0]).name} {how}: {text[-800:]}")
     return Usage(used.ru_utime, used.ru_stime, wall_s, **host, text=text)
