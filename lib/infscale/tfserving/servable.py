@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import get_model_metadata_pb2
@@ -65,7 +66,9 @@ class Signature:
             results = runner(*[feeds[alias] for alias in self.inputs])
         except tf.errors.OpError as error:
             raise StatusError(Code(error.error_code), error.message) from error
-        return {alias: results[position] for alias, position in zip(aliases, positions, strict=True)}
+        # TensorFlow returns a single string as bytes, not as an array of no dimension.
+        arrays = [np.array(r, dtype=object) if isinstance(r, bytes) else r for r in results]
+        return {alias: arrays[position] for alias, position in zip(aliases, positions, strict=True)}
 
     def _runner(self, aliases: tuple[str, ...]) -> tuple[Runner, list[int]]:
         entry = self._runners.get(aliases)
