@@ -186,6 +186,8 @@ ROWS_AND_COLUMNS = [
         '{\n    "outputs": [\n        [],\n        []\n    ]\n}',
     ),
     ("a scalar", {"signature_name": "echo", "inputs": 1.5}, '{\n    "outputs": 1.5\n}'),
+    ("a single string", {"signature_name": "string", "inputs": "aé"}, '{\n    "outputs": "aé"\n}'),
+    ("an empty string", {"signature_name": "string", "inputs": ""}, '{\n    "outputs": ""\n}'),
 ]
 
 
