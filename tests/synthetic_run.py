@@ -78,6 +78,7 @@ def manifest_of(**changes: Any) -> dict[str, Any]:
         "model": "mlp",
         "batch": 1,
         "rate_per_s": 400.0,
+        "ceiling_per_s": 60_000.0,
         "duration_s": 2.0,
         "timeout_s": 3.0,
         "replicate": 0,

@@ -15,9 +15,8 @@ import pytest
 from infscale import arrivals, models, payloads, samples
 from infscale.engine import run as engine
 from infscale.errors import ConfigError
-from infscale.servers.endpoint import Endpoint
+from infscale.servers.endpoint import SCHEME, Endpoint
 from infscale.servers.process import free_ports
-from infscale.trial import SCHEME
 
 REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 

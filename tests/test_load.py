@@ -24,9 +24,8 @@ import pytest
 
 from infscale import cli, load_trace, models, payloads, samples
 from infscale.errors import DataError
-from infscale.servers.endpoint import Endpoint
+from infscale.servers.endpoint import SCHEME, Endpoint
 from infscale.servers.process import free_ports
-from infscale.trial import SCHEME
 
 COMMAND = (sys.executable, "-m", "infscale.cli", "load")
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")

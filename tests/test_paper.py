@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from infscale import captions, figures, findings, paper, report, runs, samples, summary
+from infscale import captions, drawing, findings, paper, report, runs, samples, summary
 from infscale.errors import DataError
 from infscale.runs import Run
+from infscale.saturation import arms_table
 from infscale.validity import INVALID
 from synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, TORCHSERVE, build
 
@@ -29,19 +30,12 @@ NOTEBOOKS = ["30-summarise", "40-figures", "50-paper-values"]
 
 
 def drawn(tables: Tables) -> dict[str, tuple[Figure, pd.DataFrame]]:
-    """All five figures with the numbers in them."""
-    points, ratios, distributions = tables["points"], captions.headline_ratios(tables), tables["distributions"]
-    return {
-        "percentiles": (figures.percentiles_vs_rate(points, tables["arms"]), points),
-        "ecdf": (figures.latency_ecdf(distributions), distributions),
-        "achieved": (figures.offered_vs_achieved(points), points),
-        "lag": (figures.lag(points), points),
-        "ratio": (figures.ratio_vs_rate(ratios), ratios),
-    }
+    """Every figure with the numbers in it."""
+    return {name: draw(tables) for name, draw in drawing.FIGURES.items()}
 
 
 def saved(folder: Path, tables: Tables, run: Run) -> Path:
-    """All five figures, written as the notebook writes them."""
+    """Every figure, written as the notebook writes them."""
     for name, (figure, data) in drawn(tables).items():
         paper.save_figure(figure, f"f0-{name}", folder, data, run.manifest)
     return folder
@@ -76,7 +70,7 @@ def test_drawn_twice_files_are_equal_byte_by_byte(folder: Path, tables: Tables, 
     time.sleep(1.1)  # a date of drawing, in seconds, would differ
     saved(tmp_path, tables, run)
     files = sorted(file.name for file in folder.iterdir() if file.name.startswith("f0-"))
-    assert len(files) == 15
+    assert len(files) == 3 * len(drawing.FIGURES)
     for name in files:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes(), name
 
@@ -102,6 +96,7 @@ def test_every_figure_has_its_numbers_and_their_origin_beside_it(folder: Path, r
         assert len(numbers)
         assert set(numbers["run_id"]) == {run.id}
         assert set(numbers["commit"]) == {run.manifest["commit"]}
+        assert set(numbers["environment_digest"]) == {run.manifest["environment_digest"]}
 
 
 # --- macros and table ---------------------------------------------------------------------------------
@@ -258,7 +253,7 @@ def test_the_report_needs_nothing_else(page: str) -> None:
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", page)
     assert "@import" not in page
     assert "url(" not in page
-    assert page.count("<img") == page.count('alt="') == 5
+    assert page.count("<img") == page.count('alt="') == len(drawing.FIGURES)
 
 
 def test_the_report_holds_the_drawn_pictures(page: str, folder: Path) -> None:
@@ -365,7 +360,7 @@ def test_one_sided_runs_are_drawn_and_reported(capacity: float, tmp_path: Path, 
 def test_a_run_of_one_protocol_has_no_ratio(tables: Tables, folder: Path, run: Run) -> None:
     # Half an experiment is what an interrupted one leaves.
     trials = tables["trials"].query("protocol == 'rest'")
-    points, arms = summary.points_table(trials), summary.arms_table(trials)
+    points, arms = summary.points_table(trials), arms_table(trials)
     half = tables | {"trials": trials, "points": points, "arms": arms, "ratios": summary.ratios_table(trials)}
     half |= {"shares": summary.shares_table(trials, arms)}
     half["distributions"] = tables["distributions"].query("protocol == 'rest'")

@@ -35,19 +35,19 @@ def test_a_warm_up_is_cut_where_it_ends() -> None:
         values = rng.exponential(1.0, 4000)
         values[:600] += 10.0
         cuts.append(warm_up(values))
-    assert np.mean([600 <= cut < 900 for cut in cuts]) > 0.95
+    assert np.mean([600 <= cut < 900 for cut in cuts]) > 0.9
     assert min(cuts) >= 600
 
 
 def test_a_steady_trial_keeps_nearly_all_of_its_requests() -> None:
     rng = np.random.default_rng(7)
-    shares = [warm_up(autoregressive(rng, 0.8, 4000)) / 4000 for _ in range(200)]
+    shares = [warm_up(np.exp(autoregressive(rng, 0.8, 4000))) / 4000 for _ in range(200)]
     assert np.median(shares) < 0.05
     assert np.mean(np.array(shares) > 0.5) < 0.05
 
 
 def test_a_trial_that_drifts_throughout_has_no_steady_part() -> None:
-    values = np.linspace(0, 10, 4000) + np.random.default_rng(8).normal(size=4000)
+    values = np.exp(np.linspace(0, 10, 4000) + np.random.default_rng(8).normal(size=4000))
     assert warm_up(values) == 4000
 
 

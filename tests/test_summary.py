@@ -15,6 +15,7 @@ from scipy import stats
 from infscale import runs, samples, summary
 from infscale.errors import DataError
 from infscale.estimates import Times, geometric_mean, holm
+from infscale.saturation import arms_table
 from infscale.trial_table import METRICS, measures, trials_table, used
 from infscale.validity import INVALID, SATURATED, VALID
 from synthetic_run import GRPC_FASTER, TFSERVING, TORCHSERVE, build
@@ -50,6 +51,10 @@ def rows_of(**changes: Any) -> pd.DataFrame:
         "engine_cpu_us_per_request": 50.0,
         "lag_p50_ms": 0.1,
         "lag_p99_ms": 0.2,
+        "steady": True,
+        "dispersion_difference": 0.01,
+        "gaps_distance": 0.02,
+        "response_mean_ms": 1.5,
     }
     rows = []
     for protocol in ("rest", "grpc"):
@@ -225,7 +230,7 @@ def test_a_repeated_trial_replaces_the_invalid_one() -> None:
 def test_the_bracket_of_the_saturation_rate() -> None:
     # λ* is the second headline.
     trials = put(rows_of(), "rate_per_s == 400 and protocol == 'rest'", verdict=SATURATED)
-    arms = summary.arms_table(trials).set_index("protocol")
+    arms = arms_table(trials).set_index("protocol")
     rest, grpc = arms.loc["rest"], arms.loc["grpc"]
     assert (rest["low_per_s"], rest["high_per_s"], rest["bound"]) == (200, 400, "")
     assert rest["saturation_per_s"] == pytest.approx(np.sqrt(200 * 400))
@@ -234,14 +239,14 @@ def test_the_bracket_of_the_saturation_rate() -> None:
 
 def test_a_bracket_without_a_lower_end_says_so() -> None:
     # "λ* = 100" would be read as an estimate.
-    arms = summary.arms_table(rows_of(verdict=SATURATED)).set_index("protocol")
+    arms = arms_table(rows_of(verdict=SATURATED)).set_index("protocol")
     assert (arms.loc["rest", "bound"], arms.loc["rest", "saturation_per_s"]) == ("<", 100)
 
 
 def test_mixed_verdicts_widen_what_two_arms_are_told_apart_by() -> None:
     # One false alarm at a low rate would decide which protocol saturates first.
     one = put(rows_of(), "rate_per_s == 100 and protocol == 'rest' and replicate == 0", verdict=SATURATED)
-    arm = summary.arms_table(put(one, "rate_per_s == 400", verdict=SATURATED)).set_index("protocol").loc["rest"]
+    arm = arms_table(put(one, "rate_per_s == 400", verdict=SATURATED)).set_index("protocol").loc["rest"]
     assert (arm["low_per_s"], arm["high_per_s"], arm["settled_per_s"]) == (200, 400, 400)
     assert arm["contradictions"] == 1
 
@@ -250,7 +255,7 @@ def test_a_step_that_verdicts_do_not_place_widens_the_bracket() -> None:
     # Where one replicate of two saturates, λ* may lie on either side: a narrow bracket would be made up.
     two = rows_of().query("replicate < 2")
     half = put(two, "rate_per_s == 200 and protocol == 'rest' and replicate == 0", verdict=SATURATED)
-    arm = summary.arms_table(put(half, "rate_per_s == 400", verdict=SATURATED)).set_index("protocol").loc["rest"]
+    arm = arms_table(put(half, "rate_per_s == 400", verdict=SATURATED)).set_index("protocol").loc["rest"]
     assert (arm["low_per_s"], arm["high_per_s"]) == (100, 400)
 
 
@@ -259,7 +264,7 @@ def test_the_sensitivity_check_does_not_move_an_arms_saturation_rate() -> None:
     odd = rows_of(phase="sensitivity", verdict=SATURATED, connections=1).query(
         "protocol == 'grpc' and rate_per_s == 100"
     )
-    arms = summary.arms_table(pd.concat([rows_of(), odd], ignore_index=True)).set_index("protocol")
+    arms = arms_table(pd.concat([rows_of(), odd], ignore_index=True)).set_index("protocol")
     assert (arms.loc["grpc", "bound"], arms.loc["grpc", "trials"]) == ("≥", 9)
 
 
@@ -291,7 +296,7 @@ def test_the_share_of_valid_trials_names_the_reasons() -> None:
     # "92 % valid" without the reasons cannot be acted on.
     trials = put(rows_of(), "rate_per_s == 400", verdict=SATURATED)
     trials = put(trials, "rate_per_s == 100 and replicate == 0", verdict=INVALID, reasons="lag run_delay")
-    share = summary.shares_table(trials, summary.arms_table(trials)).iloc[0]
+    share = summary.shares_table(trials, arms_table(trials)).iloc[0]
     assert (share["trials"], share["valid"], share["reasons"]) == (6, 5, "lag 1, run_delay 1")
 
 
@@ -334,7 +339,9 @@ def test_a_whole_run_says_what_it_was_made_of(tables: Tables) -> None:
     ratio = row_of(tables["ratios"], metric="response_p95_ms", implementation=TFSERVING, rate_per_s=200.0)
     assert ratio["conclusion"] == "rest"
     assert (tables["trials"]["verdict"] == tables["trials"]["verdict_stored"]).all()
-    assert tables["distributions"].groupby(["implementation", "protocol"]).size().max() <= 400
+    assert tables["distributions"].groupby(["implementation", "protocol", "rate_per_s"]).size().max() <= 300
+    assert set(tables["queues"]["model"]) == {"M/M/1", "M/D/1", "M/G/1"}
+    assert (tables["timeline"]["p95_ms"] >= tables["timeline"]["p50_ms"]).all()
 
 
 def test_tables_come_back_as_they_were_saved(tables: Tables, tmp_path: Path) -> None:

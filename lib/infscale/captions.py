@@ -28,6 +28,7 @@ def percentiles_vs_rate(tables: Tables) -> str:
 def latency_ecdf(tables: Tables) -> str:
     """For ``figures.latency_ecdf``."""
     drawn = tables["distributions"]
+    drawn = drawn[drawn["common"].astype(bool)]
     if drawn.empty:
         return "No arrival rate at which every protocol is VALID: no distributions to compare."
     first = drawn.drop_duplicates(["label", "protocol"])
@@ -76,6 +77,89 @@ def ratio_vs_rate(tables: Tables) -> str:
     )
 
 
+def latency_tail(tables: Tables) -> str:
+    """For ``figures_detail.latency_tail``."""
+    return (
+        "The tail of the same distributions: the share of requests (log) that took longer than a response time. Grey "
+        f"lines: p50, p95, p99. The last steps are single requests of the pooled replicates. {_common(tables)}"
+    )
+
+
+def quantiles_against(tables: Tables) -> str:
+    """For ``figures_detail.quantiles_against``."""
+    return (
+        "Quantile against quantile of the same distributions: above the dotted diagonal REST is slower at that "
+        f"quantile, below it gRPC is. {_common(tables)}"
+    )
+
+
+def violins(tables: Tables) -> str:
+    """For ``figures_detail.violins``."""
+    drawn = tables["distributions"]
+    basis = f" ({_replicates(drawn['replicates'])}, pooled)" if len(drawn) else ""
+    return (
+        "The shape of the response time at every λ where a point is VALID"
+        f"{basis}: a density on the log scale, REST on the left, gRPC on the right, with median and quartiles; "
+        "successes only. A half is missing where its point is not VALID, or no replicate became steady."
+    )
+
+
+def response_over_time(tables: Tables) -> str:
+    """For ``figures_detail.response_over_time``."""
+    return (
+        "Response time over the time of the trials at the largest common VALID λ, one line a replicate: p50 (thick) "
+        "and p95 (thin) of a fortieth of the trial each. Grey: the longest warm-up that was cut (MSER on the "
+        f"logarithm); a line that never becomes steady has no percentile elsewhere. {_common(tables)}"
+    )
+
+
+def arrivals(tables: Tables) -> str:
+    """For ``figures_detail.arrivals``."""
+    return (
+        "How far the arrivals were from their schedule, the largest value over replicates. Above: the index of "
+        "dispersion of counts, due against scheduled (a trial beyond the gate is INVALID). Below: the Kolmogorov "
+        "distance between the gaps, reported only: at thousands of requests per second a timer's jitter is of the "
+        f"order of the gap. {_basis(tables['points'])} {_hollow(tables['points'], arrows=False)}"
+    )
+
+
+def verdict_map(tables: Tables) -> str:
+    """For ``figures_detail.verdict_map``."""
+    return (
+        "The verdict of every arm at every arrival rate of the grid. In each field the attempts that were "
+        "VALID · SATURATED · INVALID; an INVALID trial is repeated once, and both count. A point is SATURATED if any "
+        "replicate that can be used is. "
+        f"{_basis(tables['points'])}"
+    )
+
+
+def mean_and_queues(tables: Tables) -> str:
+    """For ``figures_detail.mean_and_queues``."""
+    fits = tables["queues"]
+    known = fits[np.isfinite(fits["misfit"])]
+    best = known.loc[known.groupby(["label", "protocol"], sort=False)["misfit"].idxmin()] if len(known) else known
+    told = "; ".join(
+        f"{r['label']}, {NAMES[r['protocol']]}: {r['model']}, {r['misfit']:.0%} on {r['points']} points"
+        for _, r in best.iterrows()
+    )
+    return (
+        "Mean response time of the successes against the arrival rate, and thin behind it three queues with one server "
+        "fitted to the VALID points below λ*. Least misfit (root mean square of the relative deviations) by arm: "
+        f"{told or 'no arm has enough points'}. An arm with too few points has no curve. "
+        f"{_basis(tables['points'])} {_hollow(tables['points'], arrows=False)}"
+    )
+
+
+def _common(tables: Tables) -> str:
+    """On what the figures at one λ rest."""
+    drawn = tables["distributions"]
+    first = drawn[drawn["common"].astype(bool)].drop_duplicates(["label", "protocol"])
+    if first.empty:
+        return "There is no λ at which every protocol is VALID."
+    sizes = "; ".join(f"{r['label']}, {NAMES[r['protocol']]}: n = {r['n']:,}" for _, r in first.iterrows())
+    return f"{sizes} ({_replicates(first['replicates'])}, pooled)."
+
+
 def headline_ratios(tables: Tables, metric: str = "response_p95_ms") -> pd.DataFrame:
     """The rows of ``ratios`` for one metric."""
     ratios = tables["ratios"]
@@ -95,14 +179,29 @@ ALTERNATIVES = {
     "ratio": "Ratio of the p95 response times of the two protocols against the arrival rate with "
     "intervals and a line at one, "
     "a panel for each implementation. The numbers are in the table of ratios.",
+    "verdicts": "A field for each arm and arrival rate, shaded by its verdict, with counts of attempts.",
+    "tail": "Complementary cumulative distributions of the response time on log scales, a curve for each protocol.",
+    "quantiles": "REST's quantiles of the response time against gRPC's, with the diagonal, a panel for each "
+    "implementation.",
+    "violins": "Densities of the response time at each arrival rate, REST on the left and gRPC on the right half.",
+    "time": "Response time over the time of the trials, a line for each replicate and protocol.",
+    "arrivals": "Two measures of how far arrivals were from their schedule, against the arrival rate.",
+    "queues": "Mean response time against the arrival rate, with three fitted queueing curves for each arm.",
 }
 
 CAPTIONS = {
     "percentiles": percentiles_vs_rate,
-    "ecdf": latency_ecdf,
-    "achieved": offered_vs_achieved,
-    "lag": lag,
     "ratio": ratio_vs_rate,
+    "verdicts": verdict_map,
+    "ecdf": latency_ecdf,
+    "tail": latency_tail,
+    "quantiles": quantiles_against,
+    "violins": violins,
+    "time": response_over_time,
+    "achieved": offered_vs_achieved,
+    "queues": mean_and_queues,
+    "lag": lag,
+    "arrivals": arrivals,
 }
 """By the figure's name, in the order of a report."""
 
@@ -112,8 +211,8 @@ def _basis(points: pd.DataFrame) -> str:
     low, high = int(points["n"].min()), int(points["n"].max())
     n = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     return (
-        f"Each point: {_replicates(points['replicates'])}, n = {n} requests after the first "
-        f"{FIRST_PART:.0%} of every trial."
+        f"Each point: {_replicates(points['replicates'])}, n = {n} requests after the "
+        f"warm-up (MSER; the first {FIRST_PART:.0%} of a trial that is not VALID)."
     )
 
 

@@ -34,7 +34,9 @@ def saturation(arm: "pd.Series[Any]") -> str:
     """An arm's λ* in words, with its unit."""
     match arm["bound"]:
         case "":
-            return f"between {number(arm['low_per_s'])} and {number(arm['high_per_s'])} requests/s"
+            low, high = arm["interval_low_per_s"], arm["interval_high_per_s"]
+            interval = f" (95 % interval over replicates {number(low)} to {number(high)})" if np.isfinite(low) else ""
+            return f"between {number(arm['low_per_s'])} and {number(arm['high_per_s'])} requests/s{interval}"
         case "≥":
             return f"at or above {number(arm['low_per_s'])} requests/s (never SATURATED in this run)"
         case "<":
@@ -139,7 +141,9 @@ def _design_limits(run: Mapping[str, Any], tables: Tables) -> list[str]:
         *numpy,
         f"A protocol was measured together with an encoding ({told}): the difference is that of both.",
         f"One model ({models}), batch {batches}: other payloads and costlier models move the ratio.",
-        "λ* is a bracket of the grid and the pilot, without an interval over replicates.",
+        ""
+        if config.get("bisections")
+        else "λ* was not narrowed by bisection: its interval over replicates is as wide as the steps of the grid.",
         ""
         if config.get("restart")
         else "Servers restarted between replicates only; after a SATURATED trial they drained until they were idle.",
@@ -172,4 +176,18 @@ def _verdict_limits(tables: Tables) -> list[str]:
         f"VALID points on fewer than 3 replicates, where an interval is wide or withheld: {len(few)}."
         if len(few)
         else "",
+        _unsteady_limit(trials),
+        _ceiling_limit(trials),
     ]
+
+
+def _unsteady_limit(trials: pd.DataFrame) -> str:
+    unsteady = int((~trials.loc[trials["phase"] == "grid", "steady"].astype(bool)).sum())
+    if not unsteady:
+        return ""
+    return f"{unsteady} VALID trials never became steady (warm-up past half): their percentiles do not count."
+
+
+def _ceiling_limit(trials: pd.DataFrame) -> str:
+    known = trials["ceiling_share"].notna().all()
+    return "" if known else "The load generator's own ceiling was not measured in this run."

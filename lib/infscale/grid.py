@@ -20,10 +20,13 @@ from infscale.trial import Arm
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.1)
 """Rates of the grid as shares of the larger saturation rate of the protocols compared."""
 
+OTHER = "endpoint"
+"""The framework of servers that are known by their address alone."""
+
 QUICK_FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.9, 1.1)
 
 # Seconds beside the arrivals themselves, from runs on two cores; they only feed the time plan.
-_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S = 6.0, 2.5, 0.5, 20.0
+_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S, _CEILING_S = 6.0, 2.5, 0.5, 20.0, 7.0
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Grid:
         restart: start the server anew after a SATURATED trial; otherwise it only drains until it is idle. (It always
             restarts between replicates.)
         sensitivity: also try the defaults that F0 fixes (connections, encoding), at one rate.
+        bisections: trials that narrow an arm's bracket of λ* in each replicate.
         profile: the name under which the sizes are known.
     """
 
@@ -56,10 +60,11 @@ class Grid:
     fill_tail: bool = False
     restart: bool = False
     sensitivity: bool = True
+    bisections: int = 0
     profile: str = "quick"
 
     def __post_init__(self) -> None:
-        for name, accepted in (("frameworks", FRAMEWORKS), ("protocols", PROTOCOLS)):
+        for name, accepted in (("frameworks", (*FRAMEWORKS, OTHER)), ("protocols", PROTOCOLS)):
             values = getattr(self, name)
             if not values:
                 raise ConfigError(f"{name}=[] makes an empty grid; accepted: any of {', '.join(accepted)}")
@@ -67,7 +72,8 @@ class Grid:
                 one_of(name, value, accepted)
             if len(set(values)) < len(values):
                 raise ConfigError(f"{name}={list(values)} names a level twice")
-        models.model(self.model)
+        if OTHER not in self.frameworks:
+            models.model(self.model)
         if not self.fractions:
             raise ConfigError("fractions=[] makes an empty grid; accepted: shares of the saturation rate, such as 0.5")
         for fraction in self.fractions:
@@ -98,10 +104,17 @@ class Grid:
         arms = sum(a.protocol in self.protocols for f in self.frameworks for a in sensitivity_arms(f))
         return arms * self.replicates * self.sensitivity
 
+    def contrasts(self) -> list[dict[str, str]]:
+        """The comparisons that the run is made for, named before it: what the headline is allowed to be."""
+        if len(self.protocols) < 2:
+            return []
+        what = {"over": "rest", "under": "grpc", "metric": "response_p95_ms", "paired_by": "replicate"}
+        return [{"framework": name, **what, "correction": "Holm over λ"} for name in self.frameworks]
+
     def expected_files(self) -> int:
         """Trials that the run will store, pilot and sensitivity check included, repeats apart; roughly."""
         arms = len(self.frameworks) * len(self.protocols)
-        return self.trials() + 8 * arms + self.extra_trials()
+        return self.trials() + 8 * arms + self.extra_trials() + self.bisections * arms * self.replicates
 
     def seconds(self) -> float:
         """Rough duration of the whole run."""
@@ -113,12 +126,16 @@ class Grid:
         # About a third of an arm's rates saturate: they drain into timeouts.
         saturated = math.ceil(self.trials() / 3)
         starts = len(self.frameworks) * (self.replicates + 1) + saturated * self.restart
+        starts += len(self.frameworks) * self.replicates * bool(self.bisections)
         extra = self.extra_trials()
         tail = self.timeout_s / 2 * saturated
+        narrowing = self.bisections * arms * self.replicates
         return [
+            ("the generator's own ceiling", _CEILING_S * len(self.protocols)),
             (f"pilot: λ of {arms} arms", _PILOT_ARM_S * arms),
             (f"{self.trials()} trials of {self.trial_s:g} s", self.trials() * (self.trial_s + _BETWEEN_S) + tail),
             (f"{extra} trials of the sensitivity check", extra * (self.trial_s + _BETWEEN_S)),
+            (f"{narrowing} trials that narrow λ*", narrowing * (self.trial_s + _BETWEEN_S + self.timeout_s / 4)),
             (f"about {starts} server starts and warm-ups", starts * (_START_S + _WARM_S * len(self.protocols))),
         ]
 
@@ -152,6 +169,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "timeout_s": 10.0,
         "fill_tail": True,
         "restart": True,
+        "bisections": 4,
     },
 }
 

@@ -49,8 +49,9 @@ def environment_digest() -> str:
 
 
 _AFTER_MEASURING = {
-    *("captions", "estimates", "figures", "findings", "infscale", "paper", "report", "runs", "summary"),
-    *("doctor", "load", "load_options", "load_report", "load_trace", "serve"),
+    *("captions", "distributions", "estimates", "figures", "findings", "infscale", "paper", "queues", "report", "runs"),
+    *("figure_parts", "figures_detail", "power", "saturation", "steady", "summary", "trial_table"),
+    *("compare", "doctor", "drawing", "load", "load_options", "load_report", "load_trace", "serve"),
 }
 
 

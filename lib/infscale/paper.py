@@ -33,13 +33,13 @@ Macro = tuple[str, str, str]
 def save_figure(figure: Figure, name: str, folder: Path, data: pd.DataFrame, run: Mapping[str, Any]) -> Path:
     """Write ``name.pdf``, ``name.png`` (200 dpi) and ``name.csv`` to ``folder``, and return the PNG's path.
 
-    The CSV holds the numbers that were drawn, with the ``run_id`` and ``commit`` of the run's manifest in every row.
+    The CSV holds the numbers that were drawn, with the run's id, commit and environment digest in every row.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with house_style():
         for kind, metadata in METADATA.items():
             figure.savefig(folder / f"{name}.{kind}", metadata=metadata)
-    told = data.assign(run_id=run["run_id"], commit=run["commit"])
+    told = data.assign(run_id=run["run_id"], commit=run["commit"], environment_digest=run["environment_digest"])
     told.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     return folder / f"{name}.png"
 
@@ -102,6 +102,8 @@ def _arm_macros(tables: Mapping[str, pd.DataFrame]) -> Iterator[Macro]:
         yield macro_name(*name), prefix + number(arm["saturation_per_s"]), "requests/s, lambda*"
         for end in ("low", "high"):
             yield macro_name(*name, end), number(arm[f"{end}_per_s"]), f"requests/s, {end} end of its bracket"
+            told = f"requests/s, {end} end of its 95 % interval, {arm['interval_replicates']} replicates"
+            yield macro_name(*name, "interval", end), number(arm[f"interval_{end}_per_s"]), told
 
 
 def _point_macros(points: pd.DataFrame) -> Iterator[Macro]:

@@ -88,10 +88,20 @@ def _design(run: Mapping[str, Any], tables: Tables) -> dict[str, str]:
         "Arrival rates λ (requests/s)": "; ".join(rates),
         "Replicates": f"{config['replicates']}, in a new random order each",
         "Trials": f"{counts}; {_range(trials['duration_s'])} s of arrivals each",
+        "Named before the run": _contrasts(run),
         "Timeout": f"{config['timeout_s']:g} s",
         "Profile": f"{run['profile']} ({run['status']})",
         "Time": f"{_time(run['started_at'])} to {_time(run.get('finished_at'))}",
     }
+
+
+def _contrasts(run: Mapping[str, Any]) -> str:
+    """The comparisons that the run was made for; whatever else it shows was looked for afterwards."""
+    named = [
+        f"{c['framework']}: {NAMES[c['over']]} ÷ {NAMES[c['under']]} of {c['metric']}, {c['correction']}"
+        for c in run.get("contrasts", ())
+    ]
+    return "; ".join(named) or "nothing (the run is from before contrasts were stored)"
 
 
 def _range(values: "pd.Series[float]") -> str:
@@ -136,12 +146,13 @@ def _point(point: "pd.Series[Any]") -> dict[str, Any]:
     """One row of the table of points."""
     cells = {quantile: _cell(point, metric("response", quantile)) for quantile in QUANTILES}
     return {
-        **{key: point[key] for key in ("label", "verdict", "replicates", "failed")},
+        **{key: point[key] for key in ("label", "verdict", "replicates", "unsteady", "failed")},
         "protocol": NAMES[point["protocol"]],
         "rate": number(point["rate_per_s"]),
         "achieved": number(point["achieved_per_s"]),
         "goodput": number(point["goodput_per_s"]),
         "roundtrip": _cell(point, metric("roundtrip", "p95")),
+        "spread": _percent(point[f"{metric('response', 'p95')}_spread"]),
         **cells,
     }
 
@@ -154,7 +165,12 @@ def _cell(point: "pd.Series[Any]", column: str) -> str:
     if point[f"{column}_bound"]:
         return f"≥ {number(value)}"
     low, high = point[f"{column}_low"], point[f"{column}_high"]
-    return number(value) if np.isnan(low) else f"{number(value)} [{number(low)}, {number(high)}]"
+    mark = "†" if point.get(f"{column}_below_floor") else ""
+    return f"{number(value)}{mark}" + ("" if np.isnan(low) else f" [{number(low)}, {number(high)}]")
+
+
+def _percent(value: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.0%}"
 
 
 def _ratio(row: "pd.Series[Any]") -> dict[str, Any]:
@@ -167,6 +183,8 @@ def _ratio(row: "pd.Series[Any]") -> dict[str, Any]:
         "replicates": row["replicates"],
         "ratio": "–" if np.isnan(row["ratio"]) else number(row["ratio"]),
         "interval": f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else "–",
+        "hodges_lehmann": "–" if np.isnan(row["hodges_lehmann"]) else number(row["hodges_lehmann"]),
+        "spread": "–" if np.isnan(row["spread"]) else f"{row['spread']:.0%}",
         "holm": number(row["p_holm"]) if known else "–",
         "conclusion": slower,
     }

@@ -11,7 +11,7 @@ from scipy import fft, stats
 
 Floats = NDArray[np.float64]
 
-BATCH = 5
+BATCHES = 100
 SEARCHED, LATEST_CUT = 0.75, 0.5
 """A cut beyond this share of a trial means that it never became steady: its percentiles are withheld."""
 WINDOW = 5.0
@@ -19,28 +19,30 @@ WINDOW = 5.0
 
 
 def warm_up(values: ArrayLike) -> int:
-    """How many values to leave out at the start, by MSER-5.
+    """How many values to leave out at the start, by MSER on the logarithm; n when they never become steady.
 
-    The means Y of k batches of five are cut at the d that makes Σ_{i>d} (Y_i − Ȳ_d)² ÷ (k − d)² smallest, over the
-    first three quarters; n when that lies past the half, as a trial that drifts throughout has no steady part.
+    The means Y of a hundred equal batches are cut at the d that makes Σ_{i>d} (Y_i − Ȳ_d)² ÷ (k − d)² smallest, over
+    the first three quarters; n when that lies past the half, as a trial that drifts throughout has no steady part.
+    MSER-5 on the times themselves cuts at single late hiccups (docs/decisions/0009-warm-up.md).
 
     Source: K. P. White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69
-    (1997); the batches of five are those of White, Cobb and Spratt (WSC 2000).
+    (1997).
 
     Args:
-        values: shape (n,), finite, in the order of arrival.
+        values: shape (n,), positive and finite, in the order of arrival.
     """
-    x = np.asarray(values, dtype=np.float64)
-    k = len(x) // BATCH
-    if k < 2 * BATCH:
+    x = np.log(np.asarray(values, dtype=np.float64))
+    batch = max(1, len(x) // BATCHES)
+    k = len(x) // batch
+    if k < 10:
         return 0
-    y = x[: k * BATCH].reshape(k, BATCH).mean(axis=1)
+    y = x[: k * batch].reshape(k, batch).mean(axis=1)
     y -= y.mean()  # the sums below would lose digits otherwise
     left = np.arange(k, 0, -1)
     sums, squares = np.cumsum(y[::-1])[::-1], np.cumsum(y[::-1] ** 2)[::-1]
     spread = np.maximum(squares - sums**2 / left, 0) / left**2.0
     cut = int(np.argmin(spread[: int(SEARCHED * k)]))  # of the last few batches the spread is small by chance
-    return len(x) if cut > LATEST_CUT * k else cut * BATCH
+    return len(x) if cut > LATEST_CUT * k else cut * batch
 
 
 def autocorrelation_time(values: ArrayLike) -> tuple[float, float]:

@@ -14,10 +14,13 @@ import numpy as np
 import pandas as pd
 
 from infscale.components import PARTS
+from infscale.distributions import distributions_table, timeline_table
 from infscale.errors import DataError
-from infscale.estimates import Interval, geometric_mean, holm
+from infscale.estimates import geometric_mean, hodges_lehmann, holm, spread
+from infscale.queues import fits_table
 from infscale.runs import Run
-from infscale.trial_table import ARM, METRICS, POINT, distributions_table, trials_table, used
+from infscale.saturation import INTERVAL, arms_table
+from infscale.trial_table import ARM, METRICS, POINT, trials_table, used
 from infscale.validity import INVALID, SATURATED, VALID, Floats
 
 # ---------------------------------------------------------------------------------------------- points
@@ -27,9 +30,11 @@ def points_table(trials: pd.DataFrame) -> pd.DataFrame:
     """One row per (implementation, protocol, rate) of the grid.
 
     ``verdict`` is SATURATED if any usable replicate is, INVALID if none is usable, else VALID. INVALID
-    replicates are left out of a point that has others. Each percentile is the geometric mean over the
-    ``replicates`` used, with ``_low`` and ``_high`` (95 %), or a bound without an interval where the point is
-    SATURATED or any replicate's value is censored; NaN where any replicate's is withheld.
+    replicates are left out of a point that has others, and so are VALID ones that never became steady (counted in
+    ``unsteady``). Each percentile is the geometric mean over the ``replicates`` used, with ``_low`` and ``_high``
+    (95 %), or a bound without an interval where the point is SATURATED or any replicate's value is censored; NaN where
+    any replicate's is withheld. ``_spread`` is how much replicates differ (0.1: by about 10 %), ``_below_floor``
+    whether any rests on fewer independent requests than an interval within a trial needs.
 
     Raises:
         DataError: the run was interrupted before the first trial of its grid.
@@ -51,16 +56,23 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
     saturated = bool((sound["verdict"] == SATURATED).any())
     verdict = SATURATED if saturated else INVALID if sound.empty else VALID
     chosen = group if sound.empty else sound
+    unsteady = int((~chosen["steady"]).sum())
+    if 0 < unsteady < len(chosen):
+        chosen = chosen[chosen["steady"]]
     row: dict[str, Any] = {
         "verdict": verdict,
         "replicates": len(chosen),
         "exploratory": geometric_mean(np.ones(len(chosen))).exploratory,
+        "unsteady": unsteady,
         "n": int(chosen["n"].sum()),
         "failed": int(chosen["failed"].sum()),
         **{name: float(chosen[name].mean()) for name in ("offered_per_s", "achieved_per_s", "goodput_per_s")},
         "engine_cpu_us_per_request": float(chosen["engine_cpu_us_per_request"].mean()),
         "lag_p50_ms": float(chosen["lag_p50_ms"].median()),
         "lag_p99_ms": float(chosen["lag_p99_ms"].max()),
+        "dispersion_difference": float(chosen["dispersion_difference"].max()),
+        "gaps_distance": float(chosen["gaps_distance"].max()),
+        "response_mean_ms": geometric_mean(chosen["response_mean_ms"]).value,
     }
     for name in METRICS:
         row |= _estimate(chosen, name, saturated)
@@ -72,63 +84,21 @@ def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> dict[str, Any
     found = geometric_mean(chosen[name])
     bound = saturated or bool(chosen[f"{name}_bound"].any())
     low, high = (float("nan"), float("nan")) if bound else (found.low, found.high)
-    return {name: found.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
+    row = {name: found.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
+    row[f"{name}_spread"] = float("nan") if bound else spread(chosen[name])
+    if f"{name}_below_floor" in chosen:
+        row[f"{name}_below_floor"] = bool(chosen[f"{name}_below_floor"].any())
+    return row
 
 
 # ------------------------------------------------------------------------------------- saturation rates
 
 
-def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm: the saturation rate λ* and the bracket that it lies in.
-
-    λ* is where a step from VALID to SATURATED contradicts the fewest verdicts of pilot and grid (one false alarm,
-    or one lucky replicate, then moves nothing). The bracket runs from the last rate before the step (``low_per_s``)
-    to the first one after it (``high_per_s``), over all steps that do equally well; ``saturation_per_s`` is its
-    geometric mean, ``contradictions`` the verdicts that disagree. ``bound`` is "≥" when the step lies above all rates
-    (the value is then the largest), "<" when it lies below all, "?" when no trial could be used. From
-    ``settled_per_s`` on nothing was VALID any more (NaN if the largest rate was); two arms are told apart beyond it.
-    """
-    own = trials[trials["phase"].isin(("pilot", "grid"))]  # the sensitivity check varies what an arm fixes
-    rows = [dict(zip(ARM, key, strict=True)) | _bracket(group) for key, group in own.groupby(ARM)]
-    return pd.DataFrame(rows)
-
-
-def _bracket(group: pd.DataFrame) -> dict[str, Any]:
-    valid = group.loc[group["verdict"] == VALID, "rate_per_s"]
-    saturated = group.loc[group["verdict"] == SATURATED, "rate_per_s"]
-    low, high, contradictions = _step(valid.to_numpy(dtype=float), saturated.to_numpy(dtype=float))
-    bound, value = "", float(np.sqrt(low * high))
-    if np.isnan(value):
-        bound, value = ("<", high) if np.isnan(low) else ("≥", low)
-    return {
-        "saturation_per_s": value,
-        "low_per_s": low,
-        "high_per_s": high,
-        "contradictions": contradictions,
-        "settled_per_s": float(saturated[~(saturated <= valid.max())].min()),
-        "bound": "?" if np.isnan(value) else bound,
-        "trials": len(group),
-        "valid": len(valid),
-        "saturated": len(saturated),
-        "invalid": int((group["verdict"] == INVALID).sum()),
-    }
-
-
-def _step(valid: Floats, saturated: Floats) -> tuple[float, float, int]:
-    """Rates on both sides of the step that contradicts the fewest verdicts (NaN: none on that side), and how many."""
-    rates = np.unique(np.concatenate([valid, saturated]))
-    cuts = np.arange(len(rates) + 1)  # cut k: the rates before index k keep up
-    ends = np.append(rates, np.inf)
-    wrong = np.array([(saturated < end).sum() + (valid >= end).sum() for end in ends])
-    best = cuts[wrong == wrong.min()]
-    low = float(rates[best[0] - 1]) if best[0] > 0 else float("nan")
-    high = float(rates[best[-1]]) if best[-1] < len(rates) else float("nan")
-    return low, high, int(wrong.min())
-
-
 def with_saturation(points: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     """``points`` with the λ* columns of each row's arm."""
-    return points.merge(arms[[*ARM, "bound", "saturation_per_s", "low_per_s", "high_per_s"]], on=ARM, how="left")
+    return points.merge(
+        arms[[*ARM, "bound", "saturation_per_s", "low_per_s", "high_per_s", *INTERVAL]], on=ARM, how="left"
+    )
 
 
 def shares_table(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
@@ -168,7 +138,8 @@ def ratios_table(
 
     A replicate counts where both arms are VALID and both values are known. ``conclusion`` is the protocol with
     the larger value when the 95 % interval excludes 1, else "cannot conclude". ``p_holm`` corrects the test over
-    all rows of this table.
+    all rows of this table. ``hodges_lehmann`` stands beside the ratio from six replicates, ``spread`` is how much the
+    replicates' ratios differ.
     """
     frame = used(trials)
     fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
@@ -176,15 +147,14 @@ def ratios_table(
     wide = fit.pivot(index=[*keys, "replicate"], columns="protocol", values=name).reindex(columns=[over, under])
     every = frame.groupby(keys).size().index
     pairs = (wide[over] / wide[under]).dropna()
-    found = {key: geometric_mean(group) for key, group in pairs.groupby(level=keys)}
-    rows = [
-        dict(zip(keys, key, strict=True)) | _ratio(found.get(key, geometric_mean([])), over, under) for key in every
-    ]
+    found = {key: group.to_numpy() for key, group in pairs.groupby(level=keys)}
+    rows = [dict(zip(keys, key, strict=True)) | _ratio(found.get(key, np.array([])), over, under) for key in every]
     table = pd.DataFrame(rows).assign(metric=name, over=over, under=under)
     return table.assign(p_holm=holm(table["p_value"]))
 
 
-def _ratio(interval: Interval, over: str, under: str) -> dict[str, Any]:
+def _ratio(pairs: Floats, over: str, under: str) -> dict[str, Any]:
+    interval = geometric_mean(pairs)
     conclusion = "cannot conclude"
     if interval.low > 1:
         conclusion = over
@@ -196,6 +166,8 @@ def _ratio(interval: Interval, over: str, under: str) -> dict[str, Any]:
         "ratio": interval.value,
         "ratio_low": interval.low,
         "ratio_high": interval.high,
+        "hodges_lehmann": hodges_lehmann(pairs),
+        "spread": spread(pairs),
         "p_value": interval.p_value,
         "conclusion": conclusion,
     }
@@ -252,6 +224,7 @@ def summarise(run: Run, slo_ms: float = 100.0, names: Sequence[str] = METRICS) -
     """Every table of a run, by name; ``ratios`` holds one block of rows for each of ``names``."""
     trials = trials_table(run, slo_ms)
     points, arms = points_table(trials), arms_table(trials)
+    rates = common_rates(points)
     return {
         "trials": trials,
         "points": points,
@@ -260,7 +233,9 @@ def summarise(run: Run, slo_ms: float = 100.0, names: Sequence[str] = METRICS) -
         "ratios": pd.concat([ratios_table(trials, name) for name in names], ignore_index=True),
         "sensitivity": sensitivity_table(trials),
         "components": components_table(trials),
-        "distributions": distributions_table(run, trials, common_rates(points)),
+        "queues": fits_table(points, arms),
+        "distributions": distributions_table(run, trials, points, rates),
+        "timeline": timeline_table(run, trials, rates),
     }
 
 

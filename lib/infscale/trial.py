@@ -3,6 +3,7 @@
 import datetime as dt
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,8 +24,6 @@ POOL = 256
 
 CONNECTIONS = {"rest": 256, "grpc": 8}
 """F0's connections: REST as many keep-alive ones as needed up to this, gRPC just so many."""
-
-SCHEME = {"rest": "http", "grpc": "grpc"}
 
 
 @dataclass(frozen=True)
@@ -82,8 +81,12 @@ class Outcome:
         return str(self.manifest["verdict"]["verdict"])
 
 
-def run(endpoint: Endpoint, plan: Plan, *, trials_of_grid: int = 1) -> Outcome:
+def run(
+    endpoint: Endpoint, plan: Plan, *, trials_of_grid: int = 1, ceilings: Mapping[str, Any] | None = None
+) -> Outcome:
     """Load ``endpoint`` as ``plan`` says and judge what came back.
+
+    ``ceilings`` are the generator's own, by protocol (:mod:`infscale.ceiling`), measured in the same run.
 
     Raises:
         ConfigError: λ or the duration is not a positive number, or the encoding is unknown.
@@ -94,7 +97,7 @@ def run(endpoint: Endpoint, plan: Plan, *, trials_of_grid: int = 1) -> Outcome:
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(_DRAWS)}
     schedule = arrivals.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
     choice = arrivals.payload_choice(len(schedule), len(payload.bodies), seeds["payload"])
-    url = f"{SCHEME[plan.arm.protocol]}://{endpoint.address(plan.arm.protocol)}{payload.path}"
+    url = f"{endpoint.scheme(plan.arm.protocol)}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     result = engine.run(
@@ -109,12 +112,19 @@ def run(endpoint: Endpoint, plan: Plan, *, trials_of_grid: int = 1) -> Outcome:
         cores=cores[0] if (cores := machine.split_cores()) else (),
     )
     manifest = _manifest(endpoint, plan, payload, result)
+    manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload)
     manifest["host"] = _host(endpoint, load, steal)
     if parts := components.split(result.samples, counted, statistics(endpoint)):
         manifest["components"] = parts
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
     return Outcome(result.samples, manifest, result.interrupted)
+
+
+def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload) -> float | None:
+    from infscale import ceiling  # which needs this module's names
+
+    return ceiling.of_payload(ceilings, payload.protocol, payload.bodies)
 
 
 _DRAWS = ("arrivals", "payload")

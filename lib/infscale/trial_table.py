@@ -1,10 +1,11 @@
-"""From the rows of a run to one row per trial, and to the distributions that an ECDF is drawn from.
+"""From the rows of a run to one row per trial.
 
 Times are in ms, rates per second; every percentile ``x`` has a column ``x_bound``: true where the value is a
 lower bound.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,12 +18,15 @@ from infscale.errors import DataError
 from infscale.estimates import Times
 from infscale.runs import Run, Trial
 from infscale.samples import NEVER
-from infscale.validity import FIRST_PART, INVALID, VALID, judge, trials_of_grid
+from infscale.steady import quantile, warm_up
+from infscale.validity import FIRST_PART, INVALID, VALID, gaps_distance, judge, trials_of_grid
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 BOUNDARIES = ("response", "roundtrip")
 ARM = ["run_id", "framework", "implementation", "label", "protocol"]
 POINT = [*ARM, "rate_per_s"]
+
+Floats = NDArray[np.float64]
 
 COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status")
 
@@ -39,8 +43,9 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     """One row per attempted trial of a run, pilot included.
 
     Verdicts are judged anew from the rows, so that a stored run follows the rules of this program;
-    ``verdict_stored`` is what was found when it was measured. ``slo_ms`` is the limit of response time that
-    goodput counts.
+    ``verdict_stored`` is what was found when it was measured. Percentiles rest on what came after ``warm_up_s``, the
+    same for all arms of a (replicate, λ); where ``steady`` is false they are withheld. ``slo_ms`` is the limit of
+    response time that goodput counts.
 
     Raises:
         DataError: the run has no trial.
@@ -48,13 +53,22 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     if not run.trials:
         raise DataError(f"{run.folder} holds no finished trial")
     grid = trials_of_grid(run.manifest)
-    rows = [_trial_row(run, trial, grid, slo_ms) for trial in run.trials]
-    return pd.DataFrame(rows)
+    table = with_warm_up(pd.DataFrame([_judged(run, trial, grid) for trial in run.trials]))
+    starts = table[["duration_s", "timeout_s", "warm_up_s", "steady"]].to_dict("records")
+    measured = [
+        measures(trial.samples(COLUMNS), start["duration_s"], start["timeout_s"], slo_ms, start["warm_up_s"])
+        for trial, start in zip(run.trials, starts, strict=True)
+    ]
+    table = pd.concat([table, pd.DataFrame(measured)], axis=1)
+    withheld = [name for name in table if isinstance(name, str) and re.fullmatch(r"(response|roundtrip)_.*_ms", name)]
+    table.loc[~table["steady"], withheld] = np.nan
+    return table
 
 
-def _trial_row(run: Run, trial: Trial, grid: int, slo_ms: float) -> dict[str, Any]:
+def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
     manifest, samples = trial.manifest, trial.samples(COLUMNS)
     verdict = judge(samples, manifest, grid)
+    gates = {gate.name: gate for gate in verdict.gates}
     copied = ("framework", "implementation", "protocol", "encoding", "model", "batch", "phase", "rate_per_s")
     return {
         "run_id": run.id,
@@ -67,10 +81,37 @@ def _trial_row(run: Run, trial: Trial, grid: int, slo_ms: float) -> dict[str, An
         "scheduled": len(samples),
         "failed": sum(verdict.errors.values()),
         "errors": json.dumps(verdict.errors),
+        "dispersion_difference": gates["arrivals"].value,
+        "gaps_distance": gaps_distance(samples),
+        "ceiling_share": gates["ceiling"].value,
         **_costs(manifest, len(samples)),
         **{f"mean_{part}_ms": manifest.get("components", {}).get(part, float("nan")) for part in (*PARTS, "response")},
-        **measures(samples, manifest["duration_s"], manifest["timeout_s"], slo_ms),
+        "own_warm_up_s": own_warm_up_s(samples, manifest["duration_s"]),
     }
+
+
+def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
+    """Seconds from the start of a trial until its response time is steady; ∞ when it never is."""
+    ended = samples[samples["done_ns"] != NEVER].sort_values("scheduled_ns")
+    response = (ended["done_ns"] - ended["scheduled_ns"]).to_numpy()
+    cut = warm_up(np.maximum(response, 1))
+    if cut == len(response):
+        return float("inf") if cut else 0.0
+    return float(ended["scheduled_ns"].iloc[cut]) / 1e9 if cut else 0.0
+
+
+def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` with ``warm_up_s`` and ``steady``, one cut for the arms of each (replicate, λ).
+
+    It is the largest over those that are VALID, so that arms stay paired. SATURATED and INVALID trials have no steady
+    part to look for: they are cut at the tenth that the rule of growth leaves out too.
+    """
+    valid = table["verdict"] == VALID
+    keys = ["phase", "implementation", "rate_per_s", "replicate"]
+    chosen = table[valid].groupby(keys)["own_warm_up_s"].transform("max")
+    cut = chosen.reindex(table.index)
+    steady = ~np.isinf(cut)
+    return table.assign(warm_up_s=cut.where(valid & steady, FIRST_PART * table["duration_s"]), steady=steady)
 
 
 def _costs(manifest: Mapping[str, Any], requests: int) -> dict[str, Any]:
@@ -88,17 +129,24 @@ def _costs(manifest: Mapping[str, Any], requests: int) -> dict[str, Any]:
     }
 
 
-def measures(samples: pd.DataFrame, duration_s: float, timeout_s: float, slo_ms: float) -> dict[str, Any]:
-    """Rates and percentiles of one trial, of the requests scheduled after its first 10 %.
+def measures(
+    samples: pd.DataFrame, duration_s: float, timeout_s: float, slo_ms: float, warm_up_s: float | None = None
+) -> dict[str, Any]:
+    """Rates and percentiles of one trial, from its rows after the warm-up (10 % of the trial if None).
 
-    Rates count what happened within that window; ``n`` is how many requests the percentiles rest on.
+    Rates are of the window from there to the end of the arrivals: ``offered_per_s`` counts the schedule,
+    ``achieved_per_s`` the successes that finished in it, ``goodput_per_s`` those of them within ``slo_ms``;
+    ``n`` is how many requests the percentiles rest on.
     """
-    start, end = FIRST_PART * duration_s * 1e9, duration_s * 1e9
+    start = (FIRST_PART * duration_s if warm_up_s is None else warm_up_s) * 1e9
+    end = duration_s * 1e9
     window_s = (end - start) / 1e9
     ok, done = samples["status"] == "ok", samples["done_ns"]
     finished = ok & (done >= start) & (done < end)
     in_time = finished & (done - samples["scheduled_ns"] <= slo_ms * 1e6)
     kept = samples[samples["scheduled_ns"] >= start]
+    if not kept["scheduled_ns"].is_monotonic_increasing:  # several shards
+        kept = kept.sort_values("scheduled_ns", kind="stable")
     return {
         "slo_ms": slo_ms,
         "n": len(kept),
@@ -125,10 +173,25 @@ def _percentiles(kept: pd.DataFrame, limit_ms: float) -> dict[str, Any]:
             row[metric(boundary, name)] = found.value
             row[metric(boundary, name) + "_bound"] = found.bound
             row[metric(f"{boundary}_ok", name)] = alone.percentile(p).value
+    row |= _within(np.where(ok, done - scheduled, np.where(kept["status"] == "timeout", limit_ms, np.inf)))
+    row["response_mean_ms"] = float(np.mean(successes["response"])) if len(successes["response"]) else float("nan")
     was_due, was_sent = (kept[name].to_numpy() != NEVER for name in ("due_ns", "sent_ns"))
     lag, wait = Times((due - scheduled)[was_due]), Times((sent - due)[was_due & was_sent])
     row["lag_p50_ms"], row["lag_p99_ms"] = lag.percentile(0.50).value, lag.percentile(0.99).value
     row["wait_p99_ms"] = wait.percentile(0.99).value
+    return row
+
+
+def _within(response_ms: Floats) -> dict[str, Any]:
+    """The interval of each percentile within the trial (a diagnostic), and how many independent requests n is worth.
+
+    ``…_below_floor`` is true where n_eff is too small for the interval to have an upper end.
+    """
+    row: dict[str, Any] = {}
+    for name, p in QUANTILES.items():
+        found, column = quantile(response_ms, p), metric("response", name)
+        row |= {f"{column}_in_low": found.low, f"{column}_in_high": found.high, f"{column}_n_eff": found.n_eff}
+        row[f"{column}_below_floor"] = bool(np.isnan(found.high))
     return row
 
 
@@ -137,30 +200,3 @@ def used(trials: pd.DataFrame) -> pd.DataFrame:
     grid = trials[trials["phase"] == "grid"].assign(sound=lambda t: t["verdict"] != INVALID)
     ordered = grid.sort_values(["sound", "attempt"], kind="stable")
     return ordered.groupby([*POINT, "replicate"], sort=True).tail(1).drop(columns="sound").sort_index()
-
-
-def distributions_table(run: Run, trials: pd.DataFrame, rates: Mapping[str, float], marks: int = 400) -> pd.DataFrame:
-    """Response times at one rate per implementation, VALID replicates pooled: what an ECDF is drawn from.
-
-    At most ``marks`` evenly spaced order statistics stand for the ``n`` pooled requests of an arm; a request
-    that did not succeed is +∞.
-    """
-    stored = {trial.manifest["trial_id"]: trial for trial in run.trials}
-    frame = used(trials)
-    chosen = frame[(frame["verdict"] == VALID) & (frame["implementation"].map(dict(rates)) == frame["rate_per_s"])]
-    parts = []
-    for key, group in chosen.groupby(POINT):
-        pooled = np.sort(np.concatenate([_responses(stored[name]) for name in group["trial_id"]]))
-        ranks = np.unique(np.linspace(0, len(pooled) - 1, min(marks, len(pooled))).round().astype(int))
-        arm = dict(zip(POINT, key, strict=True)) | {"n": len(pooled), "replicates": len(group)}
-        parts.append(pd.DataFrame({**arm, "response_ms": pooled[ranks]}))
-    empty = pd.DataFrame(columns=[*POINT, "n", "replicates", "response_ms"])
-    return pd.concat(parts, ignore_index=True) if parts else empty
-
-
-def _responses(trial: Trial) -> NDArray[np.float64]:
-    """Response times in ms after the first 10 %, +∞ where a request did not succeed."""
-    rows = trial.samples(("scheduled_ns", "done_ns", "status"))
-    rows = rows[rows["scheduled_ns"] >= FIRST_PART * trial.manifest["duration_s"] * 1e9]
-    response = (rows["done_ns"] - rows["scheduled_ns"]).to_numpy() / 1e6
-    return np.where(rows["status"] == "ok", response, np.inf)

@@ -29,6 +29,7 @@ DISPERSION_TOLERANCE = 0.05
 DISPERSION_MIN_ARRIVALS = 400
 ENGINE_CPU_MAX = 0.70
 RUN_DELAY_MAX = 0.02
+CEILING_MAX = 0.80
 STEAL_MAX = 0.02
 FAILED_MAX = 0.01
 GROWTH_MAX = 0.25
@@ -97,7 +98,8 @@ def judge(samples: pd.DataFrame, manifest: Mapping[str, Any], trials_of_grid: in
     Args:
         samples: the trial's rows (``infscale.samples``), in any order.
         manifest: the trial's manifest; read are ``duration_s``, ``engine`` (``cpu_s``, ``wall_s``,
-            ``run_delay_s``) and ``host`` (``steal_fraction``, ``loadavg_1m``, ``same_host``).
+            ``run_delay_s``), ``host`` (``steal_fraction``, ``loadavg_1m``, ``same_host``) and, where they are known,
+            ``rate_per_s`` and ``ceiling_per_s``.
         trials_of_grid: how many trials the whole grid plans; the growth rule shares its false alarms over them.
     """
     duration_ns = manifest["duration_s"] * 1e9
@@ -107,6 +109,7 @@ def judge(samples: pd.DataFrame, manifest: Mapping[str, Any], trials_of_grid: in
         arrivals(samples, duration_ns),
         engine_cpu(manifest["engine"]),
         run_delay(manifest["engine"]),
+        ceiling(manifest),
         host(manifest["host"]),
     ]
     server = saturated(samples, duration_ns, trials_of_grid)
@@ -179,6 +182,20 @@ def arrivals(samples: pd.DataFrame, duration_ns: float) -> Gate:
     return Gate("arrivals", not gated or value <= DISPERSION_TOLERANCE, value, DISPERSION_TOLERANCE, text)
 
 
+def gaps_distance(samples: pd.DataFrame) -> float:
+    """The Kolmogorov distance between the gaps of the due times and those of the schedule; reported, not gated.
+
+    At thousands of requests per second any timer's jitter is of the order of the gap. NaN below two requests.
+    """
+    due = np.sort(samples.loc[samples["due_ns"] != NEVER, "due_ns"].to_numpy())
+    if len(due) < 2:
+        return float("nan")
+    gaps = np.sort(np.diff(due)), np.sort(np.diff(np.sort(samples["scheduled_ns"].to_numpy())))
+    every = np.concatenate(gaps)
+    shares = [np.searchsorted(own, every, side="right") / len(own) for own in gaps]
+    return float(np.max(np.abs(shares[0] - shares[1])))
+
+
 def engine_cpu(engine: Mapping[str, Any]) -> Gate:
     """CPU time ÷ wall time of the generator's busiest process: above 70 % of a core it may be the bottleneck itself."""
     shards = [shard["cpu_user_s"] + shard["cpu_system_s"] for shard in engine.get("shards", ())]
@@ -194,6 +211,19 @@ def run_delay(engine: Mapping[str, Any]) -> Gate:
     value = engine["run_delay_s"] / engine["wall_s"]
     text = f"the generator waited for a core during {value:.1%} of the trial (at most {RUN_DELAY_MAX:.0%})"
     return Gate("run_delay", value <= RUN_DELAY_MAX, value, RUN_DELAY_MAX, text)
+
+
+def ceiling(manifest: Mapping[str, Any]) -> Gate:
+    """λ ÷ the most that the generator was answered by a server that does nothing (``infscale.ceiling``).
+
+    Of the same protocol and body size, in the same run: beyond 80 % of that a limit may be the generator's.
+    """
+    most = manifest.get("ceiling_per_s")
+    if not most:
+        return Gate("ceiling", True, float("nan"), CEILING_MAX, "the generator's ceiling was not measured in this run")
+    value = manifest["rate_per_s"] / most
+    text = f"λ is {value:.0%} of what a null server answered, {most:,.0f}/s (at most {CEILING_MAX:.0%})"
+    return Gate("ceiling", value <= CEILING_MAX, value, CEILING_MAX, text)
 
 
 def host(host: Mapping[str, Any]) -> Gate:

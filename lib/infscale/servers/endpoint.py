@@ -3,7 +3,7 @@
 import http.client
 import ipaddress
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,6 +12,8 @@ import psutil
 from infscale import payloads
 from infscale.errors import ConfigError, DeploymentError
 from infscale.models import Array, inputs, max_difference, model
+
+SCHEME = {"rest": "http", "grpc": "grpc"}
 
 
 class AnsweredError(DeploymentError):
@@ -46,6 +48,7 @@ class Endpoint:
         log_tail: the end of the server's log; empty for a server that is not ours.
         metrics: ``host:port`` of the server's own counters, where they have an address of their own.
         own: makes the requests of a model of the user's own; None for a reference model.
+        tls: the protocols that are encrypted.
     """
 
     framework: str
@@ -62,6 +65,11 @@ class Endpoint:
     log_tail: Callable[[], str] = field(default=str, repr=False)
     metrics: str = ""
     own: Requests | None = field(default=None, repr=False)
+    tls: Collection[str] = ()
+
+    def scheme(self, protocol: str) -> str:
+        """The scheme of the engine's URLs."""
+        return SCHEME[protocol] + ("s" if protocol in self.tls else "")
 
     def address(self, protocol: str) -> str:
         """``host:port`` for "rest" or "grpc".

@@ -1,0 +1,161 @@
+"""A session on a run: its folder, its manifest, what is stored of it, and the servers that it starts."""
+
+import contextlib
+import datetime as dt
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from infscale import machine, samples, trial
+from infscale.errors import DataError, DeploymentError
+from infscale.grid import Grid
+from infscale.servers import deploy
+from infscale.servers.endpoint import Endpoint
+from infscale.servers.process import record_pids
+from infscale.trial import Arm, Outcome, Plan
+
+Report = Callable[[str], None]
+Start = Callable[..., AbstractContextManager[Endpoint]]
+"""What gives an endpoint, as :func:`infscale.servers.deploy` does."""
+
+WARM_S = 1.0
+LEAST_RATE = 100.0
+
+
+def folder_for(grid: Grid, place: Path, *, fresh: bool = False) -> Path:
+    """The folder of this grid's run below ``place``: an interrupted one is continued, a complete one kept.
+
+    A run is continued only by the same grid, code, environment and machine. ``fresh`` always starts a new one.
+
+    Raises:
+        DataError: the folder cannot be written.
+    """
+    if not fresh:
+        for file in sorted(place.glob("*/run.json"), reverse=True):
+            with contextlib.suppress(DataError):
+                manifest = samples.read_json(file)
+                if all(manifest.get(key) == value for key, value in _identity(grid).items()):
+                    return file.parent
+    stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S")
+    names = itertools.chain([f"{stamp}-{grid.profile}"], (f"{stamp}-{grid.profile}-{i}" for i in itertools.count(2)))
+    folder = next(place / name for name in names if not (place / name).exists())
+    try:
+        (folder / "trials").mkdir(parents=True)
+        (folder / "logs").mkdir()
+    except OSError as error:
+        raise DataError(f"cannot write in {place}: {error.strerror}") from error
+    samples.write_json(folder / "run.json", _new_manifest(grid, folder.name))
+    return folder
+
+
+def _identity(grid: Grid) -> dict[str, Any]:
+    """What must be equal for two sessions' trials to belong to one run."""
+    return {
+        "grid_digest": grid.digest(),
+        "code_digest": machine.code_digest(),
+        "environment_digest": machine.environment_digest(),
+        "machine": machine.describe(),
+    }
+
+
+def _new_manifest(grid: Grid, run_id: str) -> dict[str, Any]:
+    return {
+        "schema_version": samples.SCHEMA_VERSION,
+        "run_id": run_id,
+        "experiment": "protocol-grid",
+        "profile": grid.profile,
+        "status": "interrupted",  # until it is complete
+        "config": grid.config(),
+        "contrasts": grid.contrasts(),
+        "ceilings": {},
+        "rates_per_s": {},
+        "pilot": {},
+        "implementations": {},
+        **_identity(grid),
+        "versions": machine.versions(),
+        "commit": machine.commit(),
+        "clock": "CLOCK_MONOTONIC",
+        "time_plan": grid.time_plan().splitlines(),
+        "sessions": [],
+        "started_at": now(),
+        "finished_at": None,
+    }
+
+
+def now() -> str:
+    """The time for a manifest, UTC."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+class Session:
+    """One process's work on one run: keeps the manifest, skips what is stored, starts servers."""
+
+    def __init__(self, grid: Grid, folder: Path, say: Report, start: Start = deploy) -> None:
+        self.grid, self.folder, self.say, self.start = grid, folder, say, start
+        self.manifest = samples.read_json(folder / "run.json")
+        self.manifest.setdefault("ceilings", {})
+        self.began = time.monotonic()
+        self.session: dict[str, Any] = {
+            "started_at": now(),
+            "trials": 0,
+        }
+        self.manifest["sessions"].append(self.session)
+        self.pids = folder / "pids.txt"
+        record_pids(self.pids, {os.getpid(): "measuring process"})
+
+    def save(self) -> None:
+        """Write the run's manifest."""
+        self.session["seconds"] = round(time.monotonic() - self.began, 1)
+        samples.write_json(self.folder / "run.json", self.manifest)
+
+    @contextlib.contextmanager
+    def server(self, framework: str) -> Iterator[Endpoint]:
+        """A framework's endpoint, told in the manifest."""
+        options = {"log_folder": self.folder / "logs", "pid_log": self.pids}
+        with self.start(framework, self.grid.model, **options) as endpoint:
+            self.manifest["implementations"][endpoint.implementation] = endpoint.describe() | {
+                "name": endpoint.implementation
+            }
+            yield endpoint
+
+    def stored(self, trial_id: str) -> dict[str, Any] | None:
+        """The manifest of a trial that is on disk."""
+        path = self.folder / "trials" / f"{trial_id}.json"
+        return samples.read_json(path) if path.exists() else None
+
+    def run(self, endpoint: Endpoint, trial_id: str, plan: Plan) -> dict[str, Any]:
+        """Run and store one trial; an interrupted one is not stored.
+
+        Raises:
+            KeyboardInterrupt: asked to stop in its middle.
+            DeploymentError: the server died under it.
+        """
+        outcome = trial.run(endpoint, plan, trials_of_grid=self.grid.trials(), ceilings=self.manifest["ceilings"])
+        if outcome.interrupted:
+            raise KeyboardInterrupt
+        if endpoint.command and not endpoint.processes():
+            raise DeploymentError(f"{endpoint.label} died during the trial {trial_id}; see {self.folder / 'logs'}")
+        self.store(trial_id, outcome)
+        return outcome.manifest
+
+    def store(self, trial_id: str, outcome: Outcome) -> None:
+        """Write a trial's rows, then its manifest."""
+        frame = outcome.samples.assign(trial_id=trial_id)
+        samples.write(self.folder / "trials" / f"{trial_id}.parquet", frame)
+        identity = {"schema_version": samples.SCHEMA_VERSION, "trial_id": trial_id, "run_id": self.manifest["run_id"]}
+        samples.write_json(self.folder / "trials" / f"{trial_id}.json", identity | outcome.manifest)
+        self.session["trials"] += 1
+        self.save()
+
+    def warm(self, endpoint: Endpoint, arm: Arm, rate: float) -> None:
+        """Load that is not recorded: JIT compilers and caches settle before the trials."""
+        duration = min(WARM_S, self.grid.trial_s)
+        trial.run(endpoint, self.plan(arm, max(rate, LEAST_RATE), (98,), duration))
+
+    def plan(self, arm: Arm, rate: float, key: tuple[int, ...], duration_s: float, **labels: Any) -> Plan:
+        """A trial of this run; ``key`` tells its draws apart."""
+        return Plan(arm, rate, duration_s, self.grid.timeout_s, self.grid.seed, key, labels)
