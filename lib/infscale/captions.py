@@ -139,7 +139,7 @@ def mean_and_queues(tables: Tables) -> str:
     known = fits[np.isfinite(fits["misfit"])]
     best = known.loc[known.groupby(["label", "protocol"], sort=False)["misfit"].idxmin()] if len(known) else known
     told = "; ".join(
-        f"{r['label']}, {NAMES[r['protocol']]}: {r['model']}, {r['misfit']:.0%} on {r['points']} points"
+        f"{r['label']}, {NAMES[r['protocol']]}: {r['model']}, {r['misfit']:.0%} on {r['points']:.0f} points"
         for _, r in best.iterrows()
     )
     return (

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from infscale import load_options, serve
+from infscale import compare_options, load_options, serve
 from infscale.errors import InfscaleError
 
 
@@ -31,7 +31,14 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("figures", help="draw again from stored data; needs no server")
     figures.add_argument("--run", default="", help="folder of a run (default: newest complete one, else the sample)")
     load_options.add_to(commands)
+    compare_options.add_to(commands)
     serve.add_to(commands)
+    plan = commands.add_parser("plan", help="what a profile would run, how long, and which differences it could find")
+    plan.add_argument("--profile", default="quick", help="quick (default), full or tiny")
+    plan.add_argument("--frameworks", nargs="+", help="only these")
+    plan.add_argument("--replicates", type=int, help="instead of the profile's")
+    plan.add_argument("--run", default="", help="earlier run whose spread is taken (default: as for figures)")
+    plan.add_argument("--effect", type=float, default=1.1, help="ratio to be told apart from 1 (default: 1.1)")
     commands.add_parser("doctor", help="what this machine has, what that enables, and how to get what is missing")
     for command in (paper, figures):
         command.add_argument("--figures", default="figures", help="folder to draw into (default: figures)")
@@ -40,11 +47,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def paper(profile: str, *, new: bool, frameworks: Sequence[str] | None, data: Path | None, figures: str) -> Path:
     """Measure a profile's grid (or go on with an interrupted run of it) and draw; returns the run's folder."""
-    from infscale import experiment, grid, notebook
+    from infscale import experiment, grid, notebook, power
     from infscale.servers.process import record_pids
 
     plan = grid.from_parameters(profile, frameworks=frameworks)
-    print(plan.time_plan(), flush=True)
+    print(power.plan(plan), flush=True)
     folder = experiment.folder_for(plan, (data or experiment.default_place()).resolve(), fresh=new)
     print(f"run: {folder}", flush=True)
     record_pids(folder / "pids.txt", {os.getpid(): "infscale paper", os.getppid(): "its parent"})
@@ -94,6 +101,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             from infscale import load
 
             return load.main(arguments)
+        elif arguments.command == "compare":
+            from infscale import compare
+
+            return compare.main(arguments)
+        elif arguments.command == "plan":
+            from infscale import grid, power
+
+            chosen = grid.from_parameters(
+                arguments.profile, frameworks=arguments.frameworks, replicates=arguments.replicates
+            )
+            print(power.plan(chosen, arguments.run, arguments.effect))
         elif arguments.command == "serve":
             return serve.main(arguments)
         elif arguments.command == "doctor":

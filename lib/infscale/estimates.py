@@ -122,18 +122,17 @@ def spread(values: ArrayLike) -> float:
     return float(np.expm1(np.std(logs, ddof=1))) if logs.size > 1 else float("nan")
 
 
-def replicates_needed(effect: float, between_runs: float, power: float = 0.8) -> int:
+def replicates_needed(effect: float, spread: float, power: float = 0.8) -> int:
     """Fewest replicates at which a paired t test at 5 % finds a ratio of ``effect`` with probability ``power``.
 
     Args:
         effect: the ratio to be told apart from 1, e.g. 1.1.
-        between_runs: spread of one arm's logarithm over replicates (:func:`spread`); the pair's is √2 times that, as
-            if pairing removed nothing.
+        spread: of the pairs' ratios over replicates (:func:`spread`).
         power: in (0, 1).
 
     Source: the noncentral t distribution, as in J. Cohen, "Statistical power analysis" (1988), chapter 2.
     """
-    sigma = np.sqrt(2) * np.log1p(between_runs)
+    sigma = np.log1p(spread)
     for n in range(MIN_REPLICATES, 1000):
         shift = abs(np.log(effect)) / sigma * np.sqrt(n) if sigma > 0 else np.inf
         if not np.isfinite(shift) or achieved_power(shift, n) >= power:

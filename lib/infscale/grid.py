@@ -45,6 +45,7 @@ class Grid:
         restart: start the server anew after a SATURATED trial; otherwise it only drains until it is idle. (It always
             restarts between replicates.)
         sensitivity: also try the defaults that F0 fixes (connections, encoding), at one rate.
+        most_per_s: no rate above is tried (the grid's own may lie somewhat above, in proportion to ``fractions``).
         bisections: trials that narrow an arm's bracket of λ* in each replicate.
         profile: the name under which the sizes are known.
     """
@@ -61,6 +62,7 @@ class Grid:
     restart: bool = False
     sensitivity: bool = True
     bisections: int = 0
+    most_per_s: float = 30_000.0
     profile: str = "quick"
 
     def __post_init__(self) -> None:
@@ -142,8 +144,8 @@ class Grid:
     def time_plan(self) -> str:
         """The plan as text, to be printed before anything starts."""
         lines = [f"Time plan, profile {self.profile} ({self.replicates} replicates, {len(self.fractions)} rates):"]
-        lines += [f"  {_clock(seconds):>8}  {what}" for what, seconds in self.parts() if seconds]
-        return "\n".join([*lines, f"  {_clock(self.seconds())}  in all, roughly"])
+        lines += [f"  {clock(seconds):>8}  {what}" for what, seconds in self.parts() if seconds]
+        return "\n".join([*lines, f"  {clock(self.seconds())}  in all, roughly"])
 
     def order(self, replicate: int) -> list[tuple[str, list[tuple[Arm, int]]]]:
         """A replicate's random order: frameworks, and within each its (arm, index of λ) pairs."""
@@ -153,7 +155,8 @@ class Grid:
         return [(f, [pairs[i] for i in rng.permutation(len(pairs))]) for f in frameworks]
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A duration to be read."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
@@ -169,7 +172,7 @@ PROFILES: dict[str, dict[str, Any]] = {
         "timeout_s": 10.0,
         "fill_tail": True,
         "restart": True,
-        "bisections": 4,
+        "bisections": 2,
     },
 }
 

@@ -134,17 +134,17 @@ def check(words: argparse.Namespace) -> Load:
         url=words.url,
         rates_per_s=_rates(words.rate, process),
         duration_s=_duration(words.duration, process),
-        bodies=tuple(map(_body, words.body)) or (b"",),
-        headers=_headers(words.header, gzip=words.gzip),
+        bodies=tuple(map(body_of, words.body)) or (b"",),
+        headers=headers_of(words.header, gzip=words.gzip),
         arrivals=process,
-        cv=_number("--cv", words.cv or "1"),
+        cv=number("--cv", words.cv or "1"),
         trace=Path(words.trace) if words.trace else None,
         trace_column=words.trace_column,
         connections=connections,
         streams=_whole("--streams", words.streams, 0),
         shards=shards,
-        timeout_s=_number("--timeout", words.timeout, above=0),
-        warmup_s=_number("--warmup", words.warmup),
+        timeout_s=number("--timeout", words.timeout, above=0),
+        warmup_s=number("--warmup", words.warmup),
         seed=_whole("--seed", words.seed, 0),
         keep_alive=not words.no_keep_alive,
         gzip=words.gzip,
@@ -165,17 +165,17 @@ def _rates(text: str, process: str) -> tuple[float, ...]:
     parts = text.split(",") if text else []
     if not fits(len(parts)):
         raise ConfigError(f"--rate {text!r} for {process} arrivals; accepted: {form}")
-    return tuple(_number("--rate", part) for part in parts)
+    return tuple(number("--rate", part) for part in parts)
 
 
 def _duration(text: str, process: str) -> float | None:
     if process == "trace" and not text:
         return None
-    return _number("--duration", text or "10", above=0)
+    return number("--duration", text or "10", above=0)
 
 
-def _number(option: str, text: str, above: float | None = None) -> float:
-    """A finite number ≥ 0, or > ``above``."""
+def number(option: str, text: str, above: float | None = None) -> float:
+    """A finite number ≥ 0, or > ``above``; raises :class:`ConfigError`."""
     try:
         value = float(text)
     except ValueError:
@@ -193,7 +193,8 @@ def _whole(option: str, text: str, least: int, most: int = 2**31 - 1) -> int:
     return value
 
 
-def _body(name: str) -> bytes:
+def body_of(name: str) -> bytes:
+    """The bytes of a file that is not empty; raises :class:`ConfigError`."""
     try:
         body = Path(name).read_bytes()
     except OSError as error:
@@ -203,7 +204,8 @@ def _body(name: str) -> bytes:
     return body
 
 
-def _headers(lines: Sequence[str], *, gzip: bool) -> dict[str, str]:
+def headers_of(lines: Sequence[str], *, gzip: bool = False) -> dict[str, str]:
+    """Headers as the engine takes them, names in lower case; raises :class:`ConfigError`."""
     own = {*SET_BY_ENGINE, *(("content-encoding", "grpc-encoding") if gzip else ())}
     headers: dict[str, str] = {}
     for line in lines:

@@ -38,6 +38,11 @@ def describe() -> dict[str, Any]:
     }
 
 
+def machine_digest() -> str:
+    """SHA-256 over what :func:`describe` tells, first 16 hexadecimal digits."""
+    return _digest([f"{key}={value}".encode() for key, value in describe().items()])
+
+
 def versions() -> dict[str, str]:
     """Every installed package and its version, by name."""
     return dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions()))
@@ -51,7 +56,7 @@ def environment_digest() -> str:
 _AFTER_MEASURING = {
     *("captions", "distributions", "estimates", "figures", "findings", "infscale", "paper", "queues", "report", "runs"),
     *("figure_parts", "figures_detail", "power", "saturation", "steady", "summary", "trial_table"),
-    *("compare", "doctor", "drawing", "load", "load_options", "load_report", "load_trace", "serve"),
+    *("compare", "compare_options", "doctor", "drawing", "load", "load_options", "load_report", "load_trace", "serve"),
 }
 
 

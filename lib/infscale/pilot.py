@@ -11,7 +11,6 @@ from infscale.session import Session
 from infscale.trial import Arm
 from infscale.validity import INVALID, SATURATED, VALID
 
-PILOT_LAST_RATE = 30_000.0
 PILOT_TRIAL_S = 1.5
 RAISE = 1.3
 """Ratio of neighbouring rates of the pilot where it ends; also the step by which the grid's top is raised."""
@@ -49,6 +48,8 @@ def _raised(session: Session, endpoint: Endpoint, found: dict[str, tuple[float, 
     top, share = max(middle.values()), max(session.grid.fractions)
     for step in range(20, 26 if share > 1 else 20):
         rate = float(f"{share * top:.3g}")
+        if rate > session.grid.most_per_s:
+            break
         for protocol in sorted(middle, key=lambda p: -middle[p]):
             trial.drain(endpoint)
             manifest = _keep_up(session, endpoint, Arm(protocol), rate, step, session.grid.trial_s)
@@ -71,10 +72,10 @@ def _bracket(session: Session, endpoint: Endpoint, arm: Arm) -> tuple[float, flo
         else:
             guess = guess if high else _completed_per_s(session, manifest)
             high = rate
-        if not high and low >= PILOT_LAST_RATE:
+        if not high and low >= session.grid.most_per_s:
             return low, low
         if not high:
-            rate = low * 4
+            rate = min(low * 4, session.grid.most_per_s)
             continue
         if high / low < RAISE:
             break

@@ -72,4 +72,5 @@ def fits_table(points: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
             arm = dict(zip(ARM, key, strict=True)) | {"model": model, "points": len(group)}
             rows.append({**arm, **found, "limit_per_s": 1e3 / found["s_ms"], "to_per_s": float(rates.max())})
     columns = [*ARM, "model", "points", "t_ms", "s_ms", "cv2", "misfit", "limit_per_s", "to_per_s"]
-    return pd.DataFrame(rows, columns=columns)
+    numbers = {name: float for name in columns if name not in (*ARM, "model")}
+    return pd.DataFrame(rows, columns=columns).astype(numbers)

@@ -182,7 +182,7 @@ def _ratio(row: "pd.Series[Any]") -> dict[str, Any]:
         "rate": number(row["rate_per_s"]),
         "replicates": row["replicates"],
         "ratio": "–" if np.isnan(row["ratio"]) else number(row["ratio"]),
-        "interval": f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else "–",
+        "interval": f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else row["note"],
         "hodges_lehmann": "–" if np.isnan(row["hodges_lehmann"]) else number(row["hodges_lehmann"]),
         "spread": "–" if np.isnan(row["spread"]) else f"{row['spread']:.0%}",
         "holm": number(row["p_holm"]) if known else "–",

@@ -5,7 +5,7 @@ exists when both of its files do.
 """
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,22 @@ def load_run(folder: Path) -> Run:
             raise DataError(f"{message}, although the run is complete: its data were damaged afterwards")
         warnings.warn(f"{message} (interrupted while writing): left out", stacklevel=2)
     names = sorted(stems[".json"] & stems[".parquet"])
-    trials = (_load_trial(folder / "trials", name) for name in names)
+    trials = [_load_trial(folder / "trials", name) for name in names]
+    _check_origin(folder, manifest, trials)
     return Run(folder, manifest, tuple(sorted(trials, key=_order)))
+
+
+def _check_origin(folder: Path, manifest: Mapping[str, Any], trials: Iterable[Trial]) -> None:
+    """Every trial is of this run and of one machine; raises :class:`DataError`."""
+    machines = set()
+    for trial in trials:
+        if trial.manifest["run_id"] != manifest["run_id"]:
+            told = f"{trial.path.stem} belongs to the run {trial.manifest['run_id']}"
+            raise DataError(f"{folder}: {told}, not to {manifest['run_id']}: runs must not be pooled")
+        machines.add(trial.manifest.get("machine_digest"))
+    if len(machines) > 1:
+        told = ", ".join(sorted(map(str, machines)))
+        raise DataError(f"{folder}: trials of {len(machines)} machines ({told}) must not be pooled")
 
 
 def find_run(run: str = "", root: Path | None = None) -> Path:

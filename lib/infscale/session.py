@@ -147,6 +147,7 @@ class Session:
         frame = outcome.samples.assign(trial_id=trial_id)
         samples.write(self.folder / "trials" / f"{trial_id}.parquet", frame)
         identity = {"schema_version": samples.SCHEMA_VERSION, "trial_id": trial_id, "run_id": self.manifest["run_id"]}
+        identity["machine_digest"] = machine.machine_digest()
         samples.write_json(self.folder / "trials" / f"{trial_id}.json", identity | outcome.manifest)
         self.session["trials"] += 1
         self.save()

@@ -5,6 +5,7 @@ and ``shares`` (how many trials may be believed). Times are in ms, rates per sec
 ``x`` has a column ``x_bound``: true where the value is a lower bound. Nothing here measures or draws.
 """
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,9 @@ import pandas as pd
 from infscale.components import PARTS
 from infscale.distributions import distributions_table, timeline_table
 from infscale.errors import DataError
-from infscale.estimates import geometric_mean, hodges_lehmann, holm, spread
+from infscale.estimates import MIN_REPLICATES, geometric_mean, hodges_lehmann, holm, spread
 from infscale.queues import fits_table
-from infscale.runs import Run
+from infscale.runs import COMPLETE, Run
 from infscale.saturation import INTERVAL, arms_table
 from infscale.trial_table import ARM, METRICS, POINT, trials_table, used
 from infscale.validity import INVALID, SATURATED, VALID, Floats
@@ -84,11 +85,21 @@ def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> dict[str, Any
     found = geometric_mean(chosen[name])
     bound = saturated or bool(chosen[f"{name}_bound"].any())
     low, high = (float("nan"), float("nan")) if bound else (found.low, found.high)
-    row = {name: found.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
+    row: dict[str, Any] = {name: found.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
+    row[f"{name}_note"] = _withheld(found.value, len(chosen), bound)
     row[f"{name}_spread"] = float("nan") if bound else spread(chosen[name])
     if f"{name}_below_floor" in chosen:
         row[f"{name}_below_floor"] = bool(chosen[f"{name}_below_floor"].any())
     return row
+
+
+def _withheld(value: float, replicates: int, bound: bool) -> str:
+    """Why a percentile has no interval; empty where it has one."""
+    if np.isnan(value):
+        return "too few requests, or never steady"
+    if bound:
+        return "a lower bound"
+    return "" if replicates >= MIN_REPLICATES else f"{replicates} of at least {MIN_REPLICATES} replicates"
 
 
 # ------------------------------------------------------------------------------------- saturation rates
@@ -166,11 +177,19 @@ def _ratio(pairs: Floats, over: str, under: str) -> dict[str, Any]:
         "ratio": interval.value,
         "ratio_low": interval.low,
         "ratio_high": interval.high,
+        "note": withheld_because(len(pairs)),
         "hodges_lehmann": hodges_lehmann(pairs),
         "spread": spread(pairs),
         "p_value": interval.p_value,
         "conclusion": conclusion,
     }
+
+
+def withheld_because(pairs: int) -> str:
+    """Why a ratio has no interval; empty where it has one."""
+    if pairs == 0:
+        return "no replicate in which both are VALID and steady"
+    return f"{pairs} of at least {MIN_REPLICATES} replicates" if pairs < MIN_REPLICATES else ""
 
 
 def sensitivity_table(trials: pd.DataFrame, name: str = "response_p95_ms") -> pd.DataFrame:
@@ -223,6 +242,7 @@ def common_rates(points: pd.DataFrame) -> dict[str, float]:
 def summarise(run: Run, slo_ms: float = 100.0, names: Sequence[str] = METRICS) -> dict[str, pd.DataFrame]:
     """Every table of a run, by name; ``ratios`` holds one block of rows for each of ``names``."""
     trials = trials_table(run, slo_ms)
+    _check_arms(run, trials)
     points, arms = points_table(trials), arms_table(trials)
     rates = common_rates(points)
     return {
@@ -237,6 +257,24 @@ def summarise(run: Run, slo_ms: float = 100.0, names: Sequence[str] = METRICS) -
         "distributions": distributions_table(run, trials, points, rates),
         "timeline": timeline_table(run, trials, rates),
     }
+
+
+def _check_arms(run: Run, trials: pd.DataFrame) -> None:
+    """A complete run has trials of every arm, and something succeeded.
+
+    Raises:
+        DataError: an arm is empty, or every request failed.
+    """
+    grid = trials[trials["phase"] == "grid"]
+    if run.manifest["status"] == COMPLETE and len(grid):
+        found = set(zip(grid["framework"], grid["protocol"], strict=True))
+        config = run.manifest["config"]
+        empty = [f"{f} over {p}" for f in config["frameworks"] for p in config["protocols"] if (f, p) not in found]
+        if empty:
+            raise DataError(f"{run.folder}: no trial of {', '.join(empty)}, although the run is complete")
+    if trials["scheduled"].sum() and (trials["failed"] == trials["scheduled"]).all():
+        kinds = sorted({kind for errors in trials["errors"] for kind in json.loads(errors)})
+        raise DataError(f"{run.folder}: every request failed ({', '.join(kinds)}): there is nothing to summarise")
 
 
 def save_tables(tables: Mapping[str, pd.DataFrame], folder: Path) -> None:
