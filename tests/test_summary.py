@@ -15,8 +15,8 @@ from scipy import stats
 from infscale import runs, samples, summary
 from infscale.errors import DataError
 from infscale.estimates import Times, geometric_mean, holm
-from infscale.saturation import arms_table
-from infscale.trial_table import METRICS, measures, trials_table, used
+from infscale.saturation import arms_table, saturation_interval
+from infscale.trial_table import METRICS, measures, trials_table, used, with_warm_up
 from infscale.validity import INVALID, SATURATED, VALID
 from synthetic_run import GRPC_FASTER, TFSERVING, TORCHSERVE, build
 
@@ -322,12 +322,14 @@ def test_no_ratio_without_both_arms_valid(status: str) -> None:
 def test_no_difference_is_found_where_there_is_none() -> None:
     # An A/A comparison that finds differences would find any direction anybody wants.
     rng = np.random.default_rng(5)
-    trials = rows_of()
-    found = 0
-    for _ in range(100):
-        table = summary.ratios_table(trials.assign(response_p95_ms=np.exp(rng.normal(0, 0.2, len(trials)))))
-        found += (table["conclusion"] != "cannot conclude").sum()
-    assert found <= stats.binom.ppf(0.995, 300, 0.05)
+    one = rows_of()
+    runs_ = [one.assign(rate_per_s=one["rate_per_s"] + 1000 * i) for i in range(700)]
+    trials = pd.concat(runs_, ignore_index=True)
+    trials["response_p95_ms"] = np.exp(rng.normal(0, 0.2, len(trials)))
+    table = summary.ratios_table(trials)
+    assert len(table) == 2100
+    assert (table["conclusion"] != "cannot conclude").sum() <= stats.binom.ppf(0.995, len(table), 0.05)
+    assert (table["p_holm"] < 0.05).sum() <= 1, "Holm over the figure lets through one family in twenty"
 
 
 def test_a_whole_run_says_what_it_was_made_of(tables: Tables) -> None:
@@ -363,6 +365,109 @@ def small(tmp_path: Path) -> Path:
     return build(
         tmp_path / "data" / "raw", {(TORCHSERVE, "rest"): 100.0, (TORCHSERVE, "grpc"): 100.0}, grid=(0.5,), replicates=1
     )
+
+
+def test_trials_of_two_machines_are_not_pooled(small: Path) -> None:
+    # The mean over a laptop and a server is about neither.
+    for i, file in enumerate(sorted((small / "trials").glob("*.json"))):
+        samples.write_json(file, json.loads(file.read_text()) | {"machine_digest": f"m{i}"})
+    with pytest.raises(DataError, match=r"2 machines \(m0, m1\) must not be pooled"):
+        runs.load_run(small)
+
+
+def test_trials_of_another_run_are_not_pooled(small: Path) -> None:
+    # Copied into one folder, two nights would look like one with more replicates.
+    file = next((small / "trials").glob("*.json"))
+    samples.write_json(file, json.loads(file.read_text()) | {"run_id": "another"})
+    with pytest.raises(DataError, match="belongs to the run another"):
+        runs.load_run(small)
+
+
+def test_an_unknown_schema_version_is_named(small: Path) -> None:
+    # Read with other rules, columns mean other things.
+    manifest = json.loads((small / "run.json").read_text())
+    (small / "run.json").write_text(json.dumps(manifest | {"schema_version": 99}))
+    with pytest.raises(DataError, match="schema version 99"):
+        runs.load_run(small)
+
+
+def test_a_truncated_file_is_named(small: Path) -> None:
+    # Half a trial's rows are those of its beginning.
+    file = next((small / "trials").glob("*.parquet"))
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(DataError, match="truncated"):
+        summary.summarise(runs.load_run(small))
+
+
+def test_an_empty_arm_of_a_complete_run_is_an_error(small: Path) -> None:
+    # A figure with one line fewer looks complete.
+    for file in (small / "trials").glob("*grpc*"):
+        file.unlink()
+    with pytest.raises(DataError, match="no trial of torchserve over grpc"):
+        summary.summarise(runs.load_run(small))
+
+
+def test_a_run_in_which_every_request_failed_says_so(small: Path) -> None:
+    # Percentiles of nothing would be drawn as an empty figure.
+    for file in (small / "trials").glob("*.parquet"):
+        samples.write(file, samples.read(file).assign(status="refused"))
+    with pytest.raises(DataError, match=r"every request failed \(refused\)"):
+        summary.summarise(runs.load_run(small))
+
+
+def test_a_withheld_interval_says_why() -> None:
+    # A dash in a table is read as a mistake of the program.
+    point = row_of(summary.points_table(rows_of().query("replicate < 2")), protocol="rest", rate_per_s=100.0)
+    assert point["response_p95_ms_note"] == "2 of at least 3 replicates"
+    ratio = row_of(summary.ratios_table(rows_of().query("replicate < 2")), rate_per_s=100.0)
+    assert ratio["note"] == "2 of at least 3 replicates"
+    none = summary.ratios_table(put(rows_of(), "protocol == 'rest'", verdict=SATURATED))
+    assert set(none["note"]) == {"no replicate in which both are VALID and steady"}
+
+
+def test_arms_of_a_pair_are_cut_at_the_same_time() -> None:
+    # Cut apart, one protocol would be measured on other arrivals than the other.
+    pair = pd.DataFrame(
+        {
+            "phase": "grid",
+            "implementation": "x",
+            "rate_per_s": 100.0,
+            "replicate": [0, 0, 1, 1, 2, 2],
+            "duration_s": 10.0,
+            "verdict": [VALID, VALID, VALID, SATURATED, VALID, VALID],
+            "own_warm_up_s": [0.5, 2.0, 1.5, 9.0, 0.1, np.inf],
+        }
+    )
+    found = with_warm_up(pair)
+    assert found["warm_up_s"].tolist()[:4] == [2.0, 2.0, 1.5, 1.0]
+    assert found["steady"].tolist() == [True, True, True, True, False, False]
+
+
+def test_a_replicate_that_never_became_steady_is_left_out_and_counted() -> None:
+    # Its percentile is that of a drift, and depends on when the trial ended.
+    trials = put(rows_of(), "rate_per_s == 400 and replicate == 1", steady=False, response_p95_ms=np.nan)
+    point = row_of(summary.points_table(trials), protocol="rest", rate_per_s=400.0)
+    assert (point["replicates"], point["unsteady"]) == (2, 1)
+    assert point["response_p95_ms"] == pytest.approx(np.sqrt(2.0 * 2.2))
+
+
+def test_the_interval_of_a_saturation_rate_covers_it() -> None:
+    # Too narrow, and two protocols are told apart by the luck of a few replicates. 2,000 cases of five replicates that
+    # differ by 10 %; the grid's steps are narrowed twice.
+    rng = np.random.default_rng(31)
+    cases, grid, covered = 2000, np.array([300.0, 500, 700, 850, 950, 1100, 1300, 1600]), 0
+    for _ in range(cases):
+        ends: list[tuple[float, str, int]] = []
+        for true in 900 * np.exp(rng.normal(0, 0.1, 5)):
+            low, high = grid[grid <= true].max(), grid[grid > true].min()
+            for _ in range(2):
+                middle = np.sqrt(low * high)
+                low, high = (middle, high) if middle <= true else (low, middle)
+            ends += [(rate, verdict, len(ends) // 2) for rate, verdict in ((low, VALID), (high, SATURATED))]
+        group = pd.DataFrame(ends, columns=["rate_per_s", "verdict", "replicate"]).assign(phase="grid")
+        found = saturation_interval(group)
+        covered += found["interval_low_per_s"] <= 900 <= found["interval_high_per_s"]
+    assert covered >= stats.binom.ppf(0.005, cases, 0.95)
 
 
 def test_a_half_written_trial_of_an_interrupted_run_is_left_out(small: Path) -> None:

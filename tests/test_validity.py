@@ -217,14 +217,31 @@ def share_saturated(rho: float, n: int, cases: int) -> int:
 
 @pytest.mark.parametrize(("rho", "n"), [(0.5, 2000), (0.7, 2000), (0.9, 4000)])
 def test_stationary_queues_are_rarely_called_saturated(rho: float, n: int) -> None:
-    # Every false alarm lowers a λ*. At most 5 % are allowed; 300 cases against the binomial 99 % band.
-    assert share_saturated(rho, n, 300) <= stats.binom.ppf(0.995, 300, 0.05)
+    # Every false alarm lowers a λ*. At most 5 % are allowed; 2,000 cases against the binomial 99 % band.
+    assert share_saturated(rho, n, 2000) <= stats.binom.ppf(0.995, 2000, 0.05)
 
 
 @pytest.mark.parametrize(("rho", "n"), [(1.1, 4000), (1.2, 2000), (1.5, 1000)])
 def test_overloaded_queues_are_found(rho: float, n: int) -> None:
     # An overloaded trial called VALID would put a number that depends on the trial's length into a figure.
-    assert share_saturated(rho, n, 200) >= stats.binom.ppf(0.005, 200, 0.97)
+    assert share_saturated(rho, n, 2000) >= stats.binom.ppf(0.005, 2000, 0.97)
+
+
+# --- the generator's ceiling ---
+
+
+@pytest.mark.parametrize(("share", "passed"), [(0.5, True), (0.8, True), (0.81, False), (1.2, False)])
+def test_a_rate_near_the_generators_own_ceiling_is_invalid(share: float, passed: bool) -> None:
+    # What the generator cannot do itself would be called a limit of the server.
+    verdict = verdict_of(sound(), rate_per_s=share * 10_000, ceiling_per_s=10_000.0)
+    assert (verdict.verdict == VALID) == passed
+    assert verdict.reasons == (() if passed else ("ceiling",))
+
+
+def test_a_ceiling_that_was_not_measured_is_said_not_failed() -> None:
+    gate = next(g for g in verdict_of(sound(), ceiling_per_s=None).gates if g.name == "ceiling")
+    assert gate.passed
+    assert "not measured" in gate.text
 
 
 # --- form ---------------------------------------------------------------------------------------------

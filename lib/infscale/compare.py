@@ -53,11 +53,13 @@ def main(words: argparse.Namespace) -> int:
         most_per_s=options["max-rate"],
         profile="compare",
     )
-    print(grid.time_plan(), flush=True)
+    start = partial(attached, words.rest, words.grpc, bodies)
+    with start(OTHER, grid.model):
+        print(grid.time_plan(), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(words.out) if words.out else Path(scratch)
         folder = experiment.folder_for(grid, place, fresh=True)
-        experiment.measure(grid, folder, start=partial(attached, words.rest, words.grpc, bodies))
+        experiment.measure(grid, folder, start=start)
         tables = summary.summarise(runs.load_run(folder), slo_ms)
         print("\n".join(report(tables, slo_ms, grid.seconds() / grid.replicates)))
         if words.out:
@@ -181,7 +183,7 @@ def report(tables: Tables, slo_ms: float, replicate_s: float) -> list[str]:
     lines = [verdict(tables, replicate_s), ""]
     for row in ratios.to_dict("records"):
         known = np.isfinite(row["ratio_low"])
-        interval = f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else row["note"]
+        interval = f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else f"({row['note']})"
         lines.append(
             f"  λ = {number(row['rate_per_s'])}/s: p95 REST ÷ gRPC = {number(row['ratio'])} {interval}, "
             f"{row['replicates']} pairs"
@@ -204,9 +206,7 @@ def verdict(tables: Tables, replicate_s: float) -> str:
     ratios = tables["ratios"].query("metric == 'response_p95_ms'").sort_values("rate_per_s")
     decided = ratios[ratios["p_holm"] < 1 - 0.95]
     parts = [_faster(group) for _, group in decided.groupby("conclusion", sort=False)]
-    if not parts:
-        return _cannot(ratios, replicate_s)
-    return f"{'; '.join(parts)}; {_above(tables['arms'])}."
+    return f"{'; '.join(parts) or _cannot(ratios, replicate_s)}; {_above(tables['arms'])}."
 
 
 def _faster(group: pd.DataFrame) -> str:
@@ -233,12 +233,13 @@ def _cannot(ratios: pd.DataFrame, replicate_s: float) -> str:
     from infscale.grid import clock
 
     spread = ratios.loc[ratios["replicates"] >= 3, "spread"].median()
+    which = "Cannot conclude which answers faster"
     if np.isnan(spread):
-        return "Cannot conclude: at no rate were both protocols VALID in three replicates or more."
+        return f"{which}: at no rate were both protocols VALID in three replicates or more"
     needed = replicates_needed(EFFECT, float(spread))
     if needed >= 1000:
-        return f"Cannot conclude: ratios differ by {spread:.0%} between replicates, too much for any number of them."
+        return f"{which}: ratios differ by {spread:.0%} between replicates, too much for any number of them"
     return (
-        f"Cannot conclude: to tell a difference of {EFFECT - 1:.0%} apart here needs {needed} replicates, "
-        f"{clock(needed * replicate_s)}."
+        f"{which}: to tell a difference of {EFFECT - 1:.0%} apart here needs {needed} replicates, "
+        f"{clock(needed * replicate_s)}"
     )

@@ -46,7 +46,7 @@ def _bracket(group: pd.DataFrame) -> dict[str, Any]:
         "contradictions": contradictions,
         "settled_per_s": float(saturated[~(saturated <= valid.max())].min()),
         "bound": "?" if np.isnan(value) else bound,
-        **_interval(group),
+        **saturation_interval(group),
         "trials": len(group),
         "valid": len(valid),
         "saturated": len(saturated),
@@ -66,8 +66,8 @@ def _step(valid: Floats, saturated: Floats) -> tuple[float, float, int]:
     return low, high, int(wrong.min())
 
 
-def _interval(group: pd.DataFrame) -> dict[str, Any]:
-    """The interval over replicates, from the bracket of each one's own grid and bisection."""
+def saturation_interval(group: pd.DataFrame) -> dict[str, Any]:
+    """The columns ``INTERVAL`` from one arm's trials: from the bracket of each replicate's grid and bisection."""
     own = group[group["phase"] != "pilot"]
     ends = [_replicate_bracket(trials) for _, trials in own.groupby("replicate")]
     lows, highs = np.array(ends, dtype=np.float64).reshape(-1, 2).T
