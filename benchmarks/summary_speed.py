@@ -27,8 +27,8 @@ def build(folder: Path, rows: int, trials: int) -> None:
 
     rates, replicates = trials // 10, 5
     capacities = {("torchserve", "rest"): 1000.0, ("torchserve", "grpc"): 1200.0}
-    grid = tuple(np.linspace(0.3, 0.8, rates))
-    seconds = rows / (10 * 1200.0 * sum(grid))
+    grid = tuple(map(float, np.linspace(0.3, 0.8, rates)))
+    seconds = float(rows) / (10 * 1200.0 * sum(grid))
     synthetic_run.build(folder, capacities, replicates=replicates, duration_s=seconds, grid=grid)
 
 

@@ -179,7 +179,11 @@ def _write_trial(path: Path, run: Mapping[str, Any], trial: dict[str, Any], arri
     response = lindley(arrivals, service) + TRANSPORT_NS
     status = np.where(response > 3_000_000_000, "timeout", "ok")
     frame = samples.synthetic(
-        arrivals, np.minimum(response, 3_000_000_000), trial_id=trial_id, lag_ns=np.resize(LAG_NS, len(arrivals)), status=status
+        arrivals,
+        np.minimum(response, 3_000_000_000),
+        trial_id=trial_id,
+        lag_ns=np.resize(LAG_NS, len(arrivals)),
+        status=status,
     )
     manifest = manifest_of(
         **trial,

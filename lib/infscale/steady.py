@@ -3,11 +3,14 @@
 Pure functions of arrays in the order of arrival.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import fft, stats
+
+from infscale.estimates import ordered
 
 Floats = NDArray[np.float64]
 
@@ -85,8 +88,8 @@ class Quantile:
     n_eff: float
 
 
-def quantile(values: ArrayLike, p: float, confidence: float = 0.95) -> Quantile:
-    """The percentile of dependent values and its interval: p ± z √(p(1 − p) ÷ n_eff), as ranks of the n values.
+def quantiles(values: ArrayLike, levels: Sequence[float], confidence: float = 0.95) -> list[Quantile]:
+    """Percentiles of dependent values and their intervals: p ± z √(p(1 − p) ÷ n_eff), as ranks of the n values.
 
     n_eff is n ÷ τ, with τ of the indicator of values at or below the percentile, one standard error more than
     estimated: with the estimate itself 93–95 % of the intervals cover (tests/test_steady.py simulates). An end of
@@ -94,13 +97,23 @@ def quantile(values: ArrayLike, p: float, confidence: float = 0.95) -> Quantile:
 
     Args:
         values: shape (n,), in the order of arrival; +∞ for a request that did not succeed.
-        p: in (0, 1).
+        levels: each p in (0, 1).
     """
     x = np.asarray(values, dtype=np.float64)
     n = len(x)
     if n == 0:
-        return Quantile(np.nan, np.nan, np.nan, 0.0)
-    ordered = np.sort(x)
+        return [Quantile(np.nan, np.nan, np.nan, 0.0) for _ in levels]
+    in_order = ordered(x)
+    return [_quantile(x, in_order, p, confidence) for p in levels]
+
+
+def quantile(values: ArrayLike, p: float, confidence: float = 0.95) -> Quantile:
+    """:func:`quantiles` at one level."""
+    return quantiles(values, [p], confidence)[0]
+
+
+def _quantile(x: Floats, ordered: Floats, p: float, confidence: float) -> Quantile:
+    n = len(x)
     value = float(ordered[_rank(n, p)])
     n_eff = n / sum(autocorrelation_time(x <= value))
     half = float(stats.norm.ppf((1 + confidence) / 2)) * np.sqrt(p * (1 - p) / n_eff)

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from infscale.components import PARTS
 from infscale.errors import DataError
-from infscale.estimates import Times
+from infscale.estimates import Times, ordered
 from infscale.runs import Run, Trial
 from infscale.samples import NEVER
-from infscale.steady import quantile, warm_up
+from infscale.steady import quantiles, warm_up
 from infscale.validity import FIRST_PART, INVALID, VALID, gaps_distance, judge, trials_of_grid
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
@@ -92,7 +92,9 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
 
 def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
     """Seconds from the start of a trial until its response time is steady; ∞ when it never is."""
-    ended = samples[samples["done_ns"] != NEVER].sort_values("scheduled_ns")
+    ended = samples[samples["done_ns"] != NEVER]
+    if not ended["scheduled_ns"].is_monotonic_increasing:
+        ended = ended.sort_values("scheduled_ns", kind="stable")
     response = (ended["done_ns"] - ended["scheduled_ns"]).to_numpy()
     cut = warm_up(np.maximum(response, 1))
     if cut == len(response):
@@ -163,7 +165,7 @@ def _percentiles(kept: pd.DataFrame, limit_ms: float) -> dict[str, Any]:
     timeouts = int((kept["status"] == "timeout").sum())
     failures = len(kept) - int(ok.sum()) - timeouts
     scheduled, due, sent, done = (kept[name].to_numpy(dtype=np.float64) / 1e6 for name in COLUMNS[:4])
-    successes = {"response": (done - scheduled)[ok], "roundtrip": (done - sent)[ok]}
+    successes = {"response": ordered((done - scheduled)[ok]), "roundtrip": ordered((done - sent)[ok])}
     row: dict[str, Any] = {}
     for boundary, values in successes.items():
         every = Times(values, timeouts, failures, limit_ms)
@@ -188,8 +190,8 @@ def _within(response_ms: Floats) -> dict[str, Any]:
     ``…_below_floor`` is true where n_eff is too small for the interval to have an upper end.
     """
     row: dict[str, Any] = {}
-    for name, p in QUANTILES.items():
-        found, column = quantile(response_ms, p), metric("response", name)
+    for name, found in zip(QUANTILES, quantiles(response_ms, list(QUANTILES.values())), strict=True):
+        column = metric("response", name)
         row |= {f"{column}_in_low": found.low, f"{column}_in_high": found.high, f"{column}_n_eff": found.n_eff}
         row[f"{column}_below_floor"] = bool(np.isnan(found.high))
     return row
