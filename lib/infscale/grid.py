@@ -66,12 +66,13 @@ class Grid:
     profile: str = "quick"
 
     def __post_init__(self) -> None:
-        for name, accepted in (("frameworks", (*FRAMEWORKS, OTHER)), ("protocols", PROTOCOLS)):
+        for name, accepted in (("frameworks", FRAMEWORKS), ("protocols", PROTOCOLS)):
             values = getattr(self, name)
             if not values:
                 raise ConfigError(f"{name}=[] makes an empty grid; accepted: any of {', '.join(accepted)}")
             for value in values:
-                one_of(name, value, accepted)
+                if value != OTHER:
+                    one_of(name, value, accepted)
             if len(set(values)) < len(values):
                 raise ConfigError(f"{name}={list(values)} names a level twice")
         if OTHER not in self.frameworks:
