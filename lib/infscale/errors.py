@@ -7,6 +7,7 @@
     │   └── (also a ValueError)
     ├── MissingError      a program or package is not installed; the message says how to get it
     ├── DeploymentError   a server did not start, died, or does not answer; carries the end of its log
+    │   └── UnresponsiveError   it lives, and does not answer any more
     ├── EngineError       the load engine itself failed
     └── DataError         a stored file is missing, truncated, or of another schema or machine
 """
@@ -36,6 +37,10 @@ class DeploymentError(InfscaleError):
         self.log_tail = log_tail
         tail = f"\n--- end of the server's log ---\n{log_tail.rstrip()}" if log_tail.strip() else ""
         super().__init__(message + tail)
+
+
+class UnresponsiveError(DeploymentError):
+    """A server lives and does not answer: what it was given before has not let go of it."""
 
 
 class EngineError(InfscaleError):

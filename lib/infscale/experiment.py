@@ -15,6 +15,9 @@ from infscale.session import Report, Session, Start, folder_for, now
 from infscale.trial import Arm
 from infscale.validity import INVALID, SATURATED
 
+Todo = tuple[str, str, Arm, float, tuple[int, ...]]
+"""Name, phase, arm, λ and key of a trial that is to be run."""
+
 __all__ = ["default_place", "folder_for", "measure"]
 
 
@@ -55,7 +58,7 @@ def _replicate(session: Session, replicate: int, framework: str, pairs: list[tup
     """All trials of one framework in one replicate, on a server started for it."""
     implementation = session.manifest["pilot"][framework]["implementation"]
     rates = session.manifest["rates_per_s"][implementation]
-    todo = [
+    todo: list[Todo] = [
         (f"{implementation}-{a.protocol}-{i}-r{replicate}", "grid", a, rates[i], (replicate + 1, i)) for a, i in pairs
     ]
     if session.grid.sensitivity:
@@ -66,26 +69,33 @@ def _replicate(session: Session, replicate: int, framework: str, pairs: list[tup
                 todo.append((name, "sensitivity", arm, rates[middle], (replicate + 1, middle)))
     todo = [item for item in todo if _next_attempt(session, item[0])]
     while todo:
-        with session.server(framework) as endpoint:
-            for arm in {item[2].protocol: Arm(item[2].protocol) for item in todo}.values():
-                session.warm(endpoint, arm, rates[len(rates) // 2])
-            spent = False
-            while todo and not spent:
-                verdict = _attempt(session, endpoint, replicate, *todo[0])
-                spent = verdict == SATURATED and session.grid.restart
-                if not _next_attempt(session, todo[0][0]):
-                    todo.pop(0)
+        session.patiently(framework, lambda endpoint: _on_one_server(session, endpoint, replicate, todo, rates))
     _bisect(session, replicate, framework, rates)
+
+
+def _on_one_server(session: Session, endpoint: Endpoint, replicate: int, todo: list[Todo], rates: list[float]) -> None:
+    """Trials of ``todo``, which they are taken from, until none is left or the server is spent."""
+    for arm in {item[2].protocol: Arm(item[2].protocol) for item in todo}.values():
+        session.warm(endpoint, arm, rates[len(rates) // 2])
+    while todo:
+        verdict = _attempt(session, endpoint, replicate, *todo[0])
+        if not _next_attempt(session, todo[0][0]):
+            todo.pop(0)
+        if verdict == SATURATED and session.grid.restart:
+            return
 
 
 def _bisect(session: Session, replicate: int, framework: str, rates: list[float]) -> None:
     """Narrow every arm's bracket of λ*, on a server started for it."""
     if not session.grid.bisections:
         return
-    with session.server(framework) as endpoint:
+
+    def narrow(endpoint: Endpoint) -> None:
         for protocol in session.grid.protocols:
             session.warm(endpoint, Arm(protocol), rates[len(rates) // 2])
             bisect(session, endpoint, replicate, Arm(protocol), rates)
+
+    session.patiently(framework, narrow)
 
 
 def _next_attempt(session: Session, name: str) -> int:

@@ -16,7 +16,7 @@ PARITY = 1e-5
 
 
 def savedmodel(m: Model, folder: Path) -> str:
-    """Write a TensorFlow SavedModel, version 1, with signature ``serving_default`` (x → y)."""
+    """Write a TensorFlow SavedModel, version 1: ``serving_default`` (x → y), ``from_bytes`` (rows as strings → y)."""
     import tensorflow as tf
 
     w = {key: tf.constant(value) for key, value in m.weights.items()}
@@ -37,8 +37,13 @@ def savedmodel(m: Model, folder: Path) -> str:
         lambda x: {"y": forward(x)},
         input_signature=[tf.TensorSpec([None, *m.input_shape], tf.float32, name="x")],
     )
+    from_bytes = tf.function(
+        lambda x: {"y": forward(tf.reshape(tf.io.decode_raw(x, tf.float32), [-1, *m.input_shape]))},
+        input_signature=[tf.TensorSpec([None], tf.string, name="x")],
+    )
     module = tf.Module()
-    tf.saved_model.save(module, str(folder / m.name / "1"), signatures={"serving_default": function})
+    signatures = {"serving_default": function, "from_bytes": from_bytes}
+    tf.saved_model.save(module, str(folder / m.name / "1"), signatures=signatures)
     rows = inputs(m.name, 8)
     _check(function(tf.constant(rows))["y"].numpy(), m.predict(rows), "SavedModel")
     return m.name

@@ -30,6 +30,15 @@ _START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S, _CEILING_S = 6.0, 2.5, 0.5, 20.0, 7
 
 
 @dataclass(frozen=True)
+class Case:
+    """One arm of a finding: the name that figures and tables call it by, what serves it, and how it is asked."""
+
+    name: str
+    framework: str
+    arm: Arm
+
+
+@dataclass(frozen=True)
 class Grid:
     """Factors and sizes of one run.
 
@@ -47,6 +56,10 @@ class Grid:
         sensitivity: also try the defaults that F0 fixes (connections, encoding), at one rate.
         most_per_s: no rate above is tried (the grid's own may lie somewhat above, in proportion to ``fractions``).
         bisections: trials that narrow an arm's bracket of λ* in each replicate.
+        experiment: "protocol-grid" (F0), or the name of a finding.
+        cases: the arms of a finding, which then take the place of frameworks × protocols × rates: each gets its
+            capacity by bisection and one trial at a common rate, the one of ``fractions`` × the smallest capacity.
+        reference: the case that the others are compared with.
         profile: the name under which the sizes are known.
     """
 
@@ -63,6 +76,9 @@ class Grid:
     sensitivity: bool = True
     bisections: int = 0
     most_per_s: float = 30_000.0
+    experiment: str = "protocol-grid"
+    cases: tuple[Case, ...] = ()
+    reference: str = ""
     profile: str = "quick"
 
     def __post_init__(self) -> None:
@@ -92,7 +108,7 @@ class Grid:
 
     def config(self) -> dict[str, Any]:
         """For the run's manifest."""
-        return {**dataclasses.asdict(self), "rates_n": len(self.fractions)}
+        return {**dataclasses.asdict(self), "rates_n": len(self.fractions), "trials_n": self.trials()}
 
     def duration_s(self, rate_per_s: float) -> float:
         """Seconds of arrivals at one λ."""
@@ -100,6 +116,8 @@ class Grid:
 
     def trials(self) -> int:
         """Trials of the grid, pilot and repeats apart."""
+        if self.cases:
+            return len(self.cases) * self.replicates * (len(self.fractions) + self.bisections)
         return len(self.frameworks) * len(self.protocols) * len(self.fractions) * self.replicates
 
     def extra_trials(self) -> int:
@@ -109,6 +127,10 @@ class Grid:
 
     def contrasts(self) -> list[dict[str, str]]:
         """The comparisons that the run is made for, named before it: what the headline is allowed to be."""
+        if self.cases:
+            others = [case.name for case in self.cases if case.name != self.reference]
+            what = {"under": self.reference, "metric": "response_p95_ms", "paired_by": "replicate"}
+            return [{"over": name, **what, "correction": "Holm over the cases"} for name in others]
         if len(self.protocols) < 2:
             return []
         what = {"over": "rest", "under": "grpc", "metric": "response_p95_ms", "paired_by": "replicate"}
@@ -125,6 +147,8 @@ class Grid:
 
     def parts(self) -> list[tuple[str, float]]:
         """What takes how long: name and seconds."""
+        if self.cases:
+            return self._parts_of_cases()
         arms = len(self.frameworks) * len(self.protocols)
         # About a third of an arm's rates saturate: they drain into timeouts.
         saturated = math.ceil(self.trials() / 3)
@@ -140,6 +164,20 @@ class Grid:
             (f"{extra} trials of the sensitivity check", extra * (self.trial_s + _BETWEEN_S)),
             (f"{narrowing} trials that narrow λ*", narrowing * (self.trial_s + _BETWEEN_S + self.timeout_s / 4)),
             (f"about {starts} server starts and warm-ups", starts * (_START_S + _WARM_S * len(self.protocols))),
+        ]
+
+    def _parts_of_cases(self) -> list[tuple[str, float]]:
+        """The same for a finding."""
+        starts, narrowing = len(self.frameworks) * (self.replicates + 1), len(self.cases) * self.bisections
+        common = len(self.cases) * len(self.fractions) * self.replicates
+        each = self.trial_s + _BETWEEN_S + self.timeout_s / 4
+        warm = _WARM_S * len(self.cases) * (self.replicates + 1)
+        return [
+            ("the generator's own ceiling", _CEILING_S * len(self.protocols)),
+            (f"pilot: capacity of {len(self.cases)} cases", _PILOT_ARM_S * len(self.cases)),
+            (f"{common} trials at common rates", common * each),
+            (f"{narrowing * self.replicates} trials that narrow capacities", narrowing * self.replicates * each),
+            (f"{starts} server starts and warm-ups", starts * _START_S + warm),
         ]
 
     def time_plan(self) -> str:

@@ -5,6 +5,8 @@ over each protocol. Floats in JSON are the shortest decimals that give the same 
 the least a client can send; ``json.dumps(x.tolist())`` on float64 would double the bytes.
 """
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from infscale.errors import ConfigError, one_of
-from infscale.models import Array
+from infscale.models import Array, inputs
 
 PROTOCOLS = ("rest", "grpc")
 
@@ -60,6 +62,27 @@ def _raw(_: str, rows: Array) -> bytes:
     return rows.astype("<f4").tobytes()
 
 
+def _b64(_: str, rows: Array) -> bytes:
+    return json.dumps({"b64": base64.b64encode(rows.astype("<f4").tobytes()).decode()}, separators=(",", ":")).encode()
+
+
+def _tf_b64(_: str, rows: Array) -> bytes:
+    """A string tensor for the signature ``from_bytes``: what TF Serving's REST takes instead of numbers."""
+    coded = [{"b64": base64.b64encode(row.astype("<f4").tobytes()).decode()} for row in rows]
+    return json.dumps({"signature_name": "from_bytes", "instances": coded}, separators=(",", ":")).encode()
+
+
+def _npy(_: str, rows: Array) -> bytes:
+    file = io.BytesIO()
+    np.save(file, rows.astype("<f4"))
+    return file.getvalue()
+
+
+def _from_npy(body: bytes) -> Array:
+    rows: Array = np.load(io.BytesIO(body), allow_pickle=False).astype(np.float32)
+    return rows
+
+
 def _from_raw(body: bytes) -> Array:
     return np.frombuffer(body, dtype="<f4").astype(np.float32)
 
@@ -77,6 +100,17 @@ def _tf_request(model: str, rows: Array) -> bytes:
     return bytes(request.SerializeToString(deterministic=True))
 
 
+def _tf_float_val(model: str, rows: Array) -> bytes:
+    """The tensor as repeated floats: as many bytes as ``tensor_content``, another decoder."""
+    from infscale.protos import tensorflow
+
+    request = tensorflow["PredictRequest"].FromString(_tf_request(model, rows))
+    tensor = request.inputs["x"]
+    tensor.ClearField("tensor_content")
+    tensor.float_val.extend(rows.ravel().tolist())
+    return bytes(request.SerializeToString(deterministic=True))
+
+
 def _tf_answer(body: bytes) -> Array:
     from infscale.protos import tensorflow
 
@@ -90,7 +124,7 @@ def _ts_request(key: str) -> Encode:
     def encode(model: str, rows: Array) -> bytes:
         from infscale.protos import torchserve
 
-        body = _instances(model, rows) if key == "json" else _raw(model, rows)
+        body = {"json": _instances, "npy": _npy, "raw": _raw}[key](model, rows)
         message = torchserve["PredictionsRequest"](model_name=model, input={key: body})
         return bytes(message.SerializeToString(deterministic=True))
 
@@ -148,6 +182,16 @@ def _triton_request(model: str, rows: Array) -> bytes:
     return bytes(request.SerializeToString(deterministic=True))
 
 
+def _triton_contents(model: str, rows: Array) -> bytes:
+    """The tensor as repeated floats (``fp32_contents``) instead of raw bytes; the answer comes raw."""
+    from infscale.protos import triton
+
+    request = triton["ModelInferRequest"](model_name=model)
+    tensor = request.inputs.add(**_v2_input(rows))
+    tensor.contents.fp32_contents.extend(rows.ravel().tolist())
+    return bytes(request.SerializeToString(deterministic=True))
+
+
 def _triton_answer(body: bytes) -> Array:
     from infscale.protos import triton
 
@@ -180,17 +224,22 @@ class Encoder:
 ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
     ("tfserving", "rest"): {
         "json": Encoder("/v1/models/{model}:predict", JSON, _instances, _predictions),
+        "b64": Encoder("/v1/models/{model}:predict", JSON, _tf_b64, _predictions),
     },
     ("tfserving", "grpc"): {
         "protobuf": Encoder(TF_PREDICT, None, _tf_request, _tf_answer),
+        "float_val": Encoder(TF_PREDICT, None, _tf_float_val, _tf_answer),
     },
     ("torchserve", "rest"): {
         "json": Encoder("/predictions/{model}", JSON, _instances, _predictions),
         "raw": Encoder("/predictions/{model}", OCTETS, _raw, _from_raw),
+        "npy": Encoder("/predictions/{model}", "application/x-npy", _npy, _from_npy),
+        "b64": Encoder("/predictions/{model}", JSON, _b64, _predictions),
     },
     ("torchserve", "grpc"): {
         "raw": Encoder(TORCHSERVE_PREDICT, None, _ts_request("raw"), _ts_answer(_from_raw)),
         "json": Encoder(TORCHSERVE_PREDICT, None, _ts_request("json"), _ts_answer(_predictions)),
+        "npy": Encoder(TORCHSERVE_PREDICT, None, _ts_request("npy"), _ts_answer(_from_npy)),
     },
     ("triton", "rest"): {
         "json": Encoder(V2_INFER, JSON, _v2_json, _v2_answer),
@@ -198,9 +247,30 @@ ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
     },
     ("triton", "grpc"): {
         "protobuf": Encoder(TRITON_INFER, None, _triton_request, _triton_answer),
+        "contents": Encoder(TRITON_INFER, None, _triton_contents, _triton_answer),
     },
 }
 """The first encoding of each entry is the one that F0 uses."""
+
+
+LIMITS = {"tfserving": 64 << 20, "torchserve": 64 << 20, "triton": 64 << 20}
+"""Most bytes of a message that each framework takes as this project deploys it."""
+
+
+def check_batch(framework: str, protocol: str, encoding: str, name: str, batch: int) -> None:
+    """Whether a request of ``batch`` rows of a reference model fits into a message, by the size of one of eight rows.
+
+    Raises:
+        ConfigError: it does not; with the limit.
+    """
+    rows = inputs(name, 8)
+    size = len(build(framework, protocol, name, rows, encoding=encoding, batch=8).bodies[0]) / 8 * batch
+    if batch < 1 or size > LIMITS[framework]:
+        most = int(batch * LIMITS[framework] / size) if size > 0 else 1
+        raise ConfigError(
+            f"batch={batch}: a request of about {max(size, 0) / 2**20:.0f} MiB passes {framework}'s limit of "
+            f"{LIMITS[framework] >> 20} MiB; accepted with {encoding}: 1 to {most}"
+        )
 
 
 def default_encoding(framework: str, protocol: str) -> str:

@@ -21,21 +21,26 @@ def pilot(session: Session, framework: str) -> None:
     done = session.manifest["pilot"].get(framework)
     if done and set(done["saturation_per_s"]) == set(session.grid.protocols):
         return
-    with session.server(framework) as endpoint:
-        found = {}
-        for protocol in session.grid.protocols:
-            session.warm(endpoint, Arm(protocol), PILOT_FIRST_RATE)
-            found[protocol] = _bracket(session, endpoint, Arm(protocol))
-        top = _raised(session, endpoint, found)
-        rates = [float(f"{fraction * top:.3g}") for fraction in session.grid.fractions]
-        session.manifest["rates_per_s"][endpoint.implementation] = rates
-        session.manifest["pilot"][framework] = {
-            "implementation": endpoint.implementation,
-            "saturation_per_s": {p: float(f"{np.sqrt(low * high):.4g}") for p, (low, high) in found.items()},
-            "bracket_per_s": found,
-        }
-        session.save()
+    session.patiently(framework, lambda endpoint: _set_rates(session, endpoint))
+    rates = session.manifest["rates_per_s"][session.manifest["pilot"][framework]["implementation"]]
+    top = rates[-1] / session.grid.fractions[-1]
     session.say(f"{framework}: saturation near {top:.0f}/s; rates {', '.join(f'{r:g}' for r in rates)} per s")
+
+
+def _set_rates(session: Session, endpoint: Endpoint) -> None:
+    found = {}
+    for protocol in session.grid.protocols:
+        session.warm(endpoint, Arm(protocol), PILOT_FIRST_RATE)
+        found[protocol] = bracket(session, endpoint, Arm(protocol))
+    top = _raised(session, endpoint, found)
+    rates = [float(f"{fraction * top:.3g}") for fraction in session.grid.fractions]
+    session.manifest["rates_per_s"][endpoint.implementation] = rates
+    session.manifest["pilot"][endpoint.framework] = {
+        "implementation": endpoint.implementation,
+        "saturation_per_s": {p: float(f"{np.sqrt(low * high):.4g}") for p, (low, high) in found.items()},
+        "bracket_per_s": found,
+    }
+    session.save()
 
 
 def _raised(session: Session, endpoint: Endpoint, found: dict[str, tuple[float, float]]) -> float:
@@ -61,12 +66,12 @@ def _raised(session: Session, endpoint: Endpoint, found: dict[str, tuple[float, 
     return top
 
 
-def _bracket(session: Session, endpoint: Endpoint, arm: Arm) -> tuple[float, float]:
+def bracket(session: Session, endpoint: Endpoint, arm: Arm, **labels: Any) -> tuple[float, float]:
     """Rates (largest that kept up, smallest that did not): by fours, then from what the overload let through."""
     low, high, rate, guess = PILOT_FIRST_RATE / 4, 0.0, PILOT_FIRST_RATE, 0.0
     for step in range(16):
         trial.drain(endpoint)
-        manifest = _keep_up(session, endpoint, arm, rate, step)
+        manifest = _keep_up(session, endpoint, arm, rate, step, **labels)
         if _kept_up(manifest["verdict"]):
             low = rate
         else:
@@ -86,15 +91,15 @@ def _bracket(session: Session, endpoint: Endpoint, arm: Arm) -> tuple[float, flo
 
 
 def _keep_up(
-    session: Session, endpoint: Endpoint, arm: Arm, rate: float, step: int, duration_s: float = 0
+    session: Session, endpoint: Endpoint, arm: Arm, rate: float, step: int, duration_s: float = 0, **labels: Any
 ) -> dict[str, Any]:
     """The manifest of a pilot trial, from disk if it is there."""
-    trial_id = f"pilot-{endpoint.implementation}-{arm.protocol}-{rate:.0f}-{step}"
+    trial_id = f"pilot-{endpoint.implementation}-{arm.key()}-{rate:.0f}-{step}"
     stored = session.stored(trial_id)
     if stored is not None:
         return stored
     duration = duration_s or min(PILOT_TRIAL_S, session.grid.trial_s * 2)
-    plan = session.plan(arm, rate, (0, step), duration, phase="pilot", replicate=0, attempt=1)
+    plan = session.plan(arm, rate, (0, step), duration, phase="pilot", replicate=0, attempt=1, **labels)
     return session.run(endpoint, trial_id, plan) | {"trial_id": trial_id}
 
 

@@ -63,7 +63,13 @@ _TRITON: dict[str, Fields] = {
     "ModelMetadataRequest": {"name": (1, "string"), "version": (2, "string")},
     "TensorMetadata": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
     "ModelMetadataResponse": {"name": (1, "string"), "inputs": (4, "repeated TensorMetadata")},
-    "InferInputTensor": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
+    "InferTensorContents": {"fp32_contents": (6, "repeated float")},
+    "InferInputTensor": {
+        "name": (1, "string"),
+        "datatype": (2, "string"),
+        "shape": (3, "repeated int64"),
+        "contents": (5, "InferTensorContents"),
+    },
     "InferOutputTensor": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
     "ModelInferRequest": {
         "model_name": (1, "string"),

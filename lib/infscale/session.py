@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infscale import machine, samples, trial
-from infscale.errors import DataError, DeploymentError
+from infscale.errors import DataError, DeploymentError, UnresponsiveError
 from infscale.grid import Grid
 from infscale.servers import deploy
 from infscale.servers.endpoint import Endpoint
@@ -24,6 +24,7 @@ Start = Callable[..., AbstractContextManager[Endpoint]]
 
 WARM_S = 1.0
 LEAST_RATE = 100.0
+RESTARTS = 3
 
 
 def folder_for(grid: Grid, place: Path, *, fresh: bool = False) -> Path:
@@ -66,7 +67,7 @@ def _new_manifest(grid: Grid, run_id: str) -> dict[str, Any]:
     return {
         "schema_version": samples.SCHEMA_VERSION,
         "run_id": run_id,
-        "experiment": "protocol-grid",
+        "experiment": grid.experiment,
         "profile": grid.profile,
         "status": "interrupted",  # until it is complete
         "config": grid.config(),
@@ -121,6 +122,25 @@ class Session:
                 "name": endpoint.implementation
             }
             yield endpoint
+
+    def patiently(self, framework: str, work: Callable[[Endpoint], None]) -> None:
+        """Do ``work`` on a framework's server; one that no longer answers is started anew, and it is told.
+
+        ``work`` begins again then: what is stored is not measured twice.
+
+        Raises:
+            UnresponsiveError: for the fourth time.
+        """
+        for restart in range(RESTARTS + 1):
+            try:
+                with self.server(framework) as endpoint:
+                    work(endpoint)
+                return
+            except UnresponsiveError as error:
+                if restart == RESTARTS:
+                    raise
+                self.manifest.setdefault("restarts", []).append(f"{now()}: {error}")
+                self.say(f"{error}: started anew")
 
     def stored(self, trial_id: str) -> dict[str, Any] | None:
         """The manifest of a trial that is on disk."""

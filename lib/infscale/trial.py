@@ -12,7 +12,7 @@ import pandas as pd
 
 from infscale import arrivals, components, machine, payloads, validity
 from infscale.engine import run as engine
-from infscale.errors import ConfigError, DeploymentError, one_of
+from infscale.errors import ConfigError, DeploymentError, UnresponsiveError, one_of
 from infscale.paths import project_root
 from infscale.payloads import PROTOCOLS
 from infscale.samples import SCHEMA_VERSION
@@ -28,17 +28,24 @@ CONNECTIONS = {"rest": 256, "grpc": 8}
 
 @dataclass(frozen=True)
 class Arm:
-    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's."""
+    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses."""
 
     protocol: str
     encoding: str = ""
     connections: int = 0
     batch: int = 1
+    gzip: bool = False
 
     def __post_init__(self) -> None:
         one_of("protocol", self.protocol, PROTOCOLS)
         if self.connections < 0:
             raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
+
+    def key(self) -> str:
+        """A name for files: the protocol, and what differs from F0."""
+        parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
+        parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
+        return "-".join(part for part in parts if part)
 
     def limit(self) -> int:
         """Most connections at a time."""
@@ -110,6 +117,7 @@ def run(
         open_first=min(8, plan.arm.limit()),
         headers=payload.headers,
         cores=cores[0] if (cores := machine.split_cores()) else (),
+        gzip=plan.arm.gzip,
     )
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload)
@@ -182,7 +190,8 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
     """Wait until the server has finished what an earlier trial left: it answers, and is idle.
 
     Raises:
-        DeploymentError: it died, or does not answer within ``patience_s``.
+        DeploymentError: it died.
+        UnresponsiveError: it does not answer within ``patience_s``.
     """
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
@@ -194,7 +203,7 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
             if _cpu_seconds(endpoint) - before < 0.03:
                 return
     if not answers(endpoint):
-        raise DeploymentError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
+        raise UnresponsiveError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
 
 
 def _cpu_seconds(endpoint: Endpoint) -> float:

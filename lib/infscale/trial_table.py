@@ -28,7 +28,7 @@ POINT = [*ARM, "rate_per_s"]
 
 Floats = NDArray[np.float64]
 
-COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status")
+COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status", "bytes_out", "bytes_in")
 
 
 def metric(boundary: str, quantile: str) -> str:
@@ -73,7 +73,7 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
     return {
         "run_id": run.id,
         "trial_id": manifest["trial_id"],
-        "label": run.label(manifest["implementation"]),
+        "label": manifest.get("case") or run.label(manifest["implementation"]),
         **{key: manifest[key] for key in (*copied, "replicate", "attempt", "duration_s", "timeout_s", "started_at")},
         "verdict": verdict.verdict,
         "reasons": " ".join(verdict.reasons),
@@ -84,6 +84,7 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
         "dispersion_difference": gates["arrivals"].value,
         "gaps_distance": gaps_distance(samples),
         "ceiling_share": gates["ceiling"].value,
+        **_bytes(samples),
         **_costs(manifest, len(samples)),
         **{f"mean_{part}_ms": manifest.get("components", {}).get(part, float("nan")) for part in (*PARTS, "response")},
         "own_warm_up_s": own_warm_up_s(samples, manifest["duration_s"]),
@@ -114,6 +115,12 @@ def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
     cut = chosen.reindex(table.index)
     steady = ~np.isinf(cut)
     return table.assign(warm_up_s=cut.where(valid & steady, FIRST_PART * table["duration_s"]), steady=steady)
+
+
+def _bytes(samples: pd.DataFrame) -> dict[str, float]:
+    """Bytes on the wire of a request and of its answer, framing included: means of the successes."""
+    ok = samples.loc[samples["status"] == "ok", ["bytes_out", "bytes_in"]]
+    return {name: float(ok[name].mean()) for name in ("bytes_out", "bytes_in")}
 
 
 def _costs(manifest: Mapping[str, Any], requests: int) -> dict[str, Any]:

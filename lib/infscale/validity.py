@@ -91,6 +91,8 @@ class Verdict:
 def trials_of_grid(run: Mapping[str, Any]) -> int:
     """How many trials the grid of a run's manifest plans: frameworks × protocols × rates × replicates."""
     config = run["config"]
+    if config.get("cases"):
+        return int(config["trials_n"])
     return int(len(config["frameworks"]) * len(config["protocols"]) * config["rates_n"] * config["replicates"])
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import psutil
 
 from infscale import payloads
@@ -95,7 +96,7 @@ class Endpoint:
         """
         if self.own is not None:
             return self.own.payload(self, protocol, encoding, batch)
-        rows = inputs(self.model, max(count, batch))
+        rows = _batches(inputs(self.model), batch, count)
         return payloads.build(self.framework, protocol, self.model, rows, encoding=encoding, batch=batch)
 
     def same_host(self) -> bool:
@@ -106,6 +107,19 @@ class Endpoint:
         """Names and versions for the manifest."""
         keys = ("framework", "implementation", "version", "label", "runtime", "model")
         return {key: getattr(self, key) for key in keys}
+
+
+_POOL_BYTES = 1 << 25
+"""Most bytes of the tensors of a pool; as JSON they are several times that."""
+
+
+def _batches(rows: Array, batch: int, count: int) -> Array:
+    """Rows for at most ``count`` distinct bodies of ``batch`` rows each, drawn from ``rows`` with a fixed seed."""
+    if batch == 1:
+        return rows[:count]
+    bodies = max(1, min(count, _POOL_BYTES // (batch * rows[0].nbytes)))
+    drawn: Array = rows[np.random.default_rng(batch).integers(0, len(rows), bodies * batch)]
+    return drawn
 
 
 def _is_loopback(address: str) -> bool:

@@ -5,6 +5,7 @@ A REST body arrives as ``row["body"]`` (JSON already decoded by TorchServe), gRP
 its input map: the key, or the content type, says the encoding.
 """
 
+import base64
 import io
 import json
 import os
@@ -60,6 +61,8 @@ class Handler:
         return "image" if content_type.startswith("image/") else kinds.get(content_type, "raw")
 
     def _from_json(self, body: Any) -> Array:
+        if isinstance(body, dict) and isinstance(body.get("b64"), str):
+            return self._from_bytes(base64.b64decode(body["b64"]), "raw")
         instances = body.get("instances") if isinstance(body, dict) else body
         try:
             return self._shaped(np.array(instances, dtype=np.float32))

@@ -1,0 +1,66 @@
+"""A/A: the same arm compared with itself on a real server. A sound procedure finds a difference in at most 5 %.
+
+Pairs of trials with the same arrivals, in random order, one ratio of p95 for every five pairs, as in a run; Triton's
+``mlp`` over gRPC and REST in turn, at three rates below saturation.
+
+    python -m benchmarks.aa [--comparisons 40] [--seconds 1.5]
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from infscale import trial
+from infscale.estimates import geometric_mean
+from infscale.servers import deploy
+from infscale.servers.endpoint import Endpoint
+from infscale.trial import Arm, Plan
+from infscale.trial_table import measures
+from infscale.validity import VALID
+
+PAIRS = 5
+RATES = (300.0, 700.0, 1200.0)
+
+
+def p95_ms(endpoint: Endpoint, arm: Arm, rate: float, seconds: float, key: tuple[int, ...]) -> float:
+    """The p95 response time of one trial; NaN unless it is VALID."""
+    outcome = trial.run(endpoint, Plan(arm, rate, seconds, key=key))
+    if outcome.verdict != VALID:
+        return float("nan")
+    return float(measures(outcome.samples, seconds, 5.0, 100.0)["response_p95_ms"])
+
+
+def main() -> None:
+    """Compare, and print how often a difference was found beside what chance allows."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--comparisons", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=1.5)
+    words = parser.parse_args()
+    rng, found, spreads = np.random.default_rng(1), Counter[str](), []
+    load = Path("/proc/loadavg").read_text().split()[0]
+    with deploy("triton", "mlp") as endpoint:
+        for protocol in ("rest", "grpc"):
+            trial.run(endpoint, Plan(Arm(protocol), 500.0, 2.0))
+        for i in range(words.comparisons):
+            arm, rate = Arm(("rest", "grpc")[i % 2]), RATES[i % len(RATES)]
+            ratios = []
+            for pair in range(PAIRS):
+                times = [p95_ms(endpoint, arm, rate, words.seconds, (i, pair)) for _ in range(2)]
+                one, other = rng.permutation(2)
+                ratios.append(times[one] / times[other])
+            known = [ratio for ratio in ratios if np.isfinite(ratio)]
+            interval = geometric_mean(known)
+            differs = interval.p_value < 0.05
+            found["withheld" if np.isnan(interval.low) else "different" if differs else "not told apart"] += 1
+            spreads.append(np.std(np.log(known), ddof=1) if len(known) > 1 else np.nan)
+    told = found["different"] + found["not told apart"]
+    print(f"load average {load} at the start; {dict(found)}")
+    print(f"{found['different']} of {told} differ at 5 %; chance allows up to {stats.binom.ppf(0.99, told, 0.05):.0f}")
+    print(f"ratios differ by {np.expm1(np.nanmedian(spreads)):.0%} between pairs (median)")
+
+
+if __name__ == "__main__":
+    main()

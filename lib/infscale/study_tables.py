@@ -1,0 +1,111 @@
+"""From the rows of a finding's run to its tables: by case, and each case against the reference."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from infscale.estimates import geometric_mean, hodges_lehmann, holm, spread
+from infscale.runs import Run
+from infscale.saturation import arms_table
+from infscale.summary import points_table, withheld_because
+from infscale.trial_table import ARM, trials_table, used
+from infscale.validity import VALID
+
+P95 = "response_p95_ms"
+
+
+def study_tables(run: Run, slo_ms: float = 100.0) -> dict[str, pd.DataFrame]:
+    """``trials``, ``points`` and ``arms`` as of the protocol grid, by case (``label``); ``cases`` and ``contrasts``."""
+    trials = trials_table(run, slo_ms)
+    points, arms = points_table(trials), arms_table(trials)
+    return {
+        "trials": trials,
+        "points": points,
+        "arms": arms,
+        "cases": _cases(run, points, arms, trials),
+        "contrasts": contrasts_table(trials, str(run.manifest["config"]["reference"])),
+    }
+
+
+def _cases(run: Run, points: pd.DataFrame, arms: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """One row per case, in the order of the configuration: bytes, costs, capacity, p95 at the common rate."""
+    grid = trials[(trials["phase"] == "grid") & (trials["failed"] < trials["scheduled"])]
+    costs = grid.groupby("label")[["bytes_out", "bytes_in", "engine_cpu_us_per_request"]].mean()
+    costs = costs.drop(columns="engine_cpu_us_per_request")
+    codec = pd.DataFrame.from_dict(run.manifest.get("codec_us", {}), orient="index", columns=["encode_us", "decode_us"])
+    order = [case["name"] for case in run.manifest["config"]["cases"]]
+    whole = points.merge(arms.drop(columns=["valid", "invalid", "saturated"]), on=ARM, how="outer").set_index("label")
+    return whole.join(costs).join(codec).reindex(order).rename_axis("label").reset_index()
+
+
+def contrasts_table(trials: pd.DataFrame, reference: str, name: str = P95) -> pd.DataFrame:
+    """Every case ÷ the reference at the common rate, paired by replicate where both are VALID and steady.
+
+    Only cases of the reference's own framework have the same arrivals, and so a pair. ``conclusion`` is "slower",
+    "faster" or "cannot conclude" by the 95 % interval; ``p_holm`` corrects over the table.
+    """
+    frame = used(trials)
+    fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
+    wide = fit.pivot_table(index=["implementation", "rate_per_s", "replicate"], columns="label", values=name)
+    rows: list[dict[str, Any]] = []
+    for label in [label for label in frame["label"].unique() if label != reference]:
+        both = {reference, label} <= set(wide.columns)
+        pairs = (wide[label] / wide[reference]).dropna().to_numpy() if both else np.array([])
+        found = geometric_mean(pairs)
+        conclusion = "slower" if found.low > 1 else "faster" if found.high < 1 else "cannot conclude"
+        rows.append(
+            {
+                "label": label,
+                "reference": reference,
+                "metric": name,
+                "replicates": found.replicates,
+                "exploratory": found.exploratory,
+                "ratio": found.value,
+                "ratio_low": found.low,
+                "ratio_high": found.high,
+                "note": withheld_because(len(pairs)),
+                "hodges_lehmann": hodges_lehmann(pairs),
+                "spread": spread(pairs),
+                "p_value": found.p_value,
+                "conclusion": conclusion,
+            }
+        )
+    table = pd.DataFrame(rows)
+    return table.assign(p_holm=holm(table["p_value"])) if len(table) else table
+
+
+def sentences(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """What was found, a sentence per case against the reference; turned data turn them."""
+    from infscale.findings import number, saturation
+
+    cases = {row["label"]: row for _, row in tables["cases"].iterrows()}
+    reference = str(tables["contrasts"]["reference"].iloc[0])
+    first = cases[reference]
+    told = [
+        f"{reference}: capacity {saturation(first)}; {number(first['bytes_out'])} bytes a request, "
+        f"{number(first['bytes_in'])} an answer."
+    ]
+    for row in tables["contrasts"].to_dict("records"):
+        case = cases[row["label"]]
+        known = np.isfinite(row["ratio_low"])
+        words = {"slower": "is slower", "faster": "is faster", "cannot conclude": "cannot be told apart in speed"}
+        ratio = f"p95 {number(row['ratio'])} times that of {reference}" if np.isfinite(row["ratio"]) else "no p95"
+        interval = f"95 % interval {number(row['ratio_low'])} to {number(row['ratio_high'])}" if known else row["note"]
+        told.append(
+            f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
+            f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}). Capacity "
+            f"{saturation(case)}{_capacity_words(case, first, reference)}; {number(case['bytes_out'])} bytes a request "
+            f"({number(case['bytes_out'] / first['bytes_out'])} times)."
+        )
+    return told
+
+
+def _capacity_words(case: "pd.Series[Any]", first: "pd.Series[Any]", reference: str) -> str:
+    """Whether the intervals of two capacities lie apart."""
+    lows, highs = "interval_low_per_s", "interval_high_per_s"
+    if case[lows] > first[highs]:
+        return f", higher than that of {reference}"
+    if case[highs] < first[lows]:
+        return f", lower than that of {reference}"
+    return f", cannot conclude whether higher than that of {reference}"
