@@ -56,7 +56,8 @@ class Handler:
             raise PredictionException(f"cannot decode the body as {kind}: {error}", 400) from error
 
     def _kind_of(self, context: Any, index: int) -> str:
-        content_type = (context.get_request_header(index, "Content-Type") or "").partition(";")[0]
+        told = (context.get_request_header(index, name) for name in ("Content-Type", "content-type"))
+        content_type = next((text for text in told if text), "").partition(";")[0]
         kinds = {"application/octet-stream": "raw", "application/x-npy": "npy", "application/json": "json"}
         return "image" if content_type.startswith("image/") else kinds.get(content_type, "raw")
 
