@@ -6,6 +6,7 @@ PROFILE ?= quick
 RUN ?=
 NEW ?=
 BENCH ?=
+F ?= encodings
 # For a CPU build of torch outside PyPI's default: TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
@@ -13,7 +14,7 @@ BIN := .venv/bin
 DRAW := $(if $(wildcard .venv/.complete),.venv,.venv-figures)
 export PYTHONUTF8 := 1
 
-.PHONY: paper test figures lab bench check format clean
+.PHONY: paper test figures finding lab bench check format clean
 .DEFAULT_GOAL := paper
 
 paper: .venv/.complete
@@ -24,6 +25,10 @@ test: .venv/.complete
 
 figures: $(DRAW)/.complete
 	$(DRAW)/bin/infscale --end-with-parent figures $(if $(RUN),--run $(RUN))
+
+# One finding of the study, by name: make finding F=encodings
+finding: .venv/.complete
+	$(BIN)/infscale --end-with-parent finding $(F) --profile $(PROFILE) $(if $(NEW),--new)
 
 lab: .venv/.complete
 	$(BIN)/jupyter lab notebooks

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infscale.estimates import CONFIDENCE, geometric_mean, hodges_lehmann, replicates_needed, spread
+from infscale.estimates import CONFIDENCE, early_stopping, geometric_mean, hodges_lehmann, replicates_needed, spread
 
 CASES = 4000
 
@@ -31,6 +31,12 @@ def test_the_spread_is_that_of_the_runs() -> None:
     rng = np.random.default_rng(12)
     assert spread(np.exp(rng.normal(3, np.log(1.2), 20_000))) == pytest.approx(0.2, rel=0.03)
     assert np.isnan(spread([2.0]))
+
+
+@pytest.mark.parametrize(("over", "least"), [(0, 459), (1, 662), (10, 2010), (100, 12_571)])
+def test_early_stopping_takes_as_many_queries_as_mlperf_says(over: int, least: int) -> None:
+    assert early_stopping(least, over)
+    assert not early_stopping(least - 1, over)
 
 
 def test_one_odd_replicate_moves_the_mean_and_not_this() -> None:

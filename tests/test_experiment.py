@@ -1,15 +1,19 @@
 """If these fail, a night's run is repeated instead of continued, unbalanced, or started on nonsense."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from infscale import experiment, grid, runs, samples, trial
-from infscale.errors import ConfigError, DataError
+from infscale.errors import ConfigError, DataError, ServerLostError
 from infscale.grid import Grid
+from infscale.servers.endpoint import Endpoint
 from infscale.servers.process import living
+from infscale.session import Session
 from infscale.trial import Arm, Plan
 
 TINY: dict[str, Any] = {**grid.PROFILES["tiny"], "profile": "tiny"}
@@ -143,9 +147,8 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         experiment.folder_for(Grid(**TINY), tmp_path / "file")
 
 
-def test_a_server_that_dies_ends_the_run_with_an_error(tmp_path: Path) -> None:
-    from infscale.errors import DeploymentError
-
+def test_a_server_that_is_killed_is_started_anew_and_it_is_told(tmp_path: Path) -> None:
+    """One crash at three in the morning must not end the night's run, nor go unmentioned."""
     plan = Grid(**{**TINY, "frameworks": ("torchserve",), "protocols": ("rest",), "trial_s": 1.0})
     folder = experiment.folder_for(plan, tmp_path)
 
@@ -156,6 +159,26 @@ def test_a_server_that_dies_ends_the_run_with_an_error(tmp_path: Path) -> None:
 
                 os.kill(int(entry.split()[0]), 9)
 
-    with pytest.raises(DeploymentError):
-        experiment.measure(plan, folder, say=kill)
-    assert samples.read_json(folder / "run.json")["status"] == "interrupted"
+    experiment.measure(plan, folder, say=kill)
+    manifest = samples.read_json(folder / "run.json")
+    assert manifest["status"] == "complete"
+    assert manifest["restarts"]
+    assert all("died" in text or "does not answer" in text for text in manifest["restarts"])
+
+
+def test_a_server_that_is_lost_again_and_again_ends_the_run(tmp_path: Path) -> None:
+    """A server that cannot live would otherwise be started until the morning."""
+    plan = Grid(**{**TINY, "frameworks": ("torchserve",)})
+    endpoint = Endpoint("torchserve", "torchserve", "1", "TorchServe", "none", "mlp", "127.0.0.1:1", "127.0.0.1:1")
+
+    @contextlib.contextmanager
+    def start(*_: Any, **__: Any) -> Iterator[Endpoint]:
+        yield endpoint
+
+    def lose(_: Endpoint) -> None:
+        raise ServerLostError("TorchServe died", "the end of its log")
+
+    lost = Session(plan, experiment.folder_for(plan, tmp_path), lambda _: None, start)
+    with pytest.raises(ServerLostError, match="the end of its log"):
+        lost.patiently("torchserve", lose)
+    assert len(lost.manifest["restarts"]) == 3

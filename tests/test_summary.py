@@ -52,6 +52,7 @@ def rows_of(**changes: Any) -> pd.DataFrame:
         "lag_p50_ms": 0.1,
         "lag_p99_ms": 0.2,
         "steady": True,
+        "slo_passed": True,
         "dispersion_difference": 0.01,
         "gaps_distance": 0.02,
         "response_mean_ms": 1.5,

@@ -44,7 +44,7 @@ def offered_vs_achieved(tables: Tables) -> str:
     """For ``figures.offered_vs_achieved``."""
     return (
         "Successful responses per second against the requests per second that the schedule held: means over "
-        "replicates. On the dotted diagonal a server keeps up. "
+        "replicates. On the dotted diagonal a server keeps up; bars: 95 % intervals. "
         f"{_basis(tables['points'])} {_hollow(tables['points'], arrows=False)}"
     )
 

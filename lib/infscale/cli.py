@@ -2,6 +2,7 @@
 
 import argparse
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -31,6 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("figures", help="draw again from stored data; needs no server")
     figures.add_argument("--run", default="", help="folder of a run (default: newest complete one, else the sample)")
     load_options.add_to(commands)
+    finding = commands.add_parser("finding", help="measure one finding of the study, and draw it")
+    finding.add_argument("name", metavar="NAME", help="encodings or client-stacks")
+    finding.add_argument("--profile", default="quick", help="quick (default, at most ten minutes), full or tiny")
+    finding.add_argument("--new", action="store_true", help="measure afresh instead of continuing or reusing a run")
+    finding.add_argument("--data", type=Path, help="folder of runs (default: data/raw)")
     compare_options.add_to(commands)
     serve.add_to(commands)
     plan = commands.add_parser("plan", help="what a profile would run, how long, and which differences it could find")
@@ -40,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--run", default="", help="earlier run whose spread is taken (default: as for figures)")
     plan.add_argument("--effect", type=float, default=1.1, help="ratio to be told apart from 1 (default: 1.1)")
     commands.add_parser("doctor", help="what this machine has, what that enables, and how to get what is missing")
-    for command in (paper, figures):
+    for command in (paper, figures, finding):
         command.add_argument("--figures", default="figures", help="folder to draw into (default: figures)")
     return parser
 
@@ -66,6 +72,41 @@ def paper(profile: str, *, new: bool, frameworks: Sequence[str] | None, data: Pa
     return folder
 
 
+def finding(name: str, profile: str, *, new: bool, data: Path | None, figures: str) -> Path:
+    """Measure a finding (or go on with an interrupted run of it) and draw it; returns the run's folder."""
+    from infscale import experiment, notebook, session, studies
+    from infscale.paths import project_root
+
+    plan = studies.grid_of(name, profile)
+    print(plan.time_plan(), flush=True)
+    folder = session.folder_for(plan, (data or experiment.default_place()).resolve(), fresh=new)
+    print(f"run: {folder}", flush=True)
+    notebook.execute(
+        studies.STUDIES[name].notebook,
+        {"profile": profile, "run": str(folder), "figures_folder": figures},
+        folder / "notebooks",
+        progress=lambda: notebook.trials_bar(folder, plan.expected_files()),
+    )
+    told = json.loads((project_root() / figures / f"finding-{name}.json").read_text(encoding="utf-8"))
+    print("\n".join(told["sentences"]))
+    return folder
+
+
+def _draw_findings(figures: str, place: Path) -> None:
+    """Draw every finding again of which there is a complete run."""
+    from infscale import notebook, runs, studies
+    from infscale.errors import DataError
+
+    for name, study in studies.STUDIES.items():
+        try:
+            folder = runs.find_run(experiment=name)
+        except DataError:
+            continue
+        profile = json.loads((folder / "run.json").read_text(encoding="utf-8"))["profile"]
+        given = {"profile": profile, "run": str(folder), "figures_folder": figures}
+        notebook.execute(study.notebook, given, place)
+
+
 def draw(run: str, figures: str, executed: Path | None = None) -> None:
     """Summarise a run and draw its figures, values and report."""
     from tqdm import tqdm
@@ -76,6 +117,8 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     folder = runs.find_run(run)
     target = executed or project_root() / "data" / "derived" / folder.name / "notebooks"
     for name in tqdm(notebook.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
+        if name == "50-paper-values":
+            _draw_findings(figures, target)
         takes_figures = {} if name == "30-summarise" else {"figures_folder": figures}
         notebook.execute(name, {"run": str(folder), **takes_figures}, target)
     run_id = samples.read_json(folder / "run.json")["run_id"]
@@ -96,6 +139,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 frameworks=arguments.frameworks,
                 data=arguments.data,
                 figures=arguments.figures,
+            )
+        elif arguments.command == "finding":
+            finding(
+                arguments.name, arguments.profile, new=arguments.new, data=arguments.data, figures=arguments.figures
             )
         elif arguments.command == "load":
             from infscale import load

@@ -7,7 +7,7 @@
     │   └── (also a ValueError)
     ├── MissingError      a program or package is not installed; the message says how to get it
     ├── DeploymentError   a server did not start, died, or does not answer; carries the end of its log
-    │   └── UnresponsiveError   it lives, and does not answer any more
+    │   └── ServerLostError   it ended under load, or no longer answers
     ├── EngineError       the load engine itself failed
     └── DataError         a stored file is missing, truncated, or of another schema or machine
 """
@@ -39,8 +39,8 @@ class DeploymentError(InfscaleError):
         super().__init__(message + tail)
 
 
-class UnresponsiveError(DeploymentError):
-    """A server lives and does not answer: what it was given before has not let go of it."""
+class ServerLostError(DeploymentError):
+    """A server ended under load, or lives and does not answer any more."""
 
 
 class EngineError(InfscaleError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy import special, stats
 
 Floats = NDArray[np.float64]
 
@@ -150,6 +150,19 @@ def achieved_power(shift: float, n: int) -> float:
     """Probability that a two-sided t test at 5 % of n values rejects, its statistic being shifted by ``shift``."""
     critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
     return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+
+
+def early_stopping(n: int, over: int, p: float = 0.99, confidence: float = 0.99) -> bool:
+    """Whether n queries, ``over`` of them beyond a limit, show that its percentile ``p`` lies within the limit.
+
+    True from n ≥ h + t on, for the smallest h with I(p; h, t + 1) ≤ 1 − confidence, I the regularised incomplete beta
+    function and t = ``over``: 459 queries without any for p99, 662 with one. Queries are taken for independent, which
+    those of a busy server are not.
+
+    Source: V. J. Reddi et al., "MLPerf Inference Benchmark" (ISCA 2020) and its rules on early stopping.
+    """
+    h = n - over
+    return h > 0 and bool(special.betainc(h, over + 1, p) <= 1 - confidence)
 
 
 def holm(p_values: ArrayLike) -> Floats:

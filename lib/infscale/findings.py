@@ -136,7 +136,7 @@ def _design_limits(run: Mapping[str, Any], tables: Tables) -> list[str]:
     models = "/".join(sorted(trials["model"].unique()))
     return [
         quick if run["profile"] == "quick" or config["replicates"] < 5 else "",
-        *(f"A server no longer answered and was started anew: {text}." for text in run.get("restarts", ())),
+        *(f"A server was lost under load and started anew: {text}." for text in run.get("restarts", ())),
         "" if run["status"] == "complete" else "The run was interrupted: its grid is not complete.",
         *embedded,
         *numpy,

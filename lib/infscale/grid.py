@@ -139,6 +139,8 @@ class Grid:
     def expected_files(self) -> int:
         """Trials that the run will store, pilot and sensitivity check included, repeats apart; roughly."""
         arms = len(self.frameworks) * len(self.protocols)
+        if self.cases:
+            return self.trials() + 6 * len(self.cases)
         return self.trials() + 8 * arms + self.extra_trials() + self.bisections * arms * self.replicates
 
     def seconds(self) -> float:

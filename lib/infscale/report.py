@@ -1,6 +1,7 @@
 """The report of a run: one page of HTML that needs nothing else, for somebody who was not there."""
 
 import base64
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def report_html(run: Mapping[str, Any], tables: Tables, figures: Path) -> str:
         parts=PARTS,
         components=[_components(row) for _, row in tables["components"].iterrows()],
         limits=limits(run, tables),
+        studies=_studies(figures),
     )
 
 
@@ -214,6 +216,18 @@ def _components(row: "pd.Series[Any]") -> dict[str, Any]:
         "replicates": row["replicates"],
         "means": [number(row[f"mean_{part}_ms"]) for part in (*PARTS, "response")],
     }
+
+
+def _studies(folder: Path) -> list[dict[str, Any]]:
+    """The findings that were measured apart and drawn into the same folder, with their own runs' ids."""
+    told = []
+    for file in sorted(folder.glob("finding-*.json")):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        picture = file.with_suffix(".png")
+        if picture.is_file():
+            data = base64.b64encode(picture.read_bytes()).decode()
+            told.append({**found, "uri": f"data:image/png;base64,{data}"})
+    return told
 
 
 def _figure(name: str, tables: Tables, folder: Path, run_id: str) -> dict[str, str]:

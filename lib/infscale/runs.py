@@ -88,13 +88,14 @@ def _check_origin(folder: Path, manifest: Mapping[str, Any], trials: Iterable[Tr
         raise DataError(f"{folder}: trials of {len(machines)} machines ({told}) must not be pooled")
 
 
-def find_run(run: str = "", root: Path | None = None) -> Path:
+def find_run(run: str = "", root: Path | None = None, experiment: str = "protocol-grid") -> Path:
     """The folder of a run.
 
     Args:
-        run: a path, absolute or from the project's root; "" takes the newest complete run in ``data/raw``,
-            else in ``data/sample``.
+        run: a path, absolute or from the project's root; "" takes the newest complete run of ``experiment`` in
+            ``data/raw``, else in ``data/sample``.
         root: the project's root (default: found from the working directory).
+        experiment: "protocol-grid", or the name of a finding.
 
     Raises:
         DataError: there is none; the message says how to get one.
@@ -109,12 +110,14 @@ def find_run(run: str = "", root: Path | None = None) -> Path:
         return folder
     for place in (root / "data" / "raw", root / "data" / "sample"):
         complete = [
-            (str(m["started_at"]), folder) for folder in _runs(place) if (m := _peek(folder))["status"] == COMPLETE
+            (str(m["started_at"]), folder)
+            for folder in _runs(place)
+            if (m := _peek(folder))["status"] == COMPLETE and m.get("experiment", experiment) == experiment
         ]
         if complete:
             return max(complete)[1]
     raise DataError(
-        f"no complete run in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
+        f"no complete run of {experiment} in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
         "measure one with the notebooks 1x, or give the path of an interrupted one"
     )
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infscale import machine, samples, trial
-from infscale.errors import DataError, DeploymentError, UnresponsiveError
+from infscale.errors import DataError, ServerLostError
 from infscale.grid import Grid
 from infscale.servers import deploy
 from infscale.servers.endpoint import Endpoint
@@ -124,23 +124,24 @@ class Session:
             yield endpoint
 
     def patiently(self, framework: str, work: Callable[[Endpoint], None]) -> None:
-        """Do ``work`` on a framework's server; one that no longer answers is started anew, and it is told.
+        """Do ``work`` on a framework's server; one that is lost is started anew, and it is told.
 
         ``work`` begins again then: what is stored is not measured twice.
 
         Raises:
-            UnresponsiveError: for the fourth time.
+            ServerLostError: for the fourth time.
         """
         for restart in range(RESTARTS + 1):
             try:
                 with self.server(framework) as endpoint:
                     work(endpoint)
                 return
-            except UnresponsiveError as error:
+            except ServerLostError as error:
                 if restart == RESTARTS:
                     raise
-                self.manifest.setdefault("restarts", []).append(f"{now()}: {error}")
-                self.say(f"{error}: started anew")
+                told = str(error).splitlines()[0]
+                self.manifest.setdefault("restarts", []).append(told)
+                self.say(f"{told}: started anew")
 
     def stored(self, trial_id: str) -> dict[str, Any] | None:
         """The manifest of a trial that is on disk."""
@@ -148,18 +149,20 @@ class Session:
         return samples.read_json(path) if path.exists() else None
 
     def run(self, endpoint: Endpoint, trial_id: str, plan: Plan) -> dict[str, Any]:
-        """Run and store one trial; an interrupted one is not stored.
+        """Run and store one trial; an interrupted one is not stored, one that the server did not survive is.
 
         Raises:
             KeyboardInterrupt: asked to stop in its middle.
-            DeploymentError: the server died under it.
+            ServerLostError: the server died under it.
         """
         outcome = trial.run(endpoint, plan, trials_of_grid=self.grid.trials(), ceilings=self.manifest["ceilings"])
         if outcome.interrupted:
             raise KeyboardInterrupt
-        if endpoint.command and not endpoint.processes():
-            raise DeploymentError(f"{endpoint.label} died during the trial {trial_id}; see {self.folder / 'logs'}")
+        died = bool(endpoint.command) and not endpoint.processes()
+        outcome.manifest["server"]["died"] = died
         self.store(trial_id, outcome)
+        if died:
+            raise ServerLostError(f"{endpoint.label} died during the trial {trial_id}", endpoint.log_tail())
         return outcome.manifest
 
     def store(self, trial_id: str, outcome: Outcome) -> None:

@@ -76,11 +76,33 @@ def _encodings(profile: str) -> tuple[tuple[Case, ...], str]:
     return tuple(cases), cases[0].name
 
 
+def _client_stacks(profile: str) -> tuple[tuple[Case, ...], str]:
+    """The same tensor through the wire engine and through the libraries that people use, on one server."""
+    ways = {
+        "REST, wire": ("rest", "wire"),
+        "REST, requests": ("rest", "requests"),
+        "gRPC, wire": ("grpc", "wire"),
+        "gRPC, grpcio": ("grpc", "grpcio"),
+    }
+    chosen = dict(itertools.islice(ways.items(), 2 if profile == "tiny" else 4))
+    if profile != "full":
+        return tuple(Case(name, "triton", Arm(p, client=c)) for name, (p, c) in chosen.items()), "REST, wire"
+    cases = [
+        Case(f"{NAMES[framework]}, {name}", framework, Arm(p, client=c))
+        for framework in NAMES
+        for name, (p, c) in ways.items()
+    ]
+    return tuple(cases), cases[0].name
+
+
 STUDIES = {
     "encodings": Study(
         "What does the encoding of a tensor cost, over REST and over gRPC: bytes on the wire, capacity, response time?",
         "11-encodings",
         _encodings,
+    ),
+    "client-stacks": Study(
+        "How much of the difference between REST and gRPC is the client library's?", "17-client-stacks", _client_stacks
     ),
 }
 

@@ -68,6 +68,8 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
         "n": int(chosen["n"].sum()),
         "failed": int(chosen["failed"].sum()),
         **{name: float(chosen[name].mean()) for name in ("offered_per_s", "achieved_per_s", "goodput_per_s")},
+        "slo_passed": int(chosen["slo_passed"].sum()),
+        **_throughput(chosen),
         "engine_cpu_us_per_request": float(chosen["engine_cpu_us_per_request"].mean()),
         "lag_p50_ms": float(chosen["lag_p50_ms"].median()),
         "lag_p99_ms": float(chosen["lag_p99_ms"].max()),
@@ -77,6 +79,16 @@ def _point(group: pd.DataFrame) -> dict[str, Any]:
     }
     for name in METRICS:
         row |= _estimate(chosen, name, saturated)
+    return row
+
+
+def _throughput(chosen: pd.DataFrame) -> dict[str, float]:
+    """95 % intervals of throughput and goodput over replicates (NaN where one of them is 0)."""
+    row: dict[str, float] = {}
+    for name in ("achieved_per_s", "goodput_per_s"):
+        positive = (chosen[name] > 0).all()
+        found = geometric_mean(chosen[name] if positive else [])
+        row |= {f"{name}_low": found.low, f"{name}_high": found.high}
     return row
 
 

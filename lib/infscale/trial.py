@@ -12,7 +12,7 @@ import pandas as pd
 
 from infscale import arrivals, components, machine, payloads, validity
 from infscale.engine import run as engine
-from infscale.errors import ConfigError, DeploymentError, UnresponsiveError, one_of
+from infscale.errors import ConfigError, ServerLostError, one_of
 from infscale.paths import project_root
 from infscale.payloads import PROTOCOLS
 from infscale.samples import SCHEMA_VERSION
@@ -35,9 +35,11 @@ class Arm:
     connections: int = 0
     batch: int = 1
     gzip: bool = False
+    client: str = "wire"
 
     def __post_init__(self) -> None:
         one_of("protocol", self.protocol, PROTOCOLS)
+        one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
         if self.connections < 0:
             raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
 
@@ -45,6 +47,7 @@ class Arm:
         """A name for files: the protocol, and what differs from F0."""
         parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
         parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
+        parts += [self.client if self.client != "wire" else ""]
         return "-".join(part for part in parts if part)
 
     def limit(self) -> int:
@@ -107,18 +110,7 @@ def run(
     url = f"{endpoint.scheme(plan.arm.protocol)}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    result = engine.run(
-        url,
-        payload.bodies,
-        [schedule],
-        [choice],
-        timeout_s=plan.timeout_s,
-        connections=plan.arm.limit(),
-        open_first=min(8, plan.arm.limit()),
-        headers=payload.headers,
-        cores=cores[0] if (cores := machine.split_cores()) else (),
-        gzip=plan.arm.gzip,
-    )
+    result = _send(plan, url, payload, schedule, choice)
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload)
     manifest["host"] = _host(endpoint, load, steal)
@@ -133,6 +125,28 @@ def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload) -> float | 
     from infscale import ceiling  # which needs this module's names
 
     return ceiling.of_payload(ceilings, payload.protocol, payload.bodies)
+
+
+def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any) -> engine.Result:
+    """The load, by the arm's client."""
+    arm = plan.arm
+    if arm.client != "wire":
+        from infscale import client_stacks
+
+        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers}
+        return client_stacks.run(arm.client, url, payload.bodies, schedule, choice, timeout_s=plan.timeout_s, **given)
+    return engine.run(
+        url,
+        payload.bodies,
+        [schedule],
+        [choice],
+        timeout_s=plan.timeout_s,
+        connections=arm.limit(),
+        open_first=min(8, arm.limit()),
+        headers=payload.headers,
+        cores=cores[0] if (cores := machine.split_cores()) else (),
+        gzip=arm.gzip,
+    )
 
 
 _DRAWS = ("arrivals", "payload")
@@ -190,20 +204,19 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
     """Wait until the server has finished what an earlier trial left: it answers, and is idle.
 
     Raises:
-        DeploymentError: it died.
-        UnresponsiveError: it does not answer within ``patience_s``.
+        ServerLostError: it died, or does not answer within ``patience_s``.
     """
     end = time.monotonic() + patience_s
     while time.monotonic() < end:
         if endpoint.command and not endpoint.processes():
-            raise DeploymentError(f"{endpoint.label} died", endpoint.log_tail())
+            raise ServerLostError(f"{endpoint.label} died", endpoint.log_tail())
         before = _cpu_seconds(endpoint)
         if answers(endpoint):
             time.sleep(0.1)
             if _cpu_seconds(endpoint) - before < 0.03:
                 return
     if not answers(endpoint):
-        raise UnresponsiveError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
+        raise ServerLostError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
 
 
 def _cpu_seconds(endpoint: Endpoint) -> float:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from infscale.components import PARTS
 from infscale.errors import DataError
-from infscale.estimates import Times, ordered
+from infscale.estimates import Times, early_stopping, ordered
 from infscale.runs import Run, Trial
 from infscale.samples import NEVER
 from infscale.steady import quantiles, warm_up
@@ -145,7 +145,8 @@ def measures(
 
     Rates are of the window from there to the end of the arrivals: ``offered_per_s`` counts the schedule,
     ``achieved_per_s`` the successes that finished in it, ``goodput_per_s`` those of them within ``slo_ms``;
-    ``n`` is how many requests the percentiles rest on.
+    ``n`` is how many requests the percentiles rest on. ``slo_passed``: p99 lies within ``slo_ms`` by MLPerf's rule of
+    early stopping (a diagnostic: it takes requests for independent).
     """
     start = (FIRST_PART * duration_s if warm_up_s is None else warm_up_s) * 1e9
     end = duration_s * 1e9
@@ -156,8 +157,10 @@ def measures(
     kept = samples[samples["scheduled_ns"] >= start]
     if not kept["scheduled_ns"].is_monotonic_increasing:  # several shards
         kept = kept.sort_values("scheduled_ns", kind="stable")
+    over = len(kept) - int((kept["status"].eq("ok") & (kept["done_ns"] - kept["scheduled_ns"] <= slo_ms * 1e6)).sum())
     return {
         "slo_ms": slo_ms,
+        "slo_passed": early_stopping(len(kept), over),
         "n": len(kept),
         "offered_per_s": len(kept) / window_s,
         "achieved_per_s": float(finished.sum()) / window_s,

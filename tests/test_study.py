@@ -1,0 +1,134 @@
+"""Findings: if these fail, a reader trusts a comparison of encodings that did not carry the same tensor."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from infscale import payloads, runs, studies, study, study_tables
+from infscale.errors import ConfigError
+from infscale.grid import Case, Grid
+from infscale.models import inputs
+from infscale.notebook import execute
+from infscale.trial import Arm
+
+EVERY = [(f, p, e) for (f, p), known in payloads.ENCODERS.items() for e in known]
+
+
+@pytest.mark.parametrize(("framework", "protocol", "encoding"), EVERY)
+@pytest.mark.parametrize("batch", [1, 16, 64])
+def test_a_body_carries_every_byte_of_its_tensor(framework: str, protocol: str, encoding: str, batch: int) -> None:
+    """``make_tensor_proto`` with a fill value sends 3 kB at every batch size, and gRPC looks ever faster."""
+    body = payloads.build(framework, protocol, "mlp", inputs("mlp", 64), encoding=encoding, batch=batch).bodies[0]
+    tensor = 4 * 784 * batch
+    assert len(body) >= tensor
+    if encoding in ("raw", "npy", "protobuf", "float_val", "contents"):
+        assert len(body) <= tensor + 400
+
+
+def grid_of(*cases: Case, reference: str = "a") -> Grid:
+    frameworks = tuple(dict.fromkeys(case.framework for case in cases))
+    return Grid(frameworks=frameworks, cases=cases, reference=reference, sensitivity=False)
+
+
+@pytest.mark.parametrize(
+    ("cases", "told"),
+    [
+        ([Case("a", "tfserving", Arm("rest", "raw"))], "accepted: json, b64"),
+        ([Case("a", "triton", Arm("rest", "json", batch=20_000))], "limit of 64 MiB; accepted with json: 1 to"),
+        ([Case("a", "triton", Arm("rest")), Case("a", "triton", Arm("grpc"))], "different names"),
+        ([Case("b", "triton", Arm("rest"))], "the reference 'a'"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_deployed(cases: list[Case], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        study.check(grid_of(*cases))
+
+
+@pytest.mark.parametrize("profile", list(studies.SIZES))
+@pytest.mark.parametrize("name", list(studies.STUDIES))
+def test_every_finding_can_be_measured_as_planned(name: str, profile: str) -> None:
+    grid = studies.grid_of(name, profile)
+    study.check(grid)
+    assert grid.contrasts()
+    if profile == "quick":
+        assert len(grid.cases) <= 6
+        assert grid.seconds() <= 600
+
+
+def test_an_unknown_finding_is_named() -> None:
+    with pytest.raises(ConfigError, match="finding='caching2' is not known; accepted: client-stacks, encodings"):
+        studies.grid_of("caching2")
+
+
+def cases_table(faster: str) -> dict[str, pd.DataFrame]:
+    """Two cases of which one is faster and takes more."""
+    rows: list[dict[str, Any]] = []
+    for name in ("JSON", "binary"):
+        good = name == faster
+        low = 1000.0 if good else 500.0
+        rows.append(
+            {
+                "label": name,
+                "rate_per_s": 250.0,
+                "bytes_out": {"JSON": 900.0, "binary": 300.0}[name],
+                "bytes_in": 100.0,
+                "bound": "",
+                "low_per_s": low,
+                "high_per_s": 1.1 * low,
+                "interval_low_per_s": 0.9 * low,
+                "interval_high_per_s": 1.2 * low,
+            }
+        )
+    ratio = 0.5 if faster == "binary" else 2.0
+    contrast = {
+        "label": "binary",
+        "reference": "JSON",
+        "replicates": 5,
+        "exploratory": False,
+        "ratio": ratio,
+        "ratio_low": 0.9 * ratio,
+        "ratio_high": 1.1 * ratio,
+        "note": "",
+        "conclusion": "faster" if ratio < 1 else "slower",
+    }
+    return {"cases": pd.DataFrame(rows), "contrasts": pd.DataFrame([contrast])}
+
+
+def test_the_sentence_turns_with_the_data() -> None:
+    better, worse = (study_tables.sentences(cases_table(name))[1] for name in ("binary", "JSON"))
+    assert "binary is faster" in better
+    assert "higher than that of JSON" in better
+    assert "binary is slower" in worse
+    assert "lower than that of JSON" in worse
+    assert "0.333 times" in better
+
+
+def test_capacities_that_overlap_are_not_told_apart() -> None:
+    tables = cases_table("binary")
+    tables["cases"]["interval_low_per_s"] = 100.0
+    assert "cannot conclude whether higher" in study_tables.sentences(tables)[1]
+
+
+def test_the_notebook_measures_a_finding_and_draws_it(tmp_path: Path) -> None:
+    """The whole way at its smallest, on a real server."""
+    grid = studies.grid_of("encodings", "tiny")
+    from infscale.session import folder_for
+
+    folder = folder_for(grid, tmp_path / "raw")
+    figures = tmp_path / "figures"
+    given = {"profile": "tiny", "run": str(folder), "figures_folder": str(figures)}
+    execute("11-encodings", given, tmp_path / "out")
+    run = runs.load_run(folder)
+    assert run.manifest["status"] == "complete"
+    assert run.manifest["contrasts"][0]["under"] == "JSON"
+    told = json.loads((figures / "finding-encodings.json").read_text())
+    assert len(told["sentences"]) == 2
+    numbers = pd.read_csv(figures / "finding-encodings.csv")
+    plain, packed = numbers.set_index("label")["bytes_out"][["JSON", "JSON, gzip"]]
+    assert plain > 4 * 784 * 16
+    assert packed < plain / 2
+    assert np.isfinite(numbers["encode_us"]).all()
