@@ -54,7 +54,7 @@ def tables(run: Run) -> Tables:
 @pytest.fixture(scope="module")
 def turned(tmp_path_factory: pytest.TempPathFactory) -> Tables:
     """The tables of a run in which the protocols changed places."""
-    return summary.summarise(runs.load_run(build(tmp_path_factory.mktemp("turned"), REST_FASTER)))
+    return summary.summarise(runs.load_run(build(tmp_path_factory.mktemp("turned"), REST_FASTER, replicates=6)))
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +181,12 @@ def test_the_saturation_sentence_turns_with_the_data(tables: Tables, turned: Tab
     first, last = (findings.saturation_findings(found["arms"])[0] for found in (tables, turned))
     assert "gRPC kept up with higher arrival rates than REST" in first
     assert "REST kept up with higher arrival rates than gRPC" in last
+
+
+def test_brackets_that_lie_apart_are_no_finding_where_replicates_disagree(tables: Tables) -> None:
+    # One replicate's luck places a bracket; the interval over replicates knows.
+    arms = tables["arms"].assign(interval_low_per_s=100.0, interval_high_per_s=5000.0)
+    assert all("cannot conclude" in sentence for sentence in findings.saturation_findings(arms))
 
 
 def test_the_latency_sentence_turns_with_the_data(tables: Tables, turned: Tables) -> None:

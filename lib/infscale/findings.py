@@ -58,10 +58,17 @@ def _saturation_finding(label: str, group: pd.DataFrame) -> str:
     first, second = found.values()
     for late, early in ((first, second), (second, first)):
         settled = early["settled_per_s"]
-        if early["bound"] != "?" and late["low_per_s"] >= settled:
+        if early["bound"] != "?" and late["low_per_s"] >= settled and not _overlap(early, late):
             later, sooner = NAMES[late["protocol"]], NAMES[early["protocol"]]
             return f"{label}: {later} kept up with higher arrival rates than {sooner}: {told}."
     return f"{label}: {CANNOT} which protocol saturates at the higher rate: {told}."
+
+
+def _overlap(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool:
+    """Whether two arms' intervals of λ* over replicates, where both are known, have a rate in common."""
+    low = max(one["interval_low_per_s"], other["interval_low_per_s"])
+    high = min(one["interval_high_per_s"], other["interval_high_per_s"])
+    return bool(np.isfinite([low, high]).all() and low <= high)
 
 
 def latency_findings(tables: Tables) -> list[str]:
