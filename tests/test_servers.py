@@ -67,8 +67,8 @@ def test_unknown_names_list_the_accepted_ones() -> None:
         servers.deploy("tf")
     with pytest.raises(ConfigError, match=r"model='vgg'.*accepted: cnn, mlp, noop"):
         servers.deploy("torchserve", "vgg")
-    with pytest.raises(ConfigError, match=r"encoding='b64'.*accepted: json, raw"):
-        payloads.build("torchserve", "rest", "mlp", models.inputs("mlp", 1), encoding="b64")
+    with pytest.raises(ConfigError, match=r"encoding='xml'.*accepted: b64, json, npy, raw"):
+        payloads.build("torchserve", "rest", "mlp", models.inputs("mlp", 1), encoding="xml")
     with pytest.raises(ConfigError, match=r"protocol='soap'.*accepted: grpc, rest"):
         payloads.default_encoding("torchserve", "soap")
 
