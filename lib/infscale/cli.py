@@ -92,19 +92,17 @@ def finding(name: str, profile: str, *, new: bool, data: Path | None, figures: s
     return folder
 
 
-def _draw_findings(figures: str, place: Path) -> None:
-    """Draw every finding again of which there is a complete run."""
+def _draw_findings(figures: str, runs_folder: Path, executed: Path) -> None:
+    """Draw every finding again of which there is a complete run beside the one that is drawn."""
     from infscale import notebook, runs, studies
-    from infscale.errors import DataError
 
     for name, study in studies.STUDIES.items():
-        try:
-            folder = runs.find_run(experiment=name)
-        except DataError:
+        folder = runs.newest(runs_folder, name)
+        if folder is None:
             continue
         profile = json.loads((folder / "run.json").read_text(encoding="utf-8"))["profile"]
         given = {"profile": profile, "run": str(folder), "figures_folder": figures}
-        notebook.execute(study.notebook, given, place)
+        notebook.execute(study.notebook, given, executed)
 
 
 def draw(run: str, figures: str, executed: Path | None = None) -> None:
@@ -118,7 +116,7 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     target = executed or project_root() / "data" / "derived" / folder.name / "notebooks"
     for name in tqdm(notebook.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
         if name == "50-paper-values":
-            _draw_findings(figures, target)
+            _draw_findings(figures, folder.parent, target)
         takes_figures = {} if name == "30-summarise" else {"figures_folder": figures}
         notebook.execute(name, {"run": str(folder), **takes_figures}, target)
     run_id = samples.read_json(folder / "run.json")["run_id"]
@@ -174,7 +172,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell reports SIGPIPE
     except KeyboardInterrupt:
-        print("\ninfscale: interrupted; finished trials are kept, the same command continues", file=sys.stderr)
+        kept = "; finished trials are kept, the same command continues"
+        print(f"\ninfscale: interrupted{kept if arguments.command in ('paper', 'finding') else ''}", file=sys.stderr)
         return 130
     return 0
 

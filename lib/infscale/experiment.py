@@ -1,17 +1,15 @@
 """Measuring a grid: ceilings, pilot, trials in random order, restarts, resume. Every trial is on disk when it ends."""
 
-import contextlib
 from pathlib import Path
 
-from infscale import ceiling, trial
-from infscale.errors import DataError
+from infscale import trial
 from infscale.grid import Grid, sensitivity_arms
 from infscale.paths import project_root
 from infscale.pilot import bisect, pilot
 from infscale.runs import COMPLETE
 from infscale.servers import deploy
 from infscale.servers.endpoint import Endpoint
-from infscale.session import Report, Session, Start, folder_for, now
+from infscale.session import Report, Session, Start, folder_for
 from infscale.trial import Arm
 from infscale.validity import INVALID, SATURATED
 
@@ -35,22 +33,12 @@ def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy
     if session.manifest["status"] == COMPLETE:
         say(f"{folder.name} is complete: nothing to measure")
         return folder
-    try:
-        if not session.manifest["ceilings"]:
-            session.manifest["ceilings"] = ceiling.measure(grid.protocols)
-            session.save()
+    with session.measuring():
         for framework in grid.frameworks:
             pilot(session, framework)
         for replicate in range(grid.replicates):
             for framework, pairs in grid.order(replicate):
                 _replicate(session, replicate, framework, pairs)
-        session.manifest["status"] = COMPLETE
-        session.manifest["finished_at"] = now()
-    except OSError as error:
-        raise DataError(f"cannot write in {folder}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            session.save()
     return folder
 
 

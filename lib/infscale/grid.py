@@ -54,7 +54,7 @@ class Grid:
         restart: start the server anew after a SATURATED trial; otherwise it only drains until it is idle. (It always
             restarts between replicates.)
         sensitivity: also try the defaults that F0 fixes (connections, encoding), at one rate.
-        most_per_s: no rate above is tried (the grid's own may lie somewhat above, in proportion to ``fractions``).
+        most_per_s: no rate above is tried.
         bisections: trials that narrow an arm's bracket of λ* in each replicate.
         experiment: "protocol-grid" (F0), or the name of a finding.
         cases: the arms of a finding, which then take the place of frameworks × protocols × rates: each gets its

@@ -32,7 +32,7 @@ def _set_rates(session: Session, endpoint: Endpoint) -> None:
     for protocol in session.grid.protocols:
         session.warm(endpoint, Arm(protocol), PILOT_FIRST_RATE)
         found[protocol] = bracket(session, endpoint, Arm(protocol))
-    top = _raised(session, endpoint, found)
+    top = min(_raised(session, endpoint, found), session.grid.most_per_s / max(1, *session.grid.fractions))
     rates = [float(f"{fraction * top:.3g}") for fraction in session.grid.fractions]
     session.manifest["rates_per_s"][endpoint.implementation] = rates
     session.manifest["pilot"][endpoint.framework] = {
@@ -68,7 +68,8 @@ def _raised(session: Session, endpoint: Endpoint, found: dict[str, tuple[float, 
 
 def bracket(session: Session, endpoint: Endpoint, arm: Arm, **labels: Any) -> tuple[float, float]:
     """Rates (largest that kept up, smallest that did not): by fours, then from what the overload let through."""
-    low, high, rate, guess = PILOT_FIRST_RATE / 4, 0.0, PILOT_FIRST_RATE, 0.0
+    rate = min(PILOT_FIRST_RATE, session.grid.most_per_s)
+    low, high, guess = rate / 4, 0.0, 0.0
     for step in range(16):
         trial.drain(endpoint)
         manifest = _keep_up(session, endpoint, arm, rate, step, **labels)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from infscale import machine
-from infscale.errors import DataError
+from infscale.errors import ConfigError, DataError
 from infscale.estimates import achieved_power, replicates_needed
 from infscale.grid import Grid, clock
 from infscale.runs import find_run, load_run
@@ -25,7 +25,12 @@ def plan(grid: Grid, run: str = "", effect: float = 1.1) -> str:
         grid: what would be run.
         run: folder of an earlier run, whose spread between replicates is taken ("": the newest complete one).
         effect: the ratio of two protocols' p95 that should be told apart from 1.
+
+    Raises:
+        ConfigError: ``effect`` is not a positive number other than 1.
     """
+    if not (0 < effect < np.inf) or effect == 1:
+        raise ConfigError(f"effect={effect:g} is no difference; accepted: a ratio other than 1, such as 1.1 or 0.9")
     arms = [f"{framework} over {protocol}" for framework in grid.frameworks for protocol in grid.protocols]
     named = [f"{c['framework']}: {c['over']} ÷ {c['under']} of {c['metric']}" for c in grid.contrasts()]
     lines = [

@@ -109,17 +109,22 @@ def find_run(run: str = "", root: Path | None = None, experiment: str = "protoco
             )
         return folder
     for place in (root / "data" / "raw", root / "data" / "sample"):
-        complete = [
-            (str(m["started_at"]), folder)
-            for folder in _runs(place)
-            if (m := _peek(folder))["status"] == COMPLETE and m.get("experiment", experiment) == experiment
-        ]
-        if complete:
-            return max(complete)[1]
+        if found := newest(place, experiment):
+            return found
     raise DataError(
         f"no complete run of {experiment} in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
         "measure one with the notebooks 1x, or give the path of an interrupted one"
     )
+
+
+def newest(place: Path, experiment: str) -> Path | None:
+    """The newest complete run of an experiment directly below ``place``; None if there is none."""
+    complete = [
+        (str(m["started_at"]), folder)
+        for folder in _runs(place)
+        if (m := _peek(folder))["status"] == COMPLETE and m.get("experiment") == experiment
+    ]
+    return max(complete)[1] if complete else None
 
 
 def _runs(place: Path) -> list[Path]:

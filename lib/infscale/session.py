@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from infscale import machine, samples, trial
+from infscale import ceiling, machine, samples, trial
 from infscale.errors import DataError, ServerLostError
 from infscale.grid import Grid
+from infscale.runs import COMPLETE
 from infscale.servers import deploy
 from infscale.servers.endpoint import Endpoint
 from infscale.servers.process import record_pids
@@ -143,6 +144,25 @@ class Session:
                 self.manifest.setdefault("restarts", []).append(told)
                 self.say(f"{told}: started anew")
 
+    @contextlib.contextmanager
+    def measuring(self) -> Iterator[None]:
+        """Measure the generator's ceilings first; complete at the end; what is stored stays, whatever happens.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        try:
+            if not self.manifest["ceilings"]:
+                self.manifest["ceilings"] = ceiling.measure(self.grid.protocols)
+                self.save()
+            yield
+            self.manifest["status"], self.manifest["finished_at"] = COMPLETE, now()
+        except OSError as error:
+            raise DataError(f"cannot write in {self.folder}: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                self.save()
+
     def stored(self, trial_id: str) -> dict[str, Any] | None:
         """The manifest of a trial that is on disk."""
         path = self.folder / "trials" / f"{trial_id}.json"
@@ -178,7 +198,7 @@ class Session:
     def warm(self, endpoint: Endpoint, arm: Arm, rate: float) -> None:
         """Load that is not recorded: JIT compilers and caches settle before the trials."""
         duration = min(WARM_S, self.grid.trial_s)
-        trial.run(endpoint, self.plan(arm, max(rate, LEAST_RATE), (98,), duration))
+        trial.run(endpoint, self.plan(arm, min(max(rate, LEAST_RATE), self.grid.most_per_s), (98,), duration))
 
     def plan(self, arm: Arm, rate: float, key: tuple[int, ...], duration_s: float, **labels: Any) -> Plan:
         """A trial of this run; ``key`` tells its draws apart."""

@@ -4,7 +4,6 @@ Within a replicate every case of a framework gets the same arrivals at the commo
 random order. Rows, verdicts and files are those of the protocol grid.
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from infscale import ceiling, payloads, trial
-from infscale.errors import ConfigError, DataError
+from infscale import payloads, trial
+from infscale.errors import ConfigError
 from infscale.grid import Case, Grid
 from infscale.models import inputs
 from infscale.pilot import bracket
 from infscale.runs import COMPLETE
 from infscale.servers import deploy
 from infscale.servers.endpoint import Endpoint, ask
-from infscale.session import Report, Session, Start, now
+from infscale.session import Report, Session, Start
 from infscale.validity import INVALID, VALID
 
 STEP = 1.25
@@ -60,20 +59,12 @@ def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy
     if session.manifest["status"] == COMPLETE:
         say(f"{folder.name} is complete: nothing to measure")
         return folder
-    try:
-        if not session.manifest["ceilings"]:
-            session.manifest["ceilings"] = ceiling.measure(grid.protocols)
+    with session.measuring():
         for framework in grid.frameworks:
             _pilot(session, framework)
         for replicate in range(grid.replicates):
             for framework in np.random.default_rng([grid.seed, replicate]).permutation(grid.frameworks):
                 _replicate(session, replicate, str(framework))
-        session.manifest["status"], session.manifest["finished_at"] = COMPLETE, now()
-    except OSError as error:
-        raise DataError(f"cannot write in {folder}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            session.save()
     return folder
 
 
