@@ -50,6 +50,8 @@ class Endpoint:
         metrics: ``host:port`` of the server's own counters, where they have an address of their own.
         own: makes the requests of a model of the user's own; None for a reference model.
         tls: the protocols that are encrypted.
+        parts: the processes that live now by what they do ("server", "gateway", "balancer", "server 2"); empty where
+            all of ``processes`` are the server's.
     """
 
     framework: str
@@ -67,6 +69,7 @@ class Endpoint:
     metrics: str = ""
     own: Requests | None = field(default=None, repr=False)
     tls: Collection[str] = ()
+    parts: Mapping[str, Callable[[], list[psutil.Process]]] = field(default_factory=dict, repr=False)
 
     def scheme(self, protocol: str) -> str:
         """The scheme of the engine's URLs."""
