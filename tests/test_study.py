@@ -29,9 +29,9 @@ def test_a_body_carries_every_byte_of_its_tensor(framework: str, protocol: str, 
         assert len(body) <= tensor + 400
 
 
-def grid_of(*cases: Case, reference: str = "a") -> Grid:
+def grid_of(*cases: Case) -> Grid:
     frameworks = tuple(dict.fromkeys(case.framework for case in cases))
-    return Grid(frameworks=frameworks, cases=cases, reference=reference, sensitivity=False)
+    return Grid(frameworks=frameworks, cases=cases, sensitivity=False)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def grid_of(*cases: Case, reference: str = "a") -> Grid:
         ([Case("a", "tfserving", Arm("rest", "raw"))], "accepted: json, b64"),
         ([Case("a", "triton", Arm("rest", "json", batch=20_000))], "limit of 64 MiB; accepted with json: 1 to"),
         ([Case("a", "triton", Arm("rest")), Case("a", "triton", Arm("grpc"))], "different names"),
-        ([Case("b", "triton", Arm("rest"))], "the reference 'a'"),
+        ([Case("b", "triton", Arm("rest"), against="a")], "against=.a. is not known"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_deployed(cases: list[Case], told: str) -> None:

@@ -37,4 +37,5 @@ def limits(run: Mapping[str, Any]) -> list[str]:
         f"Model {config['model']}; computed by {runtimes}.",
         "Load generator and server shared a machine: bytes cost next to nothing on loopback and decide on a slow link.",
         *([f"{', '.join(embedded)} is our implementation of a published interface."] if embedded else []),
+        *(f"Left out: {name} ({why})." for name, why in run.get("skipped", {}).items()),
     ]

@@ -1,11 +1,13 @@
-"""From the rows of a finding's run to its tables: by case, and each case against the reference."""
+"""From the rows of a finding's run to its tables: by case, and each case against another."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from infscale.estimates import geometric_mean, hodges_lehmann, holm, spread
+from infscale.findings import number, saturation
 from infscale.runs import Run
 from infscale.saturation import arms_table
 from infscale.summary import points_table, withheld_because
@@ -24,7 +26,7 @@ def study_tables(run: Run, slo_ms: float = 100.0) -> dict[str, pd.DataFrame]:
         "points": points,
         "arms": arms,
         "cases": _cases(run, points, arms, trials),
-        "contrasts": contrasts_table(trials, str(run.manifest["config"]["reference"])),
+        "contrasts": contrasts_table(trials, {c["over"]: c["under"] for c in run.manifest["contrasts"]}),
     }
 
 
@@ -33,72 +35,78 @@ def _cases(run: Run, points: pd.DataFrame, arms: pd.DataFrame, trials: pd.DataFr
     grid = trials[(trials["phase"] == "grid") & (trials["failed"] < trials["scheduled"])]
     costs = grid.groupby("label")[["bytes_out", "bytes_in", "engine_cpu_us_per_request"]].mean()
     costs = costs.drop(columns="engine_cpu_us_per_request")
-    codec = pd.DataFrame.from_dict(run.manifest.get("codec_us", {}), orient="index", columns=["encode_us", "decode_us"])
-    order = [case["name"] for case in run.manifest["config"]["cases"]]
+    found = {name: told["codec_us"] for name, told in run.manifest["pilot"].items()}
+    codec = pd.DataFrame.from_dict(found, orient="index", columns=["encode_us", "decode_us"])
+    order = [c["name"] for c in run.manifest["config"]["cases"] if c["name"] in found]
     whole = points.merge(arms.drop(columns=["valid", "invalid", "saturated"]), on=ARM, how="outer").set_index("label")
     return whole.join(costs).join(codec).reindex(order).rename_axis("label").reset_index()
 
 
-def contrasts_table(trials: pd.DataFrame, reference: str, name: str = P95) -> pd.DataFrame:
-    """Every case ÷ the reference at the common rate, paired by replicate where both are VALID and steady.
+def contrasts_table(trials: pd.DataFrame, against: Mapping[str, str], name: str = P95) -> pd.DataFrame:
+    """Every case ÷ the one that it is compared with, at their common rate, paired by replicate.
 
-    Only cases of the reference's own framework have the same arrivals, and so a pair. ``conclusion`` is "slower",
-    "faster" or "cannot conclude" by the 95 % interval; ``p_holm`` corrects over the table.
+    A pair counts where both are VALID and steady. ``conclusion`` is "slower", "faster" or "cannot conclude" by the
+    95 % interval; ``p_holm`` corrects over the table. Cases that were left out have no row.
     """
     frame = used(trials)
     fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
-    wide = fit.pivot_table(index=["implementation", "rate_per_s", "replicate"], columns="label", values=name)
-    rows: list[dict[str, Any]] = []
-    for label in [label for label in frame["label"].unique() if label != reference]:
-        both = {reference, label} <= set(wide.columns)
-        pairs = (wide[label] / wide[reference]).dropna().to_numpy() if both else np.array([])
-        found = geometric_mean(pairs)
-        conclusion = "slower" if found.low > 1 else "faster" if found.high < 1 else "cannot conclude"
-        rows.append(
-            {
-                "label": label,
-                "reference": reference,
-                "metric": name,
-                "replicates": found.replicates,
-                "exploratory": found.exploratory,
-                "ratio": found.value,
-                "ratio_low": found.low,
-                "ratio_high": found.high,
-                "note": withheld_because(len(pairs)),
-                "hodges_lehmann": hodges_lehmann(pairs),
-                "spread": spread(pairs),
-                "p_value": found.p_value,
-                "conclusion": conclusion,
-            }
-        )
+    wide = fit.pivot_table(index=["block", "rate_per_s", "replicate"], columns="label", values=name)
+    there = set(frame["label"])
+    rows = [_contrast(wide, label, first, name) for label, first in against.items() if {label, first} <= there]
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p_value"])) if len(table) else table
 
 
-def sentences(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """What was found, a sentence per case against the reference; turned data turn them."""
-    from infscale.findings import number, saturation
+def _contrast(wide: pd.DataFrame, label: str, reference: str, name: str) -> dict[str, Any]:
+    both = {reference, label} <= set(wide.columns)
+    pairs = (wide[label] / wide[reference]).dropna().to_numpy() if both else np.array([])
+    found = geometric_mean(pairs)
+    return {
+        "label": label,
+        "reference": reference,
+        "metric": name,
+        "replicates": found.replicates,
+        "exploratory": found.exploratory,
+        "ratio": found.value,
+        "ratio_low": found.low,
+        "ratio_high": found.high,
+        "note": withheld_because(len(pairs)),
+        "hodges_lehmann": hodges_lehmann(pairs),
+        "spread": spread(pairs),
+        "p_value": found.p_value,
+        "conclusion": "slower" if found.low > 1 else "faster" if found.high < 1 else "cannot conclude",
+    }
 
+
+def sentences(tables: dict[str, pd.DataFrame]) -> list[str]:
+    """What was found, a sentence per case: what others are compared with first; turned data turn them."""
     cases = {row["label"]: row for _, row in tables["cases"].iterrows()}
-    reference = str(tables["contrasts"]["reference"].iloc[0])
-    first = cases[reference]
-    told = [
-        f"{reference}: capacity {saturation(first)}; {number(first['bytes_out'])} bytes a request, "
-        f"{number(first['bytes_in'])} an answer."
+    contrasts = {row["label"]: row for row in tables["contrasts"].to_dict("records")}
+    return [
+        _compared(contrasts[name], case, cases[contrasts[name]["reference"]]) if name in contrasts else _alone(case)
+        for name, case in cases.items()
     ]
-    for row in tables["contrasts"].to_dict("records"):
-        case = cases[row["label"]]
-        known = np.isfinite(row["ratio_low"])
-        words = {"slower": "is slower", "faster": "is faster", "cannot conclude": "cannot be told apart in speed"}
-        ratio = f"p95 {number(row['ratio'])} times that of {reference}" if np.isfinite(row["ratio"]) else "no p95"
-        interval = f"95 % interval {number(row['ratio_low'])} to {number(row['ratio_high'])}" if known else row["note"]
-        told.append(
-            f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
-            f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}). Capacity "
-            f"{saturation(case)}{_capacity_words(case, first, reference)}; {number(case['bytes_out'])} bytes a request "
-            f"({number(case['bytes_out'] / first['bytes_out'])} times)."
-        )
-    return told
+
+
+def _alone(case: "pd.Series[Any]") -> str:
+    return (
+        f"{case['label']}: capacity {saturation(case)}; {number(case['bytes_out'])} bytes a request, "
+        f"{number(case['bytes_in'])} an answer."
+    )
+
+
+def _compared(row: dict[str, Any], case: "pd.Series[Any]", first: "pd.Series[Any]") -> str:
+    reference = row["reference"]
+    known = np.isfinite(row["ratio_low"])
+    words = {"slower": "is slower", "faster": "is faster", "cannot conclude": "cannot be told apart in speed"}
+    ratio = f"p95 {number(row['ratio'])} times that of {reference}" if np.isfinite(row["ratio"]) else "no p95"
+    interval = f"95 % interval {number(row['ratio_low'])} to {number(row['ratio_high'])}" if known else row["note"]
+    return (
+        f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
+        f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}). Capacity "
+        f"{saturation(case)}{_capacity_words(case, first, reference)}; {number(case['bytes_out'])} bytes a request "
+        f"({number(case['bytes_out'] / first['bytes_out'])} times)."
+    )
 
 
 def _capacity_words(case: "pd.Series[Any]", first: "pd.Series[Any]", reference: str) -> str:

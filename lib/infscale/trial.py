@@ -4,13 +4,13 @@ import datetime as dt
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from infscale import arrivals, components, machine, payloads, validity
+from infscale import arrivals, components, machine, payloads, similarity, validity
 from infscale.engine import run as engine
 from infscale.errors import ConfigError, ServerLostError, one_of
 from infscale.paths import project_root
@@ -28,7 +28,11 @@ CONNECTIONS = {"rest": 256, "grpc": 8}
 
 @dataclass(frozen=True)
 class Arm:
-    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses."""
+    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses.
+
+    ``repeat`` is the fraction of requests that repeat, ``zipf`` the exponent of their popularity
+    (:mod:`infscale.similarity`); without either, requests are drawn from a pool of 256.
+    """
 
     protocol: str
     encoding: str = ""
@@ -36,18 +40,24 @@ class Arm:
     batch: int = 1
     gzip: bool = False
     client: str = "wire"
+    repeat: float | None = None
+    zipf: float | None = None
 
     def __post_init__(self) -> None:
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
         if self.connections < 0:
             raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
+        similarity.check(self.repeat, self.zipf)
+        if self.batch > 1 and (self.repeat, self.zipf) != (None, None):
+            raise ConfigError(f"batch={self.batch}: requests repeat, or are popular, one row at a time")
 
     def key(self) -> str:
         """A name for files: the protocol, and what differs from F0."""
         parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
         parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
         parts += [self.client if self.client != "wire" else ""]
+        parts += [f"repeat{self.repeat:g}" if self.repeat is not None else "", f"zipf{self.zipf:g}" if self.zipf else ""]
         return "-".join(part for part in parts if part)
 
     def limit(self) -> int:
@@ -106,7 +116,7 @@ def run(
     payload = _payload(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(_DRAWS)}
     schedule = arrivals.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
-    choice = arrivals.payload_choice(len(schedule), len(payload.bodies), seeds["payload"])
+    payload, choice = _chosen(payload, plan, len(schedule), seeds["payload"])
     url = f"{endpoint.scheme(plan.arm.protocol)}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
@@ -119,6 +129,21 @@ def run(
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
     return Outcome(result.samples, manifest, result.interrupted)
+
+
+def _chosen(
+    payload: payloads.Payload, plan: Plan, count: int, seed: np.random.SeedSequence
+) -> tuple[payloads.Payload, Any]:
+    """The bodies of this trial and which of them each request carries."""
+    arm = plan.arm
+    if arm.repeat is not None:
+        name = f"{arm.key()} {plan.labels.get('attempt')}"
+        bodies, choice = similarity.repeating(payload.bodies, arm.repeat, count, seed, name)
+    elif arm.zipf is not None:
+        bodies, choice = similarity.popular(payload.bodies, arm.zipf, count, seed)
+    else:
+        return payload, arrivals.payload_choice(count, len(payload.bodies), seed)
+    return replace(payload, bodies=bodies), choice
 
 
 def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload) -> float | None:
@@ -158,7 +183,9 @@ def _payload(endpoint: Endpoint, arm: Arm) -> payloads.Payload:
         return endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch)
     key = (endpoint.framework, endpoint.model, arm)
     if key not in _payloads:
-        _payloads[key] = endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch, count=POOL)
+        alike = arm.repeat is not None or arm.zipf is not None
+        given: dict[str, Any] = {"count": POOL, "change": similarity.marked if alike else None}
+        _payloads[key] = endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch, **given)
     return _payloads[key]
 
 

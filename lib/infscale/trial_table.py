@@ -74,6 +74,7 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
         "run_id": run.id,
         "trial_id": manifest["trial_id"],
         "label": manifest.get("case") or run.label(manifest["implementation"]),
+        "block": manifest.get("block") or manifest["implementation"],
         **{key: manifest[key] for key in (*copied, "replicate", "attempt", "duration_s", "timeout_s", "started_at")},
         "verdict": verdict.verdict,
         "reasons": " ".join(verdict.reasons),
@@ -110,7 +111,7 @@ def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
     part to look for: they are cut at the tenth that the rule of growth leaves out too.
     """
     valid = table["verdict"] == VALID
-    keys = ["phase", "implementation", "rate_per_s", "replicate"]
+    keys = ["phase", "block", "rate_per_s", "replicate"]
     chosen = table[valid].groupby(keys)["own_warm_up_s"].transform("max")
     cut = chosen.reindex(table.index)
     steady = ~np.isinf(cut)

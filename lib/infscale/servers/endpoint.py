@@ -90,8 +90,18 @@ class Endpoint:
         """The protocols that have an address."""
         return tuple(p for p in payloads.PROTOCOLS if {"rest": self.rest, "grpc": self.grpc}[p])
 
-    def payload(self, protocol: str, *, encoding: str = "", batch: int = 1, count: int = 256) -> payloads.Payload:
+    def payload(
+        self,
+        protocol: str,
+        *,
+        encoding: str = "",
+        batch: int = 1,
+        count: int = 256,
+        change: Callable[[Array], Array] | None = None,
+    ) -> payloads.Payload:
         """A pool of at most ``count`` request bodies of ``batch`` rows each, ready for the engine.
+
+        ``change`` is done to the rows before they are encoded.
 
         Raises:
             ConfigError: the protocol or encoding is unknown, or the payload file does not fit.
@@ -100,6 +110,7 @@ class Endpoint:
         if self.own is not None:
             return self.own.payload(self, protocol, encoding, batch)
         rows = _batches(inputs(self.model), batch, count)
+        rows = change(rows) if change else rows
         return payloads.build(self.framework, protocol, self.model, rows, encoding=encoding, batch=batch)
 
     def same_host(self) -> bool:
