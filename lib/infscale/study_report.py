@@ -1,24 +1,63 @@
-"""What a finding says, as a file that the report takes in: question, sentences, caption, and where they come from."""
+"""What a finding says, as a file that the report takes in: question, sentences, figures, and where they come from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from infscale import figures_study, paper, studies
+from infscale.runs import Run
+from infscale.study_answers import answers
 from infscale.study_tables import sentences
 
+Tables = dict[str, pd.DataFrame]
 
-def save(name: str, tables: dict[str, pd.DataFrame], folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw a finding's figure and write ``finding-<name>.json`` to ``folder``; returns what was written."""
-    paper.save_figure(figures_study.cases(tables["cases"]), f"finding-{name}", folder, tables["cases"], run)
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure of a finding: from its tables the numbers, from the numbers the figure.
+
+    Attributes:
+        name: of the file after ``finding-<finding>``; empty for the first.
+        numbers: what is drawn, from run and tables; nothing is drawn of an empty table.
+        draw: the figure.
+        caption: from run and tables.
+        alternative: the text for those who do not see it.
+    """
+
+    name: str
+    numbers: Callable[[Run, Tables], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], Figure]
+    caption: Callable[[Run, Tables], str]
+    alternative: str
+
+
+CASES = Picture(
+    "",
+    lambda _, tables: tables["cases"],
+    figures_study.cases,
+    lambda _, tables: figures_study.caption(tables),
+    "Bytes on the wire, capacity and p95 response time of every case, a row each.",
+)
+PICTURES: dict[str, tuple[Picture, ...]] = {}
+"""What a finding shows beside its cases."""
+
+
+def save(stored: Run, tables: Tables, folder: Path) -> dict[str, Any]:
+    """Draw a finding's figures and write ``finding-<name>.json`` to ``folder``; returns what was written."""
+    run = stored.manifest
+    name = str(run["experiment"])
     told = {
         "name": name,
         "question": studies.STUDIES[name].question,
-        "sentences": sentences(tables),
-        "caption": figures_study.caption(tables),
+        "sentences": [*answers(stored, tables), *sentences(tables)],
+        "figures": [
+            figure for picture in (CASES, *PICTURES.get(name, ())) for figure in _drawn(picture, stored, tables, folder)
+        ],
         "limits": limits(run),
         **{key: run[key] for key in ("run_id", "commit", "environment_digest", "profile")},
     }
@@ -27,14 +66,24 @@ def save(name: str, tables: dict[str, pd.DataFrame], folder: Path, run: Mapping[
     return told
 
 
+def _drawn(picture: Picture, stored: Run, tables: Tables, folder: Path) -> list[dict[str, str]]:
+    numbers = picture.numbers(stored, tables)
+    if numbers.empty:
+        return []
+    name = "-".join(filter(None, ("finding", str(stored.manifest["experiment"]), picture.name)))
+    file = paper.save_figure(picture.draw(numbers), name, folder, numbers, stored.manifest)
+    return [{"file": file.name, "caption": picture.caption(stored, tables), "alt": picture.alternative}]
+
+
 def limits(run: Mapping[str, Any]) -> list[str]:
     """What a finding's run cannot show, from its own design."""
     config = run["config"]
     embedded = [f"“{i['label']}”" for i in run["implementations"].values() if "embedded" in i["implementation"]]
-    runtimes = ", ".join(f"{i['label']}: {i['runtime']}" for i in run["implementations"].values())
+    runtimes = "; ".join(f"{i['label']}: {i['runtime']}" for i in run["implementations"].values())
+    models = ", ".join(dict.fromkeys(case.get("model") or config["model"] for case in config["cases"]))
     return [
         f"Profile {run['profile']}: {config['replicates']} replicates, trials of {config['trial_s']:g} s.",
-        f"Model {config['model']}; computed by {runtimes}.",
+        f"Model {models}; computed by {runtimes}.",
         "Load generator and server shared a machine: bytes cost next to nothing on loopback and decide on a slow link.",
         *([f"{', '.join(embedded)} is our implementation of a published interface."] if embedded else []),
         *(f"Left out: {name} ({why})." for name, why in run.get("skipped", {}).items()),

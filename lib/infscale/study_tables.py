@@ -15,6 +15,8 @@ from infscale.trial_table import ARM, trials_table, used
 from infscale.validity import VALID
 
 P95 = "response_p95_ms"
+SHOWN = ["bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
+"""The columns of ``cases`` that notebooks show."""
 
 
 def study_tables(run: Run, slo_ms: float = 100.0) -> dict[str, pd.DataFrame]:
@@ -81,7 +83,7 @@ def _contrast(wide: pd.DataFrame, label: str, reference: str, name: str) -> dict
 def sentences(tables: dict[str, pd.DataFrame]) -> list[str]:
     """What was found, a sentence per case: what others are compared with first; turned data turn them."""
     cases = {row["label"]: row for _, row in tables["cases"].iterrows()}
-    contrasts = {row["label"]: row for row in tables["contrasts"].to_dict("records")}
+    contrasts = {row["label"]: row for _, row in tables["contrasts"].iterrows()}
     return [
         _compared(contrasts[name], case, cases[contrasts[name]["reference"]]) if name in contrasts else _alone(case)
         for name, case in cases.items()
@@ -95,7 +97,7 @@ def _alone(case: "pd.Series[Any]") -> str:
     )
 
 
-def _compared(row: dict[str, Any], case: "pd.Series[Any]", first: "pd.Series[Any]") -> str:
+def _compared(row: "pd.Series[Any]", case: "pd.Series[Any]", first: "pd.Series[Any]") -> str:
     reference = row["reference"]
     known = np.isfinite(row["ratio_low"])
     words = {"slower": "is slower", "faster": "is faster", "cannot conclude": "cannot be told apart in speed"}

@@ -57,7 +57,10 @@ class Arm:
         parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
         parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
         parts += [self.client if self.client != "wire" else ""]
-        parts += [f"repeat{self.repeat:g}" if self.repeat is not None else "", f"zipf{self.zipf:g}" if self.zipf else ""]
+        parts += [
+            f"repeat{self.repeat:g}" if self.repeat is not None else "",
+            f"zipf{self.zipf:g}" if self.zipf else "",
+        ]
         return "-".join(part for part in parts if part)
 
     def limit(self) -> int:
