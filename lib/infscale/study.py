@@ -43,6 +43,7 @@ def check(grid: Grid) -> None:
                 f"{case.name}: encoding={encoding!r} is not one that {case.framework} takes over {case.arm.protocol}; "
                 f"accepted: {', '.join(known)}"
             )
+        payloads.check_http(case.framework, case.arm.http)
         payloads.check_batch(case.framework, case.arm.protocol, encoding, grid.model, case.arm.batch)
 
 
