@@ -253,6 +253,26 @@ ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
 """The first encoding of each entry is the one that F0 uses."""
 
 
+HTTP = ("1.1", "2")
+"""Versions of HTTP that carry REST."""
+
+H2C = ("tfserving",)
+"""Frameworks whose REST may take HTTP/2 in clear text. TensorFlow Serving's does when it is the embedded one (Envoy).
+
+Tried with prior knowledge: Triton closes the connection, TorchServe answers in HTTP/1.1 with an error.
+"""
+
+
+def check_http(framework: str, http: str) -> None:
+    """Whether some server of ``framework`` speaks this version of HTTP over REST in clear text.
+
+    Raises:
+        ConfigError: none does.
+    """
+    if one_of("http", http, HTTP) == "2" and framework not in H2C:
+        raise ConfigError(f"http='2': {framework}'s REST does not speak HTTP/2 in clear text; accepted: 1.1")
+
+
 LIMITS = {"tfserving": 64 << 20, "torchserve": 64 << 20, "triton": 64 << 20}
 """Most bytes of a message that each framework takes as this project deploys it."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from infscale.errors import ConfigError, DeploymentError, one_of
+from infscale.payloads import HTTP
 from infscale.servers.endpoint import Endpoint, ask, fetch
 from infscale.servers.own import Own
 
@@ -55,6 +56,7 @@ def attach(
         rest=rest,
         grpc=grpc,
         own=own,
+        http=HTTP,  # not known from outside; what does not speak it fails the trial
     )
     check(endpoint)
     yield endpoint

@@ -52,6 +52,7 @@ class Endpoint:
         tls: the protocols that are encrypted.
         parts: the processes that live now by what they do ("server", "gateway", "balancer", "server 2"); empty where
             all of ``processes`` are the server's.
+        http: versions of HTTP that its REST speaks; "2" is prior knowledge in clear text, ALPN over TLS.
     """
 
     framework: str
@@ -70,9 +71,19 @@ class Endpoint:
     own: Requests | None = field(default=None, repr=False)
     tls: Collection[str] = ()
     parts: Mapping[str, Callable[[], list[psutil.Process]]] = field(default_factory=dict, repr=False)
+    http: Collection[str] = ("1.1",)
 
-    def scheme(self, protocol: str) -> str:
-        """The scheme of the engine's URLs."""
+    def scheme(self, protocol: str, http: str = "1.1") -> str:
+        """The scheme of the engine's URLs; ``http`` is REST's version.
+
+        Raises:
+            ConfigError: the server's REST does not speak it.
+        """
+        if protocol == "rest" and http not in self.http:
+            accepted = ", ".join(self.http)
+            raise ConfigError(f"http={http!r}: the REST of {self.label} does not speak it; accepted: {accepted}")
+        if protocol == "rest" and http == "2":
+            return "h2" if protocol in self.tls else "h2c"
         return SCHEME[protocol] + ("s" if protocol in self.tls else "")
 
     def address(self, protocol: str) -> str:

@@ -100,6 +100,7 @@ class _Start:
     label: str
     runtime: str
     container: _Container | None = None
+    http: Sequence[str] = ("1.1",)
 
     def on_exit(self) -> list[str] | None:
         """What to run at the end. Killing the client leaves a container running: it is removed by name."""
@@ -167,7 +168,7 @@ def _embedded(model: str, base: Path, rest: int, grpc: int) -> _Start:
     command = [sys.executable, "-m", "infscale.tfserving", *_flags(model, base, rest, grpc)]
     runtime = f"TensorFlow {version('tensorflow')}"
     label = "TensorFlow Serving API, embedded (our implementation)"
-    return _Start(command, "tfserving-embedded", infscale.__version__, label, runtime)
+    return _Start(command, "tfserving-embedded", infscale.__version__, label, runtime, http=("1.1", "2"))
 
 
 def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str) -> _Start:
@@ -237,6 +238,7 @@ def deploy(
                 processes=start.processes(process),
                 log_tail=process.log_tail,
                 own=own,
+                http=start.http,
             )
 
             def ready() -> bool:
