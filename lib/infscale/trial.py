@@ -3,14 +3,14 @@
 import datetime as dt
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from infscale import arrivals, components, machine, payloads, similarity, validity
+from infscale import arrivals, components, machine, payloads, resources, similarity, validity
 from infscale.engine import run as engine
 from infscale.errors import ConfigError, ServerLostError, one_of
 from infscale.paths import project_root
@@ -87,6 +87,7 @@ class Plan:
         timeout_s: from the scheduled time.
         seed: of the experiment; ``key`` tells this trial's draws apart. Arms with the same seed and key
             get the same arrivals and the same payload choice, which is what pairs them.
+        usage: read what every process uses meanwhile (:mod:`infscale.resources`).
     """
 
     arm: Arm
@@ -96,15 +97,17 @@ class Plan:
     seed: int = 1
     key: tuple[int, ...] = (0,)
     labels: dict[str, Any] = field(default_factory=dict)
+    usage: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished trial: its rows (``infscale.samples``) and its manifest, verdict included."""
+    """A finished trial: rows (``infscale.samples``), manifest with verdict, and readings (``infscale.usage``) if asked."""
 
     samples: pd.DataFrame
     manifest: dict[str, Any]
     interrupted: bool = False
+    usage: pd.DataFrame | None = None
 
     @property
     def verdict(self) -> str:
@@ -133,15 +136,17 @@ def run(
     url = f"{scheme}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    result = _send(plan, url, payload, schedule, choice)
+    with resources.watching(endpoint, plan.usage) as used:
+        result = _send(plan, url, payload, schedule, choice, used.mark)
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload, plan.arm.http)
     manifest["host"] = _host(endpoint, load, steal)
     if parts := components.split(result.samples, counted, statistics(endpoint)):
         manifest["components"] = parts
+    manifest |= used.told(result.stats.get("start_ns"), plan.duration_s)
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
-    return Outcome(result.samples, manifest, result.interrupted)
+    return Outcome(result.samples, manifest, result.interrupted, used.rows)
 
 
 def _chosen(
@@ -166,7 +171,9 @@ def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload, http: str) 
     return ceiling.of_payload(ceilings, "grpc" if http == "2" else payload.protocol, payload.bodies)
 
 
-def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any) -> engine.Result:
+def _send(
+    plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, mark: Callable[[], None]
+) -> engine.Result:
     """The load, by the arm's client."""
     arm = plan.arm
     if arm.client != "wire":
@@ -185,6 +192,7 @@ def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice
         headers=payload.headers,
         cores=cores[0] if (cores := machine.split_cores()) else (),
         gzip=arm.gzip,
+        mark=mark,
     )
 
 

@@ -35,7 +35,8 @@ class Result:
 
     Attributes:
         samples: columns of :data:`infscale.samples.SCHEMA` without ``trial_id``.
-        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each.
+        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each; ``start_ns`` is time 0 of
+            the schedule (CLOCK_MONOTONIC).
         interrupted: the trial was ended before its schedule was.
     """
 
@@ -123,12 +124,14 @@ def run(
     ca: str = "",
     insecure: bool = False,
     progress: Callable[[float], None] | None = None,
+    mark: Callable[[], None] | None = None,
 ) -> Result:
     """Send ``schedules[k][i]`` (ns) with body ``choices[k][i]`` from shard k; returns when all have an outcome.
 
     ``connections`` and ``open_first`` are per shard; ``cores`` is the CPU affinity of the engine's processes;
     ``gzip`` compresses the bodies; ``ca`` is a file of trusted certificates and ``insecure`` trusts anyone.
-    ``progress`` is called with the seconds since the schedule's start, a few times a second.
+    ``progress`` is called with the seconds since the schedule's start, a few times a second; ``mark`` just before the
+    start, and after the end while the engine's processes still are.
 
     Raises:
         ConfigError: a bad URL, an unknown host, an unreadable ``ca``, no body, or no request to send.
@@ -148,7 +151,7 @@ def run(
             arrays = array("q", schedule.tobytes()), array("i", choice.tobytes())
             job = Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores, gzip, ca, insecure)
             children.append(_Child(job))
-        results, interrupted = _run(children, progress)
+        results, interrupted, start_ns = _run(children, progress, mark or (lambda: None))
     finally:
         for child in children:
             child.close()
@@ -156,13 +159,16 @@ def run(
     samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
     samples["sequence"] = np.arange(len(samples), dtype=np.int64)
-    return Result(samples, _stats(results, children), interrupted)
+    return Result(samples, _stats(results, children) | {"start_ns": start_ns}, interrupted)
 
 
-def _run(children: Sequence[_Child], progress: Callable[[float], None] | None) -> tuple[list[dict[str, Any]], bool]:
+def _run(
+    children: Sequence[_Child], progress: Callable[[float], None] | None, mark: Callable[[], None]
+) -> tuple[list[dict[str, Any]], bool, int]:
     for child in children:
         if failed := child.read().get("failed"):
             raise ConfigError(f"the load cannot start: {failed}")
+    mark()
     start = time.monotonic_ns() + _START_IN_NS
     for child in children:
         child.go(start)
@@ -182,7 +188,8 @@ def _run(children: Sequence[_Child], progress: Callable[[float], None] | None) -
             interrupted = True
             for child in children:
                 child.ask_to_stop()
-    return results, interrupted
+    mark()
+    return results, interrupted, start
 
 
 def _frame(

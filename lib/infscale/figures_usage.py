@@ -1,0 +1,159 @@
+"""Figures of what processes use: CPU against the achieved rate, and what a request costs.
+
+The table of both is ``points`` of ``usage_table``, or any with its columns: ``label``, ``framework``, ``protocol``,
+``rate_per_s`` (λ), ``achieved_per_s`` (successes/s), ``group`` ("client", "server", "gateway", …), ``user_s_per_s`` and
+``system_s_per_s`` (CPU seconds per second, so cores), ``rss_bytes`` (peak), ``cpu_us_per_request`` (µs), ``verdict``.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from infscale.figure_parts import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    NAMES,
+    PAGE_IN,
+    PLAIN,
+    by_protocol,
+    legend,
+    not_valid_handles,
+    panel_labels,
+    panels,
+    protocol_handles,
+    rate_axis,
+    styled,
+    wrapped,
+)
+from infscale.validity import VALID
+
+HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
+"""One a group of processes, in the order in which they come."""
+
+
+def groups(table: pd.DataFrame) -> list[str]:
+    """The groups of processes: the client, then as they come."""
+    return sorted(map(str, table["group"].unique()), key=lambda name: name != "client")
+
+
+@styled
+def cores_vs_rate(table: pd.DataFrame) -> Figure:
+    """CPU cores used against the achieved rate: a row of panels a group of processes, a column a serving system.
+
+    Full lines are user and system time together, dotted ones system time alone. Where an achieved rate falls
+    although λ rises, the line turns back: it follows λ. What is SATURATED is hollow.
+    """
+    rows, labels = groups(table), _systems(table)
+    figure, axes = panels(len(rows), len(labels), row_in=1.6, sharex="col", sharey="row", wide=True)
+    for row, group in enumerate(rows):
+        for column, label in enumerate(labels):
+            ax = axes[row, column]
+            _cores(ax, table[(table["group"] == group) & (_system(table) == label)])
+            ax.set_ylim(bottom=0)
+            ax.set_xlim(left=0)
+        axes[row, 0].set_ylabel(f"{group}\n(CPU cores)")
+    for column, label in enumerate(labels):
+        axes[0, column].set_title(wrapped(label, len(labels)))
+        rate_axis(axes[-1, column], "achieved rate (successes/s)")
+    system = Line2D([], [], color="0.2", linestyle=":", linewidth=1, label="system time alone")
+    legend(figure, [*protocol_handles(table), system, *_hollow(table)])
+    return figure
+
+
+def _system(table: pd.DataFrame) -> "pd.Series[str]":
+    """What has a panel: the label, without the protocol that a finding's case may carry in its name."""
+    own = table.groupby("label")["protocol"].nunique().max() > 1
+    return table["label"] if own or "implementation" not in table else table["implementation"]
+
+
+def _systems(table: pd.DataFrame) -> list[str]:
+    return panel_labels(pd.DataFrame({"label": _system(table)}))
+
+
+def _cores(ax: Axes, panel: pd.DataFrame) -> None:
+    for protocol, arm in by_protocol(panel):
+        for _, line in arm.sort_values("rate_per_s").groupby("label", sort=False):
+            at, whole = line["achieved_per_s"], line["user_s_per_s"] + line["system_s_per_s"]
+            look: dict[str, Any] = {"color": COLOURS[protocol], "marker": MARKERS[protocol]}
+            ax.plot(at, whole, color=COLOURS[protocol])
+            ax.plot(at, line["system_s_per_s"], color=COLOURS[protocol], linestyle=":", linewidth=1)
+            valid = line["verdict"] == VALID
+            ax.plot(at[valid], whole[valid], linestyle="", **look)
+            ax.plot(at[~valid], whole[~valid], linestyle="", markerfacecolor="white", **(look | {"color": GREY}))
+
+
+def _hollow(table: pd.DataFrame) -> list[Artist]:
+    return not_valid_handles(table, arrows=False)
+
+
+@styled
+def cost_of_a_request(table: pd.DataFrame) -> Figure:
+    """CPU of a request (ms) and peak memory (MB), stacked by group of processes; a bar a case and protocol.
+
+    Of every case the point counts at which it achieved most among those that are VALID (among all, if none is).
+    """
+    chosen = _chosen(table)
+    bars = chosen[["label", "protocol"]].drop_duplicates().reset_index(drop=True)
+    figure = Figure(figsize=(PAGE_IN, 0.9 + 0.3 * len(bars)), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    y = np.arange(len(bars))[::-1]
+    for ax, column, scale in ((axes[0], "cpu_us_per_request", 1e-3), (axes[1], "rss_bytes", 1e-6)):
+        left = np.zeros(len(bars))
+        for group, hatch in zip(groups(chosen), _hatches(chosen), strict=True):
+            own = chosen[chosen["group"] == group]
+            width = bars.merge(own, on=["label", "protocol"], how="left")[column].fillna(0).to_numpy() * scale
+            colours = [COLOURS[protocol] for protocol in bars["protocol"]]
+            ax.barh(y, width, left=left, height=0.7, color=colours, edgecolor="white", hatch=hatch, linewidth=0.6)
+            left += width
+        ax.grid(axis="y", visible=False)
+        ax.xaxis.set_major_formatter(PLAIN)
+    axes[0].set_yticks(y, [_bar_name(row) for row in bars.to_dict("records")])
+    axes[0].set_xlabel("CPU of a request (ms)")
+    axes[1].set_xlabel("peak resident memory (MB)")
+    marks = [Patch(color=COLOURS[name], label=NAMES[name]) for name, _ in by_protocol(chosen)]
+    legend(figure, [*marks, *_group_handles(chosen)])
+    return figure
+
+
+def _chosen(table: pd.DataFrame) -> pd.DataFrame:
+    """Of every case the rows of one λ."""
+    keys = ["label", "protocol"]
+    some_valid = (table["verdict"] == VALID).groupby([table[key] for key in keys]).transform("any")
+    fit = table[(table["verdict"] == VALID) | ~some_valid]
+    best = fit.groupby(keys)["achieved_per_s"].transform("max")
+    return fit[np.isclose(fit["achieved_per_s"], best)]
+
+
+def _hatches(table: pd.DataFrame) -> list[str]:
+    return [HATCHES[i % len(HATCHES)] for i in range(len(groups(table)))]
+
+
+def _group_handles(table: pd.DataFrame) -> list[Artist]:
+    pairs = zip(groups(table), _hatches(table), strict=True)
+    return [Patch(facecolor="0.5", edgecolor="white", hatch=hatch, label=group) for group, hatch in pairs]
+
+
+def _bar_name(row: dict[Any, Any]) -> str:
+    label, protocol = wrapped(str(row["label"]), 1), NAMES[row["protocol"]]
+    return label if protocol in label else f"{label}\n{protocol}"
+
+
+def caption(table: pd.DataFrame) -> str:
+    """For both figures."""
+    told = sorted({int(count) for count in table["replicates"]}) if "replicates" in table else []
+    many = (
+        f" Means over {told[0]}{f' to {told[-1]}' if len(told) > 1 else ''} replicates, no intervals." if told else ""
+    )
+    return (
+        "CPU time of all processes of a group, read every 100 ms and counted within the arrivals of a trial; per request: "
+        "divided by the successes of that time. Memory is the peak of the resident sets, where pages that processes "
+        "share count for each of them. Bytes by process are not shown: the kernel tells them of an interface only."
+        f"{many} Hollow grey: not VALID."
+    )
