@@ -2,7 +2,6 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from infscale.errors import ConfigError
@@ -65,9 +64,9 @@ def hourly(cores: float, memory_bytes: float, *, per_core_hour: float, per_gb_ho
 def table(cases: pd.DataFrame, price_per_hour: float) -> pd.DataFrame:
     """``cases`` with ``per_core``, ``per_gb``, ``per_cpu_second`` and ``cost_per_million``.
 
-    Columns read, one row a case: ``capacity_per_s`` (λ*), and at that rate ``cores`` (all of the deployment's groups),
-    ``rss_peak_bytes``. Per CPU-second is the same as per core at capacity, for what runs λ* requests a second on c cores
-    spends c CPU-seconds a second; ``cpu_us_per_request``, where there is such a column, is taken instead.
+    Columns read, one row a case: ``capacity_per_s`` (λ*), and at that rate ``cores`` and ``rss_peak_bytes`` (all groups
+    of the deployment). Per CPU-second is the same as per core at capacity, for what runs λ* requests a second on c
+    cores spends c CPU-seconds a second; ``cpu_us_per_request``, where there is such a column, is taken instead.
 
     Raises:
         ConfigError: a column is missing, or a value that no price or amount can have.
@@ -77,13 +76,20 @@ def table(cases: pd.DataFrame, price_per_hour: float) -> pd.DataFrame:
         raise ConfigError(f"cases lack the columns {', '.join(missing)}; needed: {', '.join(needed)}")
     _price("price_per_hour", price_per_hour)
     capacity, cores, memory = (cases[name].astype(float) for name in needed)
-    each = cases["cpu_us_per_request"].astype(float) / 1e6 if "cpu_us_per_request" in cases else cores / capacity
     return cases.assign(
         per_core=[per_core(*pair) for pair in zip(capacity, cores, strict=True)],
         per_gb=[per_gb(*pair) for pair in zip(capacity, memory, strict=True)],
-        per_cpu_second=[per_cpu_second(1, seconds) for seconds in each.where(np.isfinite(each))],
+        per_cpu_second=[per_cpu_second(1e6, micros) for micros in _micros(cases)],
         cost_per_million=[per_million(rate, price_per_hour) for rate in capacity],
     )
+
+
+def _micros(cases: pd.DataFrame) -> "pd.Series[float]":
+    """CPU of a request (µs), NaN where it is not known."""
+    if "cpu_us_per_request" in cases:
+        return cases["cpu_us_per_request"].astype(float)
+    capacity = cases["capacity_per_s"].astype(float)
+    return 1e6 * cases["cores"].astype(float) / capacity.where(capacity > 0)
 
 
 def _price(name: str, value: float) -> float:

@@ -18,7 +18,7 @@ from matplotlib.patches import Patch
 from infscale.figure_parts import (
     COLOURS,
     GREY,
-    MARKERS,
+    LINES,
     NAMES,
     PAGE_IN,
     PLAIN,
@@ -28,6 +28,7 @@ from infscale.figure_parts import (
     panel_labels,
     panels,
     protocol_handles,
+    protocol_look,
     rate_axis,
     styled,
     wrapped,
@@ -47,7 +48,7 @@ def groups(table: pd.DataFrame) -> list[str]:
 def cores_vs_rate(table: pd.DataFrame) -> Figure:
     """CPU cores used against the achieved rate: a row of panels a group of processes, a column a serving system.
 
-    Full lines are user and system time together, dotted ones system time alone. Where an achieved rate falls
+    Lines with marks are user and system time together, dotted ones system time alone. Where an achieved rate falls
     although λ rises, the line turns back: it follows λ. What is SATURATED is hollow.
     """
     rows, labels = groups(table), _systems(table)
@@ -56,12 +57,13 @@ def cores_vs_rate(table: pd.DataFrame) -> Figure:
         for column, label in enumerate(labels):
             ax = axes[row, column]
             _cores(ax, table[(table["group"] == group) & (_system(table) == label)])
-            ax.set_ylim(bottom=0)
-            ax.set_xlim(left=0)
         axes[row, 0].set_ylabel(f"{group}\n(CPU cores)")
     for column, label in enumerate(labels):
         axes[0, column].set_title(wrapped(label, len(labels)))
         rate_axis(axes[-1, column], "achieved rate (successes/s)")
+    for ax in axes.flat:  # when all is drawn, or what shares an axis with the first panel is cut off
+        ax.set_xlim(left=0)
+        ax.set_ylim(bottom=0)
     system = Line2D([], [], color="0.2", linestyle=":", linewidth=1, label="system time alone")
     legend(figure, [*protocol_handles(table), system, *_hollow(table)])
     return figure
@@ -81,12 +83,12 @@ def _cores(ax: Axes, panel: pd.DataFrame) -> None:
     for protocol, arm in by_protocol(panel):
         for _, line in arm.sort_values("rate_per_s").groupby("label", sort=False):
             at, whole = line["achieved_per_s"], line["user_s_per_s"] + line["system_s_per_s"]
-            look: dict[str, Any] = {"color": COLOURS[protocol], "marker": MARKERS[protocol]}
-            ax.plot(at, whole, color=COLOURS[protocol])
+            look = protocol_look(protocol) | {"linestyle": ""}
+            ax.plot(at, whole, color=COLOURS[protocol], linestyle=LINES[protocol])
             ax.plot(at, line["system_s_per_s"], color=COLOURS[protocol], linestyle=":", linewidth=1)
             valid = line["verdict"] == VALID
-            ax.plot(at[valid], whole[valid], linestyle="", **look)
-            ax.plot(at[~valid], whole[~valid], linestyle="", markerfacecolor="white", **(look | {"color": GREY}))
+            ax.plot(at[valid], whole[valid], **look)
+            ax.plot(at[~valid], whole[~valid], **(look | {"color": GREY, "markerfacecolor": "white"}))
 
 
 def _hollow(table: pd.DataFrame) -> list[Artist]:
@@ -101,7 +103,7 @@ def cost_of_a_request(table: pd.DataFrame) -> Figure:
     """
     chosen = _chosen(table)
     bars = chosen[["label", "protocol"]].drop_duplicates().reset_index(drop=True)
-    figure = Figure(figsize=(PAGE_IN, 0.9 + 0.3 * len(bars)), layout="constrained")
+    figure = Figure(figsize=(PAGE_IN, 0.9 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     y = np.arange(len(bars))[::-1]
     for ax, column, scale in ((axes[0], "cpu_us_per_request", 1e-3), (axes[1], "rss_bytes", 1e-6)):
@@ -152,8 +154,8 @@ def caption(table: pd.DataFrame) -> str:
         f" Means over {told[0]}{f' to {told[-1]}' if len(told) > 1 else ''} replicates, no intervals." if told else ""
     )
     return (
-        "CPU time of all processes of a group, read every 100 ms and counted within the arrivals of a trial; per request: "
-        "divided by the successes of that time. Memory is the peak of the resident sets, where pages that processes "
-        "share count for each of them. Bytes by process are not shown: the kernel tells them of an interface only."
-        f"{many} Hollow grey: not VALID."
+        "CPU time of all processes of a group, read every 100 ms and counted within the arrivals of a trial; per "
+        "request: divided by the successes of that time. Memory is the peak of the resident sets, where pages that "
+        "processes share count for each of them. Bytes by process are not shown: the kernel tells them of an interface "
+        f"only.{many} Hollow grey: not VALID."
     )

@@ -102,7 +102,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished trial: rows (``infscale.samples``), manifest with verdict, and readings (``infscale.usage``) if asked."""
+    """A finished trial: rows (``infscale.samples``), manifest with verdict, and rows of ``infscale.usage`` if asked."""
 
     samples: pd.DataFrame
     manifest: dict[str, Any]

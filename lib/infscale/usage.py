@@ -185,8 +185,8 @@ def summarise(rows: pd.DataFrame, start_ns: int | None = None, end_ns: int | Non
     """What each group used between two times (default: the first and the last reading); one row per group.
 
     ``cpu_user_s``, ``cpu_system_s``: CPU seconds within; readings are joined by straight lines, and a process that
-    came later began at 0. ``cores``: CPU seconds ÷ ``seconds``. ``rss_mean_bytes``, ``rss_peak_bytes``: of the sum over the
-    group's living processes (pages that they share count for each). ``voluntary_per_s``, ``involuntary_per_s``:
+    came later began at 0. ``cores``: CPU seconds ÷ ``seconds``. ``rss_mean_bytes``, ``rss_peak_bytes``: of the sum over
+    the group's living processes (pages that they share count for each). ``voluntary_per_s``, ``involuntary_per_s``:
     context switches. ``processes``: how many were seen. ``network_bytes``: of the group "host" alone; what is not
     known is NaN.
 

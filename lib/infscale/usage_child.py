@@ -113,6 +113,7 @@ class Readings:
         self._net = os.open("/proc/net/dev", os.O_RDONLY)
 
     def add(self, pairs: list[tuple[str, int]]) -> None:
+        """Watch these (group, pid) too."""
         for group, pid in pairs:
             try:
                 self.watched.append(_Watched(group, pid))
@@ -120,6 +121,7 @@ class Readings:
                 continue
 
     def read(self, threads: bool) -> None:
+        """One reading of all, with context switches if ``threads`` are to be counted through."""
         now = time.monotonic_ns()
         for index, process in enumerate(self.watched):
             process.read(threads)

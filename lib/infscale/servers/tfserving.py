@@ -19,7 +19,7 @@ import psutil
 
 import infscale
 from infscale import models
-from infscale.errors import DeploymentError, MissingError, one_of
+from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
 from infscale.servers.endpoint import Endpoint, Requests, answers
 from infscale.servers.process import Process, check_port, free_ports, wait_ready, working_folder
@@ -185,6 +185,15 @@ def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str) -
     return _embedded(model, base, rest, grpc)
 
 
+def _monitored(start: _Start, run: Path) -> _Start:
+    """The same with its counters shown; of a container only the model's folder is ours to give it."""
+    if start.container is not None:
+        raise ConfigError("monitoring=True is not for a container; accepted with way: binary, embedded")
+    file = run / "monitoring.config"
+    file.write_text("prometheus_config { enable: true }\n")
+    return replace(start, command=[*start.command, f"--monitoring_config_file={file}"])
+
+
 @contextlib.contextmanager
 def deploy(
     model: str,
@@ -196,16 +205,18 @@ def deploy(
     log_folder: Path | None = None,
     pid_log: Path | None = None,
     own: Requests | None = None,
+    monitoring: bool = False,
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from a SavedModel base path (default: the reference model's); ports of 0 are chosen.
 
-    ``own`` makes the requests of a SavedModel that is no reference model.
+    ``own`` makes the requests of a SavedModel that is no reference model; ``monitoring`` lets the server show its
+    counters (:mod:`infscale.prometheus`), which costs it some time a request.
 
     ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine has.
 
     Raises:
         MissingError: the way asked for is not installed.
-        ConfigError: an unknown way, or a taken port.
+        ConfigError: an unknown way, a taken port, or ``monitoring`` of a container.
         DeploymentError: it did not become ready, with the end of its log.
     """
     one_of("way", way, WAYS)
@@ -221,6 +232,8 @@ def deploy(
         )
     with working_folder("tf") as run:
         start = _choose(way, model, base, rest, grpc, run.name)
+        if monitoring:
+            start = _monitored(start, run)
         log = (log_folder or run) / f"{start.implementation}.log"
         env = {"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         on_exit = start.on_exit()
