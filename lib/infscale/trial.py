@@ -110,7 +110,7 @@ def run(
     url = f"{endpoint.scheme(plan.arm.protocol)}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    result = _send(plan, url, payload, schedule, choice)
+    result = _send(plan, url, payload, schedule, choice, endpoint.ca)
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload)
     manifest["host"] = _host(endpoint, load, steal)
@@ -127,13 +127,13 @@ def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload) -> float | 
     return ceiling.of_payload(ceilings, payload.protocol, payload.bodies)
 
 
-def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any) -> engine.Result:
+def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, ca: str) -> engine.Result:
     """The load, by the arm's client."""
     arm = plan.arm
     if arm.client != "wire":
         from infscale import client_stacks
 
-        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers}
+        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers, "ca": ca}
         return client_stacks.run(arm.client, url, payload.bodies, schedule, choice, timeout_s=plan.timeout_s, **given)
     return engine.run(
         url,
@@ -146,6 +146,7 @@ def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice
         headers=payload.headers,
         cores=cores[0] if (cores := machine.split_cores()) else (),
         gzip=arm.gzip,
+        ca=ca,
     )
 
 
@@ -193,6 +194,8 @@ def _host(endpoint: Endpoint, load: float, steal: tuple[int, int]) -> dict[str, 
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
     return {
         "same_host": endpoint.same_host(),
+        "link": endpoint.link or None,
+        "tls": bool(endpoint.tls),
         "loadavg_1m": round(load, 2),
         "steal_fraction": stolen / ticks if ticks else 0.0,
         "cores": len(os.sched_getaffinity(0)),
