@@ -28,10 +28,13 @@ from infscale.servers.endpoint import Endpoint
 from infscale.servers.process import HERE, Place, Process, working_folder
 from infscale.servers.terminator import terminate
 
-BURST_S = 0.00025
-"""What the bucket holds, as a time at the link's rate: a link has no burst, but the kernel's timers are no finer."""
-BURST_BYTES = 3_100
-"""Least size of the bucket: two Ethernet frames."""
+FRAME_BYTES = 1_600
+BURST_S = 0.0001
+"""The bucket holds a frame, and what passes in this time at the link's rate.
+
+A real link has no burst: after a pause, what the bucket holds comes that much too early. But a bucket below a frame lets
+nothing pass, and one without room for late timers (tens of µs) is slower than its rate.
+"""
 QUEUE_S = 0.1
 QUEUE_BYTES = 1 << 18
 """A link's queue holds :data:`QUEUE_S` at its rate, and at least this; what exceeds it is dropped."""
@@ -64,7 +67,7 @@ class Link:
 
     def burst_bytes(self) -> int:
         """What passes at once after a pause, bytes."""
-        return max(BURST_BYTES, math.ceil((self.rate_mbit or 0) * 1e6 / 8 * BURST_S))
+        return FRAME_BYTES + math.ceil((self.rate_mbit or 0) * 1e6 / 8 * BURST_S)
 
     def _shape(self) -> list[list[str]]:
         """Arguments of ``tc qdisc add dev DEVICE`` for one direction, in order."""
