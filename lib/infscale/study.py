@@ -7,6 +7,7 @@ order. Rows, verdicts and files are those of the protocol grid.
 import re
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def _run(
         trial.drain(endpoint)
         labels = {**labels, "case": case.name, "block": case.block}
         plan = session.plan(case.arm, rate, key, session.grid.duration_s(rate), **labels)
-        manifest = session.run(endpoint, name, plan)
+        manifest = session.run(endpoint, name, replace(plan, usage=True))
         reasons = ", ".join(manifest["verdict"]["reasons"])
         told = f"{manifest['verdict']['verdict']}{f' ({reasons})' if reasons else ''}"
         session.say(f"replicate {labels['replicate'] + 1}: {case.name} λ={rate:g}/s {labels['phase']}: {told}")

@@ -137,7 +137,7 @@ def run(
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     with resources.watching(endpoint, plan.usage) as used:
-        result = _send(plan, url, payload, schedule, choice, used.mark)
+        result = _send(plan, url, payload, schedule, choice, mark=used.mark, ca=endpoint.ca)
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload, plan.arm.http)
     manifest["host"] = _host(endpoint, load, steal)
@@ -172,14 +172,14 @@ def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload, http: str) 
 
 
 def _send(
-    plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, mark: Callable[[], None]
+    plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, *, mark: Callable[[], None], ca: str
 ) -> engine.Result:
     """The load, by the arm's client."""
     arm = plan.arm
     if arm.client != "wire":
         from infscale import client_stacks
 
-        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers}
+        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers, "ca": ca}
         return client_stacks.run(arm.client, url, payload.bodies, schedule, choice, timeout_s=plan.timeout_s, **given)
     return engine.run(
         url,
@@ -193,6 +193,7 @@ def _send(
         cores=cores[0] if (cores := machine.split_cores()) else (),
         gzip=arm.gzip,
         mark=mark,
+        ca=ca,
     )
 
 
@@ -242,6 +243,8 @@ def _host(endpoint: Endpoint, load: float, steal: tuple[int, int]) -> dict[str, 
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
     return {
         "same_host": endpoint.same_host(),
+        "link": endpoint.link or None,
+        "tls": bool(endpoint.tls),
         "loadavg_1m": round(load, 2),
         "steal_fraction": stolen / ticks if ticks else 0.0,
         "cores": len(os.sched_getaffinity(0)),

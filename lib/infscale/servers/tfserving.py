@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,7 +23,7 @@ from infscale import models
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
 from infscale.servers.endpoint import Endpoint, Requests, answers
-from infscale.servers.process import Process, check_port, free_ports, wait_ready, working_folder
+from infscale.servers.process import HERE, Place, Process, check_port, free_ports, wait_ready, working_folder
 from infscale.tfserving.versions import versions_at
 
 BINARY = "tensorflow_model_server"
@@ -161,28 +162,30 @@ def _image(client: str) -> str:
     return f"{IMAGE}@{asked.stdout.strip()[:19]}"
 
 
-def _embedded(model: str, base: Path, rest: int, grpc: int) -> _Start:
+def _embedded(model: str, base: Path, rest: int, grpc: int, host: str) -> _Start:
     for package in ("tensorflow", "tensorflow_serving", "pyvoy"):
         if importlib.util.find_spec(package) is None:
             raise MissingError(f"the embedded TensorFlow Serving needs {package!r}: pip install 'infscale[servers]'")
-    command = [sys.executable, "-m", "infscale.tfserving", *_flags(model, base, rest, grpc)]
+    command = [sys.executable, "-m", "infscale.tfserving", f"--address={host}", *_flags(model, base, rest, grpc)]
     runtime = f"TensorFlow {version('tensorflow')}"
     label = "TensorFlow Serving API, embedded (our implementation)"
     return _Start(command, "tfserving-embedded", infscale.__version__, label, runtime, http=("1.1", "2"))
 
 
-def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str) -> _Start:
+def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str, place: Place) -> _Start:
     program = binary() if way in ("auto", "binary") else None
     if program:
         return _by_binary(program, model, base, rest, grpc)
     if way == "binary":
         raise MissingError(f"{BINARY} is not on PATH; name it in TENSORFLOW_MODEL_SERVER, or use docker or embedded")
     client = docker() if way in ("auto", "docker") else None
+    if client and place.prefix:
+        raise ConfigError(f"way={way!r}: a container has a network of its own; accepted on a link: binary, embedded")
     if client:
         return _by_docker(client, model, base, rest, grpc, name)
     if way == "docker":
         raise MissingError("no Docker daemon answers; start one, or use binary or embedded")
-    return _embedded(model, base, rest, grpc)
+    return _embedded(model, base, rest, grpc, place.host)
 
 
 def _monitored(start: _Start, run: Path) -> _Start:
@@ -206,6 +209,7 @@ def deploy(
     pid_log: Path | None = None,
     own: Requests | None = None,
     monitoring: bool = False,
+    place: Place = HERE,
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from a SavedModel base path (default: the reference model's); ports of 0 are chosen.
 
@@ -221,8 +225,8 @@ def deploy(
     """
     one_of("way", way, WAYS)
     rest, grpc = free_ports(2)
-    rest = check_port("rest_port", rest_port) if rest_port else rest
-    grpc = check_port("grpc_port", grpc_port) if grpc_port else grpc
+    rest = check_port("rest_port", rest_port, place) if rest_port else rest
+    grpc = check_port("grpc_port", grpc_port, place) if grpc_port else grpc
     base = base_path or models.export(model, "savedmodel")
     if not base.is_dir():
         raise DeploymentError(f"the SavedModel base path {base} does not exist")
@@ -231,13 +235,13 @@ def deploy(
             f"no version in {base}: TensorFlow Serving wants {base.name}/1/saved_model.pb or the like"
         )
     with working_folder("tf") as run:
-        start = _choose(way, model, base, rest, grpc, run.name)
+        start = _choose(way, model, base, rest, grpc, run.name, place)
         if monitoring:
             start = _monitored(start, run)
         log = (log_folder or run) / f"{start.implementation}.log"
         env = {"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        on_exit = start.on_exit()
-        with Process(start.command, log=log, env=env, remove=[run], on_exit=on_exit, pid_log=pid_log) as process:
+        options: Any = {"on_exit": start.on_exit(), "pid_log": pid_log, "place": place}
+        with Process(start.command, log=log, env=env, remove=[run], **options) as process:
             endpoint = Endpoint(
                 framework="tfserving",
                 implementation=start.implementation,
@@ -245,8 +249,8 @@ def deploy(
                 label=start.label,
                 runtime=start.runtime,
                 model=model,
-                rest=f"127.0.0.1:{rest}",
-                grpc=f"127.0.0.1:{grpc}",
+                rest=f"{place.host}:{rest}",
+                grpc=f"{place.host}:{grpc}",
                 command=start.command,
                 processes=start.processes(process),
                 log_tail=process.log_tail,
