@@ -23,7 +23,7 @@ from infscale import models, network, servers, trial
 from infscale.engine import run as engine
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.network import Link
-from infscale.servers import tfserving, triton
+from infscale.servers import tfserving
 from infscale.servers.endpoint import Endpoint, check_answers, predict
 from infscale.servers.process import Place, Process, free_ports
 from test_process import await_true, gone
@@ -358,7 +358,9 @@ def test_predictions_over_tls_are_the_references(framework: str) -> None:
         assert not pids["server"] & pids["terminator"]
 
 
-@pytest.mark.parametrize(("protocol", "client"), [("rest", "wire"), ("grpc", "wire"), ("rest", "requests"), ("grpc", "grpcio")])
+@pytest.mark.parametrize(
+    ("protocol", "client"), [("rest", "wire"), ("grpc", "wire"), ("rest", "requests"), ("grpc", "grpcio")]
+)
 def test_every_client_gets_answers_over_tls(encrypted: Endpoint, protocol: str, client: str) -> None:
     arm = trial.Arm(protocol, client=client, connections=4)
     rows = trial.run(encrypted, trial.Plan(arm, rate_per_s=40, duration_s=1)).samples
@@ -397,8 +399,9 @@ def test_ports_given_with_tls_are_those_that_clients_see() -> None:
     rest, grpc = free_ports(2)
     with network.deploy("triton", tls=True, rest_port=rest, grpc_port=grpc) as endpoint:
         assert (endpoint.rest, endpoint.grpc) == (f"127.0.0.1:{rest}", f"127.0.0.1:{grpc}")
-        with pytest.raises(ConfigError, match=f"grpc_port={grpc} is taken"), network.deploy(
-            "triton", tls=True, grpc_port=grpc
+        with (
+            pytest.raises(ConfigError, match=f"grpc_port={grpc} is taken"),
+            network.deploy("triton", tls=True, grpc_port=grpc),
         ):
             pass
 

@@ -109,6 +109,102 @@ def _hybrid(framework: str, batch: int, prefix: str) -> Cases:
     return compared(cases[:1] + cases[2:] if framework == "tfserving" else cases)  # whose REST takes no binary body
 
 
-def of_each(frameworks: Sequence[str], arms: dict[str, Arm]) -> list[Case]:
+def caching(profile: str) -> Cases:
+    """A cache in a gateway and in the server, at several fractions of requests that repeat."""
+    if profile != "full":
+        every = _caching("triton", "cnn", "grpc", {"gateway": (0.0, 0.5, 0.95), "in the server": (0.0, 0.95)}, "")
+        return every[:2] if profile == "tiny" else every
+    shares = {"gateway": (0.0, 0.25, 0.5, 0.75, 0.95), "in the server": (0.0, 0.5, 0.95)}
+    return tuple(
+        case
+        for model in ("noop", "mlp", "cnn")
+        for protocol, title in (("rest", "REST"), ("grpc", "gRPC"))
+        for case in _caching("triton", model, protocol, shares, f"{model}, {title}, ")
+    )
+
+
+_CACHES: dict[str, tuple[str, tuple[tuple[str, bool], ...]]] = {
+    "gateway": ("cache", ()),
+    "gateway with Redis": ("cache-redis", ()),
+    "in the server": ("", (("cache", True),)),
+}
+"""Front and options of a deployment, by where the cache is."""
+
+
+def _caching(framework: str, model: str, protocol: str, shares: dict[str, tuple[float, ...]], prefix: str) -> Cases:
+    cases = [Case(f"{prefix}no cache", framework, Arm(protocol, repeat=0.0), model=model)]
+    for where, repeats in shares.items():
+        front, options = _CACHES[where]
+        given = {"front": front, "options": options, "model": model}
+        cases += [
+            Case(f"{prefix}{where}, {r:.0%} repeat", framework, Arm(protocol, repeat=r), **given) for r in repeats
+        ]
+    if prefix:
+        given = {"front": "cache", "model": model}
+        cases.append(Case(f"{prefix}gateway, Zipf 1", framework, Arm(protocol, zipf=1.0), **given))
+        given = {"front": "cache-redis", "model": model}
+        cases.append(Case(f"{prefix}gateway with Redis, 95% repeat", framework, Arm(protocol, repeat=0.95), **given))
+    return compared(cases)
+
+
+def utilisation(profile: str) -> Cases:
+    """Protocols at several rates: what they cost the machine."""
+    arms = {"JSON": Arm("rest", "json"), "binary": Arm("rest", "raw"), "gRPC": Arm("grpc")}
+    some = {"JSON": arms["JSON"], "gRPC": arms["gRPC"]}
+    if profile == "tiny":
+        return compared(_of_each(["triton"], some))
+    frameworks = ["triton", "torchserve"] if profile == "quick" else list(NAMES)
+    return tuple(
+        case
+        for name in frameworks
+        for case in compared(
+            _of_each([name], some if (name, profile) == ("torchserve", "quick") else _taken(name, arms))
+        )
+    )
+
+
+def porting(profile: str) -> Cases:
+    """The same weights on every framework, a block for each protocol and model."""
+    frameworks = list(NAMES) if profile != "tiny" else ["torchserve", "triton"]
+    if profile != "full":
+        arms = {"REST": Arm("rest"), "gRPC": Arm("grpc")} if profile == "quick" else {"gRPC": Arm("grpc")}
+        return tuple(c for name, arm in arms.items() for c in compared(_of_each(frameworks, {name: arm})))
+    return tuple(
+        replace(case, name=f"{model}, {case.name}", model=model, against=case.against and f"{model}, {case.against}")
+        for model in ("noop", "mlp", "cnn")
+        for name, arm in (("REST", Arm("rest")), ("gRPC", Arm("grpc")))
+        for case in compared(_of_each(frameworks, {name: arm}))
+    )
+
+
+def network(profile: str) -> Cases:
+    """JSON and protobuf over links and TLS, a block for each link."""
+    arms = {"JSON": Arm("rest", "json", batch=16), "gRPC": Arm("grpc", batch=16)}
+    links = {"loopback": {}, "100 Mb/s": {"rate_mbit": 100}, "TLS": {"tls": True}}
+    if profile == "tiny":
+        links = {"100 Mb/s": links["100 Mb/s"]}
+    if profile == "full":
+        arms["binary"] = Arm("rest", "raw", batch=16)
+        links |= {
+            "1 Gb/s": {"rate_mbit": 1000},
+            "100 Mb/s, 20 ms": {"rate_mbit": 100, "delay_ms": 20},
+            "100 Mb/s, TLS": {"rate_mbit": 100, "tls": True},
+        }
+    return tuple(
+        case
+        for link, options in links.items()
+        for case in compared(
+            Case(f"{link}, {name}", "triton", arm, front="network", options=tuple(options.items()))
+            for name, arm in arms.items()
+        )
+    )
+
+
+def _of_each(frameworks: Sequence[str], arms: dict[str, Arm]) -> list[Case]:
     """Every arm on every framework, named after both."""
     return [Case(f"{NAMES[f]}, {name}", f, arm) for f in frameworks for name, arm in arms.items()]
+
+
+def _taken(framework: str, arms: dict[str, Arm]) -> dict[str, Arm]:
+    """The arms whose encoding ``framework`` takes: TensorFlow Serving's REST takes no binary body."""
+    return {name: arm for name, arm in arms.items() if framework != "tfserving" or arm.encoding != "raw"}

@@ -21,8 +21,39 @@ def _edge(framework: str, model: str, **options: Any) -> Iterator[Endpoint]:
         yield edge
 
 
+@contextlib.contextmanager
+def _cache(framework: str, model: str, *, store: str = "memory", **options: Any) -> Iterator[Endpoint]:
+    """A gateway that answers from its cache."""
+    from infscale import gateway
+
+    given = {"mode": "cache", "store": store, **_own(options)}
+    with deploy(framework, model, **options) as upstream, gateway.serve(upstream, **given) as cached:
+        yield cached
+
+
+@contextlib.contextmanager
+def _cache_redis(framework: str, model: str, **options: Any) -> Iterator[Endpoint]:
+    """The same with a Redis server that is started for it."""
+    from infscale.servers.redis import redis_server
+
+    with redis_server(**_own(options)) as url, _cache(framework, model, store=url, **options) as cached:
+        yield cached
+
+
+@contextlib.contextmanager
+def _network(
+    framework: str, model: str, *, rate_mbit: float | None = None, delay_ms: float = 0, **options: Any
+) -> Iterator[Endpoint]:
+    """A link of its own, where a rate or a delay is given; TLS, where asked for."""
+    from infscale import network
+
+    link = network.Link(rate_mbit, delay_ms) if rate_mbit or delay_ms else None
+    with network.deploy(framework, model, link=link, **options) as endpoint:
+        yield endpoint
+
+
 def _own(options: dict[str, Any]) -> dict[str, Any]:
     return {key: options[key] for key in ("log_folder", "pid_log")}
 
 
-FRONTS: dict[str, Front] = {"edge": _edge}
+FRONTS: dict[str, Front] = {"edge": _edge, "cache": _cache, "cache-redis": _cache_redis, "network": _network}

@@ -44,10 +44,34 @@ STUDIES = {
         "12-hybrid",
         cases.hybrid,
     ),
+    "caching": Study(
+        "What does a cache gain where requests repeat, and what does it cost where they do not?",
+        "13-caching",
+        cases.caching,
+    ),
+    "utilisation": Study(
+        "What CPU and memory does a request cost the client and the server, by protocol?",
+        "14-utilisation",
+        cases.utilisation,
+        {
+            "quick": {"fractions": (0.25, 0.5, 0.75, 0.95), "bisections": 2},
+            "full": {"fractions": (0.1, 0.25, 0.5, 0.75, 0.95)},
+        },
+    ),
+    "porting": Study(
+        "What changes when the same weights are served by another framework, and so by another runtime?",
+        "16-porting",
+        cases.porting,
+    ),
     "client-stacks": Study(
         "How much of the difference between REST and gRPC is the client library's?",
         "17-client-stacks",
         cases.client_stacks,
+    ),
+    "network": Study(
+        "When do the bytes on the wire decide: on which link, and with TLS?",
+        "18-network",
+        cases.network,
     ),
 }
 

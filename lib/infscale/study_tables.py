@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from infscale import usage_table
 from infscale.estimates import geometric_mean, hodges_lehmann, holm, spread
 from infscale.findings import number, saturation
 from infscale.runs import Run
@@ -20,16 +21,31 @@ SHOWN = ["bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", 
 
 
 def study_tables(run: Run, slo_ms: float = 100.0) -> dict[str, pd.DataFrame]:
-    """``trials``, ``points`` and ``arms`` as of the protocol grid, by case (``label``); ``cases`` and ``contrasts``."""
-    trials = trials_table(run, slo_ms)
-    points, arms = points_table(trials), arms_table(trials)
+    """``trials``, ``points`` and ``arms`` as of the protocol grid, by case (``label``); ``cases`` and ``contrasts``.
+
+    Where a finding has several common rates, these are of the one nearest to half of the smallest capacity; ``every``
+    holds all trials, and ``usage`` what groups of processes used at every rate (:mod:`infscale.usage_table`).
+    """
+    every = trials_table(run, slo_ms)
+    arms = arms_table(every)
+    trials = every[(every["phase"] != "grid") | (every["rate_per_s"] == every["block"].map(_common_rates(run)))]
+    points = points_table(trials)
     return {
+        "every": every,
+        "usage": usage_table.points(usage_table.trials(run)),
         "trials": trials,
         "points": points,
         "arms": arms,
         "cases": _cases(run, points, arms, trials),
         "contrasts": contrasts_table(trials, {c["over"]: c["under"] for c in run.manifest["contrasts"]}),
     }
+
+
+def _common_rates(run: Run) -> dict[str, float]:
+    """Of each block the rate at which its cases are compared."""
+    shares = run.manifest["config"]["fractions"]
+    k = int(np.argmin([abs(share - 0.5) for share in shares]))
+    return {block: rates[k] for block, rates in run.manifest["rates_per_s"].items()}
 
 
 def _cases(run: Run, points: pd.DataFrame, arms: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
@@ -41,7 +57,18 @@ def _cases(run: Run, points: pd.DataFrame, arms: pd.DataFrame, trials: pd.DataFr
     codec = pd.DataFrame.from_dict(found, orient="index", columns=["encode_us", "decode_us"])
     order = [c["name"] for c in run.manifest["config"]["cases"] if c["name"] in found]
     whole = points.merge(arms.drop(columns=["valid", "invalid", "saturated"]), on=ARM, how="outer").set_index("label")
-    return whole.join(costs).join(codec).reindex(order).rename_axis("label").reset_index()
+    used = _cpu(run, points)
+    return whole.join(costs).join(codec).join(used).reindex(order).rename_axis("label").reset_index()
+
+
+def _cpu(run: Run, points: pd.DataFrame) -> pd.DataFrame:
+    """CPU µs of a request at the common rate, by case and group of processes (columns ``cpu_us_<group>``)."""
+    used = usage_table.trials(run)
+    if used.empty:
+        return pd.DataFrame()
+    at = used.merge(points[["label", "rate_per_s"]], on=["label", "rate_per_s"])
+    wide = at.pivot_table(index="label", columns="group", values="cpu_us_per_request")
+    return wide.add_prefix("cpu_us_")
 
 
 def contrasts_table(trials: pd.DataFrame, against: Mapping[str, str], name: str = P95) -> pd.DataFrame:
