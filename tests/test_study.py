@@ -60,7 +60,7 @@ def test_every_finding_can_be_measured_as_planned(name: str, profile: str) -> No
 
 
 def test_an_unknown_finding_is_named() -> None:
-    with pytest.raises(ConfigError, match="finding='caching2' is not known; accepted: client-stacks, encodings"):
+    with pytest.raises(ConfigError, match="finding='caching2' is not known; accepted: caching, client-stacks"):
         studies.grid_of("caching2")
 
 
@@ -94,6 +94,10 @@ def cases_table(faster: str) -> dict[str, pd.DataFrame]:
         "ratio_high": 1.1 * ratio,
         "note": "",
         "conclusion": "faster" if ratio < 1 else "slower",
+        "capacity_ratio": 1 / ratio,
+        "capacity_ratio_low": 0.9 / ratio,
+        "capacity_ratio_high": 1.1 / ratio,
+        "capacity_conclusion": "higher" if ratio < 1 else "lower",
     }
     return {"cases": pd.DataFrame(rows), "contrasts": pd.DataFrame([contrast])}
 
@@ -101,15 +105,17 @@ def cases_table(faster: str) -> dict[str, pd.DataFrame]:
 def test_the_sentence_turns_with_the_data() -> None:
     better, worse = (study_tables.sentences(cases_table(name))[1] for name in ("binary", "JSON"))
     assert "binary is faster" in better
-    assert "higher than that of JSON" in better
+    assert "higher: 2.00 times that of JSON (95 % interval 1.80 to 2.20)" in better
     assert "binary is slower" in worse
-    assert "lower than that of JSON" in worse
+    assert "lower: 0.500 times that of JSON" in worse
     assert "0.333 times" in better
 
 
 def test_capacities_that_overlap_are_not_told_apart() -> None:
     tables = cases_table("binary")
-    tables["cases"]["interval_low_per_s"] = 100.0
+    tables["contrasts"] = tables["contrasts"].assign(capacity_ratio_low=0.9, capacity_conclusion="cannot conclude")
+    assert "cannot conclude which is higher" in study_tables.sentences(tables)[1]
+    tables["contrasts"]["capacity_ratio_low"] = np.nan
     assert "cannot conclude whether higher" in study_tables.sentences(tables)[1]
 
 

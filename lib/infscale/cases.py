@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from infscale.grid import Case
 from infscale.trial import Arm
@@ -46,7 +47,7 @@ def compared(cases: Iterable[Case], first: str = "") -> Cases:
     """``cases``, all compared with the one called ``first`` (default: their first)."""
     every = tuple(cases)
     first = first or every[0].name
-    return tuple(case if case.name == first else replace(case, against=first) for case in every)
+    return tuple(replace(case, against="" if case.name == first else first) for case in every)
 
 
 def encodings(profile: str) -> Cases:
@@ -86,7 +87,7 @@ def client_stacks(profile: str) -> Cases:
 def hybrid(profile: str) -> Cases:
     """A REST edge in front of gRPC, with both of its bodies, beside the server's own REST and gRPC."""
     if profile == "tiny":
-        return _hybrid("triton", 1, "")[2:4]
+        return compared(_hybrid("triton", 1, "")[2:4])
     if profile == "quick":
         return _hybrid("triton", 16, "")
     return tuple(
@@ -132,18 +133,15 @@ _CACHES: dict[str, tuple[str, tuple[tuple[str, bool], ...]]] = {
 
 
 def _caching(framework: str, model: str, protocol: str, shares: dict[str, tuple[float, ...]], prefix: str) -> Cases:
-    cases = [Case(f"{prefix}no cache", framework, Arm(protocol, repeat=0.0), model=model)]
-    for where, repeats in shares.items():
+    def case(name: str, where: str, **alike: Any) -> Case:
         front, options = _CACHES[where]
-        given = {"front": front, "options": options, "model": model}
-        cases += [
-            Case(f"{prefix}{where}, {r:.0%} repeat", framework, Arm(protocol, repeat=r), **given) for r in repeats
-        ]
+        return Case(f"{prefix}{name}", framework, Arm(protocol, **alike), front=front, options=options, model=model)
+
+    cases = [Case(f"{prefix}no cache", framework, Arm(protocol, repeat=0.0), model=model)]
+    cases += [case(f"{where}, {r:.0%} repeat", where, repeat=r) for where, repeats in shares.items() for r in repeats]
     if prefix:
-        given = {"front": "cache", "model": model}
-        cases.append(Case(f"{prefix}gateway, Zipf 1", framework, Arm(protocol, zipf=1.0), **given))
-        given = {"front": "cache-redis", "model": model}
-        cases.append(Case(f"{prefix}gateway with Redis, 95% repeat", framework, Arm(protocol, repeat=0.95), **given))
+        cases.append(case("gateway, Zipf 1", "gateway", zipf=1.0))
+        cases.append(case("gateway with Redis, 95% repeat", "gateway with Redis", repeat=0.95))
     return compared(cases)
 
 
@@ -163,6 +161,10 @@ def utilisation(profile: str) -> Cases:
     )
 
 
+def _short(framework: str, profile: str) -> bool:
+    return framework == "torchserve" and profile == "quick"
+
+
 def porting(profile: str) -> Cases:
     """The same weights on every framework, a block for each protocol and model."""
     frameworks = list(NAMES) if profile != "tiny" else ["torchserve", "triton"]
@@ -180,7 +182,7 @@ def porting(profile: str) -> Cases:
 def network(profile: str) -> Cases:
     """JSON and protobuf over links and TLS, a block for each link."""
     arms = {"JSON": Arm("rest", "json", batch=16), "gRPC": Arm("grpc", batch=16)}
-    links = {"loopback": {}, "100 Mb/s": {"rate_mbit": 100}, "TLS": {"tls": True}}
+    links: dict[str, dict[str, Any]] = {"loopback": {}, "100 Mb/s": {"rate_mbit": 100}, "TLS": {"tls": True}}
     if profile == "tiny":
         links = {"100 Mb/s": links["100 Mb/s"]}
     if profile == "full":

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from infscale import figures_study, paper, studies
+from infscale import figures_caching, figures_study, figures_usage, paper, studies
 from infscale.runs import Run
-from infscale.study_answers import answers
+from infscale.study_answers import answers, gain_by_repeat, prefixes
 from infscale.study_tables import sentences
 
 Tables = dict[str, pd.DataFrame]
@@ -43,8 +43,51 @@ CASES = Picture(
     lambda _, tables: figures_study.caption(tables),
     "Bytes on the wire, capacity and p95 response time of every case, a row each.",
 )
-PICTURES: dict[str, tuple[Picture, ...]] = {}
+COSTS = Picture(
+    "cost",
+    lambda _, tables: _at_common_rate(tables),
+    figures_usage.cost_of_a_request,
+    lambda _, tables: "At the common rate. " + figures_usage.caption(tables["usage"]),
+    "CPU of a request and peak memory of client, gateway and server, a bar a case.",
+)
+CORES = Picture(
+    "cores",
+    lambda _, tables: tables["usage"],
+    figures_usage.cores_vs_rate,
+    lambda _, tables: figures_usage.caption(tables["usage"]),
+    "CPU cores used by client and server against the achieved rate, a panel a case or framework.",
+)
+GAIN = Picture(
+    "gain",
+    lambda _, tables: _gains(tables),
+    figures_caching.gain,
+    lambda _, tables: (
+        "Capacity with a cache divided by that without, against the fraction of requests that repeat, with 95 % "
+        "intervals over replicates that hold the width of the brackets; below 1 the cache costs more than it gains."
+    ),
+    "Capacity with a cache divided by capacity without, against the fraction of requests that repeat.",
+)
+PICTURES: dict[str, tuple[Picture, ...]] = {
+    "hybrid": (COSTS,),
+    "client-stacks": (COSTS,),
+    "caching": (GAIN, COSTS),
+    "utilisation": (CORES, COSTS),
+}
 """What a finding shows beside its cases."""
+
+
+def _at_common_rate(tables: Tables) -> pd.DataFrame:
+    usage, rates = tables["usage"], tables["cases"][["label", "rate_per_s"]]
+    return usage if usage.empty else usage.merge(rates, on=["label", "rate_per_s"])
+
+
+def _gains(tables: Tables) -> pd.DataFrame:
+    every = {
+        (prefix.rstrip(", "), where): gain_by_repeat(tables, prefix, where)
+        for prefix in prefixes(tables, "no cache")
+        for where in figures_caching.LOOKS
+    }
+    return figures_caching.numbers(every)
 
 
 def save(stored: Run, tables: Tables, folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from infscale import usage_table
 from infscale.estimates import geometric_mean, hodges_lehmann, holm, spread
 from infscale.findings import number, saturation
 from infscale.runs import Run
-from infscale.saturation import arms_table
+from infscale.saturation import arms_table, capacity_ratio, replicate_brackets
 from infscale.summary import points_table, withheld_because
 from infscale.trial_table import ARM, trials_table, used
 from infscale.validity import VALID
@@ -81,7 +81,9 @@ def contrasts_table(trials: pd.DataFrame, against: Mapping[str, str], name: str 
     fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
     wide = fit.pivot_table(index=["block", "rate_per_s", "replicate"], columns="label", values=name)
     there = set(frame["label"])
-    rows = [_contrast(wide, label, first, name) for label, first in against.items() if {label, first} <= there]
+    pairs = [(label, first) for label, first in against.items() if {label, first} <= there]
+    brackets = replicate_brackets(trials)
+    rows = [_contrast(wide, *pair, name) | _capacities(brackets, *pair) for pair in pairs]
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p_value"])) if len(table) else table
 
@@ -104,6 +106,18 @@ def _contrast(wide: pd.DataFrame, label: str, reference: str, name: str) -> dict
         "spread": spread(pairs),
         "p_value": found.p_value,
         "conclusion": "slower" if found.low > 1 else "faster" if found.high < 1 else "cannot conclude",
+    }
+
+
+def _capacities(brackets: pd.DataFrame, label: str, reference: str) -> dict[str, Any]:
+    """The ratio of two capacities: "higher", "lower" or "cannot conclude" by its interval."""
+    found = capacity_ratio(brackets, label, reference)
+    return {
+        "capacity_ratio": found.value,
+        "capacity_ratio_low": found.low,
+        "capacity_ratio_high": found.high,
+        "capacity_replicates": found.replicates,
+        "capacity_conclusion": "higher" if found.low > 1 else "lower" if found.high < 1 else "cannot conclude",
     }
 
 
@@ -133,16 +147,18 @@ def _compared(row: "pd.Series[Any]", case: "pd.Series[Any]", first: "pd.Series[A
     return (
         f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
         f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}). Capacity "
-        f"{saturation(case)}{_capacity_words(case, first, reference)}; {number(case['bytes_out'])} bytes a request "
+        f"{saturation(case)}{_capacity_words(row)}; {number(case['bytes_out'])} bytes a request "
         f"({number(case['bytes_out'] / first['bytes_out'])} times)."
     )
 
 
-def _capacity_words(case: "pd.Series[Any]", first: "pd.Series[Any]", reference: str) -> str:
-    """Whether the intervals of two capacities lie apart."""
-    lows, highs = "interval_low_per_s", "interval_high_per_s"
-    if case[lows] > first[highs]:
-        return f", higher than that of {reference}"
-    if case[highs] < first[lows]:
-        return f", lower than that of {reference}"
-    return f", cannot conclude whether higher than that of {reference}"
+def _capacity_words(row: "pd.Series[Any]") -> str:
+    """How two capacities compare, by the interval of their ratio."""
+    reference = row["reference"]
+    if not np.isfinite(row["capacity_ratio_low"]):
+        return f", cannot conclude whether higher than that of {reference}"
+    interval = f"{number(row['capacity_ratio_low'])} to {number(row['capacity_ratio_high'])}"
+    ratio = f"{number(row['capacity_ratio'])} times that of {reference} (95 % interval {interval})"
+    if row["capacity_conclusion"] == "cannot conclude":
+        return f", {ratio}: cannot conclude which is higher"
+    return f", {row['capacity_conclusion']}: {ratio}"
