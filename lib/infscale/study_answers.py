@@ -148,8 +148,8 @@ def break_even(gains: pd.DataFrame) -> str:
     """From which fraction of repeats a cache gains, by the time per request, which falls in proportion to hits."""
     share = gains["repeat"].to_numpy(dtype=float)
     ends = []
-    for pick in (lambda g: g.low, lambda g: g.value, lambda g: g.high):
-        lost = np.array([1 / pick(gain) - 1 for gain in gains["gain"]])
+    for end in ("low", "value", "high"):
+        lost = np.array([1 / getattr(gain, end) - 1 for gain in gains["gain"]])
         ends.append(_crossing(share, lost))
     late, middle, early = ends
     if np.isnan(middle):
@@ -182,8 +182,8 @@ def utilisation(run: Run, tables: Tables, price_per_hour: float = EXAMPLE_PRICE)
             f"{row['label']}: a request takes {number(row.get('cpu_us_client', np.nan))} µs of the client's CPU and "
             f"{number(row.get('cpu_us_server', np.nan))} µs of the server's at λ = {number(row['rate_per_s'])}/s; "
             f"{number(row['per_core'])} requests/s per core used and {number(row['per_gb'])} per GB at capacity; a "
-            f"million requests cost {number(row['cost_per_million'])} at {price_per_hour:g} an hour of this machine (an "
-            "example)."
+            f"million requests cost {number(row['cost_per_million'])} at {price_per_hour:g} an hour of this machine "
+            "(an example)."
         )
     return sentences
 
