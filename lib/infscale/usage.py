@@ -1,6 +1,7 @@
 """What every process uses while a trial runs: CPU, memory, context switches; read by a small process of its own."""
 
 import contextlib
+import json
 import os
 import pickle
 import subprocess
@@ -106,8 +107,6 @@ class Sampler:
         return pairs
 
     def _tell(self, pairs: list[tuple[str, int]]) -> None:
-        import json
-
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
