@@ -38,7 +38,7 @@ class Used:
             str(group): {str(k): v for k, v in row.items() if not np.isnan(v)}
             for group, row in summary.to_dict("index").items()
         }
-        if "shards" not in stats:  # a client library is found late, when its imports have cost it: its own count is taken
+        if "shards" not in stats:  # a client library is found late, after its costly imports: its own count is taken
             user, system = stats["cpu_user_s"], stats["cpu_system_s"]
             count = {"cpu_user_s": user, "cpu_system_s": system, "cores": (user + system) / duration_s}
             groups["client"] = {"seconds": duration_s, **groups.get("client", {}), **count}
