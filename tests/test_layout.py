@@ -12,19 +12,9 @@ import yaml
 from conftest import ROOT
 
 HEAVY = ("tensorflow", "torch", "grpc", "google.protobuf", "ts", "infscale.engine", "infscale.servers")
-PURE = ("arrivals", "samples", "validity", "trial_table", "summary", "figures", "paper", "report")
-PURE += ("cost", "usage_table", "figures_usage")
-    "arrivals",
-    "samples",
-    "validity",
-    "trial_table",
-    "summary",
-    "figures",
-    "paper",
-    "report",
-    "cost",
-    "usage_table",
-    "figures_usage",
+PURE = (
+    *("arrivals", "samples", "validity", "trial_table", "summary", "figures", "paper", "report"),
+    *("cost", "usage_table", "figures_usage"),
 )
 
 

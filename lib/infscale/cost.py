@@ -89,7 +89,7 @@ def _micros(cases: pd.DataFrame) -> "pd.Series[float]":
     if "cpu_us_per_request" in cases:
         return cases["cpu_us_per_request"].astype(float)
     capacity = cases["capacity_per_s"].astype(float)
-    return 1e6 * cases["cores"].astype(float) / capacity.where(capacity > 0)
+    return (1e6 * cases["cores"].astype(float)).div(capacity.where(capacity > 0))
 
 
 def _price(name: str, value: float) -> float:
