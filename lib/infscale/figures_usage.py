@@ -143,7 +143,8 @@ def _at_one_rate(own: pd.DataFrame) -> pd.DataFrame:
         return valid[valid["rate_per_s"] == common.index[common].max()]
     some_valid = (own["verdict"] == VALID).groupby([own[key] for key in CASE]).transform("any")
     fit = own[(own["verdict"] == VALID) | ~some_valid]
-    return fit[fit["rate_per_s"] == fit.groupby(CASE)["rate_per_s"].transform("max")]
+    highest: pd.DataFrame = fit[fit["rate_per_s"] == fit.groupby(CASE)["rate_per_s"].transform("max")]
+    return highest
 
 
 def _hatches(table: pd.DataFrame) -> list[str]:
