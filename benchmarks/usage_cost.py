@@ -39,16 +39,17 @@ def main() -> None:
         for process in working:
             assert process.stdout is not None
             process.stdout.readline()
-        print(measure([psutil.Process(process.pid) for process in working], options.seconds))
+        print(measure(options.seconds))
     finally:
         for process in working:
             process.kill()
             process.wait()
 
 
-def measure(processes: list[psutil.Process], seconds: float) -> str:
+def measure(seconds: float) -> str:
     """The shares in words; the start of the reading process (about 30 ms of CPU) is left out."""
-    with usage.Sampler({"server": lambda: processes}) as sampler:
+    me = psutil.Process()
+    with usage.Sampler({"client": usage.clients, "server": lambda: me.children(recursive=True)}) as sampler:
         reader = psutil.Process(sampler.pid)
         before, own, began = sum(reader.cpu_times()[:2]), time.process_time(), time.monotonic()
         time.sleep(seconds)
@@ -57,8 +58,8 @@ def measure(processes: list[psutil.Process], seconds: float) -> str:
     rows = sampler.rows()
     readings, threads = rows["time_ns"].nunique(), int(rows["threads"].sum() / rows["time_ns"].nunique())
     return (
-        f"{len(processes)} processes, {threads} threads, {readings} readings in {wall:.1f} s: "
-        f"the reading process {100 * (after - before) / wall:.2f} % of a core, the asking one {100 * asked / wall:.2f} %"
+        f"{rows['pid'].nunique() - 1} processes, {threads} threads, {readings} readings in {wall:.1f} s: "
+        f"the reading process {100 * (after - before) / wall:.2f} % of a core, this one {100 * asked / wall:.2f} %"
     )
 
 

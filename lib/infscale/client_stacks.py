@@ -227,7 +227,13 @@ def _drive(job: Job) -> dict[str, Any]:
     close()
     user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
     stats: dict[str, Any] = {"cpu_s": user + system, "cpu_user_s": user, "cpu_system_s": system, "wall_s": wall_s}
-    stats |= {"run_delay_s": max(0.0, delay), "connections_opened": None, "client": job.client, "error": ""}
+    stats |= {
+        "start_ns": rows.start,
+        "run_delay_s": max(0.0, delay),
+        "connections_opened": None,
+        "client": job.client,
+        "error": "",
+    }
     columns = {"due": rows.due, "sent": rows.sent, "done": rows.done, "bytes_in": rows.bytes_in}
     return {**columns, "status": rows.status, "stats": stats}
 

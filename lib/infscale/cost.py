@@ -84,12 +84,11 @@ def table(cases: pd.DataFrame, price_per_hour: float) -> pd.DataFrame:
     )
 
 
-def _micros(cases: pd.DataFrame) -> "pd.Series[float]":
+def _micros(cases: pd.DataFrame) -> list[float]:
     """CPU of a request (µs), NaN where it is not known."""
     if "cpu_us_per_request" in cases:
-        return cases["cpu_us_per_request"].astype(float)
-    capacity = cases["capacity_per_s"].astype(float)
-    return 1e6 * cases["cores"].astype(float) / capacity.where(capacity > 0)
+        return [float(value) for value in cases["cpu_us_per_request"]]
+    return [1e6 * _ratio(*pair) for pair in zip(cases["cores"], cases["capacity_per_s"], strict=True)]
 
 
 def _price(name: str, value: float) -> float:

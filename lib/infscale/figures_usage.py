@@ -35,6 +35,8 @@ from infscale.figure_parts import (
 )
 from infscale.validity import VALID
 
+CASE = ["label", "protocol"]
+
 HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
 """One a group of processes, in the order in which they come."""
 
@@ -99,10 +101,11 @@ def _hollow(table: pd.DataFrame) -> list[Artist]:
 def cost_of_a_request(table: pd.DataFrame) -> Figure:
     """CPU of a request (ms) and peak memory (MB), stacked by group of processes; a bar a case and protocol.
 
-    Of every case the point counts at which it achieved most among those that are VALID (among all, if none is).
+    Cases of a serving system are compared at the highest λ at which all of them are VALID; where there is none, each
+    is shown at its own highest VALID one (or at its highest, if none is). The λ is in the bar's name.
     """
     chosen = _chosen(table)
-    bars = chosen[["label", "protocol"]].drop_duplicates().reset_index(drop=True)
+    bars = chosen[[*CASE, "rate_per_s"]].drop_duplicates().reset_index(drop=True)
     figure = Figure(figsize=(PAGE_IN, 0.9 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     y = np.arange(len(bars))[::-1]
@@ -110,7 +113,7 @@ def cost_of_a_request(table: pd.DataFrame) -> Figure:
         left = np.zeros(len(bars))
         for group, hatch in zip(groups(chosen), _hatches(chosen), strict=True):
             own = chosen[chosen["group"] == group]
-            width = bars.merge(own, on=["label", "protocol"], how="left")[column].fillna(0).to_numpy() * scale
+            width = bars.merge(own, on=[*CASE, "rate_per_s"], how="left")[column].fillna(0).to_numpy() * scale
             colours = [COLOURS[protocol] for protocol in bars["protocol"]]
             ax.barh(y, width, left=left, height=0.7, color=colours, edgecolor="white", hatch=hatch, linewidth=0.6)
             left += width
@@ -125,12 +128,23 @@ def cost_of_a_request(table: pd.DataFrame) -> Figure:
 
 
 def _chosen(table: pd.DataFrame) -> pd.DataFrame:
-    """Of every case the rows of one λ."""
-    keys = ["label", "protocol"]
-    some_valid = (table["verdict"] == VALID).groupby([table[key] for key in keys]).transform("any")
-    fit = table[(table["verdict"] == VALID) | ~some_valid]
-    best = fit.groupby(keys)["achieved_per_s"].transform("max")
-    return fit[np.isclose(fit["achieved_per_s"], best)]
+    """Of every case the rows of one λ: CPU of a request falls as λ grows, so that cases must be compared at the same.
+
+    It is the highest at which all cases of a serving system are VALID, else for each case its own highest VALID one.
+    """
+    return pd.concat([_at_one_rate(own) for _, own in table.groupby(_system(table), sort=False)])
+
+
+def _at_one_rate(own: pd.DataFrame) -> pd.DataFrame:
+    cases = own.groupby(CASE, sort=False).ngroups
+    valid = own[own["verdict"] == VALID]
+    common = valid.groupby("rate_per_s").apply(lambda at: at.groupby(CASE).ngroups == cases)
+    if len(common) and common.any():
+        return valid[valid["rate_per_s"] == common.index[common].max()]
+    some_valid = (own["verdict"] == VALID).groupby([own[key] for key in CASE]).transform("any")
+    fit = own[(own["verdict"] == VALID) | ~some_valid]
+    highest: pd.DataFrame = fit[fit["rate_per_s"] == fit.groupby(CASE)["rate_per_s"].transform("max")]
+    return highest
 
 
 def _hatches(table: pd.DataFrame) -> list[str]:
@@ -144,7 +158,8 @@ def _group_handles(table: pd.DataFrame) -> list[Artist]:
 
 def _bar_name(row: dict[Any, Any]) -> str:
     label, protocol = wrapped(str(row["label"]), 1), NAMES[row["protocol"]]
-    return label if protocol in label else f"{label}\n{protocol}"
+    rate = f"{protocol}, λ = {row['rate_per_s']:,.4g}/s"
+    return f"{label}\n{rate}" if protocol not in label else f"{label}\nλ = {row['rate_per_s']:,.4g}/s"
 
 
 def caption(table: pd.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """What a trial used, put together for its manifest: processes, containers, the servers' own counters."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,19 +25,23 @@ class Used:
         if self._sampler:
             self._sampler.refresh()
 
-    def told(self, start_ns: int | None, duration_s: float) -> dict[str, Any]:
+    def told(self, stats: Mapping[str, Any], duration_s: float) -> dict[str, Any]:
         """For the manifest: ``usage`` by group, of the seconds of arrivals; ``counters`` that grew; ``containers``.
 
-        ``start_ns`` is time 0 of the trial (CLOCK_MONOTONIC); a client that does not tell it began with the readings.
+        ``stats`` are the client's: ``start_ns`` is time 0 of the trial (CLOCK_MONOTONIC).
         """
         if self._sampler is None:
             return {}
-        self.rows = self._sampler.rows(start_ns)
+        self.rows = self._sampler.rows(stats["start_ns"])
         summary = usage.summarise(self.rows, 0, int(duration_s * 1e9)).set_index("group")
         groups = {
             str(group): {str(k): v for k, v in row.items() if not np.isnan(v)}
             for group, row in summary.to_dict("index").items()
         }
+        if "shards" not in stats:  # a client library is found late, after its costly imports: its own count is taken
+            user, system = stats["cpu_user_s"], stats["cpu_system_s"]
+            count = {"cpu_user_s": user, "cpu_system_s": system, "cores": (user + system) / duration_s}
+            groups["client"] = {"seconds": duration_s, **groups.get("client", {}), **count}
         told: dict[str, Any] = {"usage": groups, "counters": self.counters}
         return told | ({"containers": self.containers} if self.containers else {})
 

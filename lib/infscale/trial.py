@@ -143,7 +143,7 @@ def run(
     manifest["host"] = _host(endpoint, load, steal)
     if parts := components.split(result.samples, counted, statistics(endpoint)):
         manifest["components"] = parts
-    manifest |= used.told(result.stats.get("start_ns"), plan.duration_s)
+    manifest |= used.told(result.stats, plan.duration_s)
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
     return Outcome(result.samples, manifest, result.interrupted, used.rows)

@@ -1,6 +1,7 @@
 """What every process uses while a trial runs: CPU, memory, context switches; read by a small process of its own."""
 
 import contextlib
+import json
 import os
 import pickle
 import subprocess
@@ -24,7 +25,9 @@ Groups = Mapping[str, Callable[[], list[psutil.Process]]]
 HOST = "host"
 """The group of what the kernel tells of no single process: the bytes of the loopback interface."""
 
-REFRESH_S = 1.0
+REFRESH_S = 2.0
+"""Looking through all processes of the machine costs milliseconds; who came meanwhile brings all CPU time along."""
+
 _WIDTH = 10
 _SCRIPT = Path(__file__).with_name("usage_child.py")
 _CLIENTS = ("infscale.engine", "infscale.client_stacks")
@@ -48,7 +51,7 @@ def groups_of(endpoint: Endpoint) -> dict[str, Callable[[], list[psutil.Process]
 class Sampler:
     """A context manager in which the processes of ``groups`` are read every ``period_s`` seconds.
 
-    Members of a group are looked for at the start, once a second, and at every :meth:`refresh`; a process that is in
+    Members of a group are looked for at the start, every 2 s, and at every :meth:`refresh`; a process that is in
     several groups belongs to the first. :meth:`rows` gives the readings after the end.
 
     Raises:
@@ -106,8 +109,6 @@ class Sampler:
         return pairs
 
     def _tell(self, pairs: list[tuple[str, int]]) -> None:
-        import json
-
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None

@@ -17,10 +17,11 @@ def trials(run: Run) -> pd.DataFrame:
     """One row per group of processes and trial (of the grid or the search for λ*) that was watched and is not INVALID.
 
     Columns: ``label`` (of the case or implementation), ``framework``, ``implementation``, ``protocol``,
-    ``rate_per_s`` (λ), ``replicate``, ``verdict``; ``achieved_per_s``: successes that finished within the arrivals, per
-    second; ``group``; ``user_s_per_s`` and ``system_s_per_s``: CPU seconds per second, so cores; ``rss_bytes``: peak, shared
-    pages counted for each process; ``switches_per_s``: context switches of both kinds; ``cpu_us_per_request``: CPU of
-    the group ÷ those successes, so that a request that failed is paid for by those that did not (NaN without any).
+    ``rate_per_s`` (λ), ``replicate``, ``verdict`` (as stored); ``achieved_per_s``: successes that finished within
+    the arrivals, per second; ``group``; ``user_s_per_s`` and ``system_s_per_s``: CPU seconds per second, so cores;
+    ``rss_bytes``: peak, shared pages counted for each process; ``switches_per_s``: context switches of both kinds;
+    ``cpu_us_per_request``: CPU of the group ÷ those successes, so that a request that failed is paid for by those that
+    did not (NaN without any).
     """
     rows = [row for trial in run.trials if trial.manifest["phase"] in PHASES for row in _rows(run, trial)]
     return pd.DataFrame(rows)
