@@ -23,7 +23,7 @@ from infscale import models, network, servers, trial
 from infscale.engine import run as engine
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.network import Link
-from infscale.servers import tfserving, triton
+from infscale.servers import tfserving
 from infscale.servers.endpoint import Endpoint, check_answers, predict
 from infscale.servers.process import Place, Process, free_ports
 from test_process import await_true, gone
