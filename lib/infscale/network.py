@@ -32,8 +32,8 @@ FRAME_BYTES = 1_600
 BURST_S = 0.0001
 """The bucket holds a frame, and what passes in this time at the link's rate.
 
-A real link has no burst: after a pause, what the bucket holds comes that much too early. But a bucket below a frame lets
-nothing pass, and one without room for late timers (tens of µs) is slower than its rate.
+A real link has no burst: after a pause, what the bucket holds comes that much too early. But a bucket below a frame
+lets nothing pass, and one without room for late timers (tens of µs) is slower than its rate.
 """
 QUEUE_S = 0.1
 QUEUE_BYTES = 1 << 18
