@@ -1,5 +1,6 @@
 """If these fail, a link has another rate than a figure says, TLS protects nothing, or a machine keeps our namespaces."""
 
+import ipaddress
 import json
 import os
 import shutil
@@ -7,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +27,9 @@ from infscale.engine import run as engine
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.network import Link
 from infscale.servers import tfserving
-from infscale.servers.endpoint import Endpoint, check_answers, predict
+from infscale.servers.endpoint import Endpoint, check_answers, fetch, predict
 from infscale.servers.process import Place, Process, free_ports
+from infscale.servers.terminator import terminate
 from test_process import await_true, gone
 
 
@@ -47,10 +51,13 @@ def namespaces() -> set[str]:
     return {line.split()[0] for line in ip("netns", "list").splitlines()}
 
 
-def ip(*arguments: str) -> str:
-    path = os.environ["PATH"] + ":/usr/sbin:/sbin"
-    program = shutil.which("ip", path=path) or "ip"
+def system(name: str, *arguments: str) -> str:
+    program = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin") or name
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def ip(*arguments: str) -> str:
+    return system("ip", *arguments)
 
 
 def ours(pid: int) -> set[str]:
@@ -104,37 +111,22 @@ def test_answers_are_slowed_as_requests_are(tmp_path: Path) -> None:
     """A link that shapes one direction only makes large answers free."""
     link, size = Link(RATE), 300_000
     (tmp_path / "bulk").write_bytes(b"x" * size)
-    with network.namespace(link) as place, _files(tmp_path, place) as (server, address):
-        await_true(lambda: server.owns_port(int(address.rpartition(":")[2])))
-        seconds, answer = _fetched(address)
+    with network.namespace(link) as place, _files(tmp_path, place) as address:
+        start = time.monotonic()
+        answer = fetch(address, "GET", "/bulk", timeout_s=60)
+        seconds = time.monotonic() - start
     assert len(answer) == size
     assert seconds >= (size - link.burst_bytes()) * 8 / (RATE * 1e6)
 
 
-def _fetched(address: str) -> tuple[float, bytes]:
-    import time
-
-    from infscale.servers.endpoint import fetch
-
-    start = time.monotonic()
-    answer = fetch(address, "GET", "/bulk", timeout_s=60)
-    return time.monotonic() - start, answer
-
-
-class _files:
-    """Python's own file server in a place."""
-
-    def __init__(self, folder: Path, place: Place) -> None:
-        port = free_ports(1)[0]
-        command = [sys.executable, "-m", "http.server", str(port), "--bind", place.host, "-d", str(folder)]
-        self._process = Process(command, log=folder / "log", place=place)
-        self._address = f"{place.host}:{port}"
-
-    def __enter__(self) -> tuple[Process, str]:
-        return self._process, self._address
-
-    def __exit__(self, *_: object) -> None:
-        self._process.stop()
+@contextmanager
+def _files(folder: Path, place: Place) -> Iterator[str]:
+    """Python's own file server in a place; yields its address."""
+    port = free_ports(1)[0]
+    command = [sys.executable, "-m", "http.server", str(port), "--bind", place.host, "-d", str(folder)]
+    with Process(command, log=folder / "log", place=place) as server:
+        await_true(lambda: server.owns_port(port))
+        yield f"{place.host}:{port}"
 
 
 @links
@@ -143,21 +135,15 @@ def test_both_ends_are_shaped_as_asked_and_know_no_way_out() -> None:
     with network.namespace(Link(100)) as place:
         name = place.prefix[-1]
         device = f"is{name.removeprefix('infscale-')}"
-        for command in (["dev", device], ["-n", name, "dev", "eth0"]):
-            where = ["-n", name] if "-n" in command else []
-            shown = subprocess.run(
-                ["tc", *where, "-j", "qdisc", "show", *command[-2:]], capture_output=True, text=True, check=True
-            )
-            (qdisc,) = json.loads(shown.stdout)
+        for end in (["qdisc", "show", "dev", device], ["-n", name, "qdisc", "show", "dev", "eth0"]):
+            (qdisc,) = json.loads(system("tc", "-j", *end))
             assert qdisc["kind"] == "tbf"
             assert qdisc["options"]["rate"] * 8 == 100e6
         routes = json.loads(ip("-n", name, "-j", "route", "show"))
         assert [route["dst"] for route in routes] == [str(_network(place.host))]
 
 
-def _network(host: str) -> object:
-    import ipaddress
-
+def _network(host: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
     return ipaddress.ip_network(f"{host}/30", strict=False)
 
 
@@ -171,8 +157,6 @@ def test_links_side_by_side_have_addresses_of_their_own() -> None:
 @links
 def test_a_delay_is_there_or_the_kernel_is_named() -> None:
     """A delay that is silently left out would make the slow link of a figure a fast one."""
-    import time
-
     try:
         with network.namespace(Link(100, delay_ms=40)) as place:
             start = time.monotonic()
@@ -336,8 +320,6 @@ def test_a_missing_program_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, p
 def test_missing_packages_for_tls_say_how_to_get_them(
     monkeypatch: pytest.MonkeyPatch, encrypted: Endpoint, module: str, message: str
 ) -> None:
-    from infscale.servers.terminator import terminate
-
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingError, match=message), terminate(replace(encrypted, tls=(), ca="")):
         pass

@@ -32,8 +32,8 @@ FRAME_BYTES = 1_600
 BURST_S = 0.0001
 """The bucket holds a frame, and what passes in this time at the link's rate.
 
-A real link has no burst: after a pause, what the bucket holds comes that much too early. But a bucket below a frame lets
-nothing pass, and one without room for late timers (tens of µs) is slower than its rate.
+A real link has no burst: after a pause, what the bucket holds comes that much too early. But a bucket below a frame
+lets nothing pass, and one without room for late timers (tens of µs) is slower than its rate.
 """
 QUEUE_S = 0.1
 QUEUE_BYTES = 1 << 18
@@ -126,8 +126,7 @@ def namespace(link: Link, *, pid_log: Path | None = None) -> Iterator[Place]:
         DeploymentError: it could not be made, or not be removed.
     """
     ip, tc = _programs()
-    for name in leftovers():
-        _run(ip, "netns", "del", name)
+    _sweep(ip)
     number = next(n for n in _numbers if not _exists(f"infscale-{os.getpid()}-{n}"))
     name, device = f"infscale-{os.getpid()}-{number}", f"is{os.getpid()}-{number}"
     # The keeper does nothing but outlive us for a moment: its supervisor then removes what we could not.
@@ -153,6 +152,15 @@ def leftovers() -> list[str]:
     ip, _ = _programs()
     found = (_NAME.fullmatch(name) for name in _names(ip))
     return [match[0] for match in found if match and not psutil.pid_exists(int(match[1]))]
+
+
+def _sweep(ip: str) -> None:
+    for name in leftovers():
+        try:
+            _run(ip, "netns", "del", name)
+        except DeploymentError:
+            if _exists(name):  # else another process swept it at the same time
+                raise
 
 
 def _programs() -> tuple[str, str]:

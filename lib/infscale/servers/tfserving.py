@@ -240,8 +240,8 @@ def deploy(
             start = _monitored(start, run)
         log = (log_folder or run) / f"{start.implementation}.log"
         env = {"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        options: Any = {"on_exit": start.on_exit(), "pid_log": pid_log, "place": place}
-        with Process(start.command, log=log, env=env, remove=[run], **options) as process:
+        given: Any = {"on_exit": start.on_exit(), "pid_log": pid_log, "place": place}
+        with Process(start.command, log=log, env=env, remove=[run], **given) as process:
             endpoint = Endpoint(
                 framework="tfserving",
                 implementation=start.implementation,

@@ -163,8 +163,8 @@ def deploy(
         command, env = _command(wheel, run, place.host, ports, cache), _environment(wheel)
         # A killed server leaves the shared memory of its backend behind.
         sweep = ["sh", "-c", f"rm -f /dev/shm/{run.name}*"]
-        options: Any = {"on_exit": sweep, "pid_log": pid_log, "place": place}
-        with Process(command, log=log, env=env, cwd=run, remove=[run], **options) as process:
+        given: Any = {"on_exit": sweep, "pid_log": pid_log, "place": place}
+        with Process(command, log=log, env=env, cwd=run, remove=[run], **given) as process:
             endpoint = replace(_endpoint(model, place.host, ports, process), own=own)
 
             def ready() -> bool:
