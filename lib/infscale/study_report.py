@@ -102,6 +102,7 @@ def save(stored: Run, tables: Tables, folder: Path) -> dict[str, Any]:
             figure for picture in (CASES, *PICTURES.get(name, ())) for figure in _drawn(picture, stored, tables, folder)
         ],
         "limits": limits(run),
+        "left_out": list(run.get("skipped", {})),
         **{key: run[key] for key in ("run_id", "commit", "environment_digest", "profile")},
     }
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
