@@ -140,7 +140,8 @@ def _at_one_rate(own: pd.DataFrame) -> pd.DataFrame:
     valid = own[own["verdict"] == VALID]
     common = valid.groupby("rate_per_s").apply(lambda at: at.groupby(CASE).ngroups == cases)
     if len(common) and common.any():
-        return valid[valid["rate_per_s"] == common.index[common].max()]
+        shared: pd.DataFrame = valid[valid["rate_per_s"] == common.index[common].max()]
+        return shared
     some_valid = (own["verdict"] == VALID).groupby([own[key] for key in CASE]).transform("any")
     fit = own[(own["verdict"] == VALID) | ~some_valid]
     highest: pd.DataFrame = fit[fit["rate_per_s"] == fit.groupby(CASE)["rate_per_s"].transform("max")]
