@@ -185,6 +185,7 @@ def _endpoint(model: str, ports: list[int], process: Process) -> Endpoint:
         processes=process.tree,
         log_tail=process.log_tail,
         metrics=f"127.0.0.1:{ports[2]}",
+        management=f"127.0.0.1:{ports[1]}",
     )
 
 
