@@ -10,13 +10,14 @@ import orjson
 
 from infscale import payloads
 from infscale.gateway.settings import Settings
-from infscale.gateway.upstream import Reply, Upstream
+from infscale.gateway.upstream import Headers, Reply, Upstream
 from infscale.models import Array, model
 from infscale.tfserving.errors import Code, StatusError, invalid
 
 _PATH = re.compile(r"/v1/models/([^/:]+):predict")
 _JSON = [(b"content-type", payloads.JSON.encode())]
 _RAW = [(b"content-type", payloads.OCTETS.encode())]
+_NOTHING = {"requests": 0, "refused": 0, "upstream_errors": 0}
 
 
 class Edge:
@@ -29,26 +30,45 @@ class Edge:
         ]
         known = model(settings.model)
         self._input_shape, self._output_shape = known.input_shape, known.output_shape
-        self.counts: Counter[str] = Counter(requests=0, refused=0, upstream_errors=0)
+        self._counts = Counter(_NOTHING)
 
-    async def rest(self, method: str, target: str, headers: dict[bytes, bytes], body: bytes) -> Reply:
+    async def grpc(self, path: str, _headers: Headers, _body: bytes) -> bytes:
+        """Nothing: an edge takes REST.
+
+        Raises:
+            StatusError: UNIMPLEMENTED.
+        """
+        raise StatusError(Code.UNIMPLEMENTED, f"{path}: this gateway takes REST only")
+
+    async def stats(self) -> dict[str, int]:
+        """How many requests came, were refused here, and failed behind."""
+        return dict(self._counts)
+
+    async def refresh(self) -> None:
+        """Nothing to read."""
+
+    async def clear(self) -> None:
+        """Count anew."""
+        self._counts = Counter(_NOTHING)
+
+    async def rest(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
         """Answer one request.
 
         Raises:
             StatusError: INVALID_ARGUMENT or NOT_FOUND for what is no prediction request, or what the server said.
         """
-        self.counts["requests"] += 1
-        raw = headers.get(b"content-type", b"").partition(b";")[0].strip() == payloads.OCTETS.encode()
+        self._counts["requests"] += 1
+        raw = dict(headers).get(b"content-type", b"").partition(b";")[0].strip() == payloads.OCTETS.encode()
         try:
             name = _model_of(method, target)
             rows = self._raw(body) if raw else self._json(body)
         except StatusError:
-            self.counts["refused"] += 1
+            self._counts["refused"] += 1
             raise
         try:
             answer = await self._upstream.call(self._encoder.path, self._encoder.encode(name, rows))
         except StatusError:
-            self.counts["upstream_errors"] += 1
+            self._counts["upstream_errors"] += 1
             raise
         return self._reply(answer, len(rows), raw)
 
@@ -56,7 +76,7 @@ class Edge:
         try:
             decoded = self._encoder.decode(answer).reshape(count, *self._output_shape)
         except Exception as error:  # whatever the decoder of a foreign answer raises
-            self.counts["upstream_errors"] += 1
+            self._counts["upstream_errors"] += 1
             raise StatusError(Code.UNKNOWN, f"The server answered with no prediction: {error}") from None
         values = np.ascontiguousarray(decoded, "<f4")
         if raw:
