@@ -24,8 +24,24 @@ _PREDICTION = re.compile(r"(/v1/models/.+:(predict|classify|regress)|/prediction
 _CALLS = {payloads.TF_PREDICT, payloads.TRITON_INFER, payloads.TORCHSERVE_PREDICT}
 _COUNTED = ("hits", "misses", "stored", "store_errors", "upstream_errors")
 # All other headers are part of the key: who asks (authorization, cookie), and in which form, may change an answer.
-_NEUTRAL = {b"user-agent", b"accept", b"grpc-timeout", b"grpc-accept-encoding", b"grpc-encoding", b"x-request-id"}
-_NEUTRAL |= {b"x-forwarded-proto", b"x-forwarded-for", b"traceparent", b"tracestate", b"date"}
+_NEUTRAL = {
+    b"user-agent",
+    b"content-length",
+    b"grpc-timeout",
+    b"grpc-accept-encoding",
+    b"grpc-encoding",
+    b"x-request-id",
+}
+_NEUTRAL |= {
+    b"x-forwarded-proto",
+    b"x-forwarded-for",
+    b"traceparent",
+    b"tracestate",
+    b"date",
+    b"te",
+    b"host",
+    b"connection",
+}
 # Not sent on over gRPC: these are the call's own, and grpcio makes them anew.
 _OF_THE_CALL = {b"content-type", b"user-agent", b"x-request-id", b"x-forwarded-proto", b"accept-encoding"}
 

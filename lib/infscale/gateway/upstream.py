@@ -82,7 +82,9 @@ class Upstream:
         url = URL(f"http://{address}{target}", encoded=True)
         sent = [(k.decode("latin1"), v.decode("latin1")) for k, v in end_to_end(headers)]
         try:
-            async with self._session.request(method, url, headers=sent, data=body or None, allow_redirects=False) as got:
+            async with self._session.request(
+                method, url, headers=sent, data=body or None, allow_redirects=False
+            ) as got:
                 return Reply(got.status, end_to_end(got.raw_headers), await got.read())
         except TimeoutError:
             raise StatusError(Code.DEADLINE_EXCEEDED, f"{address} did not answer in time") from None

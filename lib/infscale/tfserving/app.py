@@ -6,7 +6,6 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
