@@ -7,7 +7,7 @@ caching (TorchServe forbids it) is passed on, and not obeyed.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -25,25 +25,12 @@ _CALLS = {payloads.TF_PREDICT, payloads.TRITON_INFER, payloads.TORCHSERVE_PREDIC
 _COUNTED = ("hits", "misses", "stored", "store_errors", "upstream_errors")
 # All other headers are part of the key: who asks (authorization, cookie), and in which form, may change an answer.
 _NEUTRAL = {
-    b"user-agent",
-    b"content-length",
-    b"grpc-timeout",
-    b"grpc-accept-encoding",
-    b"grpc-encoding",
-    b"x-request-id",
-}
-_NEUTRAL |= {
-    b"x-forwarded-proto",
-    b"x-forwarded-for",
-    b"traceparent",
-    b"tracestate",
-    b"date",
-    b"te",
-    b"host",
-    b"connection",
+    *(b"connection", b"content-length", b"date", b"host", b"te", b"user-agent"),
+    *(b"grpc-accept-encoding", b"grpc-encoding", b"grpc-timeout"),
+    *(b"traceparent", b"tracestate", b"x-forwarded-for", b"x-forwarded-proto", b"x-request-id"),
 }
 # Not sent on over gRPC: these are the call's own, and grpcio makes them anew.
-_OF_THE_CALL = {b"content-type", b"user-agent", b"x-request-id", b"x-forwarded-proto", b"accept-encoding"}
+_OF_THE_CALL = {b"accept-encoding", b"content-type", *_NEUTRAL}
 
 
 class Cache:
@@ -167,10 +154,6 @@ def _unpack(kept: bytes) -> Reply:
 
 
 def _metadata(headers: Headers) -> list[tuple[str, str | bytes]]:
-    """The caller's own metadata."""
-    own: Mapping[bytes, bytes] = {
-        k: v
-        for k, v in headers
-        if not k.startswith((b":", b"grpc-", b"x-envoy-")) and k not in _OF_THE_CALL | {b"te", b"host", b"connection"}
-    }
-    return [(k.decode("latin1"), v.decode("latin1")) for k, v in own.items() if not k.endswith(b"-bin")]
+    """The caller's own metadata, but for binary ones."""
+    own = [(k.decode("latin1"), v.decode("latin1")) for k, v in headers if k not in _OF_THE_CALL]
+    return [(k, v) for k, v in own if not k.startswith((":", "grpc-", "x-envoy-")) and not k.endswith("-bin")]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import aiohttp
 import grpc
 import grpc.aio
+from yarl import URL
 
 from infscale.gateway.settings import Settings
 from infscale.tfserving.errors import Code, StatusError
@@ -77,8 +78,6 @@ class Upstream:
         address = address or self._settings.rest
         if not address:
             raise StatusError(Code.UNAVAILABLE, "The server behind this gateway has no REST address")
-        from yarl import URL
-
         url = URL(f"http://{address}{target}", encoded=True)
         sent = [(k.decode("latin1"), v.decode("latin1")) for k, v in end_to_end(headers)]
         try:

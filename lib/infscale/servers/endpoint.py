@@ -230,7 +230,7 @@ def check_answers(endpoint: Endpoint) -> dict[str, float]:
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Whether a real prediction comes back over each protocol it has, and right where the model is a reference model."""
+    """Whether a prediction comes back over each protocol it has, and right where the model is a reference model."""
     if endpoint.own is not None:
         return endpoint.own.answered(endpoint)
     rows = inputs(endpoint.model, 1)
