@@ -38,7 +38,7 @@ class Endpoint:
     """A running deployment.
 
     Attributes:
-        framework: "tfserving", "torchserve" or "triton".
+        framework: "tfserving", "torchserve" or "triton"; "edge" for a REST edge in front of one of them.
         implementation: what really answers, e.g. "tfserving-embedded"; the label of every result.
         version: of the server.
         label: for titles; says so when the server is our own.
@@ -50,6 +50,7 @@ class Endpoint:
         ready_s: seconds from the start to the first right answer.
         log_tail: the end of the server's log; empty for a server that is not ours.
         metrics: ``host:port`` of the server's own counters, where they have an address of their own.
+        management: ``host:port`` of the server's administration, where it has one.
         own: makes the requests of a model of the user's own; None for a reference model.
         tls: the protocols that are encrypted.
         ca: file of the certificate that vouches for an encrypted server; "" for the system's.
@@ -72,6 +73,7 @@ class Endpoint:
     ready_s: float = 0.0
     log_tail: Callable[[], str] = field(default=str, repr=False)
     metrics: str = ""
+    management: str = ""
     own: Requests | None = field(default=None, repr=False)
     tls: Collection[str] = ()
     ca: str = ""
@@ -268,13 +270,13 @@ def check_answers(endpoint: Endpoint) -> dict[str, float]:
     truth = model(endpoint.model).predict(rows)
     return {
         f"{protocol}/{encoding}": max_difference(predict(endpoint, protocol, rows, encoding=encoding), truth)
-        for protocol in payloads.PROTOCOLS
+        for protocol in endpoint.protocols()
         for encoding in payloads.ENCODERS[endpoint.framework, protocol]
     }
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Whether a real prediction comes back over both protocols, and right where the model is a reference model."""
+    """Whether a prediction comes back over each protocol it has, and right where the model is a reference model."""
     if endpoint.own is not None:
         return endpoint.own.answered(endpoint)
     rows = inputs(endpoint.model, 1)
@@ -282,7 +284,7 @@ def answers(endpoint: Endpoint) -> bool:
     try:
         return all(
             max_difference(predict(endpoint, protocol, rows, timeout_s=2), truth) < 1e-4
-            for protocol in payloads.PROTOCOLS
+            for protocol in endpoint.protocols()
         )
     except DeploymentError:
         return False

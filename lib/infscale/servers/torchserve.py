@@ -187,6 +187,7 @@ def _endpoint(model: str, host: str, ports: list[int], process: Process) -> Endp
         processes=process.tree,
         log_tail=process.log_tail,
         metrics=f"{host}:{ports[2]}",
+        management=f"{host}:{ports[1]}",
     )
 
 
