@@ -261,8 +261,8 @@ ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
 HTTP = ("1.1", "2")
 """Versions of HTTP that carry REST."""
 
-H2C = ("tfserving",)
-"""Frameworks whose REST may take HTTP/2 in clear text. TensorFlow Serving's does when it is the embedded one (Envoy).
+H2C = ("tfserving", "edge")
+"""What may take REST on HTTP/2 in clear text. TensorFlow Serving does when it is the embedded one (Envoy), as the edge.
 
 Tried with prior knowledge: Triton closes the connection, TorchServe answers in HTTP/1.1 with an error.
 """

@@ -57,7 +57,7 @@ def _check_payload(grid: Grid, case: Case) -> None:
             f"{case.name}: encoding={encoding!r} is not one that {taker} takes over {case.arm.protocol}; "
             f"accepted: {', '.join(known)}"
         )
-    payloads.check_http(case.framework if taker != case.front else "tfserving", case.arm.http)
+    payloads.check_http(taker, case.arm.http)
     payloads.check_batch(taker, case.arm.protocol, encoding, case.model or grid.model, case.arm.batch)
 
 

@@ -141,7 +141,8 @@ def _endpoint(upstream: Endpoint, mode: str, port: int, process: Process) -> End
     }
     if mode == "edge":
         name = {"framework": "edge", "implementation": f"edge-{upstream.implementation}", "rest": address, "grpc": ""}
-        return replace(upstream, label=f"REST edge → {upstream.label}", **name, **given)
+        label = f"REST edge → {upstream.label}"
+        return replace(upstream, label=label, http=("1.1", "2"), **name, **given)
     addresses = dict.fromkeys(upstream.protocols(), address)
     label = f"cache → {upstream.label}"
     return replace(upstream, label=label, implementation=f"{upstream.implementation}+cache", **addresses, **given)
