@@ -1,5 +1,7 @@
 """The figure of caching: capacity against the fraction of requests that repeat, and where a cache breaks even."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -35,7 +37,8 @@ def gain(table: pd.DataFrame) -> Figure:
         ax.set_xlim(-4, 100)
     axes.flat[0].set_ylabel("capacity with a cache ÷ without")
     there = [where for where in LOOKS if (table["where"] == where).any()]
-    looks = {where: dict(zip(("color", "marker", "linestyle"), LOOKS[where], strict=True)) for where in there}
+    keys = ("color", "marker", "linestyle")
+    looks: dict[str, dict[str, Any]] = {where: dict(zip(keys, LOOKS[where], strict=True)) for where in there}
     marks = [Line2D([], [], label=f"cache {_place(where)}", markersize=4, **look) for where, look in looks.items()]
     legend(figure, [*marks, Line2D([], [], color=NONE, linewidth=1, label="as without a cache")])
     return figure

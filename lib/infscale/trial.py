@@ -16,7 +16,7 @@ from infscale.errors import ConfigError, ServerLostError, one_of
 from infscale.paths import project_root
 from infscale.payloads import PROTOCOLS
 from infscale.samples import SCHEMA_VERSION
-from infscale.servers import statistics
+from infscale.servers import cache_counts, statistics
 from infscale.servers.endpoint import Endpoint, answers
 
 POOL = 256
@@ -134,7 +134,7 @@ def run(
     payload, choice = _chosen(payload, plan, len(schedule), seeds["payload"])
     scheme = endpoint.scheme(plan.arm.protocol, plan.arm.http)
     url = f"{scheme}://{endpoint.address(plan.arm.protocol)}{payload.path}"
-    counted = statistics(endpoint)
+    counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     with resources.watching(endpoint, plan.usage) as used:
         result = _send(plan, url, payload, schedule, choice, mark=used.mark, ca=endpoint.ca)
@@ -143,6 +143,8 @@ def run(
     manifest["host"] = _host(endpoint, load, steal)
     if parts := components.split(result.samples, counted, statistics(endpoint)):
         manifest["components"] = parts
+    after = cache_counts(endpoint)
+    manifest["cache"] = {name: value - cached.get(name, 0.0) for name, value in after.items()}
     manifest |= used.told(result.stats, plan.duration_s)
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()

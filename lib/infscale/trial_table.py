@@ -86,10 +86,17 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
         "gaps_distance": gaps_distance(samples),
         "ceiling_share": gates["ceiling"].value,
         **_bytes(samples),
+        "hit_ratio": _hit_ratio(manifest.get("cache") or {}),
         **_costs(manifest, len(samples)),
         **{f"mean_{part}_ms": manifest.get("components", {}).get(part, float("nan")) for part in (*PARTS, "response")},
         "own_warm_up_s": own_warm_up_s(samples, manifest["duration_s"]),
     }
+
+
+def _hit_ratio(cache: Mapping[str, float]) -> float:
+    """Hits ÷ look-ups of a trial; NaN where nothing was looked up."""
+    hits, misses = cache.get("hits", 0.0), cache.get("misses", 0.0)
+    return hits / (hits + misses) if hits + misses else float("nan")
 
 
 def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:

@@ -19,6 +19,7 @@ from infscale.servers.process import Process, free_ports, wait_ready, working_fo
 
 MODES = ("edge", "cache")
 START_TIMEOUT_S = 30.0
+_OF_THE_SERVER = ("framework", "implementation", "model", "rest", "grpc", "management")
 
 
 @contextlib.contextmanager
@@ -52,10 +53,9 @@ def serve(
     """
     _check(upstream, mode, store, {"capacity_bytes": capacity_bytes, "ttl_s": ttl_s, "timeout_s": timeout_s})
     (port,) = free_ports(1)
-    servers = {key: getattr(upstream, key) for key in ("framework", "implementation", "model", "rest", "grpc")}
-    servers["management"] = upstream.management
-    settings = Settings(port, mode, **servers, store=store, capacity_bytes=capacity_bytes, ttl_s=ttl_s,
-                        by_version=by_version, timeout_s=timeout_s)  # fmt: skip
+    server = {key: getattr(upstream, key) for key in _OF_THE_SERVER}
+    kept: dict[str, Any] = {"capacity_bytes": capacity_bytes, "ttl_s": ttl_s, "by_version": by_version}
+    settings = Settings(port, mode, **server, store=store, **kept, timeout_s=timeout_s)
     command = [sys.executable, "-m", "infscale.gateway", settings.to_json()]
     with working_folder("gw") as run:
         log = (log_folder or run) / f"gateway-{mode}.log"
@@ -140,12 +140,12 @@ def _endpoint(upstream: Endpoint, mode: str, port: int, process: Process) -> End
         "parts": {**parts, **(upstream.parts or {"server": upstream.processes})},
     }
     if mode == "edge":
-        name = {"framework": "edge", "implementation": f"edge-{upstream.implementation}", "rest": address, "grpc": ""}
-        label = f"REST edge → {upstream.label}"
-        return replace(upstream, label=label, http=("1.1", "2"), **name, **given)
-    addresses = dict.fromkeys(upstream.protocols(), address)
-    label = f"cache → {upstream.label}"
-    return replace(upstream, label=label, implementation=f"{upstream.implementation}+cache", **addresses, **given)
+        label, implementation = f"REST edge → {upstream.label}", f"edge-{upstream.implementation}"
+        given |= {"framework": "edge", "rest": address, "grpc": "", "http": ("1.1", "2")}
+    else:
+        label, implementation = f"cache → {upstream.label}", f"{upstream.implementation}+cache"
+        given |= dict.fromkeys(upstream.protocols(), address)
+    return replace(upstream, label=label, implementation=implementation, **given)
 
 
 def _own_address(endpoint: Endpoint) -> str:

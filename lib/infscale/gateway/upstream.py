@@ -62,7 +62,7 @@ class Upstream:
         """
         if not self._settings.grpc:
             raise StatusError(Code.UNAVAILABLE, "The server behind this gateway has no gRPC address")
-        method: Any = next(self._channels).unary_unary(path)
+        method: Any = next(self._channels).unary_unary(path, None, None)
         limit = min(timeout or self._settings.timeout_s, self._settings.timeout_s)
         try:
             return bytes(await method(message, timeout=limit, metadata=tuple(metadata)))

@@ -57,3 +57,19 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
         return readers[endpoint.framework](endpoint)
     except (DeploymentError, ValueError, KeyError):  # an answer that is not what this server sends
         return {}
+
+
+def cache_counts(endpoint: Endpoint) -> dict[str, float]:
+    """``hits`` and ``misses`` of the cache in front of the server or within it; empty where there is none to ask."""
+    from infscale import gateway
+
+    try:
+        if "gateway" in endpoint.parts:
+            told = gateway.stats(endpoint)
+            return {name: float(told[name]) for name in ("hits", "misses", "store_errors", "bytes") if told.get(name)}
+        if endpoint.framework == "triton":
+            told = statistics(endpoint)
+            return {"hits": told["cache_hits"], "misses": told["requests"] - told["cache_hits"]}
+    except (DeploymentError, KeyError):
+        return {}
+    return {}
