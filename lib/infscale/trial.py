@@ -1,6 +1,7 @@
 """One trial: one arm at one λ, once — load, samples, the host's state, a verdict."""
 
 import datetime as dt
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -110,12 +111,16 @@ def run(
     url = f"{endpoint.scheme(plan.arm.protocol)}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
+    shares = endpoint.shares()
     result = _send(plan, url, payload, schedule, choice)
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload)
     manifest["host"] = _host(endpoint, load, steal)
     if parts := components.split(result.samples, counted, statistics(endpoint)):
         manifest["components"] = parts
+    if shares:  # requests that each replica answered; None for one that does not tell
+        gained = zip(shares, endpoint.shares(), strict=True)
+        manifest["shares"] = [None if math.isnan(after - before) else after - before for before, after in gained]
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
     return Outcome(result.samples, manifest, result.interrupted)

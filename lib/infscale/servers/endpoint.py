@@ -52,6 +52,9 @@ class Endpoint:
         tls: the protocols that are encrypted.
         parts: the processes that live now by what they do ("server", "gateway", "balancer", "server 2"); empty where
             all of ``processes`` are the server's.
+        members: the endpoint of each replica behind this one; empty for one server alone.
+        replicas: the addresses of all replicas by protocol, where the client is to choose among them; else empty.
+        shares: requests that each replica has counted since its start; NaN for one that does not tell.
     """
 
     framework: str
@@ -70,6 +73,9 @@ class Endpoint:
     own: Requests | None = field(default=None, repr=False)
     tls: Collection[str] = ()
     parts: Mapping[str, Callable[[], list[psutil.Process]]] = field(default_factory=dict, repr=False)
+    members: Sequence["Endpoint"] = ()
+    replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shares: Callable[[], list[float]] = field(default=list, repr=False)
 
     def scheme(self, protocol: str) -> str:
         """The scheme of the engine's URLs."""
