@@ -4,7 +4,7 @@ import datetime as dt
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import pandas as pd
 
 from infscale import arrivals, components, machine, payloads, validity
 from infscale.engine import run as engine
+from infscale.engine.balanced import PICKS
 from infscale.errors import ConfigError, ServerLostError, one_of
 from infscale.paths import project_root
 from infscale.payloads import PROTOCOLS
@@ -29,7 +30,11 @@ CONNECTIONS = {"rest": 256, "grpc": 8}
 
 @dataclass(frozen=True)
 class Arm:
-    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses."""
+    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses.
+
+    ``pick`` is how the client chooses among the endpoint's replicas ("": the first takes all); without ``reuse`` every
+    request has a connection of its own.
+    """
 
     protocol: str
     encoding: str = ""
@@ -37,10 +42,15 @@ class Arm:
     batch: int = 1
     gzip: bool = False
     client: str = "wire"
+    pick: str = ""
+    reuse: bool = True
 
     def __post_init__(self) -> None:
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
+        one_of("pick", self.pick, ("", *PICKS))
+        if self.client != "wire" and (self.pick or not self.reuse):
+            raise ConfigError(f"client={self.client!r} neither picks replicas nor renews connections; accepted: wire")
         if self.connections < 0:
             raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
 
@@ -49,6 +59,7 @@ class Arm:
         parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
         parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
         parts += [self.client if self.client != "wire" else ""]
+        parts += [self.pick.replace("_", "-"), "" if self.reuse else "fresh"]
         return "-".join(part for part in parts if part)
 
     def limit(self) -> int:
@@ -112,7 +123,7 @@ def run(
     counted = statistics(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     shares = endpoint.shares()
-    result = _send(plan, url, payload, schedule, choice)
+    result = _send(plan, url, payload, schedule, choice, _targets(endpoint, plan.arm))
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload)
     manifest["host"] = _host(endpoint, load, steal)
@@ -132,7 +143,18 @@ def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload) -> float | 
     return ceiling.of_payload(ceilings, payload.protocol, payload.bodies)
 
 
-def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any) -> engine.Result:
+def _targets(endpoint: Endpoint, arm: Arm) -> Sequence[str]:
+    """The replicas among which the client picks; none if it does not."""
+    if not arm.pick:
+        return ()
+    if not endpoint.replicas.get(arm.protocol):
+        raise ConfigError(f"pick={arm.pick!r} needs replicas to pick from: deploy them with balancer='client'")
+    return endpoint.replicas[arm.protocol]
+
+
+def _send(
+    plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, targets: Sequence[str]
+) -> engine.Result:
     """The load, by the arm's client."""
     arm = plan.arm
     if arm.client != "wire":
@@ -151,6 +173,9 @@ def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice
         headers=payload.headers,
         cores=cores[0] if (cores := machine.split_cores()) else (),
         gzip=arm.gzip,
+        keep_alive=arm.reuse,
+        targets=targets,
+        pick=arm.pick,
     )
 
 
