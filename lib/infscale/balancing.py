@@ -73,9 +73,7 @@ def deploy(
         MissingError, DeploymentError: as :func:`infscale.servers.deploy`; nginx is not installed.
     """
     _check(replicas, balancer, options)
-    late = Slow(**slow) if isinstance(slow, Mapping) else slow  # type: ignore[arg-type] # numbers of a mapping
-    if late:
-        late.check(replicas)
+    late = _slow(slow, replicas)
     program = _program(balancer)  # what is missing is said before servers start
     if framework == "tfserving":
         options = {"monitoring": True, **options}
@@ -110,6 +108,16 @@ def _check(replicas: int, balancer: str, options: Mapping[str, Any]) -> None:
     for name in ("rest_port", "grpc_port"):
         if options.get(name):
             raise ConfigError(f"{name}={options[name]} cannot be given to several servers; ports are chosen")
+
+
+def _slow(given: "Slow | Mapping[str, float] | None", replicas: int) -> Slow | None:
+    if isinstance(given, Mapping):
+        if set(given) != {"replica", "delay_ms"}:
+            raise ConfigError(f"slow={dict(given)}: accepted: {{'replica': 1, 'delay_ms': 20}}")
+        given = Slow(int(given["replica"]), float(given["delay_ms"]))
+    if given:
+        given.check(replicas)
+    return given
 
 
 def _program(balancer: str) -> str:

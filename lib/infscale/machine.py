@@ -55,6 +55,7 @@ def environment_digest() -> str:
 
 _AFTER_MEASURING = {
     *("captions", "distributions", "estimates", "figures", "findings", "infscale", "paper", "queues", "report", "runs"),
+    *("figures_balancing", "scaling"),
     *("figures_study", "studies", "study_report", "study_tables"),
     *("figure_parts", "figures_detail", "power", "saturation", "steady", "summary", "trial_table"),
     *("compare", "compare_options", "doctor", "drawing", "load", "load_options", "load_report", "load_trace", "serve"),

@@ -17,7 +17,20 @@ from infscale.engine.interfaces import READ, WRITE, Codec, CodecFactory, Io, Lim
 
 
 class _Connection:
-    __slots__ = ("codec", "connecting", "fd", "idle", "live", "number", "out", "pool", "read_size", "sock", "spent", "watched")
+    __slots__ = (
+        "codec",
+        "connecting",
+        "fd",
+        "idle",
+        "live",
+        "number",
+        "out",
+        "pool",
+        "read_size",
+        "sock",
+        "spent",
+        "watched",
+    )
 
     def __init__(self, number: int, sock: Any, codec: Codec, pool: "Pool") -> None:
         self.number = number
@@ -52,7 +65,15 @@ class Pool:
 class Engine:
     """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
 
-    def __init__(self, io: Io, codec: CodecFactory, schedule: "array[int]", choice: "array[int]", limits: Limits, targets: int = 1):
+    def __init__(
+        self,
+        io: Io,
+        codec: CodecFactory,
+        schedule: "array[int]",
+        choice: "array[int]",
+        limits: Limits,
+        targets: int = 1,
+    ):
         self._io = io
         self._now = io.now
         self._codec = codec
