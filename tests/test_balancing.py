@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -107,9 +108,9 @@ def test_what_cannot_be_is_said_before_a_server_starts(options: dict[str, object
         pass
 
 
-def test_a_pick_without_replicas_is_refused(endpoint: Endpoint) -> None:
+def test_a_pick_without_replicas_is_refused(by_client: Endpoint) -> None:
     with pytest.raises(ConfigError, match="client"):
-        trial.run(endpoint, trial.Plan(trial.Arm("rest", pick="round_robin"), 10, 1))
+        trial.run(replace(by_client, replicas={}), trial.Plan(trial.Arm("rest", pick="round_robin"), 10, 1))
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=8).filter(any))

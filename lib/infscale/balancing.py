@@ -16,7 +16,8 @@ import psutil
 from infscale import balancers
 from infscale.balancers import PROTOCOLS
 from infscale.errors import ConfigError, one_of
-from infscale.servers import answered, deploy as deploy_one
+from infscale.servers import answered
+from infscale.servers import deploy as deploy_one
 from infscale.servers.endpoint import Endpoint, answers
 from infscale.servers.process import Process, free_ports, wait_ready, working_folder
 

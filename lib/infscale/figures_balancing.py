@@ -1,19 +1,23 @@
 """The figure of load balancing: who got the requests, and what each one more replica adds."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from infscale.figure_parts import COLOURS, GREY, MARKERS, NAMES, PAGE_IN, PLAIN, legend
+from infscale.figure_parts import COLOURS, GREY, MARKERS, NAMES, PAGE_IN, PLAIN, legend, styled
 
 # Neither protocol's colour: these are replicas. Shades tell them apart in print, too.
 _REPLICAS = ["#1b4f4a", "#56b4a0", "#b8ddd0", "#e8c872", "#9a7b2f", "#cc79a7", "#7a4166", "#d9d9d9"]
-_LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 3)))
+_LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 3)))
 
 
+@styled
 def balancing(table: pd.DataFrame) -> Figure:
     """Left the share of each replica by case; right the capacity against the number of replicas, and the ideal line.
 
@@ -23,20 +27,17 @@ def balancing(table: pd.DataFrame) -> Figure:
     ``interval_high_per_s`` (NaN: none). The ideal is a protocol's capacity with balancer "none", or else its smallest
     number of replicas', times the number of replicas.
     """
-    from infscale.figure_parts import house_style
-
     shared = table[[bool(s) and all(x is not None for x in s) and sum(s) > 0 for s in table["shares"]]]
-    with house_style():
-        height = 0.9 + max(2.2, 0.24 * len(shared))
-        figure = Figure(figsize=(PAGE_IN, height), layout="constrained")
-        left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
-        bars = _shares(left, shared)
-        lines = _capacity(right, table[np.isfinite(table["saturation_per_s"].to_numpy(dtype=float))])
-        legend(figure, [*bars, *lines])
-        return figure
+    height = 0.9 + max(2.2, 0.24 * len(shared))
+    figure = Figure(figsize=(PAGE_IN, height), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
+    bars = _shares(left, shared)
+    lines = _capacity(right, table[np.isfinite(table["saturation_per_s"].to_numpy(dtype=float))])
+    legend(figure, [*bars, *lines])
+    return figure
 
 
-def _shares(ax, table: pd.DataFrame) -> list[Patch]:  # type: ignore[no-untyped-def]
+def _shares(ax: Axes, table: pd.DataFrame) -> list[Patch]:
     """Stacked bars of each case's shares."""
     y = np.arange(len(table))[::-1]
     most = max((len(s) for s in table["shares"]), default=0)
@@ -52,12 +53,12 @@ def _shares(ax, table: pd.DataFrame) -> list[Patch]:  # type: ignore[no-untyped-
     return [Patch(color=_REPLICAS[k], label=f"replica {k + 1}") for k in range(most)]
 
 
-def _capacity(ax, table: pd.DataFrame) -> list[Line2D]:  # type: ignore[no-untyped-def]
+def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
     """Capacity by number of replicas, a line for each balancer and protocol."""
     handles = []
     names = [str(name) for name in table["balancer"].unique() if name != "none"]
     for protocol, own in table.groupby("protocol", sort=False):
-        look = {"color": COLOURS[str(protocol)], "marker": MARKERS[str(protocol)], "markersize": 4}
+        look: dict[str, Any] = {"color": COLOURS[str(protocol)], "marker": MARKERS[str(protocol)], "markersize": 4}
         base = (
             own.sort_values(["replicas"]).assign(alone=lambda t: t["balancer"] != "none").sort_values("alone").iloc[0]
         )
