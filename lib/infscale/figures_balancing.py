@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from infscale.figure_parts import COLOURS, GREY, MARKERS, NAMES, PAGE_IN, PLAIN, legend, styled
+from infscale.figure_parts import COLOURS, GREY, MARKERS, NAMES, PAGE_IN, PLAIN, styled
 
 # Neither protocol's colour: these are replicas. Shades tell them apart in print, too.
 _REPLICAS = ["#1b4f4a", "#56b4a0", "#b8ddd0", "#e8c872", "#9a7b2f", "#cc79a7", "#7a4166", "#d9d9d9"]
@@ -33,7 +33,9 @@ def balancing(table: pd.DataFrame) -> Figure:
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
     bars = _shares(left, shared)
     lines = _capacity(right, table[np.isfinite(table["saturation_per_s"].to_numpy(dtype=float))])
-    legend(figure, [*bars, *lines])
+    # A row of replicas, and below it the lines: nine entries in one row would not fit the page.
+    figure.legend(handles=lines, loc="outside lower center", ncols=4, handlelength=3.2, columnspacing=1.4)
+    left.legend(handles=bars, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize="small", frameon=False)
     return figure
 
 
@@ -70,7 +72,7 @@ def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
                 continue
             at, value = line["replicas"], line["saturation_per_s"]
             whiskers = np.abs(line[["interval_low_per_s", "interval_high_per_s"]].to_numpy(float).T - value.to_numpy())
-            style = _LINES[names.index(name) % len(_LINES)] if names else "-"
+            style: Any = _LINES[names.index(name) % len(_LINES)] if names else "-"
             ax.errorbar(at, value, whiskers, **look, linestyle=style, elinewidth=0.9)
             handles.append(Line2D([], [], **look, linestyle=style, label=f"{NAMES[str(protocol)]}, {name}"))
     ax.set_xticks(sorted(table["replicas"].unique()))

@@ -77,7 +77,11 @@ def usl(replicas: Numbers, capacity: Numbers) -> Usl:
         )
     unit = float((c / n).max())  # scales λ to about 1
     start = (1.0, 0.01, 0.001)
-    found = least_squares(lambda p: _law(n, p[0] * unit, p[1], p[2]) / c - 1, start, bounds=(0, np.inf), x_scale=0.1)
+
+    def differences(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return _law(n, p[0] * unit, p[1], p[2]) / c - 1
+
+    found = least_squares(differences, start, bounds=(0, np.inf), x_scale=0.1)
     points = len(np.unique(n))
     exact = points <= len(start)
     note = f"{points} numbers of replicas for 3 parameters: the fit passes near any points" if exact else ""
