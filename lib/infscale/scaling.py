@@ -79,7 +79,7 @@ def usl(replicas: Numbers, capacity: Numbers) -> Usl:
     start = (1.0, 0.01, 0.001)
 
     def differences(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return _law(n, p[0] * unit, p[1], p[2]) / c - 1
+        return np.asarray(_law(n, p[0] * unit, p[1], p[2]) / c - 1, dtype=float)
 
     found = least_squares(differences, start, bounds=(0, np.inf), x_scale=0.1)
     points = len(np.unique(n))

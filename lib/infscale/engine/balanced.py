@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from infscale.engine import status
 from infscale.engine.http1 import Finished
 from infscale.engine.interfaces import CodecFactory, Io, Limits
-from infscale.engine.loop import Engine, Pool
+from infscale.engine.loop import Engine
+from infscale.engine.pool import Pool
 
 PICKS = ("round_robin", "power_of_two")
 

@@ -7,59 +7,12 @@ connection is free for it; what has no connection waits inside the measured resp
 
 import os
 from array import array
-from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from infscale.engine import status
 from infscale.engine.http1 import Finished
-from infscale.engine.interfaces import READ, WRITE, Codec, CodecFactory, Io, Limits, Rows
-
-
-class _Connection:
-    __slots__ = (
-        "codec",
-        "connecting",
-        "fd",
-        "idle",
-        "live",
-        "number",
-        "out",
-        "pool",
-        "read_size",
-        "sock",
-        "spent",
-        "watched",
-    )
-
-    def __init__(self, number: int, sock: Any, codec: Codec, pool: "Pool") -> None:
-        self.number = number
-        self.pool = pool
-        self.sock = sock
-        self.fd: int = sock.fileno()
-        self.live = True
-        self.codec = codec
-        self.connecting = True
-        self.spent = False  # whether it has carried the only request that it is for (without keep-alive)
-        self.idle = False  # whether it rests in the engine's deque of idle connections
-        self.out: deque[memoryview] = deque()
-        self.read_size = 16_384
-        self.watched = READ | WRITE
-
-
-class Pool:
-    """The connections to one target, and the requests that wait for one of them."""
-
-    __slots__ = ("idle", "limit", "live", "opening", "outstanding", "target", "waiting")
-
-    def __init__(self, target: int, limit: int) -> None:
-        self.target = target
-        self.limit = limit
-        self.live = 0
-        self.opening = 0
-        self.outstanding = 0  # requests without an outcome; kept by Balanced only
-        self.idle: deque[_Connection] = deque()
-        self.waiting: deque[int] = deque()
+from infscale.engine.interfaces import READ, WRITE, CodecFactory, Io, Limits, Rows
+from infscale.engine.pool import Connection, Pool
 
 
 class Engine:
@@ -91,8 +44,8 @@ class Engine:
         self._settled = 0
         # A connection's number modulo the number of targets is its target. Each target has its share of connections.
         self._pools = [Pool(k, max(1, limits.connections // targets)) for k in range(targets)]
-        self._live: dict[int, _Connection] = {}  # by number
-        self._by_fd: dict[int, _Connection] = {}
+        self._live: dict[int, Connection] = {}  # by number
+        self._by_fd: dict[int, Connection] = {}
 
     # --- before the trial ---
 
@@ -164,7 +117,7 @@ class Engine:
         pool.waiting.append(i)
         self._more_connections(pool)
 
-    def _send(self, connection: _Connection, i: int) -> None:
+    def _send(self, connection: Connection, i: int) -> None:
         rows = self.rows
         rows.sent[i] = self._now() - self._start
         rows.connection[i] = connection.number
@@ -189,7 +142,7 @@ class Engine:
             connection.out.append(memoryview(data)[sent:])
             self._watch(connection, READ | WRITE)
 
-    def _flush(self, connection: _Connection) -> None:
+    def _flush(self, connection: Connection) -> None:
         out, codec = connection.out, connection.codec
         if codec.out:
             out.extend(map(memoryview, codec.out))
@@ -250,13 +203,13 @@ class Engine:
         except OSError as error:
             self.error = self.error or f"connect: {error}"
             return False
-        connection = _Connection(number, sock, self._codec(), pool)
+        connection = Connection(number, sock, self._codec(), pool)
         self._live[number] = self._by_fd[connection.fd] = connection
         pool.live += 1
         pool.opening += 1
         return True
 
-    def _connected(self, connection: _Connection) -> None:
+    def _connected(self, connection: Connection) -> None:
         error = connection.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
         if error:
             self._refused(connection, f"connect: {os.strerror(error)}", status.REFUSED)
@@ -270,7 +223,7 @@ class Engine:
             connection.pool.opening -= 1
             self._free(connection)
 
-    def _refused(self, connection: _Connection, reason: str, outcome: int) -> None:
+    def _refused(self, connection: Connection, reason: str, outcome: int) -> None:
         self.error = self.error or reason
         connection.pool.opening -= 1
         self._drop(connection)
@@ -291,7 +244,7 @@ class Engine:
             if not self._connect(pool):
                 self._fail_one(pool, status.REFUSED)
 
-    def _free(self, connection: _Connection) -> None:
+    def _free(self, connection: Connection) -> None:
         """A connection can take requests: those that wait first, else it rests."""
         codec, outcome, pool = connection.codec, self.rows.outcome, connection.pool
         while pool.waiting and codec.free > 0 and not codec.closing and not connection.spent:
@@ -302,7 +255,7 @@ class Engine:
             connection.idle = True
             pool.idle.append(connection)
 
-    def _lose(self, connection: _Connection) -> None:
+    def _lose(self, connection: Connection) -> None:
         finished: list[Finished] = []
         connection.codec.end(finished)
         self._settle(finished, self._now() - self._start)
@@ -317,7 +270,7 @@ class Engine:
         self._drop(connection)
         self._more_connections(connection.pool)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         if connection.live:
             connection.live = False
             connection.pool.live -= 1
@@ -327,12 +280,12 @@ class Engine:
             connection.idle = False
             connection.pool.idle.remove(connection)
 
-    def _watch(self, connection: _Connection, events: int) -> None:
+    def _watch(self, connection: Connection, events: int) -> None:
         if connection.watched != events and connection.live:
             connection.watched = events
             self._io.watch(connection.sock, events)
 
-    def _after(self, connection: _Connection) -> None:
+    def _after(self, connection: Connection) -> None:
         """What follows from a change of the codec's state: send, close, or offer it for requests."""
         codec = connection.codec
         if codec.out:
@@ -364,7 +317,7 @@ class Engine:
                 self._send_due()  # a large batch of answers must not hold up what is due
         return False
 
-    def _readable(self, connection: _Connection, mask: int) -> None:
+    def _readable(self, connection: Connection, mask: int) -> None:
         """Take what has arrived: all of it, as events may come once only for each arrival (edge-triggered)."""
         codec, more = connection.codec, True
         while more and connection.live:
@@ -391,7 +344,7 @@ class Engine:
                 self._settle(finished, now)
             self._after(connection)
 
-    def _set_up(self, connection: _Connection, data: bytes, now: int, finished: list[Finished]) -> None:
+    def _set_up(self, connection: Connection, data: bytes, now: int, finished: list[Finished]) -> None:
         """What arrives before a connection is usable: a handshake."""
         codec = connection.codec
         codec.receive(data, now, finished)
