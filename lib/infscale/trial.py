@@ -1,9 +1,10 @@
 """One trial: one arm at one λ, once — load, samples, the host's state, a verdict."""
 
 import datetime as dt
+import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,69 +12,18 @@ import numpy as np
 import pandas as pd
 
 from infscale import arrivals, components, machine, payloads, resources, similarity, validity
+from infscale.arm import CONNECTIONS, Arm
 from infscale.engine import run as engine
-from infscale.errors import ConfigError, ServerLostError, one_of
+from infscale.errors import ConfigError, ServerLostError
 from infscale.paths import project_root
-from infscale.payloads import PROTOCOLS
 from infscale.samples import SCHEMA_VERSION
 from infscale.servers import cache_counts, statistics
 from infscale.servers.endpoint import Endpoint, answers
 
+__all__ = ["CONNECTIONS", "POOL", "Arm", "Outcome", "Plan", "drain", "run"]
+
 POOL = 256
 """Distinct request bodies of a payload, so that no cache is hit by accident."""
-
-CONNECTIONS = {"rest": 256, "grpc": 8}
-"""F0's connections: REST as many keep-alive ones as needed up to this, gRPC just so many (REST on HTTP/2 too)."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses.
-
-    ``repeat`` is the fraction of requests that repeat, ``zipf`` the exponent of their popularity
-    (:mod:`infscale.similarity`); without either, requests are drawn from a pool of 256.
-    ``http`` is REST's version: "1.1", or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
-    """
-
-    protocol: str
-    encoding: str = ""
-    connections: int = 0
-    batch: int = 1
-    gzip: bool = False
-    client: str = "wire"
-    repeat: float | None = None
-    zipf: float | None = None
-    http: str = "1.1"
-
-    def __post_init__(self) -> None:
-        one_of("protocol", self.protocol, PROTOCOLS)
-        one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
-        if self.connections < 0:
-            raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
-        similarity.check(self.repeat, self.zipf)
-        if self.batch > 1 and (self.repeat, self.zipf) != (None, None):
-            raise ConfigError(f"batch={self.batch}: requests repeat, or are popular, one row at a time")
-        one_of("http", self.http, payloads.HTTP)
-        if self.http == "2" and self.protocol == "grpc":
-            raise ConfigError("http='2' is for REST; gRPC is always on HTTP/2: leave it out")
-        if self.client != "wire" and (self.gzip or self.http != "1.1"):
-            raise ConfigError(
-                f"client={self.client!r} sends no gzip and speaks no HTTP version but its own; "
-                f"accepted with gzip={self.gzip} and http={self.http!r}: wire"
-            )
-
-    def key(self) -> str:
-        """A name for files: the protocol, and what differs from F0."""
-        parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
-        parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
-        parts += [self.client if self.client != "wire" else "", "h2" if self.http == "2" else ""]
-        parts += [f"repeat{self.repeat:g}" if self.repeat is not None else ""]
-        parts += [f"zipf{self.zipf:g}" if self.zipf is not None else ""]
-        return "-".join(part for part in parts if part)
-
-    def limit(self) -> int:
-        """Most connections at a time."""
-        return self.connections or CONNECTIONS["grpc" if self.http == "2" else self.protocol]
 
 
 @dataclass(frozen=True)
@@ -136,8 +86,9 @@ def run(
     url = f"{scheme}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
+    shares, given = endpoint.shares(), {"ca": endpoint.ca, "targets": _targets(endpoint, plan.arm)}
     with resources.watching(endpoint, plan.usage) as used:
-        result = _send(plan, url, payload, schedule, choice, mark=used.mark, ca=endpoint.ca)
+        result = _send(plan, url, payload, schedule, choice, mark=used.mark, **given)
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload, plan.arm.http)
     manifest["host"] = _host(endpoint, load, steal)
@@ -146,6 +97,9 @@ def run(
     after = cache_counts(endpoint)
     manifest["cache"] = {name: value - cached.get(name, 0.0) for name, value in after.items()}
     manifest |= used.told(result.stats, plan.duration_s)
+    if shares:  # requests that each replica answered; None for one that does not tell
+        gained = zip(shares, endpoint.shares(), strict=True)
+        manifest["shares"] = [None if math.isnan(after - before) else after - before for before, after in gained]
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
     return Outcome(result.samples, manifest, result.interrupted, used.rows)
@@ -173,8 +127,17 @@ def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload, http: str) 
     return ceiling.of_payload(ceilings, "grpc" if http == "2" else payload.protocol, payload.bodies)
 
 
+def _targets(endpoint: Endpoint, arm: Arm) -> Sequence[str]:
+    """The replicas among which the client picks; none if it does not."""
+    if not arm.pick:
+        return ()
+    if not endpoint.replicas.get(arm.protocol):
+        raise ConfigError(f"pick={arm.pick!r} needs replicas to pick from: deploy them with balancer='client'")
+    return endpoint.replicas[arm.protocol]
+
+
 def _send(
-    plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, *, mark: Callable[[], None], ca: str
+    plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, *, ca: str, **more: Any
 ) -> engine.Result:
     """The load, by the arm's client."""
     arm = plan.arm
@@ -194,8 +157,10 @@ def _send(
         headers=payload.headers,
         cores=cores[0] if (cores := machine.split_cores()) else (),
         gzip=arm.gzip,
-        mark=mark,
         ca=ca,
+        keep_alive=arm.reuse,
+        pick=arm.pick,
+        **more,
     )
 
 

@@ -58,6 +58,9 @@ class Endpoint:
         parts: the processes that live now by what they do ("server", "gateway", "balancer", "server 2"); empty where
             all of ``processes`` are the server's.
         http: versions of HTTP that its REST speaks; "2" is prior knowledge in clear text, ALPN over TLS.
+        members: the endpoint of each replica behind this one; empty for one server alone.
+        replicas: the addresses of all replicas by protocol, where the client is to choose among them; else empty.
+        shares: requests that each replica has counted since its start; NaN for one that does not tell.
     """
 
     framework: str
@@ -80,6 +83,9 @@ class Endpoint:
     link: str = ""
     parts: Mapping[str, Callable[[], list[psutil.Process]]] = field(default_factory=dict, repr=False)
     http: Collection[str] = ("1.1",)
+    members: Sequence["Endpoint"] = ()
+    replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shares: Callable[[], list[float]] = field(default=list, repr=False)
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:
         """The scheme of the engine's URLs; ``http`` is REST's version.

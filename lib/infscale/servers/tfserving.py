@@ -7,6 +7,7 @@ results of the embedded one are never reported as TensorFlow Serving's.
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import infscale
 from infscale import models
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
-from infscale.servers.endpoint import Endpoint, Requests, answers
+from infscale.servers.endpoint import Endpoint, Requests, answers, fetch
 from infscale.servers.process import HERE, Place, Process, check_port, free_ports, wait_ready, working_folder
 from infscale.tfserving.versions import versions_at
 
@@ -205,6 +206,7 @@ def deploy(
     base_path: Path | None = None,
     rest_port: int = 0,
     grpc_port: int = 0,
+    monitoring: bool = False,
     log_folder: Path | None = None,
     pid_log: Path | None = None,
     own: Requests | None = None,
@@ -214,7 +216,7 @@ def deploy(
     """Serve ``model`` from a SavedModel base path (default: the reference model's); ports of 0 are chosen.
 
     ``own`` makes the requests of a SavedModel that is no reference model; ``monitoring`` lets the server show its
-    counters (:mod:`infscale.prometheus`), which costs it some time a request.
+    counters (:mod:`infscale.prometheus`, :func:`statistics`), which costs it some time a request.
 
     ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine has.
 
@@ -254,6 +256,7 @@ def deploy(
                 command=start.command,
                 processes=start.processes(process),
                 log_tail=process.log_tail,
+                metrics=f"127.0.0.1:{rest}" if monitoring else "",
                 own=own,
                 http=start.http,
             )
@@ -263,3 +266,29 @@ def deploy(
 
             seconds = wait_ready(process, ready, what=start.label, timeout_s=START_TIMEOUT_S)
             yield replace(endpoint, ready_s=seconds)
+
+
+def _monitored(start: _Start, run: Path) -> _Start:
+    """The same with a Prometheus page; a container sees the file at the same path."""
+    file = run / "monitoring.txt"
+    file.write_text(f'prometheus_config {{ enable: true, path: "{_METRICS_PATH}" }}\n', encoding="utf-8")
+    command = [*start.command, f"--monitoring_config_file={file}"]
+    if start.container is not None:
+        command[2:2] = ["-v", f"{file}:{file}:ro"]
+    return replace(start, command=command)
+
+
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+_COUNTER = re.compile(r'^:tensorflow:serving:request_count\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
+
+
+def statistics(endpoint: Endpoint) -> dict[str, float]:
+    """``requests`` counted for the model since the server's start, failed ones included; empty without ``monitoring``.
+
+    Raises:
+        DeploymentError: it does not answer.
+    """
+    if not endpoint.metrics:
+        return {}
+    text = fetch(endpoint.metrics, "GET", _METRICS_PATH, timeout_s=5).decode()
+    return {"requests": sum(float(value) for model, value in _COUNTER.findall(text) if model == endpoint.model)}
