@@ -86,7 +86,8 @@ def run(
     url = f"{scheme}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    shares, given = endpoint.shares(), {"ca": endpoint.ca, "targets": _targets(endpoint, plan.arm)}
+    shares = endpoint.shares()
+    given: dict[str, Any] = {"ca": endpoint.ca, "targets": _targets(endpoint, plan.arm)}
     with resources.watching(endpoint, plan.usage) as used:
         result = _send(plan, url, payload, schedule, choice, mark=used.mark, **given)
     manifest = _manifest(endpoint, plan, payload, result)

@@ -189,15 +189,6 @@ def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str, p
     return _embedded(model, base, rest, grpc, place.host)
 
 
-def _monitored(start: _Start, run: Path) -> _Start:
-    """The same with its counters shown; of a container only the model's folder is ours to give it."""
-    if start.container is not None:
-        raise ConfigError("monitoring=True is not for a container; accepted with way: binary, embedded")
-    file = run / "monitoring.config"
-    file.write_text("prometheus_config { enable: true }\n")
-    return replace(start, command=[*start.command, f"--monitoring_config_file={file}"])
-
-
 @contextlib.contextmanager
 def deploy(
     model: str,
@@ -206,7 +197,6 @@ def deploy(
     base_path: Path | None = None,
     rest_port: int = 0,
     grpc_port: int = 0,
-    monitoring: bool = False,
     log_folder: Path | None = None,
     pid_log: Path | None = None,
     own: Requests | None = None,
@@ -222,7 +212,7 @@ def deploy(
 
     Raises:
         MissingError: the way asked for is not installed.
-        ConfigError: an unknown way, a taken port, or ``monitoring`` of a container.
+        ConfigError: an unknown way, or a taken port.
         DeploymentError: it did not become ready, with the end of its log.
     """
     one_of("way", way, WAYS)
@@ -256,7 +246,7 @@ def deploy(
                 command=start.command,
                 processes=start.processes(process),
                 log_tail=process.log_tail,
-                metrics=f"127.0.0.1:{rest}" if monitoring else "",
+                metrics=f"{place.host}:{rest}" if monitoring else "",
                 own=own,
                 http=start.http,
             )
