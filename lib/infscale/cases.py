@@ -179,6 +179,58 @@ def porting(profile: str) -> Cases:
     )
 
 
+def load_balancing(profile: str) -> Cases:
+    """Two replicas behind balancers, by connections; more replicas, balancers and protocols in full."""
+    one = _replicated("1 replica", 1, "none", Arm("grpc"))
+    l4 = [_replicated(f"2, L4, {_count(c)}", 2, "envoy-l4", Arm("grpc", connections=c)) for c in (1, 8)]
+    if profile == "tiny":
+        return compared([one, l4[0]])
+    if profile == "quick":
+        l7 = _replicated("2, L7 in turn, 1 connection", 2, "envoy-round-robin", Arm("grpc", connections=1))
+        client = _replicated("2, client, power of two", 2, "client", Arm("grpc", pick="power_of_two"))
+        slow = _replicated("2, one slow, L7 least requests", 2, "envoy-least-request", Arm("grpc"), slow_ms=20)
+        return compared([one, *l4, l7, client, slow])
+    return tuple(
+        case
+        for protocol, title in (("rest", "REST"), ("grpc", "gRPC"))
+        for case in compared(replace(case, name=f"{title}, {case.name}") for case in _balanced(protocol))
+    )
+
+
+BALANCERS = {
+    "L4": ("envoy-l4", ""),
+    "L7 in turn": ("envoy-round-robin", ""),
+    "L7 least requests": ("envoy-least-request", ""),
+    "nginx": ("nginx", ""),
+    "client in turn": ("client", "round_robin"),
+    "client, power of two": ("client", "power_of_two"),
+}
+"""A balancer of :mod:`infscale.balancing` and the client's own choice, by name."""
+
+
+def _balanced(protocol: str) -> list[Case]:
+    cases = [_replicated("1 replica", 1, "none", Arm(protocol))]
+    for name, (balancer, pick) in BALANCERS.items():
+        cases += [_replicated(f"{n}, {name}", n, balancer, Arm(protocol, pick=pick)) for n in (2, 4)]
+        arm = Arm(protocol, pick=pick)
+        cases.append(_replicated(f"2, one slow, {name}", 2, balancer, arm, slow_ms=20))
+    for name in ("L4", "L7 in turn"):
+        balancer = BALANCERS[name][0]
+        cases.append(_replicated(f"2, {name}, 1 connection", 2, balancer, Arm(protocol, connections=1)))
+        cases.append(_replicated(f"2, {name}, one a request", 2, balancer, Arm(protocol, reuse=False)))
+    return cases
+
+
+def _replicated(name: str, replicas: int, balancer: str, arm: Arm, slow_ms: float = 0) -> Case:
+    options: dict[str, Any] = {"replicas": replicas, "balancer": balancer}
+    options |= {"slow_ms": slow_ms} if slow_ms else {}
+    return Case(name, "triton", arm, front="balanced", options=tuple(options.items()), model="cnn")
+
+
+def _count(connections: int) -> str:
+    return f"{connections} connection{'s' if connections > 1 else ''}"
+
+
 def network(profile: str) -> Cases:
     """JSON and protobuf over links and TLS, a block for each link."""
     arms = {"JSON": Arm("rest", "json", batch=16), "gRPC": Arm("grpc", batch=16)}

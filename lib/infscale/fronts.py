@@ -52,8 +52,24 @@ def _network(
         yield endpoint
 
 
+@contextlib.contextmanager
+def _balanced(framework: str, model: str, *, slow_ms: float = 0, **options: Any) -> Iterator[Endpoint]:
+    """Replicas behind a balancer; with ``slow_ms`` the first of them answers so much later."""
+    from infscale import balancing
+
+    slow = {"replica": 1, "delay_ms": slow_ms} if slow_ms else None
+    with balancing.deploy(framework, model, slow=slow, **options) as endpoint:
+        yield endpoint
+
+
 def _own(options: dict[str, Any]) -> dict[str, Any]:
     return {key: options[key] for key in ("log_folder", "pid_log")}
 
 
-FRONTS: dict[str, Front] = {"edge": _edge, "cache": _cache, "cache-redis": _cache_redis, "network": _network}
+FRONTS: dict[str, Front] = {
+    "edge": _edge,
+    "cache": _cache,
+    "cache-redis": _cache_redis,
+    "balanced": _balanced,
+    "network": _network,
+}

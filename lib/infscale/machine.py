@@ -63,6 +63,8 @@ _AFTER_MEASURING = {
         "figures_usage",
         "studies",
         "study_answers",
+        "study_ratios",
+        "study_topology",
         "study_report",
         "study_tables",
     ),

@@ -58,6 +58,11 @@ STUDIES = {
             "full": {"fractions": (0.1, 0.25, 0.5, 0.75, 0.95)},
         },
     ),
+    "load-balancing": Study(
+        "Who gets the requests: which balancer shares them evenly, over how many connections, and what does it gain?",
+        "15-load-balancing",
+        cases.load_balancing,
+    ),
     "porting": Study(
         "What changes when the same weights are served by another framework, and so by another runtime?",
         "16-porting",

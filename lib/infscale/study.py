@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from infscale import payloads, trial
+from infscale import payloads, staleness, trial
 from infscale.errors import ConfigError, MissingError, one_of
 from infscale.fronts import FRONTS
 from infscale.grid import Case, Grid
@@ -86,6 +86,8 @@ def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy
             groups = _deployments(there)
             for i in np.random.default_rng([grid.seed, replicate]).permutation(len(groups)):
                 _replicate(session, replicate, groups[i])
+        if grid.experiment == "caching" and "staleness" not in session.manifest:
+            session.manifest["staleness"] = staleness.measure(log_folder=folder / "logs", pid_log=session.pids)
     return folder
 
 

@@ -7,56 +7,16 @@ import numpy as np
 import pandas as pd
 
 from infscale import cost
-from infscale.estimates import Interval, geometric_mean
+from infscale.estimates import Interval
 from infscale.findings import CANNOT, number
 from infscale.runs import Run
 from infscale.saturation import capacity_ratio, replicate_brackets
-from infscale.summary import withheld_because
-from infscale.trial_table import used
+from infscale.study_ratios import Tables, column, prefixes, ratio, told, which
+from infscale.study_topology import caching, load_balancing
 from infscale.validity import VALID
 
-Tables = dict[str, pd.DataFrame]
-P95 = "response_p95_ms"
 EXAMPLE_PRICE = 0.10
 """Of an hour of the machine, in any currency: what the report reckons with."""
-
-
-def ratio(trials: pd.DataFrame, over: str, under: str, column: str = P95) -> Interval:
-    """One case ÷ another in ``column``, paired by λ and replicate where both are VALID and steady."""
-    frame = used(trials)
-    frame = frame[(frame["verdict"] == VALID) & frame["steady"] & np.isfinite(frame[column].astype(float))]
-    wide = frame.pivot_table(index=["rate_per_s", "replicate"], columns="label", values=column)
-    both = {over, under} <= set(wide.columns)
-    return geometric_mean((wide[over] / wide[under]).dropna().to_numpy() if both else np.array([]))
-
-
-def told(estimate: Interval) -> str:
-    """A ratio with its interval, or why there is none."""
-    if not np.isfinite(estimate.value):
-        return f"unknown ({withheld_because(estimate.replicates) or 'a bracket is missing'})"
-    if not np.isfinite(estimate.low):
-        return f"{number(estimate.value)} ({withheld_because(estimate.replicates) or 'a bracket is missing'})"
-    return f"{number(estimate.value)} (95 % interval {number(estimate.low)} to {number(estimate.high)})"
-
-
-def which(estimate: Interval, more: str, less: str) -> str:
-    """``more`` where the interval lies above 1, ``less`` where below."""
-    if estimate.low > 1:
-        return more
-    return less if estimate.high < 1 else f"{CANNOT} which"
-
-
-def prefixes(tables: Tables, ending: str) -> list[str]:
-    """What stands before ``ending`` in the names of the cases: a framework's name, a model's, or nothing."""
-    return [name.removesuffix(ending) for name in tables["cases"]["label"] if name.endswith(ending)]
-
-
-def _column(tables: Tables, name: str) -> dict[str, float]:
-    """A column of ``cases`` by case; NaN where it was not measured."""
-    table = tables["cases"].set_index("label")
-    if name not in table:
-        return dict.fromkeys(map(str, table.index), float("nan"))
-    return {str(label): float(value) for label, value in table[name].items()}
 
 
 # --------------------------------------------------------------------------------------- by finding
@@ -91,7 +51,7 @@ def _part(libraries: Interval, wire: Interval) -> str:
 def hybrid(run: Run, tables: Tables) -> list[str]:
     """Each edge against direct REST with JSON and direct gRPC, and the edge's own CPU."""
     sentences, brackets = [], replicate_brackets(tables["trials"])
-    gateway, server = _column(tables, "cpu_us_gateway"), _column(tables, "cpu_us_server")
+    gateway, server = column(tables, "cpu_us_gateway"), column(tables, "cpu_us_server")
     for prefix in prefixes(tables, "gRPC"):
         for edge in ("edge, JSON", "edge, binary"):
             name = f"{prefix}{edge}"
@@ -109,68 +69,6 @@ def hybrid(run: Run, tables: Tables) -> list[str]:
                 f"{number(server[name])} µs of the model server's."
             )
     return sentences
-
-
-def caching(run: Run, tables: Tables) -> list[str]:
-    """The hit ratio and the gain of every cache, and the fraction of repeats from which it gains."""
-    sentences = []
-    for prefix in prefixes(tables, "no cache"):
-        for where in ("gateway", "in the server"):
-            sentences += _cache(tables, prefix, where)
-    return sentences + [str(text) for text in (run.manifest.get("probe") or {}).get("sentences", ())]
-
-
-def _cache(tables: Tables, prefix: str, where: str) -> list[str]:
-    gains = gain_by_repeat(tables, prefix, where)
-    if gains.empty:
-        return []
-    parts = [
-        f"at {row['repeat']:.0%} repeats (hit ratio {number(row['hit_ratio'])}) capacity is {told(row['gain'])} times"
-        for _, row in gains.iterrows()
-    ]
-    return [f"{prefix}{where}: {'; '.join(parts)} that without a cache. {break_even(gains)}"]
-
-
-def gain_by_repeat(tables: Tables, prefix: str, where: str) -> pd.DataFrame:
-    """Capacity with a cache ÷ without: columns ``label``, ``repeat``, ``hit_ratio``, ``gain`` (an interval)."""
-    brackets, hits = replicate_brackets(tables["trials"]), _column(tables, "hit_ratio")
-    rows = []
-    for name in hits:
-        found = name.removeprefix(f"{prefix}{where}, ")
-        if found != name and found.endswith("% repeat"):
-            share = float(found.removesuffix("% repeat")) / 100
-            gain = capacity_ratio(brackets, name, f"{prefix}no cache")
-            rows.append({"label": name, "repeat": share, "hit_ratio": hits[name], "gain": gain})
-    return pd.DataFrame(rows).sort_values("repeat") if rows else pd.DataFrame()
-
-
-def break_even(gains: pd.DataFrame) -> str:
-    """From which fraction of repeats a cache gains, by the time per request, which falls in proportion to hits."""
-    share = gains["repeat"].to_numpy(dtype=float)
-    ends = []
-    for end in ("low", "value", "high"):
-        lost = np.array([1 / getattr(gain, end) - 1 for gain in gains["gain"]])
-        ends.append(_crossing(share, lost))
-    late, middle, early = ends
-    if np.isnan(middle):
-        return f"Break-even: {CANNOT}."
-    if np.isinf(middle):
-        return "It does not break even at any fraction tried."
-    interval = f"{early:.0%} to {'more than was tried' if not np.isfinite(late) else f'{late:.0%}'}"
-    return f"It breaks even at about {middle:.0%} of repeats (by the ends of the intervals: {interval})."
-
-
-def _crossing(share: Any, lost: Any) -> float:
-    """Where ``lost`` falls to 0: 0 if it never was above, ∞ if it does not within ``share``."""
-    if not np.isfinite(lost).all():
-        return float("nan")
-    if lost[0] <= 0:
-        return 0.0
-    below = np.flatnonzero(lost <= 0)
-    if not below.size:
-        return float("inf")
-    k = int(below[0])
-    return float(share[k - 1] + (share[k] - share[k - 1]) * lost[k - 1] / (lost[k - 1] - lost[k]))
 
 
 def utilisation(run: Run, tables: Tables, price_per_hour: float = EXAMPLE_PRICE) -> list[str]:
@@ -252,6 +150,7 @@ ANSWERS: dict[str, Callable[[Run, Tables], list[str]]] = {
     "caching": caching,
     "utilisation": utilisation,
     "porting": porting,
+    "load-balancing": load_balancing,
     "network": network,
 }
 

@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from infscale import figures_caching, figures_study, figures_usage, paper, studies
+from infscale import figures_balancing, figures_caching, figures_study, figures_usage, paper, studies
 from infscale.runs import Run
-from infscale.study_answers import answers, gain_by_repeat, prefixes
+from infscale.study_answers import answers
+from infscale.study_ratios import prefixes
 from infscale.study_tables import sentences
+from infscale.study_topology import balancing_table, gain_by_repeat
 
 Tables = dict[str, pd.DataFrame]
 
@@ -67,11 +69,22 @@ GAIN = Picture(
     ),
     "Capacity with a cache divided by capacity without, against the fraction of requests that repeat.",
 )
+SHARES = Picture(
+    "shares",
+    lambda run, tables: balancing_table(run, tables),
+    figures_balancing.balancing,
+    lambda _, tables: (
+        "Left: the share of requests that each replica answered at the common rate, by the servers' own counters. "
+        "Right: capacity by number of replicas with 95 % intervals, and one replica's capacity times their number."
+    ),
+    "Share of the requests by replica, and capacity against the number of replicas.",
+)
 PICTURES: dict[str, tuple[Picture, ...]] = {
     "hybrid": (COSTS,),
     "client-stacks": (COSTS,),
     "caching": (GAIN, COSTS),
     "utilisation": (CORES, COSTS),
+    "load-balancing": (SHARES,),
 }
 """What a finding shows beside its cases."""
 
