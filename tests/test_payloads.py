@@ -1,4 +1,4 @@
-"""If these fail, encodings or versions of HTTP are compared on other bytes, or other answers, than they are said to be."""
+"""If these fail, encodings or versions of HTTP are compared on other bytes, or other answers, than they are said."""
 
 from collections.abc import Iterator
 
