@@ -16,6 +16,7 @@ from infscale import arrivals, models, payloads, samples
 from infscale.engine import run as engine
 from infscale.errors import ConfigError
 from infscale.servers.endpoint import SCHEME, Endpoint
+from infscale.servers.null import null_server
 from infscale.servers.process import free_ports
 
 REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -216,3 +217,16 @@ def test_the_engine_ends_with_its_owner() -> None:
         owner.wait()
         psutil.wait_procs(children, timeout=20)
         assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_bytes_sent_are_counted_past_the_servers_window(protocol: str) -> None:
+    """A body that waits for windows is as many bytes as one that does not: else gRPC looks small where it is large."""
+    size = 5_000_000
+    with null_server() as server:
+        scheme, address = {"rest": ("http", server.rest), "grpc": ("grpc", server.grpc)}[protocol]
+        schedule, choice = np.array([0, 10**8, 2 * 10**8]), np.zeros(3, np.int32)
+        url = f"{scheme}://{address}/infscale.Null/Call"
+        rows = engine.run(url, [bytes(size)], [schedule], [choice], timeout_s=20, connections=1).samples
+    assert set(rows["status"]) == {"ok"}
+    assert rows["bytes_out"].between(size, 1.001 * size + 500).all()

@@ -91,6 +91,6 @@ def test_http_versions_have_files_of_their_own() -> None:
 
 def test_the_generators_ceiling_on_http2_is_that_of_its_http2_codec() -> None:
     ceilings = {"rest": [[256, 90.0]], "grpc": [[256, 70.0]]}
-    payload = payloads.Payload("rest", "raw", "/", [bytes(256)], lambda body: np.frombuffer(body))
+    payload = payloads.Payload("rest", "raw", "/", [bytes(256)], lambda body: np.frombuffer(body, np.float32))
     assert trial._ceiling(ceilings, payload, "1.1") == of_payload(ceilings, "rest", payload.bodies)
     assert trial._ceiling(ceilings, payload, "2") == of_payload(ceilings, "grpc", payload.bodies)

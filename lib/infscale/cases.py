@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from infscale.grid import Case
+from infscale.payloads import taken
 from infscale.trial import Arm
 
 NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "triton": "Triton"}
@@ -55,15 +56,61 @@ def encodings(profile: str) -> Cases:
     if profile != "full":
         chosen = itertools.islice(TRITON.items(), 2 if profile == "tiny" else 6)
         return compared(Case(name, "triton", Arm(p, e, batch=16, gzip=z)) for name, (p, e, z) in chosen)
+    return (*_tensors(), *_pictures(), *_versions_of_http())
+
+
+BATCHES = (1, 16, 256)
+MORE_BATCHES = (4, 64, 1024, 4096)
+"""Only of Triton's three plain encodings: all of them everywhere would take days."""
+
+
+def _tensors() -> Cases:
+    """fp32 in every encoding on every framework, a block for each batch."""
+    blocks = [(framework, batch, ways) for framework, ways in WAYS.items() for batch in BATCHES]
+    plain = {name: TRITON[name] for name in ("JSON", "binary tensor", "protobuf")}
+    blocks += [("triton", batch, plain) for batch in MORE_BATCHES]
     return tuple(
         case
-        for framework, ways in WAYS.items()
-        for batch in (1, 16, 256)
+        for framework, batch, ways in blocks
         for case in compared(
             Case(f"{NAMES[framework]}, {name}, {batch} rows", framework, Arm(p, e, batch=batch, gzip=z))
             for name, (p, e, z) in ways.items()
         )
     )
+
+
+def _pictures() -> Cases:
+    """224×224 pixels as uint8 and as a JPEG file: a block for each framework."""
+    return tuple(
+        case
+        for framework, title in NAMES.items()
+        for case in compared(
+            Case(f"{title}, {name}, {encoding} over {protocol}", framework, Arm(protocol, encoding), model=model)
+            for model, name in (("image", "pixels"), ("photo", "JPEG"))
+            for protocol in ("rest", "grpc")
+            for encoding in taken(framework, protocol, model)
+        )
+    )
+
+
+def _versions_of_http() -> Cases:
+    """The same bytes by REST on HTTP/1.1, by REST on HTTP/2 and by gRPC: on the servers that speak all three.
+
+    The edge is in front of both, so that the framing alone differs.
+    """
+    embedded = compared(
+        [
+            Case("TF Serving API, HTTP/1.1", "tfserving", Arm("rest", "json", batch=16)),
+            Case("TF Serving API, HTTP/2", "tfserving", Arm("rest", "json", batch=16, http="2")),
+            Case("TF Serving API, gRPC", "tfserving", Arm("grpc", batch=16)),
+        ]
+    )
+    edge = compared(
+        Case(f"edge, {name}, HTTP/{http}", "triton", Arm("rest", e, batch=16, http=http), front="edge")
+        for name, e in (("JSON", "json"), ("binary", "raw"))
+        for http in ("1.1", "2")
+    )
+    return (*embedded, *edge)
 
 
 def client_stacks(profile: str) -> Cases:

@@ -28,7 +28,7 @@ class Study:
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"replicates": 1, "trial_s": 0.5, "bisections": 1},
-    "quick": {"replicates": 3, "trial_s": 2.0, "bisections": 3},
+    "quick": {"replicates": 4, "trial_s": 1.5, "bisections": 3},
     "full": {"replicates": 6, "trial_s": 6.0, "bisections": 4, "timeout_s": 5.0},
 }
 

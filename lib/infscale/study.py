@@ -28,6 +28,9 @@ from infscale.validity import INVALID, VALID
 STEP = 1.25
 """From the pilot's capacity a replicate searches by this factor until it has both sides of its own."""
 
+ATTEMPTS = 3
+"""Of a trial that the host or the generator spoils: without a pair in three replicates there is no interval."""
+
 
 def check(grid: Grid) -> None:
     """Find out what cannot be, before anything is deployed.
@@ -195,8 +198,8 @@ def _name(session: Session, case: Case) -> str:
 
 
 def _common(session: Session, endpoint: Endpoint, replicate: int, case: Case, k: int, rate: float) -> None:
-    """One trial at a common rate, repeated once if it is INVALID."""
-    for attempt in (1, 2):
+    """One trial at a common rate, repeated twice at most if it is INVALID."""
+    for attempt in range(1, ATTEMPTS + 1):
         name = f"{_name(session, case)}-{k}-r{replicate}-a{attempt}"
         labels = {"phase": "grid", "replicate": replicate, "attempt": attempt}
         if _run(session, endpoint, name, case, rate, (replicate + 1, k), labels) != INVALID:
@@ -207,12 +210,16 @@ def _capacity(session: Session, endpoint: Endpoint, replicate: int, case: Case) 
     """Bracket one replicate's capacity, and halve the bracket as long as there are trials for it."""
     low, high = 0.0, np.inf
     rate = session.manifest["pilot"][case.name]["capacity_per_s"]
-    for step in range(session.grid.bisections):
+    left = session.grid.bisections
+    for step in range(session.grid.bisections + ATTEMPTS - 1):
+        if not left:
+            return
         name = f"{_name(session, case)}-capacity{step}-r{replicate}"
         labels = {"phase": "bisection", "replicate": replicate, "attempt": 1}
         verdict = _run(session, endpoint, name, case, rate, (replicate + 1, 50 + step), labels)
         if verdict == INVALID:
             continue
+        left -= 1
         low, high = (rate, high) if verdict == VALID else (low, rate)
         rate = float(f"{rate * STEP if np.isinf(high) else rate / STEP if not low else np.sqrt(low * high):.4g}")
 

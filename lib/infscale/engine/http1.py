@@ -57,6 +57,7 @@ class Http1:
 
     def __init__(self, requests: Sequence[bytes]) -> None:
         self._requests = requests
+        self.held = 0
         self.ready = True
         self.free = 1
         self.closing = False

@@ -50,6 +50,7 @@ class Http2:
         self.out: list[bytes | memoryview] = []
         self.streams: dict[int, Stream] = {}
         self.message = ""
+        self.held = 0
         self._requests = requests
         self._grpc = grpc
         self._limit = max_streams
@@ -84,6 +85,7 @@ class Http2:
             digits = stream.to_bytes(4, "big")
             return b"".join((request.head, digits, request.middle, digits, request.body))
         self.out.append(wire.header_frames(stream, self._table.block(request), end=not request.body))
+        self.held = len(self.out[-1]) + flow.framed(len(request.body))
         if request.body:
             flow.add(stream, request.body)
             flow.pump(self.out)

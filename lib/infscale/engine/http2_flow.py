@@ -38,6 +38,10 @@ class Flow:
         """Let a body wait; :meth:`pump` moves it on."""
         self.waiting[stream] = Body(memoryview(body), self._stream_window)
 
+    def framed(self, size: int) -> int:
+        """Bytes of a body of ``size`` in frames as long as the server takes (windows may cut them shorter)."""
+        return size + 9 * -(-size // self._max_frame)
+
     def resize(self, window: int) -> None:
         """The server's setting for streams' windows, which moves those of open streams too (also below zero)."""
         if window > MAX_NUMBER:

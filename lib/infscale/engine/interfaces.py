@@ -38,6 +38,11 @@ class Codec(Protocol):
         """What is to be sent beside the requests; the loop empties it."""
         ...
 
+    @property
+    def held(self) -> int:
+        """Bytes of the last request that :meth:`send` put into ``out`` or keeps until the server's windows allow it."""
+        ...
+
     def start(self) -> bytes: ...  # noqa: D102
     def send(self, payload: int, token: int) -> bytes: ...  # noqa: D102
     def receive(self, data: bytes, now: int, finished: list[Finished]) -> None: ...  # noqa: D102

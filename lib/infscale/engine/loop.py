@@ -125,7 +125,7 @@ class Engine:
         codec = connection.codec
         data = codec.send(self._choice[i], i)
         if not data or connection.out or codec.out:
-            rows.bytes_out[i] = len(data) or sum(map(len, codec.out))
+            rows.bytes_out[i] = len(data) or codec.held
             if data:
                 connection.out.append(memoryview(data))
             self._flush(connection)

@@ -7,6 +7,8 @@ from infscale.engine.http1 import Finished
 from infscale.engine.interfaces import Codec
 
 _CHUNK = 1 << 18
+RECORD_BYTES, RECORD_EXTRA = 1 << 14, 22
+"""A record of TLS 1.3 (RFC 8446, section 5): most bytes in it, and those around them (header, type, tag)."""
 
 
 def context(alpn: Sequence[str], ca: str = "", *, insecure: bool = False) -> ssl.SSLContext:
@@ -38,6 +40,7 @@ class Tls:
         self._shaken = False
         self.out: list[bytes | memoryview] = []
         self.message = ""
+        self.held = 0
         self._failed = False
 
     @property
@@ -62,7 +65,10 @@ class Tls:
 
     def send(self, payload: int, token: int) -> bytes:
         """The bytes of a request, encrypted."""
-        if data := self._inner.send(payload, token):
+        data = self._inner.send(payload, token)
+        size = len(data) or self._inner.held
+        self.held = size + RECORD_EXTRA * -(-size // RECORD_BYTES)
+        if data:
             self._write(data)
         if not self._inner.out and not self.out:
             return self._out.read()
