@@ -22,7 +22,6 @@ from infscale.findings import (
     saturation_findings,
     validity_finding,
 )
-from infscale.studies import STUDIES
 from infscale.trial_table import QUANTILES, metric
 
 QUESTION = (
@@ -222,9 +221,8 @@ def _components(row: "pd.Series[Any]") -> dict[str, Any]:
 def _studies(folder: Path) -> list[dict[str, Any]]:
     """The findings that were measured apart and drawn into the same folder, with their own runs' ids."""
     told = []
-    known = [folder / f"finding-{name}.json" for name in STUDIES]
-    for file in filter(Path.is_file, known):
-        found = json.loads(file.read_text(encoding="utf-8"))
+    every = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("finding-*.json")]
+    for found in sorted(every, key=lambda one: one["order"]):
         figures = [figure | {"uri": _uri(folder / figure["file"])} for figure in found["figures"]]
         told.append({**found, "figures": figures})
     return told

@@ -109,6 +109,7 @@ def save(stored: Run, tables: Tables, folder: Path) -> dict[str, Any]:
     name = str(run["experiment"])
     told = {
         "name": name,
+        "order": list(studies.STUDIES).index(name),
         "question": studies.STUDIES[name].question,
         "sentences": [*answers(stored, tables), *sentences(tables)],
         "figures": [
