@@ -28,7 +28,7 @@ TINY: dict[str, Any] = {**grid.PROFILES["tiny"], "profile": "tiny"}
         ({"frameworks": ("kserve",)}, r"frameworks='kserve' is not known; accepted: tfserving, torchserve"),
         ({"protocols": ("soap",)}, r"protocols='soap' is not known; accepted: grpc, rest"),
         ({"protocols": ("rest", "rest")}, "names a level twice"),
-        ({"model": "vgg"}, "accepted: cnn, mlp, noop"),
+        ({"model": "vgg"}, "accepted: cnn, image, mlp, noop, photo"),
         ({"fractions": (0.0,)}, r"fractions=0.0 is not an arrival rate"),
         ({"fractions": ("fast",)}, r"fractions='fast' is not an arrival rate"),
         ({"replicates": 0}, "replicates=0 is not a number of repeats"),
