@@ -14,7 +14,7 @@ BIN := .venv/bin
 DRAW := $(if $(wildcard .venv/.complete),.venv,.venv-figures)
 export PYTHONUTF8 := 1
 
-.PHONY: paper test figures finding lab bench check format clean
+.PHONY: paper test figures finding advice lab bench check format clean
 .DEFAULT_GOAL := paper
 
 paper: .venv/.complete
@@ -29,6 +29,10 @@ figures: $(DRAW)/.complete
 # One finding of the study, by name: make finding F=encodings
 finding: .venv/.complete
 	$(BIN)/infscale --end-with-parent finding $(F) --profile $(PROFILE) $(if $(NEW),--new)
+
+# What the stored trials advise: make advice, or infscale advice with options of your own.
+advice: $(DRAW)/.complete
+	$(DRAW)/bin/infscale --end-with-parent advice
 
 lab: .venv/.complete
 	$(BIN)/jupyter lab notebooks

@@ -38,6 +38,13 @@ def _parser() -> argparse.ArgumentParser:
     finding.add_argument("--profile", default="quick", help="quick (default, at most ten minutes), full or tiny")
     finding.add_argument("--new", action="store_true", help="measure afresh instead of continuing or reusing a run")
     finding.add_argument("--data", type=Path, help="folder of runs (default: data/raw)")
+    advice = commands.add_parser("advice", help="from stored trials: what to deploy for a payload, a rate and a limit")
+    advice.add_argument("--payload", default="row", help="row (default), rows, grey image, pixels or photograph")
+    advice.add_argument("--rate", type=float, default=100.0, help="arrival rate λ, requests/s (default: 100)")
+    advice.add_argument("--slo-ms", type=float, default=20.0, help="limit of the response time, ms (default: 20)")
+    advice.add_argument("--quantile", default="p95", help="of the response time: p50, p95 (default) or p99")
+    advice.add_argument("--repeat", type=float, default=0.0, help="fraction of requests that repeat (default: 0)")
+    advice.add_argument("--data", type=Path, help="folder of runs (default: data/raw, then data/sample)")
     compare_options.add_to(commands)
     serve.add_to(commands)
     plan = commands.add_parser("plan", help="what a profile would run, how long, and which differences it could find")
@@ -119,6 +126,17 @@ def _draw_findings(figures: str, runs_folder: Path, executed: Path) -> None:
         notebook.execute(study.notebook, given, executed)
 
 
+def advice(words: argparse.Namespace) -> None:
+    """Print what stored trials advise."""
+    from infscale import advice as rules
+
+    question = rules.Question(words.payload, words.rate, words.slo_ms, words.repeat, words.quantile)
+    found = rules.advise(question, [rules.evidence(run) for run in rules.stored(words.data)])
+    for row in found.to_dict("records"):
+        source = f" [run {row['run_id']}: {row['cases']}]" if row["run_id"] else ""
+        print(f"{row['choice']}: {row['advice']}\n    {row['why']}{source}")
+
+
 def draw(run: str, figures: str, executed: Path | None = None) -> None:
     """Summarise a run and draw its figures, values and report."""
     from tqdm import tqdm
@@ -131,6 +149,7 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     for name in tqdm(notebook.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
         if name == "50-paper-values":
             _draw_findings(figures, folder.parent, target)
+            notebook.execute("60-advice", {"runs_folder": str(folder.parent), "figures_folder": figures}, target)
         takes_figures = {} if name == "30-summarise" else {"figures_folder": figures}
         notebook.execute(name, {"run": str(folder), **takes_figures}, target)
     run_id = samples.read_json(folder / "run.json")["run_id"]
@@ -160,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from infscale import load
 
             return load.main(arguments)
+        elif arguments.command == "advice":
+            advice(arguments)
         elif arguments.command == "compare":
             from infscale import compare
 

@@ -68,7 +68,7 @@ _AFTER_MEASURING = {
         "study_report",
         "study_tables",
     ),
-    "usage_table",
+    *("advice", "usage_table"),
     *("figures_balancing", "scaling"),
     *("figure_parts", "figures_detail", "power", "saturation", "steady", "summary", "trial_table"),
     *("compare", "compare_options", "doctor", "drawing", "load", "load_options", "load_report", "load_trace", "serve"),

@@ -66,6 +66,7 @@ def report_html(run: Mapping[str, Any], tables: Tables, figures: Path) -> str:
         components=[_components(row) for _, row in tables["components"].iterrows()],
         limits=limits(run, tables),
         studies=_studies(figures),
+        advice=_advice(figures / "advice.json"),
     )
 
 
@@ -216,6 +217,11 @@ def _components(row: "pd.Series[Any]") -> dict[str, Any]:
         "replicates": row["replicates"],
         "means": [number(row[f"mean_{part}_ms"]) for part in (*PARTS, "response")],
     }
+
+
+def _advice(file: Path) -> dict[str, Any] | None:
+    """What the notebook 60-advice wrote, if it has."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
 def _studies(folder: Path) -> list[dict[str, Any]]:

@@ -1,0 +1,281 @@
+"""Advice from stored trials: for a payload, an arrival rate and a limit of response time, which deployment.
+
+Comparisons stay within a run (runs of different machines or days are not pooled), and every line names the run and the
+cases that it rests on. An arm *meets* a question if it was VALID at some rate of at least λ and the upper end of the
+interval of its percentile there lies within the limit; it *fails* if λ lies above its capacity's interval, or if the
+lower end of that interval lies above the limit at some rate of at most λ. That takes for granted that response times
+do not fall as λ rises. Otherwise it is open.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from infscale import runs
+from infscale.errors import ConfigError, DataError, one_of
+from infscale.figures import NAMES
+from infscale.findings import CANNOT, number
+from infscale.paths import project_root
+from infscale.runs import Run
+from infscale.saturation import arms_table, capacity_ratio, replicate_brackets
+from infscale.study_ratios import told
+from infscale.summary import points_table
+from infscale.trial_table import QUANTILES, metric, trials_table
+from infscale.validity import VALID
+
+PAYLOADS = {
+    "row": ("mlp", 1, "one row of 784 fp32 (3 kB)"),
+    "rows": ("mlp", 16, "16 rows of 784 fp32 (50 kB)"),
+    "grey image": ("cnn", 1, "one 28×28 image as fp32 (3 kB), a costlier model"),
+    "pixels": ("image", 1, "224×224×3 pixels as uint8 (150 kB)"),
+    "photograph": ("photo", 1, "a JPEG file of 224×224 pixels (about 12 kB)"),
+}
+"""Name → reference model, rows of a request, and what it is."""
+
+CHOICES = ("protocol", "encoding", "framework", "replicas", "cache")
+WOULD = {
+    "row": "make paper",
+    "rows": "make finding F=encodings",
+    "grey image": "make finding F=load-balancing and F=caching",
+    "pixels": "make finding F=encodings PROFILE=full",
+    "photograph": "make finding F=encodings PROFILE=full",
+}
+"""The run that would answer for a payload."""
+WOULD_CHOOSE = {
+    "replicas": "make finding F=load-balancing PROFILE=full",
+    "cache": "make finding F=caching PROFILE=full",
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a user wants to serve.
+
+    Attributes:
+        payload: a key of :data:`PAYLOADS`.
+        rate_per_s: λ, requests/s.
+        slo_ms: the limit of a percentile of the response time, ms.
+        repeat: the fraction of requests that repeat (decides about a cache).
+        quantile: the percentile: "p50", "p95", or "p99", which needs longer trials than those of the quick profile.
+    """
+
+    payload: str
+    rate_per_s: float
+    slo_ms: float
+    repeat: float = 0.0
+    quantile: str = "p95"
+
+    def __post_init__(self) -> None:
+        one_of("payload", self.payload, PAYLOADS)
+        one_of("quantile", self.quantile, QUANTILES)
+        for name in ("rate_per_s", "slo_ms"):
+            value = getattr(self, name)
+            if not (np.isfinite(value) and value > 0):
+                raise ConfigError(f"{name}={value} is no number above 0")
+        if not 0 <= self.repeat <= 1:
+            raise ConfigError(f"repeat={self.repeat} is not a fraction; accepted: 0 to 1")
+
+
+def stored(place: Path | None = None) -> list[Run]:
+    """The newest complete run of every experiment: below ``place``, or in ``data/raw``, else in ``data/sample``."""
+    from infscale.studies import STUDIES
+
+    places = [place] if place else [project_root() / "data" / "raw", project_root() / "data" / "sample"]
+    found = (
+        next(filter(None, (runs.newest(where, name) for where in places)), None) for name in ("protocol-grid", *STUDIES)
+    )
+    return [runs.load_run(folder) for folder in found if folder]
+
+
+# -------------------------------------------------------------------------------------------- evidence
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One run's arms: ``arms`` a row each with its factors and λ*, ``points`` their percentiles by rate, ``brackets`` of λ*."""
+
+    run: Run
+    arms: pd.DataFrame
+    points: pd.DataFrame
+    brackets: pd.DataFrame
+
+
+def evidence(run: Run) -> Evidence:
+    """What a run says of its arms; ``label`` tells them apart."""
+    trials = trials_table(run)
+    cases = {case["name"]: case for case in run.manifest["config"].get("cases", ())}
+    if not cases:
+        trials = trials.assign(label=trials["label"] + ", " + trials["protocol"].map(NAMES))
+    trials = trials[trials["phase"].isin(("pilot", "grid", "bisection"))]
+    first = trials.drop_duplicates("label").set_index("label")
+    factors = [
+        _factors(label, row, cases.get(label), run.label(row["implementation"])) for label, row in first.iterrows()
+    ]
+    arms = arms_table(trials).drop(columns=["protocol", "framework"]).merge(pd.DataFrame(factors), on="label")
+    return Evidence(run, arms, points_table(trials), replicate_brackets(trials))
+
+
+def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None, served: str) -> dict[str, Any]:
+    arm = (case or {}).get("arm", {})
+    options = dict((case or {}).get("options", ()))
+    front = (case or {}).get("front", "")
+    cached = front.startswith("cache") or bool(options.get("cache"))
+    special = bool(options.get("slow_ms") or options.get("rate_mbit") or options.get("tls") or front == "edge")
+    packed = ", gzip" if arm.get("gzip") else ""
+    replicas = int(options.get("replicas", 1))
+    behind = f" behind {options['balancer']}" if replicas > 1 else ""
+    connections = f", {arm['connections']} connection(s)" if behind and arm.get("connections") else ""
+    return {
+        "label": label,
+        "model": row["model"],
+        "batch": int(row["batch"]),
+        "protocol": NAMES[row["protocol"]],
+        "encoding": f"{NAMES[row['protocol']]} with {row['encoding']}{packed}",
+        "framework": served if not front else row["framework"],
+        "replicas": f"{replicas}{behind}{connections}",
+        "cache": ("in a gateway" if front else "in the server") if cached else "none",
+        "repeat": arm.get("repeat") if cached else None,
+        "plain": not special and arm.get("client", "wire") == "wire" and arm.get("reuse", True),
+    }
+
+
+# ---------------------------------------------------------------------------------------------- advice
+
+
+def advise(question: Question, known: Sequence[Evidence]) -> pd.DataFrame:
+    """One row per choice (:data:`CHOICES`): ``choice``, ``advice``, ``why``, ``run_id``, ``cases``.
+
+    Raises:
+        DataError: no stored trial carries this payload; with the run that would.
+    """
+    model, batch, what = PAYLOADS[question.payload]
+    every = [(one, one.arms[(one.arms["model"] == model) & (one.arms["batch"] == batch)]) for one in known]
+    fit = [(one, arms[arms["plain"]]) for one, arms in every if arms["plain"].any()]
+    if not fit:
+        raise DataError(
+            f"no stored trial carries {what}: {WOULD[question.payload]} measures it; for a service of your own, "
+            "infscale compare"
+        )
+    return pd.DataFrame([_choose(question, choice, fit) for choice in CHOICES])
+
+
+def _choose(question: Question, choice: str, fit: Iterable[tuple[Evidence, pd.DataFrame]]) -> dict[str, Any]:
+    """The advice of the first run whose arms differ in ``choice``."""
+    for one, arms in fit:
+        own = _alike(question, choice, arms)
+        if own[choice].nunique() > 1:
+            return {"choice": choice, **_among(question, choice, one, own), "run_id": one.run.id}
+    would = WOULD_CHOOSE.get(choice, WOULD[question.payload])
+    return {"choice": choice, "advice": CANNOT, "why": f"not measured: {would} would", "run_id": "", "cases": ""}
+
+
+def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
+    """The arms that may be set side by side: one replica and no cache, unless that is the choice."""
+    if choice != "replicas":
+        arms = arms[arms["replicas"] == "1"]
+    if choice != "cache":
+        return arms[arms["cache"] == "none"]
+    near = arms["repeat"].isna() | ((arms["repeat"].astype(float) - question.repeat).abs() <= 0.05)
+    return arms[near]
+
+
+def _among(question: Question, choice: str, one: Evidence, arms: pd.DataFrame) -> dict[str, Any]:
+    """The best arm of each level, those that meet the question first; advice where the data decide."""
+    judged = arms.assign(state=[state(question, one, row) for _, row in arms.iterrows()])
+    order = judged.sort_values(["state", "saturation_per_s"], ascending=[True, False], key=_rank)
+    best = order.drop_duplicates(choice)
+    told_of = "; ".join(
+        f"{row[choice]} ({row['label']}): {WORDS[row['state']]}, λ* {number(row['saturation_per_s'])}/s"
+        for _, row in best.iterrows()
+    )
+    labels = ", ".join(best["label"])
+    meets = best[best["state"] == MEETS]
+    if meets.empty:
+        none = (best["state"] == FAILS).all()
+        return {"advice": "none of those measured" if none else CANNOT, "why": told_of, "cases": labels}
+    if len(meets) == 1:
+        open_ = best[best["state"] == OPEN]
+        advice = str(meets[choice].iloc[0])
+        return {"advice": advice if open_.empty else f"{advice} (others open)", "why": told_of, "cases": labels}
+    top, next_ = meets.iloc[0], meets.iloc[1]
+    gap = capacity_ratio(one.brackets, top["label"], next_["label"])
+    decided = gap.low > 1
+    advice = str(top[choice]) if decided else f"{CANNOT}: {top[choice]} and {next_[choice]} both meet it"
+    why = f"{told_of}; λ* of {top['label']} ÷ {next_['label']} is {told(gap)}"
+    return {"advice": advice, "why": why, "cases": labels}
+
+
+MEETS, OPEN, FAILS = "a meets", "b open", "c fails"
+WORDS = {MEETS: "meets it", OPEN: "open", FAILS: "fails"}
+
+
+def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
+    return column.fillna(0.0) if column.name == "saturation_per_s" else column
+
+
+def state(question: Question, one: Evidence, arm: "pd.Series[Any]") -> str:
+    """Whether an arm meets the question, fails, or leaves it open; see the module's text."""
+    points, name = one.points[one.points["label"] == arm["label"]], metric("response", question.quantile)
+    sound = points[(points["verdict"] == VALID) & np.isfinite(points[f"{name}_high"].astype(float))]
+    above = sound[sound["rate_per_s"] >= question.rate_per_s]
+    if (above[f"{name}_high"] <= question.slo_ms).any():
+        return MEETS
+    top = arm["interval_high_per_s"] if np.isfinite(arm["interval_high_per_s"]) else arm["high_per_s"]
+    below = sound[sound["rate_per_s"] <= question.rate_per_s]
+    if question.rate_per_s > top or (below[f"{name}_low"] > question.slo_ms).any():
+        return FAILS
+    return OPEN
+
+
+STANDARD = (
+    Question("row", 100, 20),
+    Question("row", 1000, 20),
+    Question("rows", 200, 20),
+    Question("rows", 1000, 50),
+    Question("grey image", 100, 50),
+    Question("grey image", 100, 50, repeat=0.5),
+    Question("grey image", 100, 50, repeat=0.95),
+)
+"""What the report answers."""
+
+
+def table(known: Sequence[Evidence], questions: Iterable[Question] = STANDARD) -> pd.DataFrame:
+    """The advice for every question: its four values, then a column per choice, then ``why`` and ``run_ids``."""
+    return pd.DataFrame([_line(question, known) for question in questions])
+
+
+def _line(question: Question, known: Sequence[Evidence]) -> dict[str, Any]:
+    asked = {
+        "payload": PAYLOADS[question.payload][2],
+        "rate_per_s": question.rate_per_s,
+        "slo_ms": question.slo_ms,
+        "repeat": question.repeat,
+    }
+    try:
+        found = advise(question, known)
+    except DataError as error:
+        return {**asked, **dict.fromkeys(CHOICES, CANNOT), "why": str(error), "run_ids": ""}
+    why = " ".join(f"{row['choice'].capitalize()}: {row['why']}." for _, row in found.iterrows())
+    ids = ", ".join(dict.fromkeys(filter(None, found["run_id"])))
+    return {**asked, **dict(zip(found["choice"], found["advice"], strict=True)), "why": why, "run_ids": ids}
+
+
+def save(lines: pd.DataFrame, folder: Path) -> Path:
+    """Write ``advice.json``, which the report takes in, and ``advice.csv``; returns the former."""
+    from infscale import paper
+
+    rows = lines.astype({"rate_per_s": object, "slo_ms": object}).to_dict("records")
+    for row in rows:
+        row |= {
+            "rate_per_s": f"{row['rate_per_s']:g}",
+            "slo_ms": f"{row['slo_ms']:g}",
+            "repeat": f"{row['repeat']:.0%}",
+        }
+    paper.write(folder / "advice.csv", lines.to_csv(index=False, lineterminator="\n"))
+    text = json.dumps({"choices": CHOICES, "rows": rows}, indent=1, ensure_ascii=False)
+    return paper.write(folder / "advice.json", text + "\n")
