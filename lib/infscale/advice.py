@@ -97,7 +97,7 @@ def stored(place: Path | None = None) -> list[Run]:
 
 @dataclass(frozen=True)
 class Evidence:
-    """One run's arms: ``arms`` a row each with its factors and λ*, ``points`` their percentiles by rate, ``brackets`` of λ*."""
+    """One run: ``arms`` a row each with factors and λ*, ``points`` their percentiles by rate, ``brackets`` of λ*."""
 
     run: Run
     arms: pd.DataFrame

@@ -149,7 +149,8 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     for name in tqdm(notebook.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
         if name == "50-paper-values":
             _draw_findings(figures, folder.parent, target)
-            notebook.execute("60-advice", {"runs_folder": str(folder.parent), "figures_folder": figures}, target)
+            given = {"payload": "", "runs_folder": str(folder.parent), "figures_folder": figures}
+            notebook.execute("60-advice", given, target)
         takes_figures = {} if name == "30-summarise" else {"figures_folder": figures}
         notebook.execute(name, {"run": str(folder), **takes_figures}, target)
     run_id = samples.read_json(folder / "run.json")["run_id"]

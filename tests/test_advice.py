@@ -1,0 +1,142 @@
+"""Advice: if these fail, a user deploys what no trial speaks for."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from conftest import ROOT
+from infscale import advice
+from infscale.advice import FAILS, MEETS, OPEN, Evidence, Question
+from infscale.cli import main
+from infscale.errors import ConfigError, DataError
+from infscale.notebook import execute
+from infscale.runs import Run
+from infscale.validity import SATURATED, VALID
+
+
+def run_of(name: str) -> Run:
+    return Run(Path(name), {"run_id": name, "implementations": {}}, ())
+
+
+def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
+    """One run with two protocols of which ``fast`` keeps up with 2,000/s and the other with 1,000/s."""
+    capacities = {p: 2000.0 if p == fast else 1000.0 for p in ("REST", "gRPC")}
+    arms = pd.DataFrame(
+        {
+            "label": list(capacities),
+            "protocol": list(capacities),
+            "encoding": [f"{p} with x" for p in capacities],
+            "framework": "Triton",
+            "replicas": "1",
+            "cache": "none",
+            "repeat": None,
+            "plain": True,
+            "model": "mlp",
+            "batch": 1,
+            "saturation_per_s": list(capacities.values()),
+            "high_per_s": [1.1 * c for c in capacities.values()],
+            "interval_high_per_s": [1.1 * c for c in capacities.values()],
+        }
+    )
+    rows = [
+        {
+            "label": p,
+            "rate_per_s": rate,
+            "verdict": VALID if rate < c else SATURATED,
+            "response_p95_ms_low": 0.9 * (5.0 if p == fast else slow_p95_ms),
+            "response_p95_ms_high": 1.1 * (5.0 if p == fast else slow_p95_ms),
+        }
+        for p, c in capacities.items()
+        for rate in (500.0, 1500.0)
+    ]
+    brackets = [(p, r, 0.95 * c, 1.05 * c) for p, c in capacities.items() for r in range(4)]
+    columns = ["label", "replicate", "low_per_s", "high_per_s"]
+    return Evidence(run_of("r1"), arms, pd.DataFrame(rows), pd.DataFrame(brackets, columns=columns))
+
+
+def advised(question: Question, one: Evidence) -> pd.Series:
+    return advice.advise(question, [one]).set_index("choice").loc["protocol"]
+
+
+@pytest.mark.parametrize("fast", ["REST", "gRPC"])
+def test_the_advice_turns_with_the_data(fast: str) -> None:
+    found = advised(Question("row", 400, 20), known(fast))
+    assert found["advice"] == fast, "both meet it; the one with more room above is advised"
+    assert found["run_id"] == "r1"
+    assert "÷" in found["why"]
+
+
+def test_capacities_that_are_not_told_apart_are_no_advice() -> None:
+    one = known()
+    wide = one.brackets.assign(low_per_s=500.0, high_per_s=2500.0)
+    found = advised(Question("row", 400, 20), Evidence(one.run, one.arms, one.points, wide))
+    assert found["advice"].startswith("cannot conclude: gRPC and REST both meet it")
+
+
+def test_the_only_arm_that_meets_the_question_is_advised() -> None:
+    assert advised(Question("row", 1400, 20), known())["advice"] == "gRPC"
+    assert advised(Question("row", 400, 7), known())["advice"] == "gRPC"
+
+
+def test_a_question_that_all_fail_says_so() -> None:
+    assert advised(Question("row", 100_000, 20), known())["advice"] == "none of those measured"
+    assert advised(Question("row", 500, 1), known())["advice"] == "none of those measured"
+
+
+@pytest.mark.parametrize(
+    ("rate", "slo", "expected"),
+    [(400, 20, MEETS), (1200, 20, FAILS), (900, 20, OPEN), (500, 5, FAILS), (400, 10.5, OPEN)],
+)
+def test_an_arm_meets_fails_or_is_open(rate: float, slo: float, expected: str) -> None:
+    one = known()
+    arm = one.arms.set_index("label", drop=False).loc["REST"]
+    assert advice.state(Question("row", rate, slo), one, arm) == expected
+
+
+def test_what_was_not_varied_is_not_advised_and_names_the_run_that_would() -> None:
+    found = advice.advise(Question("row", 400, 20), [known()]).set_index("choice")
+    assert found.loc["cache", "advice"] == "cannot conclude"
+    assert "make finding F=caching" in found.loc["cache", "why"]
+
+
+def test_a_payload_without_trials_is_an_error_with_the_run_that_would_answer() -> None:
+    with pytest.raises(DataError, match="make finding F=encodings PROFILE=full"):
+        advice.advise(Question("photograph", 10, 100), [known()])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("sound", 1, 1), "payload='sound' is not known"),
+        (("row", -1, 1), "rate_per_s=-1"),
+        (("row", 1, np.nan), "slo_ms=nan"),
+        (("row", 1, 1, 2.0), "repeat=2.0"),
+        (("row", 1, 1, 0.0, "p42"), "quantile='p42'"),
+    ],
+)
+def test_a_question_without_sense_is_refused(given: tuple[object, ...], told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        Question(*given)  # type: ignore[arg-type]
+
+
+def test_every_line_is_traceable_to_stored_trials(tmp_path: Path) -> None:
+    """On the committed runs: each choice that is advised names a run of them and cases that it has."""
+    runs = advice.stored(ROOT / "data" / "sample")
+    every = {run.id: advice.evidence(run) for run in runs}
+    lines = advice.advise(Question("row", 100, 50), list(every.values()))
+    assert list(lines["choice"]) == list(advice.CHOICES)
+    for row in lines[lines["run_id"] != ""].to_dict("records"):
+        labels = set(every[row["run_id"]].arms["label"])
+        assert any(label in row["cases"] for label in labels)
+    execute("60-advice", {"runs_folder": str(ROOT / "data" / "sample"), "figures_folder": str(tmp_path)}, tmp_path)
+    assert (tmp_path / "advice.json").is_file()
+
+
+def test_the_command_prints_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["advice", "--data", str(ROOT / "data" / "sample"), "--rate", "100", "--slo-ms", "50"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"{choice}: " in told for choice in advice.CHOICES)
+    assert main(["advice", "--data", str(ROOT / "data" / "sample"), "--payload", "photograph"]) == 1
+    assert "PROFILE=full" in capsys.readouterr().err
