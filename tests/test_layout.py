@@ -12,7 +12,10 @@ import yaml
 from conftest import ROOT
 
 HEAVY = ("tensorflow", "torch", "grpc", "google.protobuf", "ts", "infscale.engine", "infscale.servers")
-PURE = ("arrivals", "samples", "validity", "trial_table", "summary", "figures", "paper", "report")
+PURE = (
+    *("arrivals", "samples", "validity", "trial_table", "summary", "figures", "paper", "report"),
+    *("cost", "usage_table", "figures_usage"),
+)
 
 
 @pytest.mark.parametrize("module", PURE)

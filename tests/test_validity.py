@@ -262,3 +262,16 @@ def test_the_text_names_what_decided() -> None:
     text = verdict_of(sound(), host={"same_host": True, "loadavg_1m": 3.0, "steal_fraction": 0.2}).text
     assert "20.0%" in text
     assert "hypervisor" in text
+
+
+def test_a_client_library_that_is_late_is_slow_not_void() -> None:
+    """Where the client is what is measured, its lag is in its response times; unsent requests are its saturation."""
+    frame = sound()
+    late = samples.synthetic(
+        frame["scheduled_ns"].to_numpy(), np.full(len(frame), 3_000_000), lag_ns=np.full(len(frame), 4_000_000)
+    )
+    assert verdict_of(late).verdict == INVALID
+    assert verdict_of(late, arm={"client": "requests"}).verdict == VALID
+    held = frame.assign(due_ns=np.where(np.arange(len(frame)) % 10 == 0, NEVER, frame["due_ns"]))
+    assert verdict_of(held, arm={"client": "requests"}).verdict == SATURATED
+    assert verdict_of(late, arm={"client": "requests"}, host={"steal_fraction": 0.5}).verdict == INVALID

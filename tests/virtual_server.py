@@ -82,7 +82,7 @@ class VirtualServer:
     def now(self) -> int:
         return self._clock
 
-    def connect(self) -> VirtualSocket:
+    def connect(self, target: int = 0) -> VirtualSocket:
         assert len(self.requests_on) < 10 * len(self._service) + 10, "connections are opened without end"
         sock = VirtualSocket(self, len(self.requests_on), self._served())
         self._sockets.append(sock)

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from infscale import compare_options, load_options, serve
 from infscale.errors import InfscaleError
@@ -33,7 +34,7 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--run", default="", help="folder of a run (default: newest complete one, else the sample)")
     load_options.add_to(commands)
     finding = commands.add_parser("finding", help="measure one finding of the study, and draw it")
-    finding.add_argument("name", metavar="NAME", help="encodings or client-stacks")
+    finding.add_argument("name", metavar="NAME", help="encodings, hybrid, client-stacks, …; an unknown one lists them")
     finding.add_argument("--profile", default="quick", help="quick (default, at most ten minutes), full or tiny")
     finding.add_argument("--new", action="store_true", help="measure afresh instead of continuing or reusing a run")
     finding.add_argument("--data", type=Path, help="folder of runs (default: data/raw)")
@@ -68,8 +69,21 @@ def paper(profile: str, *, new: bool, frameworks: Sequence[str] | None, data: Pa
         folder / "notebooks",
         progress=lambda: notebook.trials_bar(folder, plan.expected_files()),
     )
+    if profile == "full" and not frameworks:
+        _measure_findings(new=new, data=data, figures=figures)
     draw(str(folder), figures, folder / "notebooks")
     return folder
+
+
+def _measure_findings(**given: Any) -> None:
+    """Every finding in full; one that this machine cannot measure is said, and does not end the study."""
+    from infscale import studies
+
+    for name in studies.STUDIES:
+        try:
+            finding(name, "full", **given)
+        except InfscaleError as error:
+            print(f"infscale: finding {name}: {error}", file=sys.stderr)
 
 
 def finding(name: str, profile: str, *, new: bool, data: Path | None, figures: str) -> Path:

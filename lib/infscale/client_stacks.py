@@ -48,6 +48,7 @@ class Job:
     timeout_ns: int
     connections: int
     headers: Mapping[str, str]
+    ca: str = ""
 
 
 def run(
@@ -60,19 +61,21 @@ def run(
     timeout_s: float,
     connections: int,
     headers: Mapping[str, str],
+    ca: str = "",
 ) -> Result:
     """Send ``schedule[i]`` (ns) with body ``choice[i]``; returns when all have an outcome.
 
     Args:
         client: "requests" or "grpcio".
-        url: as the engine's: ``http://host:port/path`` or ``grpc://host:port/package.Service/Method``.
+        url: as the engine's: ``http://host:port/path`` or ``grpc://host:port/package.Service/Method``; https, grpcs.
+        ca: file of trusted certificates; "" for the client's own.
 
     Raises:
         ConfigError: an unknown client.
         EngineError: its process failed.
     """
     one_of("client", client, ("requests", "grpcio"))
-    job = Job(client, url, bodies, schedule, choice, int(timeout_s * 1e9), connections, headers)
+    job = Job(client, url, bodies, schedule, choice, int(timeout_s * 1e9), connections, headers, ca)
     done = subprocess.run(
         [sys.executable, "-m", "infscale.client_stacks"], input=pickle.dumps(job, protocol=5), capture_output=True
     )
@@ -140,6 +143,7 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
         if session is None:
             session = local.session = requests.Session()
             session.trust_env = False
+            session.verify = job.ca or True
         rows.sent[i] = rows.now()
         left = (job.schedule[i] + job.timeout_ns - rows.sent[i]) / 1e9
         try:
@@ -162,10 +166,17 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
 def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     import grpc
 
-    address, _, path = job.url.partition("://")[2].partition("/")
+    scheme, _, rest = job.url.partition("://")
+    address, _, path = rest.partition("/")
     options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     options += [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
-    channels = [grpc.insecure_channel(address, options=options) for _ in range(job.connections)]
+    trusted = grpc.ssl_channel_credentials(Path(job.ca).read_bytes() if job.ca else None)
+    channels = [
+        grpc.secure_channel(address, trusted, options=options)
+        if scheme == "grpcs"
+        else grpc.insecure_channel(address, options=options)
+        for _ in range(job.connections)
+    ]
     calls: list[Any] = [channel.unary_unary(f"/{path}", None, None) for channel in channels]
 
     def ended(i: int, future: Any) -> None:
@@ -216,7 +227,13 @@ def _drive(job: Job) -> dict[str, Any]:
     close()
     user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
     stats: dict[str, Any] = {"cpu_s": user + system, "cpu_user_s": user, "cpu_system_s": system, "wall_s": wall_s}
-    stats |= {"run_delay_s": max(0.0, delay), "connections_opened": None, "client": job.client, "error": ""}
+    stats |= {
+        "start_ns": rows.start,
+        "run_delay_s": max(0.0, delay),
+        "connections_opened": None,
+        "client": job.client,
+        "error": "",
+    }
     columns = {"due": rows.due, "sent": rows.sent, "done": rows.done, "bytes_in": rows.bytes_in}
     return {**columns, "status": rows.status, "stats": stats}
 

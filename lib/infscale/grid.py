@@ -31,11 +31,36 @@ _START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S, _CEILING_S = 6.0, 2.5, 0.5, 20.0, 7
 
 @dataclass(frozen=True)
 class Case:
-    """One arm of a finding: the name that figures and tables call it by, what serves it, and how it is asked."""
+    """One arm of a finding.
+
+    Attributes:
+        name: what figures and tables call it.
+        framework: what serves it.
+        arm: how it is asked.
+        against: the case that it is compared with; empty for one that others are compared with. The two and all others
+            against the same one are a block: they get the same arrivals, at a common rate.
+        front: what stands between load and server, a key of :data:`infscale.fronts.FRONTS`; empty for nothing.
+        options: of the deployment, names and values.
+        model: a reference model; empty for the grid's.
+    """
 
     name: str
     framework: str
     arm: Arm
+    against: str = ""
+    front: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
+    model: str = ""
+
+    @property
+    def block(self) -> str:
+        """The name of the case that this one's block is compared with."""
+        return self.against or self.name
+
+    @property
+    def deployment(self) -> tuple[Any, ...]:
+        """Equal for cases that can be measured on one running server."""
+        return self.framework, self.model, self.front, self.options
 
 
 @dataclass(frozen=True)
@@ -58,8 +83,7 @@ class Grid:
         bisections: trials that narrow an arm's bracket of λ* in each replicate.
         experiment: "protocol-grid" (F0), or the name of a finding.
         cases: the arms of a finding, which then take the place of frameworks × protocols × rates: each gets its
-            capacity by bisection and one trial at a common rate, the one of ``fractions`` × the smallest capacity.
-        reference: the case that the others are compared with.
+            capacity by bisection and one trial at a common rate, ``fractions`` × the smallest capacity of its block.
         profile: the name under which the sizes are known.
     """
 
@@ -78,7 +102,6 @@ class Grid:
     most_per_s: float = 30_000.0
     experiment: str = "protocol-grid"
     cases: tuple[Case, ...] = ()
-    reference: str = ""
     profile: str = "quick"
 
     def __post_init__(self) -> None:
@@ -128,9 +151,8 @@ class Grid:
     def contrasts(self) -> list[dict[str, str]]:
         """The comparisons that the run is made for, named before it: what the headline is allowed to be."""
         if self.cases:
-            others = [case.name for case in self.cases if case.name != self.reference]
-            what = {"under": self.reference, "metric": "response_p95_ms", "paired_by": "replicate"}
-            return [{"over": name, **what, "correction": "Holm over the cases"} for name in others]
+            what = {"metric": "response_p95_ms", "paired_by": "replicate", "correction": "Holm over the cases"}
+            return [{"over": case.name, "under": case.against, **what} for case in self.cases if case.against]
         if len(self.protocols) < 2:
             return []
         what = {"over": "rest", "under": "grpc", "metric": "response_p95_ms", "paired_by": "replicate"}
@@ -170,7 +192,8 @@ class Grid:
 
     def _parts_of_cases(self) -> list[tuple[str, float]]:
         """The same for a finding."""
-        starts, narrowing = len(self.frameworks) * (self.replicates + 1), len(self.cases) * self.bisections
+        starts = len({case.deployment for case in self.cases}) * (self.replicates + 1)
+        narrowing = len(self.cases) * self.bisections
         common = len(self.cases) * len(self.fractions) * self.replicates
         each = self.trial_s + _BETWEEN_S + self.timeout_s / 4
         warm = _WARM_S * len(self.cases) * (self.replicates + 1)

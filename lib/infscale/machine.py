@@ -55,7 +55,21 @@ def environment_digest() -> str:
 
 _AFTER_MEASURING = {
     *("captions", "distributions", "estimates", "figures", "findings", "infscale", "paper", "queues", "report", "runs"),
-    *("figures_study", "studies", "study_report", "study_tables"),
+    *(
+        "cases",
+        "cost",
+        "figures_caching",
+        "figures_study",
+        "figures_usage",
+        "studies",
+        "study_answers",
+        "study_ratios",
+        "study_topology",
+        "study_report",
+        "study_tables",
+    ),
+    "usage_table",
+    *("figures_balancing", "scaling"),
     *("figure_parts", "figures_detail", "power", "saturation", "steady", "summary", "trial_table"),
     *("compare", "compare_options", "doctor", "drawing", "load", "load_options", "load_report", "load_trace", "serve"),
 }

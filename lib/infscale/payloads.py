@@ -249,6 +249,11 @@ ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
         "protobuf": Encoder(TRITON_INFER, None, _triton_request, _triton_answer),
         "contents": Encoder(TRITON_INFER, None, _triton_contents, _triton_answer),
     },
+    ("edge", "rest"): {
+        "json": Encoder("/v1/models/{model}:predict", JSON, _instances, _predictions),
+        "raw": Encoder("/v1/models/{model}:predict", OCTETS, _raw, _from_raw),
+    },
+    ("edge", "grpc"): {},
 }
 """The first encoding of each entry is the one that F0 uses."""
 
@@ -256,8 +261,8 @@ ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
 HTTP = ("1.1", "2")
 """Versions of HTTP that carry REST."""
 
-H2C = ("tfserving",)
-"""Frameworks whose REST may take HTTP/2 in clear text. TensorFlow Serving's does when it is the embedded one (Envoy).
+H2C = ("tfserving", "edge")
+"""What may take REST on HTTP/2 in clear text. TensorFlow Serving does when it is the embedded one (Envoy), as the edge.
 
 Tried with prior knowledge: Triton closes the connection, TorchServe answers in HTTP/1.1 with an error.
 """
@@ -273,7 +278,7 @@ def check_http(framework: str, http: str) -> None:
         raise ConfigError(f"http='2': {framework}'s REST does not speak HTTP/2 in clear text; accepted: 1.1")
 
 
-LIMITS = {"tfserving": 64 << 20, "torchserve": 64 << 20, "triton": 64 << 20}
+LIMITS = dict.fromkeys(("tfserving", "torchserve", "triton", "edge"), 64 << 20)
 """Most bytes of a message that each framework takes as this project deploys it."""
 
 
@@ -295,8 +300,8 @@ def check_batch(framework: str, protocol: str, encoding: str, name: str, batch: 
 
 def default_encoding(framework: str, protocol: str) -> str:
     """The encoding that F0 uses: JSON over REST, binary tensors over gRPC."""
-    one_of("protocol", protocol, PROTOCOLS)
     one_of("framework", framework, {f for f, _ in ENCODERS})
+    one_of("protocol", protocol, [p for p in PROTOCOLS if ENCODERS[framework, p]])
     return next(iter(ENCODERS[framework, protocol]))
 
 

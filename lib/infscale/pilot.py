@@ -66,13 +66,16 @@ def _raised(session: Session, endpoint: Endpoint, found: dict[str, tuple[float, 
     return top
 
 
-def bracket(session: Session, endpoint: Endpoint, arm: Arm, **labels: Any) -> tuple[float, float]:
-    """Rates (largest that kept up, smallest that did not): by fours, then from what the overload let through."""
+def bracket(session: Session, endpoint: Endpoint, arm: Arm, name: str = "", **labels: Any) -> tuple[float, float]:
+    """Rates (largest that kept up, smallest that did not): by fours, then from what the overload let through.
+
+    Trials are called after ``name`` (default: implementation and arm) and carry ``labels``.
+    """
     rate = min(PILOT_FIRST_RATE, session.grid.most_per_s)
     low, high, guess = rate / 4, 0.0, 0.0
     for step in range(16):
         trial.drain(endpoint)
-        manifest = _keep_up(session, endpoint, arm, rate, step, **labels)
+        manifest = _keep_up(session, endpoint, arm, rate, step, name=name, **labels)
         if _kept_up(manifest["verdict"]):
             low = rate
         else:
@@ -92,10 +95,17 @@ def bracket(session: Session, endpoint: Endpoint, arm: Arm, **labels: Any) -> tu
 
 
 def _keep_up(
-    session: Session, endpoint: Endpoint, arm: Arm, rate: float, step: int, duration_s: float = 0, **labels: Any
+    session: Session,
+    endpoint: Endpoint,
+    arm: Arm,
+    rate: float,
+    step: int,
+    duration_s: float = 0,
+    name: str = "",
+    **labels: Any,
 ) -> dict[str, Any]:
     """The manifest of a pilot trial, from disk if it is there."""
-    trial_id = f"pilot-{endpoint.implementation}-{arm.key()}-{rate:.0f}-{step}"
+    trial_id = f"pilot-{name or f'{endpoint.implementation}-{arm.key()}'}-{rate:.0f}-{step}"
     stored = session.stored(trial_id)
     if stored is not None:
         return stored

@@ -22,6 +22,7 @@ from infscale.findings import (
     saturation_findings,
     validity_finding,
 )
+from infscale.studies import STUDIES
 from infscale.trial_table import QUANTILES, metric
 
 QUESTION = (
@@ -221,12 +222,11 @@ def _components(row: "pd.Series[Any]") -> dict[str, Any]:
 def _studies(folder: Path) -> list[dict[str, Any]]:
     """The findings that were measured apart and drawn into the same folder, with their own runs' ids."""
     told = []
-    for file in sorted(folder.glob("finding-*.json")):
+    known = [folder / f"finding-{name}.json" for name in STUDIES]
+    for file in filter(Path.is_file, known):
         found = json.loads(file.read_text(encoding="utf-8"))
-        picture = file.with_suffix(".png")
-        if picture.is_file():
-            data = base64.b64encode(picture.read_bytes()).decode()
-            told.append({**found, "uri": f"data:image/png;base64,{data}"})
+        figures = [figure | {"uri": _uri(folder / figure["file"])} for figure in found["figures"]]
+        told.append({**found, "figures": figures})
     return told
 
 
@@ -240,8 +240,11 @@ def _figure(name: str, tables: Tables, folder: Path, run_id: str) -> dict[str, s
         raise DataError(
             f"{picture} was drawn from {drawn_from}, not from {run_id}: run notebooks/40-figures.ipynb again"
         )
-    data = base64.b64encode(picture.read_bytes()).decode()
-    return {"uri": f"data:image/png;base64,{data}", "alt": ALTERNATIVES[name], "caption": CAPTIONS[name](tables)}
+    return {"uri": _uri(picture), "alt": ALTERNATIVES[name], "caption": CAPTIONS[name](tables)}
+
+
+def _uri(picture: Path) -> str:
+    return f"data:image/png;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _time(value: str | None) -> str:

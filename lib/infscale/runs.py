@@ -1,7 +1,7 @@
 """Stored runs: finding one, and reading its manifest and the list of its trials.
 
 A run is a folder with ``run.json`` and ``trials/<trial_id>.parquet`` + ``trials/<trial_id>.json``. A trial
-exists when both of its files do.
+exists when both of its files do. ``trials/<trial_id>.usage.parquet`` are the readings of ``infscale.usage``, if any.
 """
 
 import warnings
@@ -63,6 +63,7 @@ def load_run(folder: Path) -> Run:
     stems = {
         suffix: {file.stem for file in (folder / "trials").glob(f"[!.]*{suffix}")} for suffix in (".json", ".parquet")
     }
+    stems[".parquet"] = {stem for stem in stems[".parquet"] if not stem.endswith(".usage")}
     unpaired = sorted(stems[".json"] ^ stems[".parquet"])
     if unpaired:
         message = f"{folder}: only one of two files exists for the trials {', '.join(unpaired)}"

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infscale.estimates import geometric_mean
+from infscale.estimates import Interval, geometric_mean
 from infscale.trial_table import ARM
 from infscale.validity import INVALID, SATURATED, VALID, Floats
 
@@ -82,3 +82,33 @@ def _replicate_bracket(trials: pd.DataFrame) -> tuple[float, float]:
     )
     low, high, _ = _step(valid, saturated)
     return low, high
+
+
+def replicate_brackets(trials: pd.DataFrame) -> pd.DataFrame:
+    """The bracket of λ* in each replicate: columns ``label``, ``replicate``, ``low_per_s``, ``high_per_s``.
+
+    NaN where nothing was VALID, or nothing SATURATED.
+    """
+    own = trials[trials["phase"].isin(("grid", "bisection"))]
+    rows = [
+        (label, replicate, *_replicate_bracket(group))
+        for (label, replicate), group in own.groupby(["label", "replicate"])
+    ]
+    return pd.DataFrame(rows, columns=["label", "replicate", "low_per_s", "high_per_s"])
+
+
+def capacity_ratio(brackets: pd.DataFrame, over: str, under: str) -> Interval:
+    """λ* of one case ÷ that of another, paired by replicate, with the width of the brackets in its interval.
+
+    ``brackets`` is of :func:`replicate_brackets`. The interval goes from the lower end of the t interval of
+    low ÷ high to the upper end of that of high ÷ low; the value is that of the brackets' geometric means.
+    """
+    wide = brackets.pivot_table(index="replicate", columns="label", values=["low_per_s", "high_per_s"])
+    names = {(end, case) for end in ("low_per_s", "high_per_s") for case in (over, under)}
+    if not names <= set(wide.columns):
+        return geometric_mean([])
+    low, high = wide["low_per_s"], wide["high_per_s"]
+    smallest = geometric_mean((low[over] / high[under]).dropna())
+    largest = geometric_mean((high[over] / low[under]).dropna())
+    value = float(np.sqrt(smallest.value * largest.value))
+    return Interval(value, smallest.low, largest.high, smallest.replicates, max(smallest.p_value, largest.p_value))

@@ -12,6 +12,7 @@ from typing import Any
 
 from infscale import ceiling, machine, samples, trial
 from infscale.errors import DataError, ServerLostError
+from infscale.fronts import FRONTS
 from infscale.grid import Grid
 from infscale.runs import COMPLETE
 from infscale.servers import deploy
@@ -115,26 +116,27 @@ class Session:
         samples.write_json(self.folder / "run.json", self.manifest)
 
     @contextlib.contextmanager
-    def server(self, framework: str) -> Iterator[Endpoint]:
-        """A framework's endpoint, told in the manifest."""
-        options = {"log_folder": self.folder / "logs", "pid_log": self.pids}
-        with self.start(framework, self.grid.model, **options) as endpoint:
+    def server(self, framework: str, *, model: str = "", front: str = "", **options: Any) -> Iterator[Endpoint]:
+        """A framework's endpoint, told in the manifest; ``options`` are the deployment's."""
+        start = FRONTS[front] if front else self.start
+        given = {**options, "log_folder": self.folder / "logs", "pid_log": self.pids}
+        with start(framework, model or self.grid.model, **given) as endpoint:
             self.manifest["implementations"][endpoint.implementation] = endpoint.describe() | {
                 "name": endpoint.implementation
             }
             yield endpoint
 
-    def patiently(self, framework: str, work: Callable[[Endpoint], None]) -> None:
-        """Do ``work`` on a framework's server; one that is lost is started anew, and it is told.
+    def patiently(self, framework: str, work: Callable[[Endpoint], None], **how: Any) -> None:
+        """Do ``work`` on a framework's server, deployed as ``how`` says; one that is lost is started anew and told.
 
-        ``work`` begins again then: what is stored is not measured twice.
+        ``work`` begins again then: what is stored is not measured twice. ``how`` is as of :meth:`server`.
 
         Raises:
             ServerLostError: for the fourth time.
         """
         for restart in range(RESTARTS + 1):
             try:
-                with self.server(framework) as endpoint:
+                with self.server(framework, **how) as endpoint:
                     work(endpoint)
                 return
             except ServerLostError as error:
@@ -189,6 +191,8 @@ class Session:
         """Write a trial's rows, then its manifest."""
         frame = outcome.samples.assign(trial_id=trial_id)
         samples.write(self.folder / "trials" / f"{trial_id}.parquet", frame)
+        if outcome.usage is not None:
+            outcome.usage.to_parquet(self.folder / "trials" / f"{trial_id}.usage.parquet", index=False)
         identity = {"schema_version": samples.SCHEMA_VERSION, "trial_id": trial_id, "run_id": self.manifest["run_id"]}
         identity["machine_digest"] = machine.machine_digest()
         samples.write_json(self.folder / "trials" / f"{trial_id}.json", identity | outcome.manifest)

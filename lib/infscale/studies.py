@@ -1,15 +1,12 @@
 """The findings that can be measured by name: their question, their cases, and their sizes by profile."""
 
-import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from infscale import cases
 from infscale.errors import one_of
-from infscale.grid import Case, Grid
-from infscale.trial import Arm
-
-NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "triton": "Triton"}
+from infscale.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -19,12 +16,14 @@ class Study:
     Attributes:
         question: what it answers, for the report.
         notebook: that measures and shows it.
-        cases: the arms of a profile, and which of them the others are compared with.
+        cases: its arms, by profile.
+        sizes: where they differ from :data:`SIZES`, by profile.
     """
 
     question: str
     notebook: str
-    cases: Callable[[str], tuple[tuple[Case, ...], str]]
+    cases: Callable[[str], cases.Cases]
+    sizes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -34,75 +33,50 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def _encodings(profile: str) -> tuple[tuple[Case, ...], str]:
-    """Ways to write one fp32 tensor: on Triton with 16 rows (quick), or everywhere and by batch (full)."""
-    ways = {
-        "JSON": ("rest", "json", False),
-        "JSON, gzip": ("rest", "json", True),
-        "binary tensor": ("rest", "raw", False),
-        "protobuf": ("grpc", "protobuf", False),
-        "protobuf, gzip": ("grpc", "protobuf", True),
-        "protobuf floats": ("grpc", "contents", False),
-    }
-    if profile != "full":
-        chosen = dict(itertools.islice(ways.items(), 2 if profile == "tiny" else 6))
-        cases = [Case(name, "triton", Arm(p, e, batch=16, gzip=z)) for name, (p, e, z) in chosen.items()]
-        return tuple(cases), "JSON"
-    more = {
-        "triton": ways,
-        "torchserve": {
-            "JSON": ("rest", "json", False),
-            "base64 in JSON": ("rest", "b64", False),
-            "raw body": ("rest", "raw", False),
-            "npy": ("rest", "npy", False),
-            "protobuf": ("grpc", "raw", False),
-            "protobuf, gzip": ("grpc", "raw", True),
-        },
-        "tfserving": {
-            "JSON": ("rest", "json", False),
-            "JSON, gzip": ("rest", "json", True),
-            "base64 in JSON": ("rest", "b64", False),
-            "protobuf": ("grpc", "protobuf", False),
-            "protobuf, gzip": ("grpc", "protobuf", True),
-            "protobuf floats": ("grpc", "float_val", False),
-        },
-    }
-    cases = [
-        Case(f"{NAMES[framework]}, {name}, {batch} rows", framework, Arm(p, e, batch=batch, gzip=z))
-        for framework, known in more.items()
-        for name, (p, e, z) in known.items()
-        for batch in (1, 16, 256)
-    ]
-    return tuple(cases), cases[0].name
-
-
-def _client_stacks(profile: str) -> tuple[tuple[Case, ...], str]:
-    """The same tensor through the wire engine and through the libraries that people use, on one server."""
-    ways = {
-        "REST, wire": ("rest", "wire"),
-        "REST, requests": ("rest", "requests"),
-        "gRPC, wire": ("grpc", "wire"),
-        "gRPC, grpcio": ("grpc", "grpcio"),
-    }
-    chosen = dict(itertools.islice(ways.items(), 2 if profile == "tiny" else 4))
-    if profile != "full":
-        return tuple(Case(name, "triton", Arm(p, client=c)) for name, (p, c) in chosen.items()), "REST, wire"
-    cases = [
-        Case(f"{NAMES[framework]}, {name}", framework, Arm(p, client=c))
-        for framework in NAMES
-        for name, (p, c) in ways.items()
-    ]
-    return tuple(cases), cases[0].name
-
-
 STUDIES = {
     "encodings": Study(
         "What does the encoding of a tensor cost, over REST and over gRPC: bytes on the wire, capacity, response time?",
         "11-encodings",
-        _encodings,
+        cases.encodings,
+    ),
+    "hybrid": Study(
+        "Can a REST edge that speaks gRPC to the model server have the merits of both, and what does the edge cost?",
+        "12-hybrid",
+        cases.hybrid,
+    ),
+    "caching": Study(
+        "What does a cache gain where requests repeat, and what does it cost where they do not?",
+        "13-caching",
+        cases.caching,
+    ),
+    "utilisation": Study(
+        "What CPU and memory does a request cost the client and the server, by protocol?",
+        "14-utilisation",
+        cases.utilisation,
+        {
+            "quick": {"fractions": (0.25, 0.5, 0.75, 0.95), "bisections": 2},
+            "full": {"fractions": (0.1, 0.25, 0.5, 0.75, 0.95)},
+        },
+    ),
+    "load-balancing": Study(
+        "Who gets the requests: which balancer shares them evenly, over how many connections, and what does it gain?",
+        "15-load-balancing",
+        cases.load_balancing,
+    ),
+    "porting": Study(
+        "What changes when the same weights are served by another framework, and so by another runtime?",
+        "16-porting",
+        cases.porting,
     ),
     "client-stacks": Study(
-        "How much of the difference between REST and gRPC is the client library's?", "17-client-stacks", _client_stacks
+        "How much of the difference between REST and gRPC is the client library's?",
+        "17-client-stacks",
+        cases.client_stacks,
+    ),
+    "network": Study(
+        "When do the bytes on the wire decide: on which link, and with TLS?",
+        "18-network",
+        cases.network,
     ),
 }
 
@@ -115,19 +89,15 @@ def grid_of(name: str, profile: str = "quick", **given: Any) -> Grid:
     """
     one_of("finding", name, STUDIES)
     one_of("profile", profile, SIZES)
-    cases, reference = STUDIES[name].cases(profile)
-    chosen = {key: value for key, value in given.items() if value is not None}
-    frameworks = tuple(dict.fromkeys(case.framework for case in cases))
-    protocols = tuple(dict.fromkeys(case.arm.protocol for case in cases))
-    sizes = {**SIZES[profile], **chosen}
+    study = STUDIES[name]
+    chosen = study.cases(profile)
+    sizes = {"fractions": (0.5,), **SIZES[profile], **study.sizes.get(profile, {})}
     return Grid(
-        frameworks=frameworks,
-        protocols=protocols,
-        fractions=(0.5,),
+        frameworks=tuple(dict.fromkeys(case.framework for case in chosen)),
+        protocols=tuple(dict.fromkeys(case.arm.protocol for case in chosen)),
         sensitivity=False,
         profile=profile,
         experiment=name,
-        cases=cases,
-        reference=reference,
-        **sizes,
+        cases=chosen,
+        **{**sizes, **{key: value for key, value in given.items() if value is not None}},
     )

@@ -1,24 +1,27 @@
-"""Measuring a finding: its cases' capacities by bisection, and all of them at one common rate, in every replicate.
+"""Measuring a finding: its cases' capacities by bisection, and each block of them at one common rate, per replicate.
 
-Within a replicate every case of a framework gets the same arrivals at the common rate, on a server started for it, in
-random order. Rows, verdicts and files are those of the protocol grid.
+Within a replicate all cases of a block get the same arrivals at the common rate, on servers started for it, in random
+order. Rows, verdicts and files are those of the protocol grid.
 """
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from infscale import payloads, trial
-from infscale.errors import ConfigError
+from infscale import payloads, staleness, trial
+from infscale.errors import ConfigError, MissingError, one_of
+from infscale.fronts import FRONTS
 from infscale.grid import Case, Grid
 from infscale.models import inputs
 from infscale.pilot import bracket
 from infscale.runs import COMPLETE
 from infscale.servers import deploy
-from infscale.servers.endpoint import Endpoint, ask
+from infscale.servers.endpoint import Endpoint, ask, check_answers
 from infscale.session import Report, Session, Start
 from infscale.validity import INVALID, VALID
 
@@ -30,29 +33,43 @@ def check(grid: Grid) -> None:
     """Find out what cannot be, before anything is deployed.
 
     Raises:
-        ConfigError: a framework cannot take an encoding, a batch passes its message limit, or two cases have one name.
+        ConfigError: a framework cannot take an encoding, a batch passes its message limit, two cases have one name, or
+            a case is compared with one that is not there.
     """
     names = [case.name for case in grid.cases]
-    if len(set(names)) < len(names) or grid.reference not in names:
-        raise ConfigError(f"cases {names} must have different names, one of them the reference {grid.reference!r}")
+    first = [case.name for case in grid.cases if not case.against]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"cases {names} must have different names")
     for case in grid.cases:
-        known = payloads.ENCODERS.get((case.framework, case.arm.protocol), {})
-        encoding = case.arm.encoding or next(iter(known), "")
-        if encoding not in known:
-            raise ConfigError(
-                f"{case.name}: encoding={encoding!r} is not one that {case.framework} takes over {case.arm.protocol}; "
-                f"accepted: {', '.join(known)}"
-            )
-        payloads.check_http(case.framework, case.arm.http)
-        payloads.check_batch(case.framework, case.arm.protocol, encoding, grid.model, case.arm.batch)
+        if case.against:
+            one_of(f"{case.name}: against", case.against, first)
+        if case.front:
+            one_of(f"{case.name}: front", case.front, FRONTS)
+        _check_payload(grid, case)
+
+
+def _check_payload(grid: Grid, case: Case) -> None:
+    taker = case.front if (case.front, case.arm.protocol) in payloads.ENCODERS else case.framework
+    known = payloads.ENCODERS[taker, case.arm.protocol]
+    encoding = case.arm.encoding or next(iter(known), "")
+    if encoding not in known:
+        raise ConfigError(
+            f"{case.name}: encoding={encoding!r} is not one that {taker} takes over {case.arm.protocol}; "
+            f"accepted: {', '.join(known)}"
+        )
+    payloads.check_http(taker, case.arm.http)
+    payloads.check_batch(taker, case.arm.protocol, encoding, case.model or grid.model, case.arm.batch)
 
 
 def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy) -> Path:
     """Measure what ``folder`` does not hold yet of a finding; returns the folder, complete.
 
+    Cases whose deployment lacks something on this machine are left out, with the reason in the manifest.
+
     Raises:
         ConfigError: as :func:`check`.
-        DeploymentError, MissingError: a server cannot be had.
+        DeploymentError: a server cannot be had.
+        MissingError: none of the cases can be measured here.
         DataError: the folder cannot be written.
     """
     check(grid)
@@ -61,48 +78,79 @@ def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy
         say(f"{folder.name} is complete: nothing to measure")
         return folder
     with session.measuring():
-        for framework in grid.frameworks:
-            _pilot(session, framework)
+        for cases in _deployments(grid.cases):
+            _pilot(session, cases)
+        _set_rates(session)
+        there = [case for case in grid.cases if case.name in session.manifest["pilot"]]
         for replicate in range(grid.replicates):
-            for framework in np.random.default_rng([grid.seed, replicate]).permutation(grid.frameworks):
-                _replicate(session, replicate, str(framework))
+            groups = _deployments(there)
+            for i in np.random.default_rng([grid.seed, replicate]).permutation(len(groups)):
+                _replicate(session, replicate, groups[i])
+        if grid.experiment == "caching" and "staleness" not in session.manifest:
+            session.manifest["staleness"] = staleness.measure(log_folder=folder / "logs", pid_log=session.pids)
     return folder
 
 
-def _cases(session: Session, framework: str) -> list[Case]:
-    return [case for case in session.grid.cases if case.framework == framework]
+def _deployments(cases: Iterable[Case]) -> list[list[Case]]:
+    """Cases by what must run for them."""
+    groups: dict[tuple[Any, ...], list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.deployment, []).append(case)
+    return list(groups.values())
 
 
-def _pilot(session: Session, framework: str) -> None:
-    """Every case's capacity, roughly, and from the smallest the common rates."""
-    if framework in session.manifest["pilot"]:
+def _on_server(session: Session, cases: list[Case], work: Callable[[Endpoint], None]) -> None:
+    one = cases[0]
+    session.patiently(one.framework, work, model=one.model, front=one.front, **dict(one.options))
+
+
+def _pilot(session: Session, cases: list[Case]) -> None:
+    """The capacity of each case of one deployment, roughly."""
+    if all(case.name in session.manifest["pilot"] for case in cases):
         return
-    session.patiently(framework, lambda endpoint: _find_capacities(session, endpoint))
-    found = session.manifest["pilot"][framework]
-    told = ", ".join(f"{name} {rate:.0f}" for name, rate in found["capacity_per_s"].items())
-    rates = session.manifest["rates_per_s"][found["implementation"]]
-    session.say(f"{framework}: capacities near {told} requests/s; common rates {rates}")
+    try:
+        _on_server(session, cases, lambda endpoint: _find_capacities(session, endpoint, cases))
+    except MissingError as error:
+        for case in cases:
+            session.manifest.setdefault("skipped", {})[case.name] = str(error)
+            session.say(f"{case.name}: left out: {error}")
+        session.save()
 
 
-def _find_capacities(session: Session, endpoint: Endpoint) -> None:
-    found: dict[str, float] = {}
-    for case in _cases(session, endpoint.framework):
+def _find_capacities(session: Session, endpoint: Endpoint, cases: list[Case]) -> None:
+    differences = check_answers(endpoint)
+    for case in cases:
         session.warm(endpoint, case.arm, 100.0)
-        low, high = bracket(session, endpoint, case.arm, case=case.name)
-        found[case.name] = float(f"{np.sqrt(low * high):.4g}")
-        session.manifest.setdefault("codec_us", {})[case.name] = _codec_us(session, endpoint, case)
-    rates = [float(f"{share * min(found.values()):.3g}") for share in session.grid.fractions]
-    session.manifest["rates_per_s"][endpoint.implementation] = rates
-    session.manifest["pilot"][endpoint.framework] = {
-        "implementation": endpoint.implementation,
-        "capacity_per_s": found,
-    }
+        name = _name(session, case)
+        low, high = bracket(session, endpoint, case.arm, name, case=case.name, block=case.block)
+        capacity = float(f"{np.sqrt(low * high):.4g}")
+        session.manifest["pilot"][case.name] = {
+            "implementation": endpoint.implementation,
+            "capacity_per_s": capacity,
+            "codec_us": _codec_us(endpoint, case),
+            "differences": differences,
+            "ready_s": round(endpoint.ready_s, 3),
+        }
+        session.save()
+        session.say(f"{case.name}: capacity near {capacity:.0f} requests/s")
+
+
+def _set_rates(session: Session) -> None:
+    """From the smallest capacity of each block its common rates."""
+    found = session.manifest["pilot"]
+    if not found:
+        raise MissingError("; ".join(f"{name}: {why}" for name, why in session.manifest["skipped"].items()))
+    for block in {case.block for case in session.grid.cases}:
+        known = [found[c.name]["capacity_per_s"] for c in session.grid.cases if c.block == block and c.name in found]
+        if known:
+            rates = [float(f"{share * min(known):.3g}") for share in session.grid.fractions]
+            session.manifest["rates_per_s"].setdefault(block, rates)
     session.save()
 
 
-def _codec_us(session: Session, endpoint: Endpoint, case: Case) -> list[float]:
+def _codec_us(endpoint: Endpoint, case: Case) -> list[float]:
     """CPU µs that this client takes to encode one request and to decode one real answer, compression apart."""
-    arm, name = case.arm, session.grid.model
+    arm, name = case.arm, endpoint.model
     rows = inputs(name)[np.arange(arm.batch) % len(inputs(name))]
     payload = payloads.build(endpoint.framework, arm.protocol, name, rows, encoding=arm.encoding, batch=arm.batch)
     encode = payloads.ENCODERS[endpoint.framework, arm.protocol][payload.encoding].encode
@@ -123,28 +171,33 @@ def _cpu_us(call: Callable[[], object]) -> float:
     return round(float(np.median(rounds)), 2)
 
 
-def _replicate(session: Session, replicate: int, framework: str) -> None:
-    """One replicate of a framework's cases, on a server of its own, in random order."""
-    cases = _cases(session, framework)
+def _replicate(session: Session, replicate: int, cases: list[Case]) -> None:
+    """One replicate of a deployment's cases, on a server of its own, in random order."""
     order = np.random.default_rng([session.grid.seed, replicate, 1]).permutation(len(cases))
 
     def work(endpoint: Endpoint) -> None:
-        rates = session.manifest["rates_per_s"][endpoint.implementation]
+        rates = {case.name: session.manifest["rates_per_s"][case.block] for case in cases}
         for case in cases:
-            session.warm(endpoint, case.arm, rates[-1])
-        for k, rate in enumerate(rates):
+            session.warm(endpoint, case.arm, rates[case.name][-1])
+        for k in range(len(session.grid.fractions)):
             for i in order:
-                _common(session, endpoint, replicate, cases[i], k, rate)
+                _common(session, endpoint, replicate, cases[i], k, rates[cases[i].name][k])
         for i in order:
             _capacity(session, endpoint, replicate, cases[i])
 
-    session.patiently(framework, work)
+    _on_server(session, cases, work)
+
+
+def _name(session: Session, case: Case) -> str:
+    """A case's name for files, which its place among the cases makes unique."""
+    words = re.sub(r"[^a-z0-9]+", "-", case.name.lower()).strip("-")
+    return f"{session.grid.cases.index(case):02d}-{words}"
 
 
 def _common(session: Session, endpoint: Endpoint, replicate: int, case: Case, k: int, rate: float) -> None:
     """One trial at a common rate, repeated once if it is INVALID."""
     for attempt in (1, 2):
-        name = f"{endpoint.implementation}-{case.arm.key()}-{k}-r{replicate}-a{attempt}"
+        name = f"{_name(session, case)}-{k}-r{replicate}-a{attempt}"
         labels = {"phase": "grid", "replicate": replicate, "attempt": attempt}
         if _run(session, endpoint, name, case, rate, (replicate + 1, k), labels) != INVALID:
             return
@@ -153,9 +206,9 @@ def _common(session: Session, endpoint: Endpoint, replicate: int, case: Case, k:
 def _capacity(session: Session, endpoint: Endpoint, replicate: int, case: Case) -> None:
     """Bracket one replicate's capacity, and halve the bracket as long as there are trials for it."""
     low, high = 0.0, np.inf
-    rate = session.manifest["pilot"][endpoint.framework]["capacity_per_s"][case.name]
+    rate = session.manifest["pilot"][case.name]["capacity_per_s"]
     for step in range(session.grid.bisections):
-        name = f"{endpoint.implementation}-{case.arm.key()}-capacity{step}-r{replicate}"
+        name = f"{_name(session, case)}-capacity{step}-r{replicate}"
         labels = {"phase": "bisection", "replicate": replicate, "attempt": 1}
         verdict = _run(session, endpoint, name, case, rate, (replicate + 1, 50 + step), labels)
         if verdict == INVALID:
@@ -177,8 +230,9 @@ def _run(
     manifest = session.stored(name)
     if manifest is None:
         trial.drain(endpoint)
-        plan = session.plan(case.arm, rate, key, session.grid.duration_s(rate), case=case.name, **labels)
-        manifest = session.run(endpoint, name, plan)
+        labels = {**labels, "case": case.name, "block": case.block}
+        plan = session.plan(case.arm, rate, key, session.grid.duration_s(rate), **labels)
+        manifest = session.run(endpoint, name, replace(plan, usage=True))
         reasons = ", ".join(manifest["verdict"]["reasons"])
         told = f"{manifest['verdict']['verdict']}{f' ({reasons})' if reasons else ''}"
         session.say(f"replicate {labels['replicate'] + 1}: {case.name} λ={rate:g}/s {labels['phase']}: {told}")

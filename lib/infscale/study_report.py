@@ -1,25 +1,121 @@
-"""What a finding says, as a file that the report takes in: question, sentences, caption, and where they come from."""
+"""What a finding says, as a file that the report takes in: question, sentences, figures, and where they come from."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib.figure import Figure
 
-from infscale import figures_study, paper, studies
+from infscale import figures_balancing, figures_caching, figures_study, figures_usage, paper, studies
+from infscale.runs import Run
+from infscale.study_answers import answers
+from infscale.study_ratios import prefixes
 from infscale.study_tables import sentences
+from infscale.study_topology import balancing_table, gain_by_repeat
+
+Tables = dict[str, pd.DataFrame]
 
 
-def save(name: str, tables: dict[str, pd.DataFrame], folder: Path, run: Mapping[str, Any]) -> dict[str, Any]:
-    """Draw a finding's figure and write ``finding-<name>.json`` to ``folder``; returns what was written."""
-    paper.save_figure(figures_study.cases(tables["cases"]), f"finding-{name}", folder, tables["cases"], run)
+@dataclass(frozen=True)
+class Picture:
+    """One figure of a finding: from its tables the numbers, from the numbers the figure.
+
+    Attributes:
+        name: of the file after ``finding-<finding>``; empty for the first.
+        numbers: what is drawn, from run and tables; nothing is drawn of an empty table.
+        draw: the figure.
+        caption: from run and tables.
+        alternative: the text for those who do not see it.
+    """
+
+    name: str
+    numbers: Callable[[Run, Tables], pd.DataFrame]
+    draw: Callable[[pd.DataFrame], Figure]
+    caption: Callable[[Run, Tables], str]
+    alternative: str
+
+
+CASES = Picture(
+    "",
+    lambda _, tables: tables["cases"],
+    figures_study.cases,
+    lambda _, tables: figures_study.caption(tables),
+    "Bytes on the wire, capacity and p95 response time of every case, a row each.",
+)
+COSTS = Picture(
+    "cost",
+    lambda _, tables: _at_common_rate(tables),
+    figures_usage.cost_of_a_request,
+    lambda _, tables: "At the common rate. " + figures_usage.caption(tables["usage"]),
+    "CPU of a request and peak memory of client, gateway and server, a bar a case.",
+)
+CORES = Picture(
+    "cores",
+    lambda _, tables: tables["usage"],
+    figures_usage.cores_vs_rate,
+    lambda _, tables: figures_usage.caption(tables["usage"]),
+    "CPU cores used by client and server against the achieved rate, a panel a case or framework.",
+)
+GAIN = Picture(
+    "gain",
+    lambda _, tables: _gains(tables),
+    figures_caching.gain,
+    lambda _, tables: (
+        "Capacity with a cache divided by that without, against the fraction of requests that repeat, with 95 % "
+        "intervals over replicates that hold the width of the brackets; below 1 the cache costs more than it gains."
+    ),
+    "Capacity with a cache divided by capacity without, against the fraction of requests that repeat.",
+)
+SHARES = Picture(
+    "shares",
+    lambda run, tables: balancing_table(run, tables),
+    figures_balancing.balancing,
+    lambda _, tables: (
+        "Left: the share of requests that each replica answered at the common rate, by the servers' own counters. "
+        "Right: capacity by number of replicas with 95 % intervals, and one replica's capacity times their number."
+    ),
+    "Share of the requests by replica, and capacity against the number of replicas.",
+)
+PICTURES: dict[str, tuple[Picture, ...]] = {
+    "hybrid": (COSTS,),
+    "client-stacks": (COSTS,),
+    "caching": (GAIN, COSTS),
+    "utilisation": (CORES, COSTS),
+    "load-balancing": (SHARES,),
+}
+"""What a finding shows beside its cases."""
+
+
+def _at_common_rate(tables: Tables) -> pd.DataFrame:
+    usage, rates = tables["usage"], tables["cases"][["label", "rate_per_s"]]
+    return usage if usage.empty else usage.merge(rates, on=["label", "rate_per_s"])
+
+
+def _gains(tables: Tables) -> pd.DataFrame:
+    every = {
+        (prefix.rstrip(", "), where): gain_by_repeat(tables, prefix, where)
+        for prefix in prefixes(tables, "no cache")
+        for where in figures_caching.LOOKS
+    }
+    return figures_caching.numbers(every)
+
+
+def save(stored: Run, tables: Tables, folder: Path) -> dict[str, Any]:
+    """Draw a finding's figures and write ``finding-<name>.json`` to ``folder``; returns what was written."""
+    run = stored.manifest
+    name = str(run["experiment"])
     told = {
         "name": name,
         "question": studies.STUDIES[name].question,
-        "sentences": sentences(tables),
-        "caption": figures_study.caption(tables),
+        "sentences": [*answers(stored, tables), *sentences(tables)],
+        "figures": [
+            figure for picture in (CASES, *PICTURES.get(name, ())) for figure in _drawn(picture, stored, tables, folder)
+        ],
         "limits": limits(run),
+        "left_out": list(run.get("skipped", {})),
         **{key: run[key] for key in ("run_id", "commit", "environment_digest", "profile")},
     }
     text = json.dumps(told, indent=1, ensure_ascii=False) + "\n"
@@ -27,14 +123,25 @@ def save(name: str, tables: dict[str, pd.DataFrame], folder: Path, run: Mapping[
     return told
 
 
+def _drawn(picture: Picture, stored: Run, tables: Tables, folder: Path) -> list[dict[str, str]]:
+    numbers = picture.numbers(stored, tables)
+    if numbers.empty:
+        return []
+    name = "-".join(filter(None, ("finding", str(stored.manifest["experiment"]), picture.name)))
+    file = paper.save_figure(picture.draw(numbers), name, folder, numbers, stored.manifest)
+    return [{"file": file.name, "caption": picture.caption(stored, tables), "alt": picture.alternative}]
+
+
 def limits(run: Mapping[str, Any]) -> list[str]:
     """What a finding's run cannot show, from its own design."""
     config = run["config"]
     embedded = [f"“{i['label']}”" for i in run["implementations"].values() if "embedded" in i["implementation"]]
-    runtimes = ", ".join(f"{i['label']}: {i['runtime']}" for i in run["implementations"].values())
+    runtimes = "; ".join(f"{i['label']}: {i['runtime']}" for i in run["implementations"].values())
+    models = ", ".join(dict.fromkeys(case.get("model") or config["model"] for case in config["cases"]))
     return [
         f"Profile {run['profile']}: {config['replicates']} replicates, trials of {config['trial_s']:g} s.",
-        f"Model {config['model']}; computed by {runtimes}.",
+        f"Model {models}; computed by {runtimes}.",
         "Load generator and server shared a machine: bytes cost next to nothing on loopback and decide on a slow link.",
         *([f"{', '.join(embedded)} is our implementation of a published interface."] if embedded else []),
+        *(f"Left out: {name} ({why})." for name, why in run.get("skipped", {}).items()),
     ]

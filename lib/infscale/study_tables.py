@@ -1,111 +1,163 @@
-"""From the rows of a finding's run to its tables: by case, and each case against the reference."""
+"""From the rows of a finding's run to its tables: by case, and each case against another."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from infscale import usage_table
 from infscale.estimates import geometric_mean, hodges_lehmann, holm, spread
+from infscale.findings import number, saturation
 from infscale.runs import Run
-from infscale.saturation import arms_table
+from infscale.saturation import arms_table, capacity_ratio, replicate_brackets
 from infscale.summary import points_table, withheld_because
 from infscale.trial_table import ARM, trials_table, used
 from infscale.validity import VALID
 
 P95 = "response_p95_ms"
+SHOWN = ["bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
+"""The columns of ``cases`` that notebooks show."""
 
 
 def study_tables(run: Run, slo_ms: float = 100.0) -> dict[str, pd.DataFrame]:
-    """``trials``, ``points`` and ``arms`` as of the protocol grid, by case (``label``); ``cases`` and ``contrasts``."""
-    trials = trials_table(run, slo_ms)
-    points, arms = points_table(trials), arms_table(trials)
+    """``trials``, ``points`` and ``arms`` as of the protocol grid, by case (``label``); ``cases`` and ``contrasts``.
+
+    Where a finding has several common rates, these are of the one nearest to half of the smallest capacity; ``every``
+    holds all trials, and ``usage`` what groups of processes used at every rate (:mod:`infscale.usage_table`).
+    """
+    every = trials_table(run, slo_ms)
+    arms = arms_table(every)
+    trials = every[(every["phase"] != "grid") | (every["rate_per_s"] == every["block"].map(_common_rates(run)))]
+    points = points_table(trials)
     return {
+        "every": every,
+        "usage": usage_table.points(usage_table.trials(run)),
         "trials": trials,
         "points": points,
         "arms": arms,
         "cases": _cases(run, points, arms, trials),
-        "contrasts": contrasts_table(trials, str(run.manifest["config"]["reference"])),
+        "contrasts": contrasts_table(trials, {c["over"]: c["under"] for c in run.manifest["contrasts"]}),
     }
+
+
+def _common_rates(run: Run) -> dict[str, float]:
+    """Of each block the rate at which its cases are compared."""
+    shares = run.manifest["config"]["fractions"]
+    k = int(np.argmin([abs(share - 0.5) for share in shares]))
+    return {block: rates[k] for block, rates in run.manifest["rates_per_s"].items()}
 
 
 def _cases(run: Run, points: pd.DataFrame, arms: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """One row per case, in the order of the configuration: bytes, costs, capacity, p95 at the common rate."""
     grid = trials[(trials["phase"] == "grid") & (trials["failed"] < trials["scheduled"])]
-    costs = grid.groupby("label")[["bytes_out", "bytes_in", "engine_cpu_us_per_request"]].mean()
-    costs = costs.drop(columns="engine_cpu_us_per_request")
-    codec = pd.DataFrame.from_dict(run.manifest.get("codec_us", {}), orient="index", columns=["encode_us", "decode_us"])
-    order = [case["name"] for case in run.manifest["config"]["cases"]]
+    costs = grid.groupby("label")[["bytes_out", "bytes_in", "hit_ratio"]].mean()
+    found = {name: told["codec_us"] for name, told in run.manifest["pilot"].items()}
+    codec = pd.DataFrame.from_dict(found, orient="index", columns=["encode_us", "decode_us"])
+    order = [c["name"] for c in run.manifest["config"]["cases"] if c["name"] in found]
     whole = points.merge(arms.drop(columns=["valid", "invalid", "saturated"]), on=ARM, how="outer").set_index("label")
-    return whole.join(costs).join(codec).reindex(order).rename_axis("label").reset_index()
+    used = _cpu(run, points)
+    return whole.join(costs).join(codec).join(used).reindex(order).rename_axis("label").reset_index()
 
 
-def contrasts_table(trials: pd.DataFrame, reference: str, name: str = P95) -> pd.DataFrame:
-    """Every case ÷ the reference at the common rate, paired by replicate where both are VALID and steady.
+def _cpu(run: Run, points: pd.DataFrame) -> pd.DataFrame:
+    """CPU µs of a request at the common rate, by case and group of processes (columns ``cpu_us_<group>``)."""
+    used = usage_table.trials(run)
+    if used.empty:
+        return pd.DataFrame()
+    at = used.merge(points[["label", "rate_per_s"]], on=["label", "rate_per_s"])
+    wide = at.pivot_table(index="label", columns="group", values="cpu_us_per_request")
+    return wide.add_prefix("cpu_us_")
 
-    Only cases of the reference's own framework have the same arrivals, and so a pair. ``conclusion`` is "slower",
-    "faster" or "cannot conclude" by the 95 % interval; ``p_holm`` corrects over the table.
+
+def contrasts_table(trials: pd.DataFrame, against: Mapping[str, str], name: str = P95) -> pd.DataFrame:
+    """Every case ÷ the one that it is compared with, at their common rate, paired by replicate.
+
+    A pair counts where both are VALID and steady. ``conclusion`` is "slower", "faster" or "cannot conclude" by the
+    95 % interval; ``p_holm`` corrects over the table. Cases that were left out have no row.
     """
     frame = used(trials)
     fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
-    wide = fit.pivot_table(index=["implementation", "rate_per_s", "replicate"], columns="label", values=name)
-    rows: list[dict[str, Any]] = []
-    for label in [label for label in frame["label"].unique() if label != reference]:
-        both = {reference, label} <= set(wide.columns)
-        pairs = (wide[label] / wide[reference]).dropna().to_numpy() if both else np.array([])
-        found = geometric_mean(pairs)
-        conclusion = "slower" if found.low > 1 else "faster" if found.high < 1 else "cannot conclude"
-        rows.append(
-            {
-                "label": label,
-                "reference": reference,
-                "metric": name,
-                "replicates": found.replicates,
-                "exploratory": found.exploratory,
-                "ratio": found.value,
-                "ratio_low": found.low,
-                "ratio_high": found.high,
-                "note": withheld_because(len(pairs)),
-                "hodges_lehmann": hodges_lehmann(pairs),
-                "spread": spread(pairs),
-                "p_value": found.p_value,
-                "conclusion": conclusion,
-            }
-        )
+    wide = fit.pivot_table(index=["block", "rate_per_s", "replicate"], columns="label", values=name)
+    there = set(frame["label"])
+    pairs = [(label, first) for label, first in against.items() if {label, first} <= there]
+    brackets = replicate_brackets(trials)
+    rows = [_contrast(wide, *pair, name) | _capacities(brackets, *pair) for pair in pairs]
     table = pd.DataFrame(rows)
     return table.assign(p_holm=holm(table["p_value"])) if len(table) else table
 
 
+def _contrast(wide: pd.DataFrame, label: str, reference: str, name: str) -> dict[str, Any]:
+    both = {reference, label} <= set(wide.columns)
+    pairs = (wide[label] / wide[reference]).dropna().to_numpy() if both else np.array([])
+    found = geometric_mean(pairs)
+    return {
+        "label": label,
+        "reference": reference,
+        "metric": name,
+        "replicates": found.replicates,
+        "exploratory": found.exploratory,
+        "ratio": found.value,
+        "ratio_low": found.low,
+        "ratio_high": found.high,
+        "note": withheld_because(len(pairs)),
+        "hodges_lehmann": hodges_lehmann(pairs),
+        "spread": spread(pairs),
+        "p_value": found.p_value,
+        "conclusion": "slower" if found.low > 1 else "faster" if found.high < 1 else "cannot conclude",
+    }
+
+
+def _capacities(brackets: pd.DataFrame, label: str, reference: str) -> dict[str, Any]:
+    """The ratio of two capacities: "higher", "lower" or "cannot conclude" by its interval."""
+    found = capacity_ratio(brackets, label, reference)
+    return {
+        "capacity_ratio": found.value,
+        "capacity_ratio_low": found.low,
+        "capacity_ratio_high": found.high,
+        "capacity_replicates": found.replicates,
+        "capacity_conclusion": "higher" if found.low > 1 else "lower" if found.high < 1 else "cannot conclude",
+    }
+
+
 def sentences(tables: dict[str, pd.DataFrame]) -> list[str]:
-    """What was found, a sentence per case against the reference; turned data turn them."""
-    from infscale.findings import number, saturation
-
+    """What was found, a sentence per case: what others are compared with first; turned data turn them."""
     cases = {row["label"]: row for _, row in tables["cases"].iterrows()}
-    reference = str(tables["contrasts"]["reference"].iloc[0])
-    first = cases[reference]
-    told = [
-        f"{reference}: capacity {saturation(first)}; {number(first['bytes_out'])} bytes a request, "
-        f"{number(first['bytes_in'])} an answer."
+    contrasts = {row["label"]: row for _, row in tables["contrasts"].iterrows()}
+    return [
+        _compared(contrasts[name], case, cases[contrasts[name]["reference"]]) if name in contrasts else _alone(case)
+        for name, case in cases.items()
     ]
-    for row in tables["contrasts"].to_dict("records"):
-        case = cases[row["label"]]
-        known = np.isfinite(row["ratio_low"])
-        words = {"slower": "is slower", "faster": "is faster", "cannot conclude": "cannot be told apart in speed"}
-        ratio = f"p95 {number(row['ratio'])} times that of {reference}" if np.isfinite(row["ratio"]) else "no p95"
-        interval = f"95 % interval {number(row['ratio_low'])} to {number(row['ratio_high'])}" if known else row["note"]
-        told.append(
-            f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
-            f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}). Capacity "
-            f"{saturation(case)}{_capacity_words(case, first, reference)}; {number(case['bytes_out'])} bytes a request "
-            f"({number(case['bytes_out'] / first['bytes_out'])} times)."
-        )
-    return told
 
 
-def _capacity_words(case: "pd.Series[Any]", first: "pd.Series[Any]", reference: str) -> str:
-    """Whether the intervals of two capacities lie apart."""
-    lows, highs = "interval_low_per_s", "interval_high_per_s"
-    if case[lows] > first[highs]:
-        return f", higher than that of {reference}"
-    if case[highs] < first[lows]:
-        return f", lower than that of {reference}"
-    return f", cannot conclude whether higher than that of {reference}"
+def _alone(case: "pd.Series[Any]") -> str:
+    return (
+        f"{case['label']}: capacity {saturation(case)}; {number(case['bytes_out'])} bytes a request, "
+        f"{number(case['bytes_in'])} an answer."
+    )
+
+
+def _compared(row: "pd.Series[Any]", case: "pd.Series[Any]", first: "pd.Series[Any]") -> str:
+    reference = row["reference"]
+    known = np.isfinite(row["ratio_low"])
+    words = {"slower": "is slower", "faster": "is faster", "cannot conclude": "cannot be told apart in speed"}
+    ratio = f"p95 {number(row['ratio'])} times that of {reference}" if np.isfinite(row["ratio"]) else "no p95"
+    interval = f"95 % interval {number(row['ratio_low'])} to {number(row['ratio_high'])}" if known else row["note"]
+    return (
+        f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
+        f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}). Capacity "
+        f"{saturation(case)}{_capacity_words(row)}; {number(case['bytes_out'])} bytes a request "
+        f"({number(case['bytes_out'] / first['bytes_out'])} times)."
+    )
+
+
+def _capacity_words(row: "pd.Series[Any]") -> str:
+    """How two capacities compare, by the interval of their ratio."""
+    reference = row["reference"]
+    if not np.isfinite(row["capacity_ratio_low"]):
+        return f", cannot conclude whether higher than that of {reference}"
+    interval = f"{number(row['capacity_ratio_low'])} to {number(row['capacity_ratio_high'])}"
+    ratio = f"{number(row['capacity_ratio'])} times that of {reference} (95 % interval {interval})"
+    if row["capacity_conclusion"] == "cannot conclude":
+        return f", {ratio}: cannot conclude which is higher"
+    return f", {row['capacity_conclusion']}: {ratio}"

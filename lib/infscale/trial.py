@@ -1,70 +1,29 @@
 """One trial: one arm at one λ, once — load, samples, the host's state, a verdict."""
 
 import datetime as dt
+import math
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from infscale import arrivals, components, machine, payloads, validity
+from infscale import arrivals, components, machine, payloads, resources, similarity, validity
+from infscale.arm import CONNECTIONS, Arm
 from infscale.engine import run as engine
-from infscale.errors import ConfigError, ServerLostError, one_of
+from infscale.errors import ConfigError, ServerLostError
 from infscale.paths import project_root
-from infscale.payloads import PROTOCOLS
 from infscale.samples import SCHEMA_VERSION
-from infscale.servers import statistics
+from infscale.servers import cache_counts, statistics
 from infscale.servers.endpoint import Endpoint, answers
+
+__all__ = ["CONNECTIONS", "POOL", "Arm", "Outcome", "Plan", "drain", "run"]
 
 POOL = 256
 """Distinct request bodies of a payload, so that no cache is hit by accident."""
-
-CONNECTIONS = {"rest": 256, "grpc": 8}
-"""F0's connections: REST as many keep-alive ones as needed up to this, gRPC just so many (REST on HTTP/2 too)."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses.
-
-    ``http`` is REST's version: "1.1", or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
-    """
-
-    protocol: str
-    encoding: str = ""
-    connections: int = 0
-    batch: int = 1
-    gzip: bool = False
-    client: str = "wire"
-    http: str = "1.1"
-
-    def __post_init__(self) -> None:
-        one_of("protocol", self.protocol, PROTOCOLS)
-        one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
-        if self.connections < 0:
-            raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
-        one_of("http", self.http, payloads.HTTP)
-        if self.http == "2" and self.protocol == "grpc":
-            raise ConfigError("http='2' is for REST; gRPC is always on HTTP/2: leave it out")
-        if self.client != "wire" and (self.gzip or self.http != "1.1"):
-            raise ConfigError(
-                f"client={self.client!r} sends no gzip and speaks no HTTP version but its own; "
-                f"accepted with gzip={self.gzip} and http={self.http!r}: wire"
-            )
-
-    def key(self) -> str:
-        """A name for files: the protocol, and what differs from F0."""
-        parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
-        parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
-        parts += [self.client if self.client != "wire" else "", "h2" if self.http == "2" else ""]
-        return "-".join(part for part in parts if part)
-
-    def limit(self) -> int:
-        """Most connections at a time."""
-        return self.connections or CONNECTIONS["grpc" if self.http == "2" else self.protocol]
 
 
 @dataclass(frozen=True)
@@ -78,6 +37,7 @@ class Plan:
         timeout_s: from the scheduled time.
         seed: of the experiment; ``key`` tells this trial's draws apart. Arms with the same seed and key
             get the same arrivals and the same payload choice, which is what pairs them.
+        usage: read what every process uses meanwhile (:mod:`infscale.resources`).
     """
 
     arm: Arm
@@ -87,15 +47,17 @@ class Plan:
     seed: int = 1
     key: tuple[int, ...] = (0,)
     labels: dict[str, Any] = field(default_factory=dict)
+    usage: bool = False
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished trial: its rows (``infscale.samples``) and its manifest, verdict included."""
+    """A finished trial: rows (``infscale.samples``), manifest with verdict, and rows of ``infscale.usage`` if asked."""
 
     samples: pd.DataFrame
     manifest: dict[str, Any]
     interrupted: bool = False
+    usage: pd.DataFrame | None = None
 
     @property
     def verdict(self) -> str:
@@ -119,20 +81,44 @@ def run(
     payload = _payload(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(_DRAWS)}
     schedule = arrivals.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
-    choice = arrivals.payload_choice(len(schedule), len(payload.bodies), seeds["payload"])
+    payload, choice = _chosen(payload, plan, len(schedule), seeds["payload"])
     scheme = endpoint.scheme(plan.arm.protocol, plan.arm.http)
     url = f"{scheme}://{endpoint.address(plan.arm.protocol)}{payload.path}"
-    counted = statistics(endpoint)
+    counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    result = _send(plan, url, payload, schedule, choice)
+    shares = endpoint.shares()
+    given: dict[str, Any] = {"ca": endpoint.ca, "targets": _targets(endpoint, plan.arm)}
+    with resources.watching(endpoint, plan.usage) as used:
+        result = _send(plan, url, payload, schedule, choice, mark=used.mark, **given)
     manifest = _manifest(endpoint, plan, payload, result)
     manifest["ceiling_per_s"] = _ceiling(ceilings or {}, payload, plan.arm.http)
     manifest["host"] = _host(endpoint, load, steal)
     if parts := components.split(result.samples, counted, statistics(endpoint)):
         manifest["components"] = parts
+    after = cache_counts(endpoint)
+    manifest["cache"] = {name: value - cached.get(name, 0.0) for name, value in after.items()}
+    manifest |= used.told(result.stats, plan.duration_s)
+    if shares:  # requests that each replica answered; None for one that does not tell
+        gained = zip(shares, endpoint.shares(), strict=True)
+        manifest["shares"] = [None if math.isnan(after - before) else after - before for before, after in gained]
     manifest["started_at"] = started.isoformat(timespec="seconds")
     manifest["verdict"] = validity.judge(result.samples, manifest, trials_of_grid).as_dict()
-    return Outcome(result.samples, manifest, result.interrupted)
+    return Outcome(result.samples, manifest, result.interrupted, used.rows)
+
+
+def _chosen(
+    payload: payloads.Payload, plan: Plan, count: int, seed: np.random.SeedSequence
+) -> tuple[payloads.Payload, Any]:
+    """The bodies of this trial and which of them each request carries."""
+    arm = plan.arm
+    if arm.repeat is not None:
+        name = f"{arm.key()} {plan.labels.get('attempt')}"
+        bodies, choice = similarity.repeating(payload.bodies, arm.repeat, count, seed, name)
+    elif arm.zipf is not None:
+        bodies, choice = similarity.popular(payload.bodies, arm.zipf, count, seed)
+    else:
+        return payload, arrivals.payload_choice(count, len(payload.bodies), seed)
+    return replace(payload, bodies=bodies), choice
 
 
 def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload, http: str) -> float | None:
@@ -142,13 +128,24 @@ def _ceiling(ceilings: Mapping[str, Any], payload: payloads.Payload, http: str) 
     return ceiling.of_payload(ceilings, "grpc" if http == "2" else payload.protocol, payload.bodies)
 
 
-def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any) -> engine.Result:
+def _targets(endpoint: Endpoint, arm: Arm) -> Sequence[str]:
+    """The replicas among which the client picks; none if it does not."""
+    if not arm.pick:
+        return ()
+    if not endpoint.replicas.get(arm.protocol):
+        raise ConfigError(f"pick={arm.pick!r} needs replicas to pick from: deploy them with balancer='client'")
+    return endpoint.replicas[arm.protocol]
+
+
+def _send(
+    plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, *, ca: str, **more: Any
+) -> engine.Result:
     """The load, by the arm's client."""
     arm = plan.arm
     if arm.client != "wire":
         from infscale import client_stacks
 
-        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers}
+        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers, "ca": ca}
         return client_stacks.run(arm.client, url, payload.bodies, schedule, choice, timeout_s=plan.timeout_s, **given)
     return engine.run(
         url,
@@ -161,6 +158,10 @@ def _send(plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice
         headers=payload.headers,
         cores=cores[0] if (cores := machine.split_cores()) else (),
         gzip=arm.gzip,
+        ca=ca,
+        keep_alive=arm.reuse,
+        pick=arm.pick,
+        **more,
     )
 
 
@@ -173,7 +174,9 @@ def _payload(endpoint: Endpoint, arm: Arm) -> payloads.Payload:
         return endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch)
     key = (endpoint.framework, endpoint.model, arm)
     if key not in _payloads:
-        _payloads[key] = endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch, count=POOL)
+        alike = arm.repeat is not None or arm.zipf is not None
+        given: dict[str, Any] = {"count": POOL, "change": similarity.marked if alike else None}
+        _payloads[key] = endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch, **given)
     return _payloads[key]
 
 
@@ -208,6 +211,8 @@ def _host(endpoint: Endpoint, load: float, steal: tuple[int, int]) -> dict[str, 
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
     return {
         "same_host": endpoint.same_host(),
+        "link": endpoint.link or None,
+        "tls": bool(endpoint.tls),
         "loadavg_1m": round(load, 2),
         "steal_fraction": stolen / ticks if ticks else 0.0,
         "cores": len(os.sched_getaffinity(0)),

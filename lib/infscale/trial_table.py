@@ -74,6 +74,7 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
         "run_id": run.id,
         "trial_id": manifest["trial_id"],
         "label": manifest.get("case") or run.label(manifest["implementation"]),
+        "block": manifest.get("block") or manifest["implementation"],
         **{key: manifest[key] for key in (*copied, "replicate", "attempt", "duration_s", "timeout_s", "started_at")},
         "verdict": verdict.verdict,
         "reasons": " ".join(verdict.reasons),
@@ -85,10 +86,17 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
         "gaps_distance": gaps_distance(samples),
         "ceiling_share": gates["ceiling"].value,
         **_bytes(samples),
+        "hit_ratio": _hit_ratio(manifest.get("cache") or {}),
         **_costs(manifest, len(samples)),
         **{f"mean_{part}_ms": manifest.get("components", {}).get(part, float("nan")) for part in (*PARTS, "response")},
         "own_warm_up_s": own_warm_up_s(samples, manifest["duration_s"]),
     }
+
+
+def _hit_ratio(cache: Mapping[str, float]) -> float:
+    """Hits ÷ look-ups of a trial; NaN where nothing was looked up."""
+    hits, misses = cache.get("hits", 0.0), cache.get("misses", 0.0)
+    return hits / (hits + misses) if hits + misses else float("nan")
 
 
 def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
@@ -110,7 +118,7 @@ def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
     part to look for: they are cut at the tenth that the rule of growth leaves out too.
     """
     valid = table["verdict"] == VALID
-    keys = ["phase", "implementation", "rate_per_s", "replicate"]
+    keys = ["phase", "block", "rate_per_s", "replicate"]
     chosen = table[valid].groupby(keys)["own_warm_up_s"].transform("max")
     cut = chosen.reindex(table.index)
     steady = ~np.isinf(cut)

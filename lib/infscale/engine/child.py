@@ -13,8 +13,10 @@ import sys
 from array import array
 from typing import Any
 
+from infscale.engine.balanced import Balanced
+from infscale.engine.interfaces import CodecFactory
 from infscale.engine.io import SocketIo, resolve
-from infscale.engine.job import Job, codec_factory, parse
+from infscale.engine.job import Job, addressed, codec_factory
 from infscale.engine.loop import Engine
 
 OPEN_PATIENCE_NS = 2_000_000_000
@@ -73,20 +75,24 @@ def _usage() -> tuple[float, float, int]:
     return usage.ru_utime, usage.ru_stime, _run_delay_ns()
 
 
+def _engine(job: Job, io: SocketIo, factory: CodecFactory) -> Engine:
+    work = job.schedule, job.choice, job.limits
+    return Balanced(io, factory, *work, len(job.targets), job.pick) if job.targets else Engine(io, factory, *work)
+
+
 def main() -> None:
     """Run one job."""
     job: Job = pickle.loads(_read(_SIZE.unpack(_read(8))[0]))
     if job.cores:
         os.sched_setaffinity(0, job.cores)
-    target = parse(job.url)
     try:
-        io = SocketIo(resolve(target.host, target.port, target.socket_path), owner=0)
+        io = SocketIo([resolve(t.host, t.port, t.socket_path) for t in addressed(job)], owner=0)
         factory = codec_factory(job)
     except OSError as error:  # an unknown host, or a file of certificates that cannot be read
         _write({"failed": str(error)})
         return
     scheduler = _prioritise()
-    engine = Engine(io, factory, job.schedule, job.choice, job.limits)
+    engine = _engine(job, io, factory)
     engine.open(OPEN_PATIENCE_NS)
     gc.collect()
     gc.freeze()
@@ -110,6 +116,7 @@ def main() -> None:
             "scheduler": scheduler,
             "peak_memory_bytes": _peak_memory_bytes(),
             "error": engine.error,
+            "share_by_target": engine.share_by_target() if isinstance(engine, Balanced) else [],
         },
         *columns.values(),
     )

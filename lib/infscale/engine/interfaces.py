@@ -59,8 +59,8 @@ class Io(Protocol):
         """Nanoseconds of one monotonic clock."""
         ...
 
-    def connect(self) -> Any:
-        """A non-blocking socket that connects, watched for reading and writing.
+    def connect(self, target: int) -> Any:
+        """A non-blocking socket that connects to that target, watched for reading and writing.
 
         Raises OSError when it is refused at once.
         """

@@ -47,8 +47,8 @@ class SocketIo:
     ``owner`` is a file descriptor that becomes readable (or ends) when the engine must stop.
     """
 
-    def __init__(self, address: Address, owner: int | None = None) -> None:
-        self._family, self._address = address
+    def __init__(self, addresses: Sequence[Address], owner: int | None = None) -> None:
+        self._addresses = addresses
         self._epoll = select.epoll()
         libc = ctypes.PyDLL(None, use_errno=True)  # keeps the GIL: giving it up costs more than the calls do
         self._timer = libc.timerfd_create(time.CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
@@ -69,17 +69,18 @@ class SocketIo:
         if owner is not None:
             self._epoll.register(owner, READ)
 
-    def connect(self) -> socket.socket:
+    def connect(self, target: int) -> socket.socket:
         """Begin a connection; small writes go out at once (TCP_NODELAY)."""
-        sock = socket.socket(self._family, socket.SOCK_STREAM)
+        family, address = self._addresses[target]
+        sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
-        if self._family != socket.AF_UNIX:
+        if family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
-            sock.connect(self._address)
+            sock.connect(address)
         except OSError as error:
             # On a Unix socket EAGAIN is a full backlog: nothing is under way.
-            if not isinstance(error, BlockingIOError) or self._family == socket.AF_UNIX:
+            if not isinstance(error, BlockingIOError) or family == socket.AF_UNIX:
                 sock.close()
                 raise
         self._epoll.register(sock, READ | WRITE | _EDGE)

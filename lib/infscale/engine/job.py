@@ -94,6 +94,8 @@ class Job:
         max_streams: most streams on an HTTP/2 connection (the server's own limit holds beside it).
         cores: CPU affinity of the process; empty leaves it alone.
         gzip: compress the bodies (gRPC: the messages).
+        targets: ``host:port`` of each of several servers to balance over; empty for the URL's own.
+        pick: of :data:`infscale.engine.balanced.PICKS`, where there are ``targets``.
         ca: file of trusted certificates, "" the system's; ``insecure`` trusts anyone.
     """
 
@@ -108,6 +110,20 @@ class Job:
     gzip: bool = False
     ca: str = ""
     insecure: bool = False
+    targets: Sequence[str] = ()
+    pick: str = ""
+
+
+def addressed(job: Job) -> list[Target]:
+    """Where the job's connections go: ``targets``, or the URL's own address.
+
+    Raises:
+        ConfigError: a target is no ``host:port``.
+    """
+    own = parse(job.url)
+    if not job.targets:
+        return [own]
+    return [parse(f"{own.scheme}://{target}{own.path}") for target in job.targets]
 
 
 def codec_factory(job: Job) -> CodecFactory:

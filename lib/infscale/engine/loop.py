@@ -7,36 +7,26 @@ connection is free for it; what has no connection waits inside the measured resp
 
 import os
 from array import array
-from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from infscale.engine import status
 from infscale.engine.http1 import Finished
-from infscale.engine.interfaces import READ, WRITE, Codec, CodecFactory, Io, Limits, Rows
-
-
-class _Connection:
-    __slots__ = ("codec", "connecting", "fd", "idle", "live", "number", "out", "read_size", "sock", "spent", "watched")
-
-    def __init__(self, number: int, sock: Any, codec: Codec) -> None:
-        self.number = number
-        self.sock = sock
-        self.fd: int = sock.fileno()
-        self.live = True
-        self.codec = codec
-        self.connecting = True
-        self.spent = False  # whether it has carried the only request that it is for (without keep-alive)
-        self.idle = False  # whether it rests in the engine's deque of idle connections
-        self.out: deque[memoryview] = deque()
-        self.read_size = 16_384
-        self.watched = READ | WRITE
+from infscale.engine.interfaces import READ, WRITE, CodecFactory, Io, Limits, Rows
+from infscale.engine.pool import Connection, Pool
 
 
 class Engine:
     """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
 
-    def __init__(self, io: Io, codec: CodecFactory, schedule: "array[int]", choice: "array[int]", limits: Limits):
+    def __init__(
+        self,
+        io: Io,
+        codec: CodecFactory,
+        schedule: "array[int]",
+        choice: "array[int]",
+        limits: Limits,
+        targets: int = 1,
+    ):
         self._io = io
         self._now = io.now
         self._codec = codec
@@ -52,11 +42,10 @@ class Engine:
         self._next = 0
         self._oldest = 0
         self._settled = 0
-        self._live: dict[int, _Connection] = {}  # by number
-        self._by_fd: dict[int, _Connection] = {}
-        self._idle: deque[_Connection] = deque()
-        self._waiting: deque[int] = deque()
-        self._opening = 0
+        # A connection's number modulo the number of targets is its target. Each target has its share of connections.
+        self._pools = [Pool(k, max(1, limits.connections // targets)) for k in range(targets)]
+        self._live: dict[int, Connection] = {}  # by number
+        self._by_fd: dict[int, Connection] = {}
 
     # --- before the trial ---
 
@@ -64,9 +53,9 @@ class Engine:
         """Open the first connections and wait until they are usable, or for ``patience_ns``."""
         self._start = self._now()
         end = self._start + patience_ns
-        for _ in range(min(self._limits.open_first, self._limits.connections)):
-            self._connect()
-        while self._opening and self._now() < end:
+        for k in range(min(self._limits.open_first, self._limits.connections)):
+            self._connect(self._pools[k % len(self._pools)])
+        while any(pool.opening for pool in self._pools) and self._now() < end:
             self._handle(self._io.wait(end))
 
     # --- the trial ---
@@ -96,11 +85,11 @@ class Engine:
         """Dispatch what is due; returns the time (ns since the start)."""
         schedule, count, now, start = self._schedule, self._count, self._now, self._start
         t = now() - start
-        i = self._next
+        i, pool = self._next, self._pools[0]
         while i < count and schedule[i] <= t:
             self.rows.due[i] = t
             self._next = i + 1
-            self._dispatch(i)
+            self._dispatch(i, pool)
             i += 1
             t = now() - start
         return t
@@ -112,8 +101,8 @@ class Engine:
 
     # --- requests ---
 
-    def _dispatch(self, i: int) -> None:
-        idle = self._idle
+    def _dispatch(self, i: int, pool: Pool) -> None:
+        idle = pool.idle
         while idle:
             connection = idle.pop()
             codec = connection.codec
@@ -125,10 +114,10 @@ class Engine:
                 self._send(connection, i)
                 return
             connection.idle = False
-        self._waiting.append(i)
-        self._more_connections()
+        pool.waiting.append(i)
+        self._more_connections(pool)
 
-    def _send(self, connection: _Connection, i: int) -> None:
+    def _send(self, connection: Connection, i: int) -> None:
         rows = self.rows
         rows.sent[i] = self._now() - self._start
         rows.connection[i] = connection.number
@@ -153,7 +142,7 @@ class Engine:
             connection.out.append(memoryview(data)[sent:])
             self._watch(connection, READ | WRITE)
 
-    def _flush(self, connection: _Connection) -> None:
+    def _flush(self, connection: Connection) -> None:
         out, codec = connection.out, connection.codec
         if codec.out:
             out.extend(map(memoryview, codec.out))
@@ -205,21 +194,22 @@ class Engine:
 
     # --- connections ---
 
-    def _connect(self) -> bool:
+    def _connect(self, pool: Pool) -> bool:
         """Begin a connection; False if it was refused at once."""
-        number = self.opened
+        number = self.opened * len(self._pools) + pool.target
         self.opened += 1
         try:
-            sock = self._io.connect()
+            sock = self._io.connect(pool.target)
         except OSError as error:
             self.error = self.error or f"connect: {error}"
             return False
-        connection = _Connection(number, sock, self._codec())
+        connection = Connection(number, sock, self._codec(), pool)
         self._live[number] = self._by_fd[connection.fd] = connection
-        self._opening += 1
+        pool.live += 1
+        pool.opening += 1
         return True
 
-    def _connected(self, connection: _Connection) -> None:
+    def _connected(self, connection: Connection) -> None:
         error = connection.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
         if error:
             self._refused(connection, f"connect: {os.strerror(error)}", status.REFUSED)
@@ -230,42 +220,42 @@ class Engine:
             connection.out.append(memoryview(hello))
         self._flush(connection)
         if connection.codec.ready:
-            self._opening -= 1
+            connection.pool.opening -= 1
             self._free(connection)
 
-    def _refused(self, connection: _Connection, reason: str, outcome: int) -> None:
+    def _refused(self, connection: Connection, reason: str, outcome: int) -> None:
         self.error = self.error or reason
-        self._opening -= 1
+        connection.pool.opening -= 1
         self._drop(connection)
-        self._fail_one(outcome)
-        self._more_connections()
+        self._fail_one(connection.pool, outcome)
+        self._more_connections(connection.pool)
 
-    def _fail_one(self, outcome: int) -> None:
+    def _fail_one(self, pool: Pool, outcome: int) -> None:
         """One connection attempt failed, and with it the request that has waited longest."""
-        while self._waiting:
-            i = self._waiting.popleft()
+        while pool.waiting:
+            i = pool.waiting.popleft()
             if self.rows.outcome[i] == status.PENDING:
                 self._settle([(i, outcome, 0, 0)], self._now() - self._start)
                 return
 
-    def _more_connections(self) -> None:
+    def _more_connections(self, pool: Pool) -> None:
         """Open connections for the requests that wait, up to the limit."""
-        while self._opening < len(self._waiting) and len(self._live) < self._limits.connections:
-            if not self._connect():
-                self._fail_one(status.REFUSED)
+        while pool.opening < len(pool.waiting) and pool.live < pool.limit:
+            if not self._connect(pool):
+                self._fail_one(pool, status.REFUSED)
 
-    def _free(self, connection: _Connection) -> None:
+    def _free(self, connection: Connection) -> None:
         """A connection can take requests: those that wait first, else it rests."""
-        codec, outcome = connection.codec, self.rows.outcome
-        while self._waiting and codec.free > 0 and not codec.closing and not connection.spent:
-            i = self._waiting.popleft()
+        codec, outcome, pool = connection.codec, self.rows.outcome, connection.pool
+        while pool.waiting and codec.free > 0 and not codec.closing and not connection.spent:
+            i = pool.waiting.popleft()
             if outcome[i] == status.PENDING:
                 self._send(connection, i)
         if codec.free > 0 and not (codec.closing or connection.spent or connection.idle) and connection.live:
             connection.idle = True
-            self._idle.append(connection)
+            pool.idle.append(connection)
 
-    def _lose(self, connection: _Connection) -> None:
+    def _lose(self, connection: Connection) -> None:
         finished: list[Finished] = []
         connection.codec.end(finished)
         self._settle(finished, self._now() - self._start)
@@ -278,36 +268,37 @@ class Engine:
             return
         self.lost += bool(finished)
         self._drop(connection)
-        self._more_connections()
+        self._more_connections(connection.pool)
 
-    def _drop(self, connection: _Connection) -> None:
+    def _drop(self, connection: Connection) -> None:
         if connection.live:
             connection.live = False
+            connection.pool.live -= 1
             del self._live[connection.number], self._by_fd[connection.fd]
             self._io.close(connection.sock)
         if connection.idle:
             connection.idle = False
-            self._idle.remove(connection)
+            connection.pool.idle.remove(connection)
 
-    def _watch(self, connection: _Connection, events: int) -> None:
+    def _watch(self, connection: Connection, events: int) -> None:
         if connection.watched != events and connection.live:
             connection.watched = events
             self._io.watch(connection.sock, events)
 
-    def _after(self, connection: _Connection) -> None:
+    def _after(self, connection: Connection) -> None:
         """What follows from a change of the codec's state: send, close, or offer it for requests."""
         codec = connection.codec
         if codec.out:
             self._flush(connection)
         if (codec.closing or connection.spent) and not codec.tokens():
             self._drop(connection)
-            self._more_connections()
+            self._more_connections(connection.pool)
         elif codec.free > 0 and not connection.idle and connection.live:
             self._free(connection)
 
     def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
         """Handle a batch of events; True when the owner asks to stop."""
-        by_fd, opened, several = self._by_fd, self.opened, len(events) > 1
+        by_fd, opened, several = self._by_fd, self.opened * len(self._pools), len(events) > 1
         for fd, mask in events:
             connection = by_fd.get(fd)
             if connection is None:
@@ -326,7 +317,7 @@ class Engine:
                 self._send_due()  # a large batch of answers must not hold up what is due
         return False
 
-    def _readable(self, connection: _Connection, mask: int) -> None:
+    def _readable(self, connection: Connection, mask: int) -> None:
         """Take what has arrived: all of it, as events may come once only for each arrival (edge-triggered)."""
         codec, more = connection.codec, True
         while more and connection.live:
@@ -353,7 +344,7 @@ class Engine:
                 self._settle(finished, now)
             self._after(connection)
 
-    def _set_up(self, connection: _Connection, data: bytes, now: int, finished: list[Finished]) -> None:
+    def _set_up(self, connection: Connection, data: bytes, now: int, finished: list[Finished]) -> None:
         """What arrives before a connection is usable: a handshake."""
         codec = connection.codec
         codec.receive(data, now, finished)
@@ -362,4 +353,4 @@ class Engine:
             if connection.live:
                 self._lose(connection)
         else:
-            self._opening -= codec.ready
+            connection.pool.opening -= codec.ready

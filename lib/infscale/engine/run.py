@@ -12,7 +12,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from infscale.engine import status
+from infscale.engine.balanced import PICKS
 from infscale.engine.interfaces import Limits
 from infscale.engine.job import Job, parse
-from infscale.errors import ConfigError, EngineError
+from infscale.errors import ConfigError, EngineError, one_of
 
 _SIZE = struct.Struct("<Q")
 _START_IN_NS = 50_000_000
@@ -35,7 +36,8 @@ class Result:
 
     Attributes:
         samples: columns of :data:`infscale.samples.SCHEMA` without ``trial_id``.
-        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each.
+        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each; ``start_ns`` is time 0 of
+            the schedule (CLOCK_MONOTONIC).
         interrupted: the trial was ended before its schedule was.
     """
 
@@ -122,19 +124,27 @@ def run(
     gzip: bool = False,
     ca: str = "",
     insecure: bool = False,
+    targets: Sequence[str] = (),
+    pick: str = "",
     progress: Callable[[float], None] | None = None,
+    mark: Callable[[], None] | None = None,
 ) -> Result:
     """Send ``schedules[k][i]`` (ns) with body ``choices[k][i]`` from shard k; returns when all have an outcome.
 
     ``connections`` and ``open_first`` are per shard; ``cores`` is the CPU affinity of the engine's processes;
     ``gzip`` compresses the bodies; ``ca`` is a file of trusted certificates and ``insecure`` trusts anyone.
-    ``progress`` is called with the seconds since the schedule's start, a few times a second.
+    ``targets`` are the ``host:port`` of several servers, among which ``pick`` ("round_robin", "power_of_two") chooses
+    for each request; ``connections`` are shared out evenly, at least one each, and a row's ``connection`` modulo
+    their number is its target. The URL then gives scheme, authority and path.
+    ``progress`` is called with the seconds since the schedule's start, a few times a second; ``mark`` just before the
+    start, and after the end while the engine's processes still are.
 
     Raises:
-        ConfigError: a bad URL, an unknown host, an unreadable ``ca``, no body, or no request to send.
+        ConfigError: a bad URL, target or pick, an unknown host, an unreadable ``ca``, no body, or no request to send.
         EngineError: an engine process failed.
     """
     parse(url)
+    _check_targets(url, targets, pick)
     if not bodies:
         raise ConfigError("bodies=[] is empty; accepted: at least one body")
     if not sum(map(len, schedules)):
@@ -147,8 +157,9 @@ def run(
         for schedule, choice in zip(schedules, choices, strict=True):
             arrays = array("q", schedule.tobytes()), array("i", choice.tobytes())
             job = Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores, gzip, ca, insecure)
+            job = replace(job, targets=tuple(targets), pick=pick)
             children.append(_Child(job))
-        results, interrupted = _run(children, progress)
+        results, interrupted, start_ns = _run(children, progress, mark or (lambda: None))
     finally:
         for child in children:
             child.close()
@@ -156,13 +167,26 @@ def run(
     samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
     samples["sequence"] = np.arange(len(samples), dtype=np.int64)
-    return Result(samples, _stats(results, children), interrupted)
+    return Result(samples, _stats(results, children) | {"start_ns": start_ns}, interrupted)
 
 
-def _run(children: Sequence[_Child], progress: Callable[[float], None] | None) -> tuple[list[dict[str, Any]], bool]:
+def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
+    if bool(targets) != bool(pick):
+        raise ConfigError(f"targets={list(targets)} and pick={pick!r}: one needs the other")
+    if targets:
+        one_of("pick", pick, PICKS)
+        scheme, path = parse(url).scheme, parse(url).path
+        for target in targets:
+            parse(f"{scheme}://{target}{path}")
+
+
+def _run(
+    children: Sequence[_Child], progress: Callable[[float], None] | None, mark: Callable[[], None]
+) -> tuple[list[dict[str, Any]], bool, int]:
     for child in children:
         if failed := child.read().get("failed"):
             raise ConfigError(f"the load cannot start: {failed}")
+    mark()
     start = time.monotonic_ns() + _START_IN_NS
     for child in children:
         child.go(start)
@@ -182,7 +206,8 @@ def _run(children: Sequence[_Child], progress: Callable[[float], None] | None) -
             interrupted = True
             for child in children:
                 child.ask_to_stop()
-    return results, interrupted
+    mark()
+    return results, interrupted, start
 
 
 def _frame(
@@ -218,4 +243,6 @@ def _stats(results: Sequence[dict[str, Any]], children: Sequence[_Child]) -> dic
     total["run_delay_s"] = max(shard["run_delay_s"] for shard in shards)
     total["wall_s"] = max(shard["wall_s"] for shard in shards)
     total["error"] = next((shard["error"] for shard in shards if shard["error"]), "")
+    if any(shares := [shard.pop("share_by_target") for shard in shards]):
+        total["share_by_target"] = [sum(counts) for counts in zip(*shares, strict=True)]
     return {**total, "shards": shards}

@@ -3,8 +3,10 @@
 import http.client
 import ipaddress
 import socket
+import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +38,7 @@ class Endpoint:
     """A running deployment.
 
     Attributes:
-        framework: "tfserving", "torchserve" or "triton".
+        framework: "tfserving", "torchserve" or "triton"; "edge" for a REST edge in front of one of them.
         implementation: what really answers, e.g. "tfserving-embedded"; the label of every result.
         version: of the server.
         label: for titles; says so when the server is our own.
@@ -48,11 +50,17 @@ class Endpoint:
         ready_s: seconds from the start to the first right answer.
         log_tail: the end of the server's log; empty for a server that is not ours.
         metrics: ``host:port`` of the server's own counters, where they have an address of their own.
+        management: ``host:port`` of the server's administration, where it has one.
         own: makes the requests of a model of the user's own; None for a reference model.
         tls: the protocols that are encrypted.
+        ca: file of the certificate that vouches for an encrypted server; "" for the system's.
+        link: what lies between client and server on this machine, e.g. "100 Mb/s, 0 ms"; "" for the loopback.
         parts: the processes that live now by what they do ("server", "gateway", "balancer", "server 2"); empty where
             all of ``processes`` are the server's.
         http: versions of HTTP that its REST speaks; "2" is prior knowledge in clear text, ALPN over TLS.
+        members: the endpoint of each replica behind this one; empty for one server alone.
+        replicas: the addresses of all replicas by protocol, where the client is to choose among them; else empty.
+        shares: requests that each replica has counted since its start; NaN for one that does not tell.
     """
 
     framework: str
@@ -68,10 +76,16 @@ class Endpoint:
     ready_s: float = 0.0
     log_tail: Callable[[], str] = field(default=str, repr=False)
     metrics: str = ""
+    management: str = ""
     own: Requests | None = field(default=None, repr=False)
     tls: Collection[str] = ()
+    ca: str = ""
+    link: str = ""
     parts: Mapping[str, Callable[[], list[psutil.Process]]] = field(default_factory=dict, repr=False)
     http: Collection[str] = ("1.1",)
+    members: Sequence["Endpoint"] = ()
+    replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shares: Callable[[], list[float]] = field(default=list, repr=False)
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:
         """The scheme of the engine's URLs; ``http`` is REST's version.
@@ -101,8 +115,18 @@ class Endpoint:
         """The protocols that have an address."""
         return tuple(p for p in payloads.PROTOCOLS if {"rest": self.rest, "grpc": self.grpc}[p])
 
-    def payload(self, protocol: str, *, encoding: str = "", batch: int = 1, count: int = 256) -> payloads.Payload:
+    def payload(
+        self,
+        protocol: str,
+        *,
+        encoding: str = "",
+        batch: int = 1,
+        count: int = 256,
+        change: Callable[[Array], Array] | None = None,
+    ) -> payloads.Payload:
         """A pool of at most ``count`` request bodies of ``batch`` rows each, ready for the engine.
+
+        ``change`` is done to the rows before they are encoded.
 
         Raises:
             ConfigError: the protocol or encoding is unknown, or the payload file does not fit.
@@ -111,11 +135,12 @@ class Endpoint:
         if self.own is not None:
             return self.own.payload(self, protocol, encoding, batch)
         rows = _batches(inputs(self.model), batch, count)
+        rows = change(rows) if change else rows
         return payloads.build(self.framework, protocol, self.model, rows, encoding=encoding, batch=batch)
 
     def same_host(self) -> bool:
-        """Whether every address is a loopback one (a tunnel looks like one, too)."""
-        return all(_is_loopback(self.address(protocol)) for protocol in self.protocols())
+        """Whether a link of ours is in between, or every address is a loopback one (a tunnel looks like one, too)."""
+        return bool(self.link) or all(_is_loopback(self.address(protocol)) for protocol in self.protocols())
 
     def describe(self) -> dict[str, str]:
         """Names and versions for the manifest."""
@@ -170,8 +195,8 @@ def ask(endpoint: Endpoint, payload: payloads.Payload, *, timeout_s: float = 10.
     address, body = endpoint.address(payload.protocol), payload.bodies[0]
     try:
         if payload.protocol == "grpc":
-            return call(address, payload.path, body, timeout_s=timeout_s)
-        return fetch(address, "POST", payload.path, body, payload.headers, timeout_s=timeout_s)
+            return call(address, payload.path, body, timeout_s=timeout_s, ca=endpoint.ca)
+        return fetch(address, "POST", payload.path, body, payload.headers, timeout_s=timeout_s, ca=endpoint.ca)
     except DeploymentError as error:
         raise type(error)(str(error), endpoint.log_tail()) from error
 
@@ -184,14 +209,15 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     *,
     timeout_s: float,
+    ca: str = "",
 ) -> bytes:
-    """One HTTP request; returns the body of a 200.
+    """One HTTP request, over TLS if ``ca`` names the file that vouches for the server; returns the body of a 200.
 
     Raises:
         AnsweredError: another status.
         DeploymentError: refused, reset or timed out.
     """
-    connection = http.client.HTTPConnection(address, timeout=timeout_s)
+    connection = _connection(address, timeout_s, ca)
     try:
         connection.request(method, path, body, dict(headers or {}))
         response = connection.getresponse()
@@ -206,8 +232,23 @@ def fetch(
     return answer
 
 
-def call(address: str, path: str, message: bytes, *, timeout_s: float) -> bytes:
-    """One unary gRPC call of ``/package.Service/Method``; returns the serialised answer.
+def _connection(address: str, timeout_s: float, ca: str) -> http.client.HTTPConnection:
+    if not ca:
+        return http.client.HTTPConnection(address, timeout=timeout_s)
+    context = ssl.create_default_context(cadata=_certificate(ca))
+    context.set_alpn_protocols(["http/1.1"])
+    return http.client.HTTPSConnection(address, timeout=timeout_s, context=context)
+
+
+def _certificate(ca: str) -> str:
+    try:
+        return Path(ca).read_text(encoding="ascii")
+    except OSError as error:
+        raise DeploymentError(f"the certificate {ca} cannot be read: {error.strerror}") from error
+
+
+def call(address: str, path: str, message: bytes, *, timeout_s: float, ca: str = "") -> bytes:
+    """One unary gRPC call of ``/package.Service/Method``, over TLS if ``ca`` is given; returns the serialised answer.
 
     Raises:
         AnsweredError: the server ended the call with a status of its own.
@@ -216,7 +257,9 @@ def call(address: str, path: str, message: bytes, *, timeout_s: float) -> bytes:
     import grpc
 
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
-    with grpc.insecure_channel(address, options=options) as channel:
+    trusted = grpc.ssl_channel_credentials(_certificate(ca).encode()) if ca else None
+    opened = grpc.secure_channel(address, trusted, options) if trusted else grpc.insecure_channel(address, options)
+    with opened as channel:
         method: Any = channel.unary_unary(path, None, None)
         try:
             return bytes(method(message, timeout=timeout_s))
@@ -233,13 +276,13 @@ def check_answers(endpoint: Endpoint) -> dict[str, float]:
     truth = model(endpoint.model).predict(rows)
     return {
         f"{protocol}/{encoding}": max_difference(predict(endpoint, protocol, rows, encoding=encoding), truth)
-        for protocol in payloads.PROTOCOLS
+        for protocol in endpoint.protocols()
         for encoding in payloads.ENCODERS[endpoint.framework, protocol]
     }
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Whether a real prediction comes back over both protocols, and right where the model is a reference model."""
+    """Whether a prediction comes back over each protocol it has, and right where the model is a reference model."""
     if endpoint.own is not None:
         return endpoint.own.answered(endpoint)
     rows = inputs(endpoint.model, 1)
@@ -247,7 +290,7 @@ def answers(endpoint: Endpoint) -> bool:
     try:
         return all(
             max_difference(predict(endpoint, protocol, rows, timeout_s=2), truth) < 1e-4
-            for protocol in payloads.PROTOCOLS
+            for protocol in endpoint.protocols()
         )
     except DeploymentError:
         return False

@@ -104,7 +104,7 @@ def _numpy_type(name: str, dtype: Any) -> str:
 def _tensorflow_rest(endpoint: Endpoint, target: Target) -> dict[str, Any]:
     part = f"/versions/{target.version}" if target.version else ""
     path = f"/v1/models/{quote(target.model, safe='')}{part}/metadata"
-    told = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=_PATIENCE_S))
+    told = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=_PATIENCE_S, ca=endpoint.ca))
     signatures = told["metadata"]["signature_def"]["signature_def"]
     wanted = signatures.get(target.signature or DEFAULT_SIGNATURE, {"inputs": {}})
     return {
@@ -118,7 +118,7 @@ def _tensorflow_grpc(endpoint: Endpoint, target: Target) -> dict[str, Any]:
 
     request = tensorflow["GetModelMetadataRequest"](metadata_field=["signature_def"])
     _fill_spec(request.model_spec, Target(target.model, target.version))
-    body = call(endpoint.grpc, _TF_METADATA, request.SerializeToString(), timeout_s=_PATIENCE_S)
+    body = call(endpoint.grpc, _TF_METADATA, request.SerializeToString(), timeout_s=_PATIENCE_S, ca=endpoint.ca)
     told = tensorflow["GetModelMetadataResponse"].FromString(body).metadata["signature_def"].value
     signatures = tensorflow["SignatureDefMap"].FromString(told).signature_def
     name = target.signature or DEFAULT_SIGNATURE
@@ -131,7 +131,7 @@ def _tensorflow_grpc(endpoint: Endpoint, target: Target) -> dict[str, Any]:
 def _triton_rest(endpoint: Endpoint, target: Target) -> dict[str, Any]:
     part = f"/versions/{quote(target.version, safe='')}" if target.version else ""
     path = f"/v2/models/{quote(target.model, safe='')}{part}"
-    told = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=_PATIENCE_S))
+    told = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=_PATIENCE_S, ca=endpoint.ca))
     return {one["name"]: (one["datatype"], one["shape"]) for one in told["inputs"]}
 
 
@@ -139,7 +139,7 @@ def _triton_grpc(endpoint: Endpoint, target: Target) -> dict[str, Any]:
     from infscale.protos import triton
 
     request = triton["ModelMetadataRequest"](name=target.model, version=target.version)
-    body = call(endpoint.grpc, _TRITON_METADATA, request.SerializeToString(), timeout_s=_PATIENCE_S)
+    body = call(endpoint.grpc, _TRITON_METADATA, request.SerializeToString(), timeout_s=_PATIENCE_S, ca=endpoint.ca)
     return {one.name: (one.datatype, one.shape) for one in triton["ModelMetadataResponse"].FromString(body).inputs}
 
 

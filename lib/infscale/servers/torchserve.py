@@ -20,7 +20,7 @@ from pathlib import Path
 from infscale import models
 from infscale.errors import DeploymentError, MissingError
 from infscale.servers.endpoint import Endpoint, Requests, answers, fetch
-from infscale.servers.process import Process, check_port, free_ports, wait_ready, working_folder
+from infscale.servers.process import HERE, Place, Process, check_port, free_ports, wait_ready, working_folder
 
 START_TIMEOUT_S = 60.0
 
@@ -48,15 +48,15 @@ def _site() -> Path:
     return Path(spec.origin).parent.parent
 
 
-def _properties(store: Path, archive: str, ports: list[int], workers: int, queue_size: int) -> str:
+def _properties(store: Path, host: str, archive: str, ports: list[int], workers: int, queue_size: int) -> str:
     rest, management, metrics, grpc, grpc_management, worker = ports
     lines = {
-        "inference_address": f"http://127.0.0.1:{rest}",
-        "management_address": f"http://127.0.0.1:{management}",
-        "metrics_address": f"http://127.0.0.1:{metrics}",
-        "grpc_inference_address": "127.0.0.1",
+        "inference_address": f"http://{host}:{rest}",
+        "management_address": f"http://{host}:{management}",
+        "metrics_address": f"http://{host}:{metrics}",
+        "grpc_inference_address": host,
         "grpc_inference_port": grpc,
-        "grpc_management_address": "127.0.0.1",
+        "grpc_management_address": host,
         "grpc_management_port": grpc_management,
         "initial_worker_port": worker,
         "model_store": store,
@@ -99,8 +99,8 @@ def _command(site: Path, run: Path) -> list[str]:
     ]
 
 
-def _workers_ready(management: int, name: str, process: Process) -> bool:
-    url = f"http://127.0.0.1:{management}/models/{name}"
+def _workers_ready(management: str, name: str, process: Process) -> bool:
+    url = f"http://{management}/models/{name}"
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=2) as response:
@@ -130,6 +130,7 @@ def deploy(
     log_folder: Path | None = None,
     pid_log: Path | None = None,
     own: Requests | None = None,
+    place: Place = HERE,
 ) -> Iterator[Endpoint]:
     """Serve ``model`` (from ``archive``, else the reference model's own .mar); ports of 0 are chosen.
 
@@ -143,9 +144,9 @@ def deploy(
     site, chosen = _site(), free_ports(6)
     java()
     if rest_port:
-        chosen[0] = check_port("rest_port", rest_port)
+        chosen[0] = check_port("rest_port", rest_port, place)
     if grpc_port:
-        chosen[3] = check_port("grpc_port", grpc_port)
+        chosen[3] = check_port("grpc_port", grpc_port, place)
     source = archive or models.export(model, "mar")
     with working_folder("ts") as run:
         for folder in ("tmp", "logs", "store"):
@@ -155,23 +156,24 @@ def deploy(
         except OSError as error:
             raise DeploymentError(f"cannot read the model archive {source}: {error}") from error
         shutil.copy(Path(__file__).with_name("log4j2.xml"), run / "log4j2.xml")
-        (run / "config.properties").write_text(_properties(run / "store", f"{model}.mar", chosen, workers, queue_size))
+        properties = _properties(run / "store", place.host, f"{model}.mar", chosen, workers, queue_size)
+        (run / "config.properties").write_text(properties)
         log = (log_folder or run / "logs") / "torchserve.log"
         env = {"LOG_LOCATION": f"{run}/logs", "METRICS_LOCATION": f"{run}/logs", "OMP_NUM_THREADS": "1"}
         env |= {"TMPDIR": f"{run}/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
         command = _command(site, run)
-        with Process(command, log=log, env=env, cwd=run, remove=[run], pid_log=pid_log) as process:
-            endpoint = replace(_endpoint(model, chosen, process), own=own)
+        with Process(command, log=log, env=env, cwd=run, remove=[run], pid_log=pid_log, place=place) as process:
+            endpoint = replace(_endpoint(model, place.host, chosen, process), own=own)
 
             def ready() -> bool:
                 _failed_load(process, model)
-                return _workers_ready(chosen[1], model, process) and answers(endpoint)
+                return _workers_ready(f"{place.host}:{chosen[1]}", model, process) and answers(endpoint)
 
             seconds = wait_ready(process, ready, what="TorchServe", timeout_s=START_TIMEOUT_S)
             yield Endpoint(**{**endpoint.__dict__, "ready_s": seconds})
 
 
-def _endpoint(model: str, ports: list[int], process: Process) -> Endpoint:
+def _endpoint(model: str, host: str, ports: list[int], process: Process) -> Endpoint:
     return Endpoint(
         framework="torchserve",
         implementation="torchserve",
@@ -179,12 +181,13 @@ def _endpoint(model: str, ports: list[int], process: Process) -> Endpoint:
         label=f"TorchServe {version('torchserve')}",
         runtime=f"torch {version('torch')}",
         model=model,
-        rest=f"127.0.0.1:{ports[0]}",
-        grpc=f"127.0.0.1:{ports[3]}",
+        rest=f"{host}:{ports[0]}",
+        grpc=f"{host}:{ports[3]}",
         command=process.command,
         processes=process.tree,
         log_tail=process.log_tail,
-        metrics=f"127.0.0.1:{ports[2]}",
+        metrics=f"{host}:{ports[2]}",
+        management=f"{host}:{ports[1]}",
     )
 
 

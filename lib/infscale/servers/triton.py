@@ -21,7 +21,7 @@ from typing import Any
 from infscale import models
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.servers.endpoint import Endpoint, Requests, answers, fetch
-from infscale.servers.process import Process, check_port, free_ports, wait_ready, working_folder
+from infscale.servers.process import HERE, Place, Process, check_port, free_ports, wait_ready, working_folder
 
 START_TIMEOUT_S = 60.0
 CACHE_BYTES = 16 * 2**20
@@ -103,18 +103,18 @@ def _environment(wheel: Path) -> dict[str, str]:
     return {**places, **threads, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def _command(wheel: Path, run: Path, ports: list[int], cache: bool) -> list[str]:
+def _command(wheel: Path, run: Path, host: str, ports: list[int], cache: bool) -> list[str]:
     rest, grpc, metrics = ports
     flags = {
         "model-repository": run / "repository",
         "backend-directory": run / "backends",
         "cache-directory": wheel / "caches",
         "backend-config": f"python,shm-region-prefix-name={run.name}",
-        "http-address": "127.0.0.1",
+        "http-address": host,
         "http-port": rest,
-        "grpc-address": "127.0.0.1",
+        "grpc-address": host,
         "grpc-port": grpc,
-        "metrics-address": "127.0.0.1",
+        "metrics-address": host,
         "metrics-port": metrics,
         "allow-gpu-metrics": "false",
         "exit-timeout-secs": 5,
@@ -138,6 +138,7 @@ def deploy(
     log_folder: Path | None = None,
     pid_log: Path | None = None,
     own: Requests | None = None,
+    place: Place = HERE,
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from a model repository (default: the reference model's own); ports of 0 are chosen.
 
@@ -151,19 +152,20 @@ def deploy(
     """
     wheel, ports, options = _wheel(), free_ports(3), _Options(instances, batch_delay_us, cache)
     if rest_port:
-        ports[0] = check_port("rest_port", rest_port)
+        ports[0] = check_port("rest_port", rest_port, place)
     if grpc_port:
-        ports[1] = check_port("grpc_port", grpc_port)
+        ports[1] = check_port("grpc_port", grpc_port, place)
     source = repository or models.export(model, "triton")
     with working_folder("tr") as run:
         _backends(wheel, run)
         _repository(source, model, run, options)
         log = (log_folder or run) / "triton.log"
-        command, env = _command(wheel, run, ports, cache), _environment(wheel)
+        command, env = _command(wheel, run, place.host, ports, cache), _environment(wheel)
         # A killed server leaves the shared memory of its backend behind.
         sweep = ["sh", "-c", f"rm -f /dev/shm/{run.name}*"]
-        with Process(command, log=log, env=env, cwd=run, remove=[run], on_exit=sweep, pid_log=pid_log) as process:
-            endpoint = replace(_endpoint(model, ports, process), own=own)
+        given: Any = {"on_exit": sweep, "pid_log": pid_log, "place": place}
+        with Process(command, log=log, env=env, cwd=run, remove=[run], **given) as process:
+            endpoint = replace(_endpoint(model, place.host, ports, process), own=own)
 
             def ready() -> bool:
                 return all(process.owns_port(port) for port in ports[:2]) and answers(endpoint)
@@ -181,7 +183,7 @@ def _wait(process: Process, ready: Callable[[], bool]) -> float:
         raise DeploymentError(str(error).partition("\n")[0], "\n".join(errors) or error.log_tail) from error
 
 
-def _endpoint(model: str, ports: list[int], process: Process) -> Endpoint:
+def _endpoint(model: str, host: str, ports: list[int], process: Process) -> Endpoint:
     return Endpoint(
         framework="triton",
         implementation="triton",
@@ -189,12 +191,12 @@ def _endpoint(model: str, ports: list[int], process: Process) -> Endpoint:
         label="Triton",
         runtime=f"numpy {version('numpy')} in the Python backend",
         model=model,
-        rest=f"127.0.0.1:{ports[0]}",
-        grpc=f"127.0.0.1:{ports[1]}",
+        rest=f"{host}:{ports[0]}",
+        grpc=f"{host}:{ports[1]}",
         command=process.command,
         processes=process.tree,
         log_tail=process.log_tail,
-        metrics=f"127.0.0.1:{ports[2]}",
+        metrics=f"{host}:{ports[2]}",
     )
 
 
@@ -206,7 +208,7 @@ def _named(endpoint: Endpoint, cache: bool) -> dict[str, Any]:
 
 
 def _get(endpoint: Endpoint, path: str) -> Any:
-    return json.loads(fetch(endpoint.rest, "GET", path, timeout_s=5))
+    return json.loads(fetch(endpoint.rest, "GET", path, timeout_s=5, ca=endpoint.ca))
 
 
 def statistics(endpoint: Endpoint) -> dict[str, float]:

@@ -5,13 +5,12 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
-from infscale.tfserving import config, flags, grpc, reloading, rest
+from infscale.tfserving import asgi, config, flags, grpc, reloading, rest
+from infscale.tfserving.asgi import Receive, Scope, Send
 from infscale.tfserving.batching import Batcher
 from infscale.tfserving.errors import Code, StatusError
 from infscale.tfserving.jsonout import error_body
@@ -20,15 +19,8 @@ from infscale.tfserving.models import Models
 from infscale.tfserving.running import Runner
 from infscale.tfserving.server import Runs, Server
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
 _TEXT = [(b"content-type", b"text/plain")]
 _JSON = [(b"content-type", b"application/json")]
-_GRPC = [(b"content-type", b"application/grpc")]
-_OK = [(b"grpc-status", b"0")]
 
 
 class App:
@@ -49,7 +41,7 @@ class App:
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
-        body = await _body(receive)
+        body = await asgi.body(receive)
         if body is None:
             return
         if scope["server"] and scope["server"][1] == self._settings.rest_api_port:
@@ -60,35 +52,33 @@ class App:
     async def _rest(self, scope: Scope, body: bytes, send: Send) -> None:
         path = scope["raw_path"].partition(b"?")[0].decode("latin1")
         if path == self._metrics_path and self._metrics is not None:
-            await _reply(send, 200, _TEXT, self._metrics.page())
+            await asgi.reply(send, 200, _TEXT, self._metrics.page())
             return
         if not rest.is_api(path):
-            await _reply(send, 404, _TEXT, b"Not Found")
+            await asgi.reply(send, 404, _TEXT, b"Not Found")
             return
         try:
             status, answer = await rest.handle(self._server, scope["method"], path, body, self._rest_timeout)
         except Exception:
             traceback.print_exc()
             status, answer = 500, error_body("The server failed; its log says why")
-        await _reply(send, status, _JSON, answer)
+        await asgi.reply(send, status, _JSON, answer)
 
     async def _grpc(self, scope: Scope, body: bytes, send: Send) -> None:
         headers = dict(scope["headers"])
         if scope["method"] != "POST" or not headers.get(b"content-type", b"").startswith(b"application/grpc"):
-            await _reply(send, 415, [], b"")
+            await asgi.reply(send, 415, [], b"")
             return
         try:
             answer = await grpc.handle(self._server, scope["path"], headers, body)
         except StatusError as error:
-            await _fail(send, error)
+            await asgi.fail(send, error)
             return
         except Exception:
             traceback.print_exc()
-            await _fail(send, StatusError(Code.INTERNAL, "The server failed; its log says why"))
+            await asgi.fail(send, StatusError(Code.INTERNAL, "The server failed; its log says why"))
             return
-        await send({"type": "http.response.start", "status": 200, "headers": _GRPC, "trailers": True})
-        await send({"type": "http.response.body", "body": answer})
-        await send({"type": "http.response.trailers", "headers": _OK})
+        await asgi.answer(send, answer)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
@@ -117,32 +107,6 @@ def _runner(settings: flags.Settings, counted: Metrics | None) -> Runs:
     if options is None:
         return Runner(counted)
     return Batcher(Runner(counted, options.num_batch_threads), options, counted)
-
-
-async def _body(receive: Receive) -> bytes | None:
-    """Return a request's whole body, or None if the client left before its end."""
-    parts: list[bytes] = []
-    more = True
-    while more:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            return None
-        parts.append(event.get("body", b""))
-        more = event.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-async def _reply(send: Send, status: int, headers: Headers, body: bytes) -> None:
-    length = (b"content-length", b"%d" % len(body))
-    await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _fail(send: Send, error: StatusError) -> None:
-    """End a call without a message: the status goes into the headers."""
-    headers = _GRPC + grpc.status_headers(error.code, error.message)
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body"})
 
 
 def __getattr__(name: str) -> App:

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pyvoy import PyvoyServer
@@ -20,20 +20,27 @@ _MAX_STREAMS = "grpc.max_concurrent_streams"
 
 def config(settings: Settings) -> dict[str, Any]:
     """Return the configuration for gRPC on one port and, as asked for, REST on another and gRPC on a Unix socket."""
-    server = PyvoyServer(APP, address=settings.address, port=settings.port, lifespan=True)
+    more = [_socket(settings.address, settings.rest_api_port)] if settings.rest_api_port else []
+    if settings.grpc_socket_path:
+        more.append({"pipe": {"path": os.path.abspath(settings.grpc_socket_path)}})
+    return listening(APP, settings.address, settings.port, more, _streams(settings))
+
+
+def listening(
+    app: str, address: str, port: int, more: Sequence[Mapping[str, Any]] = (), streams: int = 1024
+) -> dict[str, Any]:
+    """Return the configuration for an ASGI application (``module:name``) on a port, and on ``more`` addresses."""
+    server = PyvoyServer(app, address=address, port=port, lifespan=True)
     full: dict[str, Any] = server.get_envoy_config()
     del full["admin"]  # nobody asks, and it is one more port
     (listener,) = full["static_resources"]["listeners"]
     # One listener with several addresses is one application with one event loop; two listeners would be two of each.
-    addresses = [_socket(settings.address, settings.rest_api_port)] if settings.rest_api_port else []
-    if settings.grpc_socket_path:
-        addresses.append({"pipe": {"path": os.path.abspath(settings.grpc_socket_path)}})
-    listener["additional_addresses"] = [{"address": address} for address in addresses]
+    listener["additional_addresses"] = [{"address": one} for one in more]
     # With SO_REUSEPORT a second server would silently share the port.
     listener["enable_reuse_port"] = False
     listener["per_connection_buffer_limit_bytes"] = BUFFER_BYTES
     (connection_manager,) = listener["filter_chains"][0]["filters"]
-    connection_manager["typed_config"].update(_http(_streams(settings)))
+    connection_manager["typed_config"].update(_http(streams))
     return full
 
 

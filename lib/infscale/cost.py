@@ -1,0 +1,110 @@
+"""What capacity costs: per core, per GB of memory, per CPU-second, and in money. Pure functions of measured numbers."""
+
+import math
+
+import pandas as pd
+
+from infscale.errors import ConfigError
+
+GB = 1e9
+
+
+def per_core(capacity_per_s: float, cores: float) -> float:
+    """Requests per second and core: λ* ÷ the cores used at λ*; NaN where either is not known or no core was used.
+
+    Raises:
+        ConfigError: a value is negative or infinite.
+    """
+    return _ratio(_amount("capacity_per_s", capacity_per_s), _amount("cores", cores))
+
+
+def per_gb(capacity_per_s: float, rss_peak_bytes: float) -> float:
+    """Requests per second and GB (10⁹ bytes): λ* ÷ the peak of resident memory.
+
+    Raises:
+        ConfigError: a value is negative or infinite.
+    """
+    return _ratio(_amount("capacity_per_s", capacity_per_s), _amount("rss_peak_bytes", rss_peak_bytes) / GB)
+
+
+def per_cpu_second(requests: float, cpu_s: float) -> float:
+    """Requests per CPU-second: those that succeeded ÷ CPU seconds, user and system, in the same time.
+
+    Raises:
+        ConfigError: a value is negative or infinite.
+    """
+    return _ratio(_amount("requests", requests), _amount("cpu_s", cpu_s))
+
+
+def per_million(capacity_per_s: float, price_per_hour: float) -> float:
+    """Cost of a million requests on a machine that runs at its capacity all the time.
+
+    price_per_hour ÷ (λ* × 3600) × 10⁶, in the price's currency: a lower bound, for nobody runs at λ* all day. NaN where
+    λ* is not known or 0.
+
+    Raises:
+        ConfigError: a price that is negative or no number; a capacity that is negative or infinite.
+    """
+    price = _price("price_per_hour", price_per_hour)
+    return _ratio(price * 1e6, _amount("capacity_per_s", capacity_per_s) * 3600)
+
+
+def hourly(cores: float, memory_bytes: float, *, per_core_hour: float, per_gb_hour: float) -> float:
+    """The price of an hour by what is used: cores × per_core_hour + memory ÷ 10⁹ × per_gb_hour.
+
+    For :func:`per_million`, where a machine is rented by the core and the GB.
+
+    Raises:
+        ConfigError: a price that is negative or no number; an amount that is negative or infinite.
+    """
+    core, gb = _price("per_core_hour", per_core_hour), _price("per_gb_hour", per_gb_hour)
+    return _amount("cores", cores) * core + _amount("memory_bytes", memory_bytes) / GB * gb
+
+
+def table(cases: pd.DataFrame, price_per_hour: float) -> pd.DataFrame:
+    """``cases`` with ``per_core``, ``per_gb``, ``per_cpu_second`` and ``cost_per_million``.
+
+    Columns read, one row a case: ``capacity_per_s`` (λ*), and at that rate ``cores`` and ``rss_peak_bytes`` (all groups
+    of the deployment). Per CPU-second is the same as per core at capacity, for what runs λ* requests a second on c
+    cores spends c CPU-seconds a second; ``cpu_us_per_request``, where there is such a column, is taken instead.
+
+    Raises:
+        ConfigError: a column is missing, or a value that no price or amount can have.
+    """
+    needed = ("capacity_per_s", "cores", "rss_peak_bytes")
+    if missing := [name for name in needed if name not in cases]:
+        raise ConfigError(f"cases lack the columns {', '.join(missing)}; needed: {', '.join(needed)}")
+    _price("price_per_hour", price_per_hour)
+    capacity, cores, memory = (cases[name].astype(float) for name in needed)
+    return cases.assign(
+        per_core=[per_core(*pair) for pair in zip(capacity, cores, strict=True)],
+        per_gb=[per_gb(*pair) for pair in zip(capacity, memory, strict=True)],
+        per_cpu_second=[per_cpu_second(1e6, micros) for micros in _micros(cases)],
+        cost_per_million=[per_million(rate, price_per_hour) for rate in capacity],
+    )
+
+
+def _micros(cases: pd.DataFrame) -> list[float]:
+    """CPU of a request (µs), NaN where it is not known."""
+    if "cpu_us_per_request" in cases:
+        return [float(value) for value in cases["cpu_us_per_request"]]
+    return [1e6 * _ratio(*pair) for pair in zip(cases["cores"], cases["capacity_per_s"], strict=True)]
+
+
+def _price(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value >= 0):
+        raise ConfigError(f"{name}={value} is not a price; accepted: 0 or more")
+    return float(value)
+
+
+def _amount(name: str, value: float) -> float:
+    """NaN is what a table holds where nothing is known, and passes."""
+    if value < 0 or math.isinf(value):
+        raise ConfigError(f"{name}={value} is not an amount; accepted: 0 or more (NaN: not known)")
+    return float(value)
+
+
+def _ratio(over: float, under: float) -> float:
+    """NaN, not an error, where nothing was used; a ratio beyond what a float holds is not known either."""
+    ratio = over / under if under > 0 else math.nan
+    return ratio if math.isfinite(ratio) else math.nan

@@ -1,0 +1,161 @@
+"""The answer of each finding beyond its cases: sentences that follow the data, with intervals."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from infscale import cost
+from infscale.estimates import Interval
+from infscale.findings import CANNOT, number
+from infscale.runs import Run
+from infscale.saturation import capacity_ratio, replicate_brackets
+from infscale.study_ratios import Tables, column, prefixes, ratio, told, which
+from infscale.study_topology import caching, load_balancing
+from infscale.validity import VALID
+
+EXAMPLE_PRICE = 0.10
+"""Of an hour of the machine, in any currency: what the report reckons with."""
+
+
+# --------------------------------------------------------------------------------------- by finding
+
+
+def client_stacks(run: Run, tables: Tables) -> list[str]:
+    """The gap between the protocols through the libraries and through the wire engine, and the client's CPU."""
+    sentences = []
+    cpu = tables["every"].query("phase == 'grid'").groupby("label")["engine_cpu_us_per_request"].mean()
+    for prefix in prefixes(tables, "REST, wire"):
+        names = {way: f"{prefix}{way}" for way in ("REST, wire", "REST, requests", "gRPC, wire", "gRPC, grpcio")}
+        libraries = ratio(tables["trials"], names["REST, requests"], names["gRPC, grpcio"])
+        wire = ratio(tables["trials"], names["REST, wire"], names["gRPC, wire"])
+        costs = ", ".join(f"{way} {number(float(cpu.get(name, np.nan)))}" for way, name in names.items())
+        sentences.append(
+            f"{prefix}p95 of REST ÷ gRPC is {told(libraries)} through the libraries and {told(wire)} through the wire "
+            f"engine: {_part(libraries, wire)}. The client's CPU in µs a request: {costs}."
+        )
+    return sentences
+
+
+def _part(libraries: Interval, wire: Interval) -> str:
+    if not np.isfinite([libraries.low, wire.low]).all():
+        return f"{CANNOT} how much of the gap is the libraries'"
+    if libraries.low > wire.high:
+        return "the libraries move the gap in favour of gRPC"
+    if libraries.high < wire.low:
+        return "the libraries move the gap in favour of REST"
+    return f"{CANNOT} whether the libraries move the gap"
+
+
+def hybrid(run: Run, tables: Tables) -> list[str]:
+    """Each edge against direct REST with JSON and direct gRPC, and the edge's own CPU."""
+    sentences, brackets = [], replicate_brackets(tables["trials"])
+    gateway, server = column(tables, "cpu_us_gateway"), column(tables, "cpu_us_server")
+    for prefix in prefixes(tables, "gRPC"):
+        for edge in ("edge, JSON", "edge, binary"):
+            name = f"{prefix}{edge}"
+            if name not in gateway:
+                continue
+            found = {d: ratio(tables["trials"], name, f"{prefix}{d}") for d in ("REST JSON", "gRPC")}
+            most = {d: capacity_ratio(brackets, name, f"{prefix}{d}") for d in ("REST JSON", "gRPC")}
+            compared = "; ".join(
+                f"against direct {d} its p95 is {told(found[d])} times and its capacity {told(most[d])} times"
+                for d in found
+                if f"{prefix}{d}" in gateway
+            )
+            sentences.append(
+                f"{name}: {compared}. A request takes {number(gateway[name])} µs of the edge's CPU beside "
+                f"{number(server[name])} µs of the model server's."
+            )
+    return sentences
+
+
+def utilisation(run: Run, tables: Tables, price_per_hour: float = EXAMPLE_PRICE) -> list[str]:
+    """CPU of a request by group of processes, and what a million requests cost."""
+    cases = tables["cases"].merge(costs_table(tables, price_per_hour), on="label", suffixes=("", "_at_capacity"))
+    sentences = []
+    for _, row in cases.iterrows():
+        sentences.append(
+            f"{row['label']}: a request takes {number(row.get('cpu_us_client', np.nan))} µs of the client's CPU and "
+            f"{number(row.get('cpu_us_server', np.nan))} µs of the server's at λ = {number(row['rate_per_s'])}/s; "
+            f"{number(row['per_core'])} requests/s per core used and {number(row['per_gb'])} per GB at capacity; a "
+            f"million requests cost {number(row['cost_per_million'])} at {price_per_hour:g} an hour of this machine "
+            "(an example)."
+        )
+    return sentences
+
+
+def costs_table(tables: Tables, price_per_hour: float = EXAMPLE_PRICE) -> pd.DataFrame:
+    """What a deployment uses at its highest VALID rate and what that costs (:func:`infscale.cost.table`).
+
+    ``capacity_per_s`` is λ*; CPU and memory are those of all processes but the client's.
+    """
+    usage = tables["usage"]
+    served = usage[(usage["group"] != "client") & (usage["verdict"] == VALID)]
+    top = served[served["rate_per_s"] == served.groupby("label")["rate_per_s"].transform("max")]
+    sums = top.assign(cores=top["user_s_per_s"] + top["system_s_per_s"], rss_peak_bytes=top["rss_bytes"])
+    columns = ["cores", "rss_peak_bytes", "cpu_us_per_request"]
+    found = sums.groupby("label", sort=False)[columns].sum()
+    cores_at_capacity = tables["cases"].set_index("label")["saturation_per_s"]
+    found = found.join(cores_at_capacity.rename("capacity_per_s"), how="inner")
+    # Cores at λ* follow from the CPU of a request at the highest VALID rate below it.
+    found["cores"] = found["cpu_us_per_request"] * found["capacity_per_s"] / 1e6
+    return cost.table(found.reset_index(), price_per_hour)
+
+
+def porting(run: Run, tables: Tables) -> list[str]:
+    """How far the outputs differ from the reference, and what took how many steps."""
+    pilots = run.manifest["pilot"]
+    labels = {i: run.label(i) for i in run.manifest["implementations"]}
+    worst: dict[str, float] = {}
+    for found in pilots.values():
+        most = max(found["differences"].values())
+        worst[found["implementation"]] = max(most, worst.get(found["implementation"], 0.0))
+    outputs = ", ".join(f"{labels.get(name, name)} {value:.1e}" for name, value in worst.items())
+    return [
+        "The same weights answer alike: the largest absolute difference from the numpy reference over all protocols "
+        f"and encodings is {outputs} (outputs are probabilities).",
+        *(f"Steps to port to {name}: {steps}" for name, steps in STEPS.items()),
+    ]
+
+
+STEPS = {
+    "TensorFlow Serving": "weights into TensorFlow constants, tf.function with a signature, tf.saved_model.save into "
+    "a numbered folder; nothing else is configured.",
+    "TorchServe": "weights into a torch module, transposed; torch.jit.trace; a handler of our own that decodes and "
+    "encodes every content type; torch-model-archiver into a .mar; TorchServe's configuration file.",
+    "Triton": "weights into an .npz file, a forward pass in numpy as model.py for the Python backend (the wheel has no "
+    "other), config.pbtxt with names, types, shapes and the largest batch.",
+}
+"""What exports.py and the servers' modules do, in words."""
+
+
+def network(run: Run, tables: Tables) -> list[str]:
+    """The gap between JSON and gRPC by link."""
+    brackets, sentences = replicate_brackets(tables["trials"]), []
+    for prefix in prefixes(tables, "JSON"):
+        p95 = ratio(tables["trials"], f"{prefix}JSON", f"{prefix}gRPC")
+        most = capacity_ratio(brackets, f"{prefix}gRPC", f"{prefix}JSON")
+        sentences.append(
+            f"{prefix.rstrip(', ')}: p95 of REST with JSON ÷ gRPC is {told(p95)} "
+            f"({which(p95, 'JSON is slower', 'gRPC is slower')}); capacity of gRPC ÷ JSON is {told(most)}."
+        )
+    return sentences
+
+
+ANSWERS: dict[str, Callable[[Run, Tables], list[str]]] = {
+    "client-stacks": client_stacks,
+    "hybrid": hybrid,
+    "caching": caching,
+    "utilisation": utilisation,
+    "porting": porting,
+    "load-balancing": load_balancing,
+    "network": network,
+}
+
+
+def answers(run: Run, tables: Tables) -> list[str]:
+    """The sentences of the run's own finding; none where its cases say it all."""
+    name: Any = run.manifest["experiment"]
+    return ANSWERS[name](run, tables) if name in ANSWERS else []

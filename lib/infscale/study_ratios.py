@@ -1,0 +1,51 @@
+"""Ratios of a finding's cases, and how they are told."""
+
+import numpy as np
+import pandas as pd
+
+from infscale.estimates import Interval, geometric_mean
+from infscale.findings import CANNOT, number
+from infscale.summary import withheld_because
+from infscale.trial_table import used
+from infscale.validity import VALID
+
+Tables = dict[str, pd.DataFrame]
+P95 = "response_p95_ms"
+
+
+def ratio(trials: pd.DataFrame, over: str, under: str, column: str = P95) -> Interval:
+    """One case ÷ another in ``column``, paired by λ and replicate where both are VALID and steady."""
+    frame = used(trials)
+    frame = frame[(frame["verdict"] == VALID) & frame["steady"] & np.isfinite(frame[column].astype(float))]
+    wide = frame.pivot_table(index=["rate_per_s", "replicate"], columns="label", values=column)
+    both = {over, under} <= set(wide.columns)
+    return geometric_mean((wide[over] / wide[under]).dropna().to_numpy() if both else np.array([]))
+
+
+def told(estimate: Interval) -> str:
+    """A ratio with its interval, or why there is none."""
+    if not np.isfinite(estimate.value):
+        return f"unknown ({withheld_because(estimate.replicates) or 'a bracket is missing'})"
+    if not np.isfinite(estimate.low):
+        return f"{number(estimate.value)} ({withheld_because(estimate.replicates) or 'a bracket is missing'})"
+    return f"{number(estimate.value)} (95 % interval {number(estimate.low)} to {number(estimate.high)})"
+
+
+def which(estimate: Interval, more: str, less: str) -> str:
+    """``more`` where the interval lies above 1, ``less`` where below."""
+    if estimate.low > 1:
+        return more
+    return less if estimate.high < 1 else f"{CANNOT} which"
+
+
+def prefixes(tables: Tables, ending: str) -> list[str]:
+    """What stands before ``ending`` in the names of the cases: a framework's name, a model's, or nothing."""
+    return [name.removesuffix(ending) for name in tables["cases"]["label"] if name.endswith(ending)]
+
+
+def column(tables: Tables, name: str) -> dict[str, float]:
+    """A column of ``cases`` by case; NaN where it was not measured."""
+    table = tables["cases"].set_index("label")
+    if name not in table:
+        return dict.fromkeys(map(str, table.index), float("nan"))
+    return {str(label): float(value) for label, value in table[name].items()}

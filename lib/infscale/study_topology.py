@@ -1,0 +1,146 @@
+"""What the findings on caching and load balancing say."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from infscale.figures import NAMES
+from infscale.findings import CANNOT, number
+from infscale.runs import Run
+from infscale.saturation import INTERVAL, capacity_ratio, replicate_brackets
+from infscale.scaling import jain, usl
+from infscale.study_ratios import Tables, column, prefixes, told
+
+
+def caching(run: Run, tables: Tables) -> list[str]:
+    """The hit ratio and the gain of every cache, and the fraction of repeats from which it gains."""
+    sentences = []
+    for prefix in prefixes(tables, "no cache"):
+        for where in ("gateway", "in the server"):
+            sentences += _cache(tables, prefix, where)
+    return sentences + _staleness(run.manifest.get("staleness", {}))
+
+
+def _staleness(found: dict[str, dict[str, int]]) -> list[str]:
+    """What a cache answered after the model behind it was swapped."""
+    return [
+        f"After a model swap behind a warm cache {row['stale']} of {row['asked']} answers were the old model's {when}."
+        for when, row in found.items()
+    ]
+
+
+def _cache(tables: Tables, prefix: str, where: str) -> list[str]:
+    gains = gain_by_repeat(tables, prefix, where)
+    if gains.empty:
+        return []
+    parts = [
+        f"at {row['repeat']:.0%} repeats (hit ratio {number(row['hit_ratio'])}) capacity is {told(row['gain'])} times"
+        for _, row in gains.iterrows()
+    ]
+    return [f"{prefix}{where}: {'; '.join(parts)} that without a cache. {break_even(gains)}"]
+
+
+def gain_by_repeat(tables: Tables, prefix: str, where: str) -> pd.DataFrame:
+    """Capacity with a cache ÷ without: columns ``label``, ``repeat``, ``hit_ratio``, ``gain`` (an interval)."""
+    brackets, hits = replicate_brackets(tables["trials"]), column(tables, "hit_ratio")
+    rows = []
+    for name in hits:
+        found = name.removeprefix(f"{prefix}{where}, ")
+        if found != name and found.endswith("% repeat"):
+            share = float(found.removesuffix("% repeat")) / 100
+            gain = capacity_ratio(brackets, name, f"{prefix}no cache")
+            rows.append({"label": name, "repeat": share, "hit_ratio": hits[name], "gain": gain})
+    return pd.DataFrame(rows).sort_values("repeat") if rows else pd.DataFrame()
+
+
+def break_even(gains: pd.DataFrame) -> str:
+    """From which fraction of repeats a cache gains, by the time per request, which falls in proportion to hits."""
+    share = gains["repeat"].to_numpy(dtype=float)
+    ends = []
+    for end in ("low", "value", "high"):
+        lost = np.array([1 / getattr(gain, end) - 1 for gain in gains["gain"]])
+        ends.append(_crossing(share, lost))
+    late, middle, early = ends
+    if np.isnan(middle):
+        return f"Break-even: {CANNOT}."
+    if np.isinf(middle):
+        return "It does not break even at any fraction tried."
+    interval = f"{early:.0%} to {'more than was tried' if not np.isfinite(late) else f'{late:.0%}'}"
+    return f"It breaks even at about {middle:.0%} of repeats (by the ends of the intervals: {interval})."
+
+
+def _crossing(share: Any, lost: Any) -> float:
+    """Where ``lost`` falls to 0: 0 if it never was above, ∞ if it does not within ``share``."""
+    if not np.isfinite(lost).all():
+        return float("nan")
+    if lost[0] <= 0:
+        return 0.0
+    below = np.flatnonzero(lost <= 0)
+    if not below.size:
+        return float("inf")
+    k = int(below[0])
+    return float(share[k - 1] + (share[k] - share[k - 1]) * lost[k - 1] / (lost[k - 1] - lost[k]))
+
+
+def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
+    """One row per case: what :func:`infscale.figures_balancing.balancing` draws, and ``jain``, ``p99_ms``."""
+    every = {case["name"]: case for case in run.manifest["config"]["cases"]}
+    points = tables["points"].set_index("label")["response_p99_ms"]
+    rows = []
+    for _, row in tables["cases"].iterrows():
+        options = dict(every[row["label"]]["options"])
+        shares = _shares(run, str(row["label"]))
+        rows.append(
+            {
+                "label": row["label"],
+                "balancer": options["balancer"],
+                "replicas": options["replicas"],
+                "slow": bool(options.get("slow_ms")),
+                "shares": shares,
+                "jain": jain(shares) if shares else float("nan"),
+                "p99_ms": float(points.get(row["label"], float("nan"))),
+                **{name: row[name] for name in ("protocol", "saturation_per_s", *INTERVAL[:2])},
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _shares(run: Run, label: str) -> list[float]:
+    """Requests that each replica answered at the common rate, over all replicates; empty where one does not tell."""
+    told = [
+        trial.manifest["shares"]
+        for trial in run.trials
+        if trial.manifest.get("case") == label and trial.manifest["phase"] == "grid" and trial.manifest.get("shares")
+    ]
+    if not told or any(share is None for shares in told for share in shares):
+        return []
+    return [float(sum(column)) for column in zip(*told, strict=True)]
+
+
+def load_balancing(run: Run, tables: Tables) -> list[str]:
+    """The share of each replica with Jain's index and p99, and the scalability law over replicas."""
+    table = balancing_table(run, tables)
+    sentences = [
+        f"{row['label']}: the replicas answered {_percentages(row['shares'])} of the requests (Jain's index "
+        f"{number(row['jain'])}); p99 {number(row['p99_ms'])} ms."
+        for _, row in table.iterrows()
+        if row["shares"]
+    ]
+    whole = table[~table["slow"] & np.isfinite(table["saturation_per_s"])]
+    for (protocol, balancer), own in whole.groupby(["protocol", "balancer"], sort=False):
+        line = pd.concat([own, whole[(whole["balancer"] == "none") & (whole["protocol"] == protocol)]])
+        line = line.drop_duplicates("replicas")
+        if len(line) > 2:
+            law = usl(line["replicas"].tolist(), line["saturation_per_s"].tolist())
+            note = f" ({law.note})" if law.note else ""
+            sentences.append(
+                f"{NAMES[str(protocol)]}, {balancer}: by the Universal Scalability Law the contention is "
+                f"{number(law.contention)} and the coherence {number(law.coherence)}{note}."
+            )
+    return sentences
+
+
+def _percentages(shares: list[float]) -> str:
+    whole = sum(shares)
+    return " / ".join(f"{share / whole:.0%}" for share in shares) if whole else "none"
