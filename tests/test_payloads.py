@@ -1,4 +1,4 @@
-"""If these fail, encodings or versions of HTTP are compared on other bytes, or other answers, than they are said to be."""
+"""If these fail, encodings or versions of HTTP are compared on other bytes, or other answers, than they are said."""
 
 from collections.abc import Iterator
 
@@ -11,8 +11,6 @@ from infscale.ceiling import of_payload
 from infscale.errors import ConfigError
 from infscale.servers.endpoint import Endpoint
 from infscale.trial import Arm, Plan
-
-MODELS = ["mlp"]
 
 
 @pytest.fixture(scope="module", params=servers.FRAMEWORKS)
@@ -68,6 +66,17 @@ def test_a_deployed_server_without_http2_is_named_before_it_is_loaded(mlp: Endpo
             trial.run(mlp, Plan(Arm("rest", http="2"), 40, 0.5))
 
 
+def test_compressed_bodies_are_smaller_and_answered_or_refused_beforehand(mlp: Endpoint) -> None:
+    """A server that hands gzip to its model answers nothing but errors: a capacity of zero would be reported."""
+    for protocol in payloads.PROTOCOLS:
+        arm = Arm(protocol, gzip=True)
+        if (mlp.framework, protocol) in payloads.NO_GZIP:
+            with pytest.raises(ConfigError, match=f"gzip=True: {mlp.framework} takes no compressed body over rest"):
+                load(mlp, arm)
+            continue
+        assert load(mlp, arm).samples["bytes_out"].mean() < load(mlp, Arm(protocol)).samples["bytes_out"].mean()
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [
@@ -91,6 +100,6 @@ def test_http_versions_have_files_of_their_own() -> None:
 
 def test_the_generators_ceiling_on_http2_is_that_of_its_http2_codec() -> None:
     ceilings = {"rest": [[256, 90.0]], "grpc": [[256, 70.0]]}
-    payload = payloads.Payload("rest", "raw", "/", [bytes(256)], lambda body: np.frombuffer(body))
+    payload = payloads.Payload("rest", "raw", "/", [bytes(256)], lambda body: np.frombuffer(body, np.float32))
     assert trial._ceiling(ceilings, payload, "1.1") == of_payload(ceilings, "rest", payload.bodies)
     assert trial._ceiling(ceilings, payload, "2") == of_payload(ceilings, "grpc", payload.bodies)
