@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from infscale import models, payloads
+from infscale import models, payloads, photographs
 from infscale.errors import ConfigError
 from infscale.servers import FRAMEWORKS, triton_model
 
@@ -26,7 +26,7 @@ def test_inputs_are_distinct_real_images(name: str) -> None:
 
 def test_more_images_than_the_photograph_has_is_an_error() -> None:
     with pytest.raises(ConfigError, match="not so many distinct cuts"):
-        models.images(100_000)
+        photographs.grey(100_000)
 
 
 @pytest.mark.parametrize("name", models.MODELS)

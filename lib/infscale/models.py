@@ -15,42 +15,48 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
+from infscale import photographs
+from infscale.errors import DeploymentError, MissingError, one_of
 from infscale.paths import models_folder
 
 Array = npt.NDArray[np.float32]
+Rows = npt.NDArray[Any]
+"""What a model takes: float32, uint8, or files as numpy's bytes."""
 Weights = dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A reference model: float32 in, float32 out, batch first.
+    """A reference model: rows in, float32 out, batch first.
 
     Attributes:
         name: as it is served.
         input_shape, output_shape: of one row, without the batch.
         weights: by layer name.
         reference: numpy forward pass, (n, *input_shape) → (n, *output_shape).
+        dtype: of the rows: "float32", "uint8" or "bytes" (a JPEG file each).
     """
 
     name: str
     input_shape: tuple[int, ...]
     output_shape: tuple[int, ...]
     weights: Weights
-    reference: Callable[[Weights, Array], Array]
+    reference: Callable[[Weights, Rows], Array]
+    dtype: str = "float32"
 
-    def predict(self, rows: Array) -> Array:
+    def predict(self, rows: Rows) -> Array:
         """The reference output for ``rows`` of shape (n, *input_shape)."""
         return self.reference(self.weights, rows)
 
     @property
     def digest(self) -> str:
         """SHA-256 over name, shapes and weights, hexadecimal."""
-        sha = hashlib.sha256(f"{self.name}{self.input_shape}{self.output_shape}".encode())
+        sha = hashlib.sha256(f"{self.name}{self.input_shape}{self.output_shape}{self.dtype}".encode())
         for key in sorted(self.weights):
             sha.update(key.encode() + self.weights[key].tobytes())
         return sha.hexdigest()
@@ -86,6 +92,20 @@ def _cnn(w: Weights, x: Array) -> Array:
     return _softmax(y.reshape(len(x), -1) @ w["dense3"] + w["bias3"])
 
 
+def _image(w: Weights, x: Rows) -> Array:
+    """Means of blocks of 32×32 pixels, and one dense layer on them: cheap beside its input."""
+    blocks = x.reshape(len(x), 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
+    return _softmax(blocks.reshape(len(x), -1) @ w["dense"] + w["bias"])
+
+
+def _image_model(name: str = "image") -> Model:
+    rng = np.random.default_rng(224)
+    weights = {"dense": _he(rng, 147, 10), "bias": _he(rng, 10) * 0.1}
+    if name == "image":
+        return Model(name, (photographs.SIDE, photographs.SIDE, 3), (10,), weights, _image, "uint8")
+    return Model(name, (), (10,), weights, lambda w, x: _image(w, photographs.decoded(x)), "bytes")
+
+
 def _noop_model() -> Model:
     return Model("noop", (784,), (784,), {}, lambda _, x: x)
 
@@ -105,13 +125,22 @@ def _cnn_model() -> Model:
     return Model("cnn", (28, 28), (10,), weights, _cnn)
 
 
-_MODELS = {"noop": _noop_model, "mlp": _mlp_model, "cnn": _cnn_model}
+_MODELS: dict[str, Callable[[], Model]] = {
+    "noop": _noop_model,
+    "mlp": _mlp_model,
+    "cnn": _cnn_model,
+    "image": _image_model,
+    "photo": lambda: _image_model("photo"),
+}
 MODELS = tuple(_MODELS)
 
 
 @lru_cache
 def model(name: str) -> Model:
-    """The reference model called ``name``: noop (identity), mlp (784→128→10) or cnn (28×28).
+    """The reference model called ``name``.
+
+    noop (identity of 784), mlp (784→128→10) and cnn (28×28) take float32; image takes 224×224×3 pixels as uint8, and
+    photo the same as a JPEG file, which the server decodes.
 
     Raises:
         ConfigError: no such model.
@@ -119,36 +148,11 @@ def model(name: str) -> Model:
     return _MODELS[one_of("model", name, _MODELS)]()
 
 
-@lru_cache
-def images(count: int = 256) -> Array:
-    """``count`` distinct 28×28 greyscale cuts of Matplotlib's sample photograph, in [0, 1].
-
-    The photograph ("grace_hopper.jpg", 512×600) is cut into overlapping squares of 112 pixels in a
-    fixed order and scaled by four; cuts that equal an earlier one are passed over. Shape
-    (count, 28, 28), multiples of 1/255.
-
-    Raises:
-        ConfigError: more cuts asked for than the photograph has (about 3,000).
-    """
-    from matplotlib import cbook
-    from PIL import Image
-
-    with Image.open(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))) as file:
-        photo = file.convert("L")
-    corners = [(x, y) for y in range(0, photo.height - 112, 9) for x in range(0, photo.width - 112, 7)]
-    order = np.random.default_rng(28).permutation(len(corners))
-    cuts: dict[bytes, npt.NDArray[np.uint8]] = {}
-    for x, y in (corners[i] for i in order):
-        cut = np.asarray(photo.crop((x, y, x + 112, y + 112)).reduce(4))
-        cuts.setdefault(cut.tobytes(), cut)
-        if len(cuts) == count:
-            return (np.stack(list(cuts.values())) / np.float32(255)).astype(np.float32)
-    raise ConfigError(f"count={count}: the photograph has not so many distinct cuts; accepted: 1 to {len(cuts)}")
-
-
-def inputs(name: str, count: int = 256) -> Array:
-    """``count`` distinct real input rows for the model ``name``, (count, *input_shape)."""
-    return images(count).reshape(count, *model(name).input_shape)
+def inputs(name: str, count: int = 256) -> Rows:
+    """``count`` distinct real input rows for the model ``name``, (count, *input_shape), of its ``dtype``."""
+    if model(name).dtype == "float32":
+        return photographs.grey(count).reshape(count, *model(name).input_shape)
+    return photographs.pixels(count) if model(name).dtype == "uint8" else photographs.files(count)
 
 
 def max_difference(answer: Array, truth: Array) -> float:

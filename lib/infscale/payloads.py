@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from infscale.errors import ConfigError, one_of
-from infscale.models import Array, inputs
+from infscale.models import Array, Rows, inputs, model
 
 PROTOCOLS = ("rest", "grpc")
 
-Encode = Callable[[str, Array], bytes]
+Encode = Callable[[str, Rows], bytes]
 Decode = Callable[[bytes], Array]
 
 
@@ -44,13 +44,15 @@ class Payload:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def json_rows(rows: Array) -> Any:
-    """Nested lists of floats whose ``json.dumps`` is the shortest that gives the same fp32 back."""
+def json_rows(rows: Rows) -> Any:
+    """Nested lists of numbers; of floats, those whose ``json.dumps`` is the shortest that gives the same fp32 back."""
+    if rows.dtype == np.uint8:
+        return rows.tolist()
     shortest = np.array([float(text) for text in rows.ravel().astype("U32")])
     return shortest.reshape(rows.shape).tolist()
 
 
-def _instances(_: str, rows: Array) -> bytes:
+def _instances(_: str, rows: Rows) -> bytes:
     return json.dumps({"instances": json_rows(rows)}, separators=(",", ":")).encode()
 
 
@@ -58,23 +60,26 @@ def _predictions(body: bytes) -> Array:
     return np.array(json.loads(body)["predictions"], dtype=np.float32)
 
 
-def _raw(_: str, rows: Array) -> bytes:
-    return rows.astype("<f4").tobytes()
+def _raw(_: str, rows: Rows) -> bytes:
+    """Little-endian fp32, pixels, or files one after the other."""
+    if rows.dtype.kind == "S":
+        return b"".join(rows.tolist())
+    return rows.tobytes() if rows.dtype == np.uint8 else rows.astype("<f4").tobytes()
 
 
-def _b64(_: str, rows: Array) -> bytes:
-    return json.dumps({"b64": base64.b64encode(rows.astype("<f4").tobytes()).decode()}, separators=(",", ":")).encode()
+def _b64(_: str, rows: Rows) -> bytes:
+    return json.dumps({"b64": base64.b64encode(_raw(_, rows)).decode()}, separators=(",", ":")).encode()
 
 
-def _tf_b64(_: str, rows: Array) -> bytes:
+def _tf_b64(_: str, rows: Rows) -> bytes:
     """A string tensor for the signature ``from_bytes``: what TF Serving's REST takes instead of numbers."""
-    coded = [{"b64": base64.b64encode(row.astype("<f4").tobytes()).decode()} for row in rows]
+    coded = [{"b64": base64.b64encode(_raw(_, rows[i : i + 1])).decode()} for i in range(len(rows))]
     return json.dumps({"signature_name": "from_bytes", "instances": coded}, separators=(",", ":")).encode()
 
 
-def _npy(_: str, rows: Array) -> bytes:
+def _npy(_: str, rows: Rows) -> bytes:
     file = io.BytesIO()
-    np.save(file, rows.astype("<f4"))
+    np.save(file, rows if rows.dtype == np.uint8 else rows.astype("<f4"))
     return file.getvalue()
 
 
@@ -87,20 +92,23 @@ def _from_raw(body: bytes) -> Array:
     return np.frombuffer(body, dtype="<f4").astype(np.float32)
 
 
-def _tf_request(model: str, rows: Array) -> bytes:
-    from infscale.protos import DT_FLOAT, tensorflow
+def _tf_request(model: str, rows: Rows) -> bytes:
+    from infscale.protos import DT_FLOAT, DT_STRING, DT_UINT8, tensorflow
 
     request = tensorflow["PredictRequest"]()
     request.model_spec.name = model
     tensor = request.inputs["x"]
-    tensor.dtype = DT_FLOAT
+    tensor.dtype = {"f": DT_FLOAT, "u": DT_UINT8, "S": DT_STRING}[rows.dtype.kind]
     for size in rows.shape:
         tensor.tensor_shape.dim.add(size=size)
-    tensor.tensor_content = rows.astype("<f4").tobytes()
+    if rows.dtype.kind == "S":
+        tensor.string_val.extend(rows.tolist())
+    else:
+        tensor.tensor_content = _raw(model, rows)
     return bytes(request.SerializeToString(deterministic=True))
 
 
-def _tf_float_val(model: str, rows: Array) -> bytes:
+def _tf_float_val(model: str, rows: Rows) -> bytes:
     """The tensor as repeated floats: as many bytes as ``tensor_content``, another decoder."""
     from infscale.protos import tensorflow
 
@@ -121,7 +129,7 @@ def _tf_answer(body: bytes) -> Array:
 
 
 def _ts_request(key: str) -> Encode:
-    def encode(model: str, rows: Array) -> bytes:
+    def encode(model: str, rows: Rows) -> bytes:
         from infscale.protos import torchserve
 
         body = {"json": _instances, "npy": _npy, "raw": _raw}[key](model, rows)
@@ -140,29 +148,39 @@ def _ts_answer(inner: Decode) -> Decode:
     return decode
 
 
-def _v2_json(_: str, rows: Array) -> bytes:
+def _v2_json(_: str, rows: Rows) -> bytes:
     return _compact(_v2_input(rows) | {"data": json_rows(rows.ravel())})
 
 
-def _v2_input(rows: Array) -> dict[str, Any]:
-    return {"name": "x", "shape": list(rows.shape), "datatype": "FP32"}
+def _v2_input(rows: Rows) -> dict[str, Any]:
+    shape = [len(rows), 1] if rows.dtype.kind == "S" else list(rows.shape)
+    return {"name": "x", "shape": shape, "datatype": {"f": "FP32", "u": "UINT8", "S": "BYTES"}[rows.dtype.kind]}
+
+
+def _v2_bytes(model: str, rows: Rows) -> bytes:
+    """A tensor in binary: files have their length before them (KServe's binary tensor data extension)."""
+    if rows.dtype.kind != "S":
+        return _raw(model, rows)
+    return b"".join(len(row).to_bytes(4, "little") + row for row in rows.tolist())
 
 
 def _compact(tensor: dict[str, Any], **more: Any) -> bytes:
     return json.dumps({"inputs": [tensor], **more}, separators=(",", ":")).encode()
 
 
-def _v2_head(rows: Array) -> bytes:
+def _v2_head(rows: Rows) -> bytes:
     """The JSON that precedes the bytes of a binary tensor: equal for all bodies of a shape."""
-    tensor = _v2_input(rows) | {"parameters": {"binary_data_size": rows.size * 4}}
-    return _compact(tensor, parameters={"binary_data_output": True})
+    tensor = _v2_input(rows) | {"parameters": {"binary_data_size": len(_v2_bytes("", rows))}}
+    head = _compact(tensor, parameters={"binary_data_output": True})
+    # The header that tells its length is one for all bodies, and files differ in length.
+    return head.ljust(192) if rows.dtype.kind == "S" else head
 
 
-def _v2_raw(model: str, rows: Array) -> bytes:
-    return _v2_head(rows) + _raw(model, rows)
+def _v2_raw(model: str, rows: Rows) -> bytes:
+    return _v2_head(rows) + _v2_bytes(model, rows)
 
 
-def _v2_head_length(rows: Array) -> dict[str, str]:
+def _v2_head_length(rows: Rows) -> dict[str, str]:
     return {"inference-header-content-length": str(len(_v2_head(rows)))}
 
 
@@ -174,15 +192,15 @@ def _v2_answer(body: bytes) -> Array:
     return values.reshape(tensor["shape"])
 
 
-def _triton_request(model: str, rows: Array) -> bytes:
+def _triton_request(model: str, rows: Rows) -> bytes:
     from infscale.protos import triton
 
-    request = triton["ModelInferRequest"](model_name=model, raw_input_contents=[_raw(model, rows)])
+    request = triton["ModelInferRequest"](model_name=model, raw_input_contents=[_v2_bytes(model, rows)])
     request.inputs.add(**_v2_input(rows))
     return bytes(request.SerializeToString(deterministic=True))
 
 
-def _triton_contents(model: str, rows: Array) -> bytes:
+def _triton_contents(model: str, rows: Rows) -> bytes:
     """The tensor as repeated floats (``fp32_contents``) instead of raw bytes; the answer comes raw."""
     from infscale.protos import triton
 
@@ -218,7 +236,7 @@ class Encoder:
     content_type: str | None
     encode: Encode
     decode: Decode
-    headers: Callable[[Array], dict[str, str]] = lambda _: {}
+    headers: Callable[[Rows], dict[str, str]] = lambda _: {}
 
 
 ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
@@ -257,6 +275,28 @@ ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
 }
 """The first encoding of each entry is the one that F0 uses."""
 
+
+_OF_FLOATS = {"float_val", "contents"}
+_OF_FILES = {"b64", "raw", "protobuf"}
+
+
+def taken(framework: str, protocol: str, name: str) -> dict[str, Encoder]:
+    """The encodings of ``ENCODERS`` that carry a reference model's rows: a file fits no array of numbers."""
+    known, dtype = ENCODERS.get((framework, protocol), {}), model(name).dtype
+    if dtype == "float32":
+        return known
+    if framework == "edge":
+        return {}
+    fit = known.keys() - _OF_FLOATS if dtype == "uint8" else known.keys() & _OF_FILES
+    return {encoding: encoder for encoding, encoder in known.items() if encoding in fit}
+
+
+def most_rows(framework: str, name: str) -> int:
+    """Rows that one request may carry: a file goes alone to TorchServe, whose bodies have no frame between files."""
+    return 1 if framework == "torchserve" and model(name).dtype == "bytes" else MOST_ROWS
+
+
+MOST_ROWS = 1 << 20
 
 HTTP = ("1.1", "2")
 """Versions of HTTP that carry REST."""
@@ -302,8 +342,11 @@ def check_batch(framework: str, protocol: str, encoding: str, name: str, batch: 
     Raises:
         ConfigError: it does not; with the limit.
     """
-    rows = inputs(name, 8)
-    size = len(build(framework, protocol, name, rows, encoding=encoding, batch=8).bodies[0]) / 8 * batch
+    if batch > most_rows(framework, name):
+        raise ConfigError(f"batch={batch}: {framework} takes one row of {name} in a request; accepted: 1")
+    count = min(8, most_rows(framework, name))
+    rows = inputs(name, count)
+    size = len(build(framework, protocol, name, rows, encoding=encoding, batch=count).bodies[0]) / count * batch
     if batch < 1 or size > LIMITS[framework]:
         most = int(batch * LIMITS[framework] / size) if size > 0 else 1
         raise ConfigError(
@@ -319,13 +362,20 @@ def default_encoding(framework: str, protocol: str) -> str:
     return next(iter(ENCODERS[framework, protocol]))
 
 
-def build(framework: str, protocol: str, model: str, rows: Array, *, encoding: str = "", batch: int = 1) -> Payload:
+def _default(framework: str, protocol: str, rows: Rows) -> str:
+    default = default_encoding(framework, protocol)
+    if rows.dtype.kind != "S" or default in _OF_FILES:
+        return default
+    return next(encoding for encoding in ENCODERS[framework, protocol] if encoding in _OF_FILES)
+
+
+def build(framework: str, protocol: str, model: str, rows: Rows, *, encoding: str = "", batch: int = 1) -> Payload:
     """Encode ``rows`` of shape (n, …) into ``n // batch`` request bodies.
 
     Raises:
         ConfigError: the framework, protocol or encoding is unknown, or ``rows`` are fewer than ``batch``.
     """
-    encoding = one_of("encoding", encoding or default_encoding(framework, protocol), ENCODERS[framework, protocol])
+    encoding = one_of("encoding", encoding or _default(framework, protocol, rows), ENCODERS[framework, protocol])
     if not 1 <= batch <= len(rows):
         raise ConfigError(f"batch={batch} cannot be cut from {len(rows)} rows; accepted: 1 to {len(rows)}")
     encoder = ENCODERS[framework, protocol][encoding]

@@ -131,4 +131,4 @@ torchserve = _build("infscale.torchserve", _TORCHSERVE)
 triton = _build("infscale.triton", _TRITON)
 """Messages of the KServe v2 ``GRPCInferenceService``, which Triton speaks, by name."""
 
-DT_FLOAT = 1
+DT_FLOAT, DT_UINT8, DT_STRING = 1, 4, 7

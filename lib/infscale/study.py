@@ -50,7 +50,7 @@ def check(grid: Grid) -> None:
 
 def _check_payload(grid: Grid, case: Case) -> None:
     taker = case.front if (case.front, case.arm.protocol) in payloads.ENCODERS else case.framework
-    known = payloads.ENCODERS[taker, case.arm.protocol]
+    known = payloads.taken(taker, case.arm.protocol, case.model or grid.model)
     encoding = case.arm.encoding or next(iter(known), "")
     if encoding not in known:
         raise ConfigError(

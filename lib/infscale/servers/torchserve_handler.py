@@ -16,7 +16,7 @@ import torch
 from ts.utils.util import PredictionException
 
 ENCODINGS = ("raw", "npy", "image", "json")
-Array = np.ndarray[Any, np.dtype[np.float32]]
+Array = np.ndarray[Any, Any]
 
 
 class Handler:
@@ -28,7 +28,8 @@ class Handler:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.module = torch.jit.load(os.path.join(folder, "model.pt"), map_location="cpu").eval()
         with open(os.path.join(folder, "signature.json")) as file:
-            self.shape = tuple(json.load(file)["input_shape"])
+            signature = json.load(file)
+        self.shape, self.dtype = tuple(signature["input_shape"]), signature["dtype"]
 
     def handle(self, rows: list[dict[str, Any]], context: Any) -> list[Any]:
         """Decode a batch of requests, run the module once, encode each answer."""
@@ -66,7 +67,7 @@ class Handler:
             return self._from_bytes(base64.b64decode(body["b64"]), "raw")
         instances = body.get("instances") if isinstance(body, dict) else body
         try:
-            return self._shaped(np.array(instances, dtype=np.float32))
+            return self._shaped(np.array(instances, dtype=self.dtype))
         except (TypeError, ValueError) as error:
             expected = f'expected {{"instances": [...]}} with rows of shape {self.shape}'
             raise PredictionException(f"{expected}: {error}", 400) from error
@@ -74,6 +75,8 @@ class Handler:
     def _from_bytes(self, body: bytes, kind: str) -> Array:
         if kind == "json":
             return self._from_json(json.loads(body))
+        if self.dtype == "bytes":
+            return self._from_file(body)
         if kind == "npy":
             return self._shaped(np.load(io.BytesIO(body), allow_pickle=False))
         if kind == "image":
@@ -82,15 +85,24 @@ class Handler:
             with Image.open(io.BytesIO(body)) as image:
                 grey = image.convert("L").resize((28, 28))
             return self._shaped(np.asarray(grey, dtype=np.float32) / np.float32(255))
+        if self.dtype == "uint8":
+            return self._shaped(np.frombuffer(body, dtype=np.uint8))
         if len(body) % 4:
             raise PredictionException(f"{len(body)} bytes are not a whole number of fp32 values", 400)
         return self._shaped(np.frombuffer(body, dtype="<f4"))
+
+    def _from_file(self, body: bytes) -> Array:
+        """One JPEG file as pixels."""
+        from PIL import Image
+
+        with Image.open(io.BytesIO(body)) as image:
+            return np.asarray(image.convert("RGB"))[None]
 
     def _shaped(self, array: np.ndarray[Any, Any]) -> Array:
         row = int(np.prod(self.shape))
         if array.size == 0 or array.size % row:
             raise PredictionException(f"{array.size} values are not rows of shape {self.shape}", 400)
-        return np.ascontiguousarray(array.reshape(-1, *self.shape), dtype=np.float32)
+        return np.ascontiguousarray(array.reshape(-1, *self.shape), dtype=self.dtype)
 
     def _encode(self, output: Array, encoding: str, context: Any, index: int) -> Any:
         if encoding == "json":

@@ -3,6 +3,7 @@
 It runs inside Triton's backend process, where this project need not be installed: it imports nothing of it.
 """
 
+import io
 import os
 from collections.abc import Callable
 from typing import Any
@@ -39,12 +40,34 @@ def _cnn(w: Weights, x: Array) -> Array:
     return _softmax(y.reshape(len(x), -1) @ w["dense3"] + w["bias3"])
 
 
-FORWARD: dict[str, Callable[[Weights, Array], Array]] = {"noop": lambda _, x: x, "mlp": _mlp, "cnn": _cnn}
+def _image(w: Weights, x: Any) -> Array:
+    blocks = x.reshape(len(x), 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
+    return _softmax(blocks.reshape(len(x), -1) @ w["dense"] + w["bias"])
+
+
+def _photo(w: Weights, x: Any) -> Array:
+    """JPEG files (n, 1), as Python's bytes or numpy's."""
+    from PIL import Image
+
+    pixels = []
+    for row in x.ravel():
+        with Image.open(io.BytesIO(bytes(row))) as image:
+            pixels.append(np.asarray(image.convert("RGB")))
+    return _image(w, np.stack(pixels))
+
+
+FORWARD: dict[str, Callable[[Weights, Any], Array]] = {
+    "noop": lambda _, x: x,
+    "mlp": _mlp,
+    "cnn": _cnn,
+    "image": _image,
+    "photo": _photo,
+}
 """(weights, rows) → output, by the model's name."""
 
 
 class TritonPythonModel:
-    """Input ``x``, output ``y``, both float32 with the batch first."""
+    """Input ``x``, output ``y`` (float32), with the batch first."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the weights; called once per instance, with Triton's description of the model."""
