@@ -12,8 +12,6 @@ from infscale.errors import ConfigError
 from infscale.servers.endpoint import Endpoint
 from infscale.trial import Arm, Plan
 
-MODELS = ["mlp"]
-
 
 @pytest.fixture(scope="module", params=servers.FRAMEWORKS)
 def mlp(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
@@ -66,6 +64,17 @@ def test_a_deployed_server_without_http2_is_named_before_it_is_loaded(mlp: Endpo
     else:
         with pytest.raises(ConfigError, match=r"http='2': the REST of .* does not speak it; accepted: 1.1"):
             trial.run(mlp, Plan(Arm("rest", http="2"), 40, 0.5))
+
+
+def test_compressed_bodies_are_smaller_and_answered_or_refused_beforehand(mlp: Endpoint) -> None:
+    """A server that hands gzip to its model answers nothing but errors: a capacity of zero would be reported."""
+    for protocol in payloads.PROTOCOLS:
+        arm = Arm(protocol, gzip=True)
+        if (mlp.framework, protocol) in payloads.NO_GZIP:
+            with pytest.raises(ConfigError, match=f"gzip=True: {mlp.framework} takes no compressed body over rest"):
+                load(mlp, arm)
+            continue
+        assert load(mlp, arm).samples["bytes_out"].mean() < load(mlp, Arm(protocol)).samples["bytes_out"].mean()
 
 
 @pytest.mark.parametrize(

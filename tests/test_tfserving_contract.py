@@ -4,6 +4,7 @@ One server runs for most rows. Its one model has a signature for each kind of te
 request and its answer.
 """
 
+import gzip
 import json
 import shutil
 import signal
@@ -246,6 +247,23 @@ def test_text_after_the_object_is_ignored(server: Server, tail: bytes) -> None:
 
 S = "signature_name"
 POST = "POST " + PREDICT
+
+
+def test_a_compressed_body_is_read_and_a_broken_one_is_an_empty_one(server: Server) -> None:
+    """The real server's HTTP stack decompresses where Content-Encoding holds "gzip", and drops what is no gzip."""
+    body = json.dumps({"signature_name": "echo", "inputs": 1.5}).encode()
+    whole = gzip.compress(body)
+
+    def post(data: bytes, encoding: str) -> requests.Response:
+        url = f"{server.url}/v1/models/m:predict"
+        return requests.post(url, data=data, headers={"Content-Encoding": encoding}, timeout=20)
+
+    assert post(whole, "gzip").text == server.post(body).text
+    for broken in (body, whole[:-9], whole[:5]):
+        refused = post(broken, "gzip")
+        assert refused.status_code == 400
+        assert "The document is empty" in refused.text
+    assert post(body, "identity").status_code == 200
 
 
 def matches(text: str | None, expected: str) -> bool:

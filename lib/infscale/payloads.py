@@ -318,6 +318,20 @@ def check_http(framework: str, http: str) -> None:
         raise ConfigError(f"http='2': {framework}'s REST does not speak HTTP/2 in clear text; accepted: 1.1")
 
 
+NO_GZIP = (("torchserve", "rest"), ("edge", "rest"))
+"""(framework, protocol) whose server hands a compressed body to the model as it is. Tried: TorchServe answers 400."""
+
+
+def check_gzip(framework: str, protocol: str, *, gzip: bool) -> None:
+    """Whether ``framework`` takes compressed requests over ``protocol``, if they are to be.
+
+    Raises:
+        ConfigError: it does not.
+    """
+    if gzip and (framework, protocol) in NO_GZIP:
+        raise ConfigError(f"gzip=True: {framework} takes no compressed body over {protocol}; accepted: False")
+
+
 LIMITS = dict.fromkeys(("tfserving", "torchserve", "triton", "edge"), 64 << 20)
 """Most bytes of a message that each framework takes as this project deploys it."""
 

@@ -61,6 +61,7 @@ def _check_payload(grid: Grid, case: Case) -> None:
             f"accepted: {', '.join(known)}"
         )
     payloads.check_http(taker, case.arm.http)
+    payloads.check_gzip(taker, case.arm.protocol, gzip=case.arm.gzip)
     payloads.check_batch(taker, case.arm.protocol, encoding, case.model or grid.model, case.arm.batch)
 
 

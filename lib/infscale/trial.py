@@ -82,6 +82,8 @@ def run(
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(_DRAWS)}
     schedule = arrivals.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
     payload, choice = _chosen(payload, plan, len(schedule), seeds["payload"])
+    if endpoint.own is None:  # a handler of the user's own may decompress
+        payloads.check_gzip(endpoint.framework, plan.arm.protocol, gzip=plan.arm.gzip)
     scheme = endpoint.scheme(plan.arm.protocol, plan.arm.http)
     url = f"{scheme}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted, cached = statistics(endpoint), cache_counts(endpoint)

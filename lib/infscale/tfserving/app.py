@@ -57,6 +57,7 @@ class App:
         if not rest.is_api(path):
             await asgi.reply(send, 404, _TEXT, b"Not Found")
             return
+        body = rest.plain(body, dict(scope["headers"]).get(b"content-encoding", b""))
         try:
             status, answer = await rest.handle(self._server, scope["method"], path, body, self._rest_timeout)
         except Exception:
