@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from infscale import models, payloads, photographs
+from infscale import codecs, models, payloads, photographs
 from infscale.errors import ConfigError
 from infscale.servers import FRAMEWORKS, triton_model
 
@@ -50,7 +50,7 @@ finite32 = st.floats(width=32, allow_nan=False, allow_infinity=False)
 @settings(max_examples=50)
 @given(hnp.arrays(np.float32, (2, 3), elements=finite32))
 def test_json_gives_the_same_fp32_back(rows: models.Array) -> None:
-    back = np.array(json.loads(json.dumps(payloads.json_rows(rows))), dtype=np.float32)
+    back = np.array(json.loads(json.dumps(codecs.json_rows(rows))), dtype=np.float32)
     assert np.array_equal(back, rows)
 
 
@@ -95,7 +95,7 @@ def test_tritons_grpc_messages_are_the_official_ones_on_the_wire() -> None:
     assert official.SerializeToString(deterministic=True) == body
     answer = service_pb2.ModelInferResponse(raw_output_contents=[rows.tobytes()])
     answer.outputs.add(name="y", datatype="FP32", shape=rows.shape)
-    assert np.array_equal(payloads._triton_answer(answer.SerializeToString()), rows)
+    assert np.array_equal(codecs.triton_answer(answer.SerializeToString()), rows)
 
 
 @pytest.mark.parametrize("batch", [1, 7])
@@ -125,7 +125,7 @@ def test_bytes_behind_an_answers_json_are_read_whatever_they_are(rows: models.Ar
     """The length of the JSON is in a header that decoders do not see; brackets and quotes may occur in the floats."""
     output = {"name": "y", "datatype": "FP32", "shape": [2, 3], "parameters": {"binary_data_size": 24}}
     body = json.dumps({"model_name": "mlp", "outputs": [output]}).encode() + rows.tobytes()
-    assert payloads._v2_answer(body).tobytes() == rows.tobytes()
+    assert codecs.v2_answer(body).tobytes() == rows.tobytes()
 
 
 @pytest.mark.parametrize("name", models.MODELS)

@@ -1,26 +1,18 @@
 """Payloads: pools of pre-encoded request bodies, and the decoders of their responses.
 
 An encoding is how a tensor becomes bytes. The table :data:`ENCODERS` lists what each framework takes
-over each protocol. Floats in JSON are the shortest decimals that give the same fp32 back, which is
-the least a client can send; ``json.dumps(x.tolist())`` on float64 would double the bytes.
+over each protocol; the functions themselves are in :mod:`infscale.codecs`.
 """
 
-import base64
-import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-
+from infscale import codecs
+from infscale.codecs import Decode, Encode
 from infscale.errors import ConfigError, one_of
-from infscale.models import Array, Rows, inputs, model
+from infscale.models import Rows, inputs, model
 
 PROTOCOLS = ("rest", "grpc")
-
-Encode = Callable[[str, Rows], bytes]
-Decode = Callable[[bytes], Array]
 
 
 @dataclass(frozen=True)
@@ -42,179 +34,6 @@ class Payload:
     bodies: list[bytes]
     decode: Decode
     headers: dict[str, str] = field(default_factory=dict)
-
-
-def json_rows(rows: Rows) -> Any:
-    """Nested lists of numbers; of floats, those whose ``json.dumps`` is the shortest that gives the same fp32 back."""
-    if rows.dtype == np.uint8:
-        return rows.tolist()
-    shortest = np.array([float(text) for text in rows.ravel().astype("U32")])
-    return shortest.reshape(rows.shape).tolist()
-
-
-def _instances(_: str, rows: Rows) -> bytes:
-    return json.dumps({"instances": json_rows(rows)}, separators=(",", ":")).encode()
-
-
-def _predictions(body: bytes) -> Array:
-    return np.array(json.loads(body)["predictions"], dtype=np.float32)
-
-
-def _raw(_: str, rows: Rows) -> bytes:
-    """Little-endian fp32, pixels, or files one after the other."""
-    if rows.dtype.kind == "S":
-        return b"".join(rows.tolist())
-    return rows.tobytes() if rows.dtype == np.uint8 else rows.astype("<f4").tobytes()
-
-
-def _b64(_: str, rows: Rows) -> bytes:
-    return json.dumps({"b64": base64.b64encode(_raw(_, rows)).decode()}, separators=(",", ":")).encode()
-
-
-def _tf_b64(_: str, rows: Rows) -> bytes:
-    """A string tensor for the signature ``from_bytes``: what TF Serving's REST takes instead of numbers."""
-    coded = [{"b64": base64.b64encode(_raw(_, rows[i : i + 1])).decode()} for i in range(len(rows))]
-    return json.dumps({"signature_name": "from_bytes", "instances": coded}, separators=(",", ":")).encode()
-
-
-def _npy(_: str, rows: Rows) -> bytes:
-    file = io.BytesIO()
-    np.save(file, rows if rows.dtype == np.uint8 else rows.astype("<f4"))
-    return file.getvalue()
-
-
-def _from_npy(body: bytes) -> Array:
-    rows: Array = np.load(io.BytesIO(body), allow_pickle=False).astype(np.float32)
-    return rows
-
-
-def _from_raw(body: bytes) -> Array:
-    return np.frombuffer(body, dtype="<f4").astype(np.float32)
-
-
-def _tf_request(model: str, rows: Rows) -> bytes:
-    from infscale.protos import DT_FLOAT, DT_STRING, DT_UINT8, tensorflow
-
-    request = tensorflow["PredictRequest"]()
-    request.model_spec.name = model
-    tensor = request.inputs["x"]
-    tensor.dtype = {"f": DT_FLOAT, "u": DT_UINT8, "S": DT_STRING}[rows.dtype.kind]
-    for size in rows.shape:
-        tensor.tensor_shape.dim.add(size=size)
-    if rows.dtype.kind == "S":
-        tensor.string_val.extend(rows.tolist())
-    else:
-        tensor.tensor_content = _raw(model, rows)
-    return bytes(request.SerializeToString(deterministic=True))
-
-
-def _tf_float_val(model: str, rows: Rows) -> bytes:
-    """The tensor as repeated floats: as many bytes as ``tensor_content``, another decoder."""
-    from infscale.protos import tensorflow
-
-    request = tensorflow["PredictRequest"].FromString(_tf_request(model, rows))
-    tensor = request.inputs["x"]
-    tensor.ClearField("tensor_content")
-    tensor.float_val.extend(rows.ravel().tolist())
-    return bytes(request.SerializeToString(deterministic=True))
-
-
-def _tf_answer(body: bytes) -> Array:
-    from infscale.protos import tensorflow
-
-    tensor = tensorflow["PredictResponse"].FromString(body).outputs["y"]
-    shape = [d.size for d in tensor.tensor_shape.dim]
-    values = np.frombuffer(tensor.tensor_content, "<f4") if tensor.tensor_content else np.array(tensor.float_val)
-    return values.astype(np.float32).reshape(shape)
-
-
-def _ts_request(key: str) -> Encode:
-    def encode(model: str, rows: Rows) -> bytes:
-        from infscale.protos import torchserve
-
-        body = {"json": _instances, "npy": _npy, "raw": _raw}[key](model, rows)
-        message = torchserve["PredictionsRequest"](model_name=model, input={key: body})
-        return bytes(message.SerializeToString(deterministic=True))
-
-    return encode
-
-
-def _ts_answer(inner: Decode) -> Decode:
-    def decode(body: bytes) -> Array:
-        from infscale.protos import torchserve
-
-        return inner(torchserve["PredictionResponse"].FromString(body).prediction)
-
-    return decode
-
-
-def _v2_json(_: str, rows: Rows) -> bytes:
-    return _compact(_v2_input(rows) | {"data": json_rows(rows.ravel())})
-
-
-def _v2_input(rows: Rows) -> dict[str, Any]:
-    shape = [len(rows), 1] if rows.dtype.kind == "S" else list(rows.shape)
-    return {"name": "x", "shape": shape, "datatype": {"f": "FP32", "u": "UINT8", "S": "BYTES"}[rows.dtype.kind]}
-
-
-def _v2_bytes(model: str, rows: Rows) -> bytes:
-    """A tensor in binary: files have their length before them (KServe's binary tensor data extension)."""
-    if rows.dtype.kind != "S":
-        return _raw(model, rows)
-    return b"".join(len(row).to_bytes(4, "little") + row for row in rows.tolist())
-
-
-def _compact(tensor: dict[str, Any], **more: Any) -> bytes:
-    return json.dumps({"inputs": [tensor], **more}, separators=(",", ":")).encode()
-
-
-def _v2_head(rows: Rows) -> bytes:
-    """The JSON that precedes the bytes of a binary tensor: equal for all bodies of a shape."""
-    tensor = _v2_input(rows) | {"parameters": {"binary_data_size": len(_v2_bytes("", rows))}}
-    head = _compact(tensor, parameters={"binary_data_output": True})
-    # The header that tells its length is one for all bodies, and files differ in length.
-    return head.ljust(192) if rows.dtype.kind == "S" else head
-
-
-def _v2_raw(model: str, rows: Rows) -> bytes:
-    return _v2_head(rows) + _v2_bytes(model, rows)
-
-
-def _v2_head_length(rows: Rows) -> dict[str, str]:
-    return {"inference-header-content-length": str(len(_v2_head(rows)))}
-
-
-def _v2_answer(body: bytes) -> Array:
-    """Both forms of an answer: JSON with the data in it, or JSON with the bytes of the tensor right behind it."""
-    parsed, end = json.JSONDecoder().raw_decode(body.decode("latin-1"))
-    tensor = parsed["outputs"][0]
-    values = np.array(tensor["data"], np.float32) if "data" in tensor else _from_raw(body[end:])
-    return values.reshape(tensor["shape"])
-
-
-def _triton_request(model: str, rows: Rows) -> bytes:
-    from infscale.protos import triton
-
-    request = triton["ModelInferRequest"](model_name=model, raw_input_contents=[_v2_bytes(model, rows)])
-    request.inputs.add(**_v2_input(rows))
-    return bytes(request.SerializeToString(deterministic=True))
-
-
-def _triton_contents(model: str, rows: Rows) -> bytes:
-    """The tensor as repeated floats (``fp32_contents``) instead of raw bytes; the answer comes raw."""
-    from infscale.protos import triton
-
-    request = triton["ModelInferRequest"](model_name=model)
-    tensor = request.inputs.add(**_v2_input(rows))
-    tensor.contents.fp32_contents.extend(rows.ravel().tolist())
-    return bytes(request.SerializeToString(deterministic=True))
-
-
-def _triton_answer(body: bytes) -> Array:
-    from infscale.protos import triton
-
-    answer = triton["ModelInferResponse"].FromString(body)
-    return _from_raw(answer.raw_output_contents[0]).reshape(list(answer.outputs[0].shape))
 
 
 JSON = "application/json"
@@ -241,35 +60,35 @@ class Encoder:
 
 ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
     ("tfserving", "rest"): {
-        "json": Encoder("/v1/models/{model}:predict", JSON, _instances, _predictions),
-        "b64": Encoder("/v1/models/{model}:predict", JSON, _tf_b64, _predictions),
+        "json": Encoder("/v1/models/{model}:predict", JSON, codecs.instances, codecs.predictions),
+        "b64": Encoder("/v1/models/{model}:predict", JSON, codecs.tf_b64, codecs.predictions),
     },
     ("tfserving", "grpc"): {
-        "protobuf": Encoder(TF_PREDICT, None, _tf_request, _tf_answer),
-        "float_val": Encoder(TF_PREDICT, None, _tf_float_val, _tf_answer),
+        "protobuf": Encoder(TF_PREDICT, None, codecs.tf_request, codecs.tf_answer),
+        "float_val": Encoder(TF_PREDICT, None, codecs.tf_float_val, codecs.tf_answer),
     },
     ("torchserve", "rest"): {
-        "json": Encoder("/predictions/{model}", JSON, _instances, _predictions),
-        "raw": Encoder("/predictions/{model}", OCTETS, _raw, _from_raw),
-        "npy": Encoder("/predictions/{model}", "application/x-npy", _npy, _from_npy),
-        "b64": Encoder("/predictions/{model}", JSON, _b64, _predictions),
+        "json": Encoder("/predictions/{model}", JSON, codecs.instances, codecs.predictions),
+        "raw": Encoder("/predictions/{model}", OCTETS, codecs.raw, codecs.from_raw),
+        "npy": Encoder("/predictions/{model}", "application/x-npy", codecs.npy, codecs.from_npy),
+        "b64": Encoder("/predictions/{model}", JSON, codecs.b64, codecs.predictions),
     },
     ("torchserve", "grpc"): {
-        "raw": Encoder(TORCHSERVE_PREDICT, None, _ts_request("raw"), _ts_answer(_from_raw)),
-        "json": Encoder(TORCHSERVE_PREDICT, None, _ts_request("json"), _ts_answer(_predictions)),
-        "npy": Encoder(TORCHSERVE_PREDICT, None, _ts_request("npy"), _ts_answer(_from_npy)),
+        "raw": Encoder(TORCHSERVE_PREDICT, None, codecs.ts_request("raw"), codecs.ts_answer(codecs.from_raw)),
+        "json": Encoder(TORCHSERVE_PREDICT, None, codecs.ts_request("json"), codecs.ts_answer(codecs.predictions)),
+        "npy": Encoder(TORCHSERVE_PREDICT, None, codecs.ts_request("npy"), codecs.ts_answer(codecs.from_npy)),
     },
     ("triton", "rest"): {
-        "json": Encoder(V2_INFER, JSON, _v2_json, _v2_answer),
-        "raw": Encoder(V2_INFER, OCTETS, _v2_raw, _v2_answer, _v2_head_length),
+        "json": Encoder(V2_INFER, JSON, codecs.v2_json, codecs.v2_answer),
+        "raw": Encoder(V2_INFER, OCTETS, codecs.v2_raw, codecs.v2_answer, codecs.v2_head_length),
     },
     ("triton", "grpc"): {
-        "protobuf": Encoder(TRITON_INFER, None, _triton_request, _triton_answer),
-        "contents": Encoder(TRITON_INFER, None, _triton_contents, _triton_answer),
+        "protobuf": Encoder(TRITON_INFER, None, codecs.triton_request, codecs.triton_answer),
+        "contents": Encoder(TRITON_INFER, None, codecs.triton_contents, codecs.triton_answer),
     },
     ("edge", "rest"): {
-        "json": Encoder("/v1/models/{model}:predict", JSON, _instances, _predictions),
-        "raw": Encoder("/v1/models/{model}:predict", OCTETS, _raw, _from_raw),
+        "json": Encoder("/v1/models/{model}:predict", JSON, codecs.instances, codecs.predictions),
+        "raw": Encoder("/v1/models/{model}:predict", OCTETS, codecs.raw, codecs.from_raw),
     },
     ("edge", "grpc"): {},
 }

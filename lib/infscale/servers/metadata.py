@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from infscale import payloads
+from infscale.codecs import json_rows
 from infscale.errors import ConfigError, DeploymentError
-from infscale.payloads import json_rows
 from infscale.servers.endpoint import Endpoint, call, fetch
 
 Tensors = dict[str, npt.NDArray[Any]]
