@@ -56,8 +56,9 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
     return Evidence(run_of("r1"), arms, pd.DataFrame(rows), pd.DataFrame(brackets, columns=columns))
 
 
-def advised(question: Question, one: Evidence) -> pd.Series:
-    return advice.advise(question, [one]).set_index("choice").loc["protocol"]
+def advised(question: Question, one: Evidence, choice: str = "protocol") -> dict[str, str]:
+    lines = advice.advise(question, [one]).to_dict("records")
+    return next({str(k): str(v) for k, v in line.items()} for line in lines if line["choice"] == choice)
 
 
 @pytest.mark.parametrize("fast", ["REST", "gRPC"])
@@ -91,14 +92,14 @@ def test_a_question_that_all_fail_says_so() -> None:
 )
 def test_an_arm_meets_fails_or_is_open(rate: float, slo: float, expected: str) -> None:
     one = known()
-    arm = one.arms.set_index("label", drop=False).loc["REST"]
+    (arm,) = (row for _, row in one.arms.iterrows() if row["label"] == "REST")
     assert advice.state(Question("row", rate, slo), one, arm) == expected
 
 
 def test_what_was_not_varied_is_not_advised_and_names_the_run_that_would() -> None:
-    found = advice.advise(Question("row", 400, 20), [known()]).set_index("choice")
-    assert found.loc["cache", "advice"] == "cannot conclude"
-    assert "make finding F=caching" in found.loc["cache", "why"]
+    found = advised(Question("row", 400, 20), known(), "cache")
+    assert found["advice"] == "cannot conclude"
+    assert "make finding F=caching" in found["why"]
 
 
 def test_a_payload_without_trials_is_an_error_with_the_run_that_would_answer() -> None:
