@@ -1,6 +1,7 @@
 """Pixels and files: if these fail, an encoding looks small because it does not carry the picture."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from infscale import payloads, photographs, servers, trial
 from infscale.errors import ConfigError
 from infscale.models import inputs, model
-from infscale.servers.endpoint import PARITY, Endpoint, check_answers
+from infscale.servers.endpoint import PARITY, AnsweredError, Endpoint, ask, check_answers
 
 PIXELS = 224 * 224 * 3
 EVERY = [(f, p, e) for (f, p) in payloads.ENCODERS for e in payloads.taken(f, p, "image")]
@@ -75,6 +76,18 @@ def test_bytes_on_the_wire_are_those_of_the_picture(served: Endpoint) -> None:
             assert set(rows["status"]) == {"ok"}
             assert rows["bytes_out"].min() >= least
             assert rows["bytes_in"].min() >= 4 * 10
+
+
+def test_numbers_that_are_no_pixels_are_refused_by_torchserve(served: Endpoint) -> None:
+    """numpy would wrap 300 to 44, and a wrong picture would be answered."""
+    if (served.framework, served.model) != ("torchserve", "image"):
+        pytest.skip("TorchServe's handler is the project's own")
+    payload = payloads.build("torchserve", "rest", "image", inputs("image", 1), encoding="json")
+    for wrong in (b"300", b"-1", b"0.5"):
+        head, _, tail = payload.bodies[0].partition(b",")
+        body = head.rstrip(b"0123456789") + wrong + b"," + tail
+        with pytest.raises(AnsweredError, match="400"):
+            ask(served, replace(payload, bodies=[body]))
 
 
 @pytest.mark.parametrize(

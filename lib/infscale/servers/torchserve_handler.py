@@ -67,7 +67,10 @@ class Handler:
             return self._from_bytes(base64.b64decode(body["b64"]), "raw")
         instances = body.get("instances") if isinstance(body, dict) else body
         try:
-            return self._shaped(np.array(instances, dtype=self.dtype))
+            values = np.array(instances, dtype=np.float32)
+            if self.dtype == "uint8" and not ((values >= 0) & (values <= 255) & (values % 1 == 0)).all():
+                raise ValueError("pixels are whole numbers from 0 to 255")
+            return self._shaped(values)
         except (TypeError, ValueError) as error:
             expected = f'expected {{"instances": [...]}} with rows of shape {self.shape}'
             raise PredictionException(f"{expected}: {error}", 400) from error
