@@ -192,7 +192,9 @@ class Session:
         frame = outcome.samples.assign(trial_id=trial_id)
         samples.write(self.folder / "trials" / f"{trial_id}.parquet", frame)
         if outcome.usage is not None:
-            outcome.usage.to_parquet(self.folder / "trials" / f"{trial_id}.usage.parquet", index=False)
+            outcome.usage.to_parquet(
+                self.folder / "trials" / f"{trial_id}.usage.parquet", index=False, compression="zstd"
+            )
         identity = {"schema_version": samples.SCHEMA_VERSION, "trial_id": trial_id, "run_id": self.manifest["run_id"]}
         identity["machine_digest"] = machine.machine_digest()
         samples.write_json(self.folder / "trials" / f"{trial_id}.json", identity | outcome.manifest)

@@ -28,7 +28,7 @@ class Study:
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"replicates": 1, "trial_s": 0.5, "bisections": 1},
-    "quick": {"replicates": 4, "trial_s": 1.5, "bisections": 3},
+    "quick": {"replicates": 4, "trial_s": 1.25, "bisections": 3},
     "full": {"replicates": 6, "trial_s": 6.0, "bisections": 4, "timeout_s": 5.0},
 }
 
@@ -91,7 +91,7 @@ def grid_of(name: str, profile: str = "quick", **given: Any) -> Grid:
     one_of("profile", profile, SIZES)
     study = STUDIES[name]
     chosen = study.cases(profile)
-    sizes = {"fractions": (0.5,), **SIZES[profile], **study.sizes.get(profile, {})}
+    sizes = {"fractions": (0.4,), **SIZES[profile], **study.sizes.get(profile, {})}
     return Grid(
         frameworks=tuple(dict.fromkeys(case.framework for case in chosen)),
         protocols=tuple(dict.fromkeys(case.arm.protocol for case in chosen)),
