@@ -38,7 +38,20 @@ def _cache(tables: Tables, prefix: str, where: str) -> list[str]:
         f"at {row['repeat']:.0%} repeats (hit ratio {number(row['hit_ratio'])}) capacity is {told(row['gain'])} times"
         for _, row in gains.iterrows()
     ]
-    return [f"{prefix}{where}: {'; '.join(parts)} that without a cache. {break_even(gains)}"]
+    price = _price(tables, f"{prefix}no cache", str(gains["label"].iloc[0])) if gains["repeat"].iloc[0] == 0 else ""
+    return [f"{prefix}{where}: {'; '.join(parts)} that without a cache. {break_even(gains)}{price}"]
+
+
+def _price(tables: Tables, without: str, never_hit: str) -> str:
+    """What a cache costs where nothing repeats: time, CPU and memory."""
+    median = tables["points"].set_index("label")["response_p50_ms"]
+    added = float(median.get(never_hit, np.nan)) - float(median.get(without, np.nan))
+    own, usage = column(tables, "cpu_us_gateway").get(never_hit, float("nan")), tables["usage"]
+    memory = usage[(usage["label"] == never_hit) & (usage["group"] == "gateway")]["rss_bytes"].max()
+    parts = [f"{number(added)} ms on the median response time"]
+    parts += [f"{number(own)} µs of the gateway's CPU a request"] if np.isfinite(own) else []
+    parts += [f"{number(memory / 1e6)} MB of memory"] if np.isfinite(memory) else []
+    return f" Where nothing repeats it costs {', '.join(parts)}."
 
 
 def gain_by_repeat(tables: Tables, prefix: str, where: str) -> pd.DataFrame:
