@@ -287,16 +287,19 @@ def network(profile: str) -> Cases:
     if profile == "full":
         arms["binary"] = Arm("rest", "raw", batch=16)
         links |= {
+            "link without a limit": {"linked": True},
             "1 Gb/s": {"rate_mbit": 1000},
             "100 Mb/s, 20 ms": {"rate_mbit": 100, "delay_ms": 20},
             "100 Mb/s, TLS": {"rate_mbit": 100, "tls": True},
         }
+    fronts = [(link, "network", tuple(options.items())) for link, options in links.items()]
+    if profile == "full":  # the hop that TLS takes, without TLS
+        fronts.append(("loopback, one hop", "balanced", (("replicas", 1), ("balancer", "envoy-l4"))))
     return tuple(
         case
-        for link, options in links.items()
+        for link, front, options in fronts
         for case in compared(
-            Case(f"{link}, {name}", "triton", arm, front="network", options=tuple(options.items()))
-            for name, arm in arms.items()
+            Case(f"{link}, {name}", "triton", arm, front=front, options=options) for name, arm in arms.items()
         )
     )
 

@@ -42,12 +42,18 @@ def _cache_redis(framework: str, model: str, **options: Any) -> Iterator[Endpoin
 
 @contextlib.contextmanager
 def _network(
-    framework: str, model: str, *, rate_mbit: float | None = None, delay_ms: float = 0, **options: Any
+    framework: str,
+    model: str,
+    *,
+    linked: bool = False,
+    rate_mbit: float | None = None,
+    delay_ms: float = 0,
+    **options: Any,
 ) -> Iterator[Endpoint]:
-    """A link of its own, where a rate or a delay is given; TLS, where asked for."""
+    """A link of its own, where it is asked for, or a rate or a delay is given; TLS, where asked for."""
     from infscale import network
 
-    link = network.Link(rate_mbit, delay_ms) if rate_mbit or delay_ms else None
+    link = network.Link(rate_mbit, delay_ms) if linked or rate_mbit or delay_ms else None
     with network.deploy(framework, model, link=link, **options) as endpoint:
         yield endpoint
 
