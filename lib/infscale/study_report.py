@@ -143,6 +143,7 @@ def limits(run: Mapping[str, Any]) -> list[str]:
         f"Profile {run['profile']}: {config['replicates']} replicates, trials of {config['trial_s']:g} s.",
         f"Model {models}; computed by {runtimes}.",
         "Load generator and server shared a machine: bytes cost next to nothing on loopback and decide on a slow link.",
+        "Request bodies are encoded, and compressed, before a trial: what that costs the client is not in these times.",
         *([f"{', '.join(embedded)} is our implementation of a published interface."] if embedded else []),
         *(f"Left out: {name} ({why})." for name, why in run.get("skipped", {}).items()),
     ]
