@@ -39,7 +39,7 @@ def _cannot(link: Link) -> str:
     try:
         with network.namespace(link):
             return ""
-    except (MissingError, DeploymentError) as error:
+    except MissingError as error:  # a DeploymentError is a failure, not a reason to skip
         return str(error)
 
 
@@ -188,7 +188,8 @@ def test_a_delay_that_no_link_has_is_refused(delay: float) -> None:
 @links
 @pytest.mark.parametrize("framework", servers.FRAMEWORKS)
 def test_every_framework_answers_rightly_from_its_namespace(framework: str) -> None:
-    with network.deploy(framework, "mlp", link=Link(1000), tls=False, rest_port=18080) as endpoint:
+    way = {"way": "embedded"} if framework == "tfserving" else {}  # a container has a network of its own
+    with network.deploy(framework, "mlp", link=Link(1000), tls=False, rest_port=18080, **way) as endpoint:
         name = next(iter(ours(os.getpid()) & {_namespace_of(p.pid) for p in endpoint.processes()}))
         assert endpoint.rest == f"{endpoint.grpc.partition(':')[0]}:18080"
         assert max(check_answers(endpoint).values()) <= 1e-5

@@ -55,11 +55,17 @@ def test_another_trial_has_other_new_bodies_and_the_same_hot_ones() -> None:
 
 def test_popularity_follows_zipf() -> None:
     bodies = pool("triton", "grpc", "protobuf").bodies
-    _, choice = similarity.popular(bodies, 1.0, 100_000, SEED)
+    _, choice = similarity.popular(bodies, 1.0, 100_000, SEED, "arm")
     share = np.sort(np.bincount(choice) / len(choice))[::-1]
     weights = 1 / np.arange(1, similarity.CATALOGUE + 1)
     expected = weights / weights.sum()
     assert np.allclose(share[:3], expected[:3], rtol=0.05)
+
+
+def test_another_trial_has_another_catalogue() -> None:
+    bodies = pool("triton", "grpc", "protobuf").bodies
+    one, other = (similarity.popular(bodies, 1.0, 1000, np.random.SeedSequence(1, spawn_key=(k,)), "a") for k in (1, 2))
+    assert not set(one[0]) & set(other[0])
 
 
 def test_decimals_stay_valid_json_and_the_model_still_answers() -> None:

@@ -93,7 +93,13 @@ def deploy(
         front = _joined(members, upstreams, balancer, program, late)
         if program:
             front, parts["balancer"] = _balanced(stack, front, upstreams, balancer, program, run, logs, pid_log)
-        yield replace(front, parts=parts, processes=lambda: [p for part in parts.values() for p in part()])
+
+        def living() -> list[psutil.Process]:
+            """None if a replica or the balancer has ended: the others would answer for it."""
+            each = [part() for part in parts.values()]
+            return [process for part in each for process in part] if all(each) else []
+
+        yield replace(front, parts=parts, processes=living)
 
 
 def _check(replicas: int, balancer: str, options: Mapping[str, Any]) -> None:
@@ -142,6 +148,7 @@ def _joined(
         rest=upstreams["rest"][0],
         grpc=upstreams["grpc"][0],
         metrics="",
+        http=first.http if balancer in ("none", "client", "envoy-l4") and not late else ("1.1",),
         members=tuple(members),
         replicas=upstreams if balancer == "client" else {},
         shares=lambda: [answered(member) for member in members],

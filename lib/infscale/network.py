@@ -69,6 +69,13 @@ class Link:
         """What passes at once after a pause, bytes."""
         return FRAME_BYTES + math.ceil((self.rate_mbit or 0) * 1e6 / 8 * BURST_S)
 
+    def _delayed(self) -> int:
+        """Packets of netem's queue: as a child of tbf it takes the place of the queue that tbf's limit is for."""
+        if self.rate_mbit is None:
+            return 100_000
+        per_s = self.rate_mbit * 1e6 / 8
+        return max(2, math.ceil((max(QUEUE_BYTES, per_s * QUEUE_S) + per_s * self.delay_ms / 2e3) / 1514))
+
     def _shape(self) -> list[list[str]]:
         """Arguments of ``tc qdisc add dev DEVICE`` for one direction, in order."""
         made, parent = [], ["root"]
@@ -78,7 +85,7 @@ class Link:
             made.append([*parent, "handle", "1:", "tbf", "rate", rate, "burst", burst, "limit", f"{limit}b"])
             parent = ["parent", "1:1"]
         if self.delay_ms:
-            made.append([*parent, "netem", "delay", f"{self.delay_ms / 2:g}ms", "limit", "100000"])
+            made.append([*parent, "netem", "delay", f"{self.delay_ms / 2:g}ms", "limit", str(self._delayed())])
         return made
 
 
@@ -182,6 +189,8 @@ def _run(*command: str) -> str:
     said = done.stderr.strip()
     if "not permitted" in said:
         raise MissingError(f"namespaces need root with CAP_SYS_ADMIN and CAP_NET_ADMIN: {' '.join(command)}: {said}")
+    if "Unknown device type" in said:
+        raise MissingError(f"this kernel cannot make links (module veth): {' '.join(command)}: {said}")
     raise DeploymentError(f"{' '.join(command)} failed: {said}")
 
 

@@ -1,5 +1,6 @@
 """The counters that servers keep of themselves, read in Prometheus' text format."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from infscale.errors import DeploymentError
@@ -32,8 +33,13 @@ def parse(text: str) -> dict[str, float]:
 def scrape(endpoint: Endpoint) -> dict[str, float]:
     """What the endpoint's server has counted since its start; empty where it shows no counters.
 
-    TensorFlow Serving shows them only if it was told to (``--monitoring_config_file``).
+    Of replicas the sums. TensorFlow Serving shows them only if it was told to (``--monitoring_config_file``).
     """
+    if endpoint.members:
+        whole: Counter[str] = Counter()
+        for one in endpoint.members:
+            whole.update(scrape(one))
+        return dict(whole)
     address, path = endpoint.metrics, "/metrics"
     if not address and endpoint.rest:
         address, path = endpoint.rest, PATHS.get(endpoint.framework, "")

@@ -89,15 +89,18 @@ def repeating(bodies: Sequence[bytes], fraction: float, count: int, seed: np.ran
     return [*hot, *new], choice
 
 
-def popular(bodies: Sequence[bytes], exponent: float, count: int, seed: np.random.SeedSequence) -> Any:
+def popular(bodies: Sequence[bytes], exponent: float, count: int, seed: np.random.SeedSequence, name: str) -> Any:
     """(bodies, choice) for ``count`` requests to a catalogue of ``CATALOGUE`` bodies, the k-th with weight k^−exponent.
+
+    Every trial has a catalogue of its own (by ``seed`` and ``name``), which no cache has seen: else the hit ratio would
+    grow from trial to trial.
 
     Source of the law for requests to caches: Breslau et al. 1999, "Web caching and Zipf-like distributions".
     """
     weights = np.arange(1, CATALOGUE + 1, dtype=np.float64) ** -exponent
     choice = np.random.default_rng(seed).choice(CATALOGUE, size=count, p=weights / weights.sum())
     used, places = np.unique(choice, return_inverse=True)
-    every = distinct(bodies, CATALOGUE, 0)
+    every = distinct(bodies, CATALOGUE, _token(seed, name))
     return [every[i] for i in used], places.astype(np.int32)
 
 

@@ -100,7 +100,9 @@ def run(
     after = cache_counts(endpoint)
     manifest["cache"] = {name: value - cached.get(name, 0.0) for name, value in after.items()}
     manifest |= used.told(result.stats, plan.duration_s)
-    if shares:  # requests that each replica answered; None for one that does not tell
+    if shares:
+        _await_counts(endpoint, sum(shares) + int((result.samples["status"] == "ok").sum()))
+        # Requests that each replica answered; None for one that does not tell.
         gained = zip(shares, endpoint.shares(), strict=True)
         manifest["shares"] = [None if math.isnan(after - before) else after - before for before, after in gained]
     manifest["started_at"] = started.isoformat(timespec="seconds")
@@ -113,11 +115,11 @@ def _chosen(
 ) -> tuple[payloads.Payload, Any]:
     """The bodies of this trial and which of them each request carries."""
     arm = plan.arm
+    name = f"{arm.key()} {plan.labels.get('attempt')}"
     if arm.repeat is not None:
-        name = f"{arm.key()} {plan.labels.get('attempt')}"
         bodies, choice = similarity.repeating(payload.bodies, arm.repeat, count, seed, name)
     elif arm.zipf is not None:
-        bodies, choice = similarity.popular(payload.bodies, arm.zipf, count, seed)
+        bodies, choice = similarity.popular(payload.bodies, arm.zipf, count, seed, name)
     else:
         return payload, arrivals.payload_choice(count, len(payload.bodies), seed)
     return replace(payload, bodies=bodies), choice
@@ -233,12 +235,24 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
         if endpoint.command and not endpoint.processes():
             raise ServerLostError(f"{endpoint.label} died", endpoint.log_tail())
         before = _cpu_seconds(endpoint)
-        if answers(endpoint):
+        if _all_answer(endpoint):
             time.sleep(0.1)
             if _cpu_seconds(endpoint) - before < 0.03:
                 return
-    if not answers(endpoint):
+    if not _all_answer(endpoint):
         raise ServerLostError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
+
+
+def _await_counts(endpoint: Endpoint, whole: float) -> None:
+    """Wait until replicas have counted what they answered: a server may count when the answer has left."""
+    end = time.monotonic() + 0.5
+    while sum(endpoint.shares()) < whole and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def _all_answer(endpoint: Endpoint) -> bool:
+    """Whether the endpoint and every server behind it do: a cache or a replica may answer for one that hangs."""
+    return all(answers(one) for one in (endpoint, *endpoint.members))
 
 
 def _cpu_seconds(endpoint: Endpoint) -> float:

@@ -231,6 +231,13 @@ def _group(own: pd.DataFrame, start: int, end: int, rows: pd.DataFrame) -> dict[
 def _within(one: pd.DataFrame, start: int, end: int, first: int) -> Any:
     """By how much a process's counters grew between two times, shape (5,)."""
     times = one["time_ns"].to_numpy()
-    came_later = times[0] > max(first, start)
-    left = {"left": 0.0} if came_later else {}
-    return np.array([np.diff(np.interp([start, end], times, one[name], **left))[0] for name in _COUNTERS])
+    left = {"left": 0.0} if times[0] > max(first, start) else {}
+
+    def grew(name: str) -> float:
+        values = one[name].to_numpy()
+        new = np.ones(len(values), bool)
+        if name in ("voluntary", "involuntary"):  # read once a second and repeated in between
+            new[1:-1] = values[1:-1] != values[:-2]
+        return float(np.diff(np.interp([start, end], times[new], values[new], **left))[0])
+
+    return np.array([grew(name) for name in _COUNTERS])

@@ -348,9 +348,9 @@ class Engine:
         """What arrives before a connection is usable: a handshake."""
         codec = connection.codec
         codec.receive(data, now, finished)
-        if codec.closing:
+        if codec.closing and not codec.ready:
             self._flush(connection)  # a TLS alert may say why
             if connection.live:
                 self._lose(connection)
         else:
-            connection.pool.opening -= codec.ready
+            connection.pool.opening -= codec.ready  # one that is ready and closing is dropped afterwards

@@ -129,7 +129,8 @@ class Cache:
 
     async def _keep(self, key: bytes, value: bytes) -> None:
         try:
-            self._counts["stored"] += await self._store.put(key, value)
+            stored = await self._store.put(key, value)
+            self._counts["stored"] += stored  # not before the await: others count meanwhile
         except StoreError:
             self._counts["store_errors"] += 1
 

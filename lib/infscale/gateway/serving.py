@@ -133,9 +133,16 @@ def check_store(store: str) -> None:
 def _endpoint(upstream: Endpoint, mode: str, port: int, process: Process) -> Endpoint:
     address = f"127.0.0.1:{port}"
     parts: dict[str, Callable[[], list[psutil.Process]]] = {"gateway": process.tree}
+
+    def living() -> list[psutil.Process]:
+        """None if either has ended: an answer from a cache would hide that the server has. (Attached, it has none.)"""
+        own, served = process.tree(), upstream.processes()
+        return [*own, *served] if own and (served or not upstream.command) else []
+
     given: dict[str, Any] = {
         "command": (*process.command, "--", *upstream.command),
-        "processes": lambda: process.tree() + upstream.processes(),
+        "processes": living,
+        "members": (upstream,),
         "log_tail": lambda: f"{process.log_tail()}\n{upstream.log_tail()}".strip(),
         "parts": {**parts, **(upstream.parts or {"server": upstream.processes})},
     }

@@ -88,13 +88,16 @@ class Redis:
     """A Redis at ``url``; its capacity is its own ``maxmemory``. It may be shared with other gateways."""
 
     def __init__(self, url: str, ttl_s: float) -> None:
+        from redis.asyncio import BlockingConnectionPool
         from redis.asyncio import Redis as Client
         from redis.asyncio.retry import Retry
         from redis.backoff import NoBackoff
         from redis.exceptions import RedisError
 
         waits: dict[str, Any] = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5, "retry": Retry(NoBackoff(), 0)}
-        self._client: Any = Client.from_url(url, **waits)
+        # The default pool refuses its 101st connection, which would look like a Redis that failed.
+        pool = BlockingConnectionPool.from_url(url, max_connections=64, timeout=None, **waits)
+        self._client: Any = Client(connection_pool=pool)
         self._errors = (RedisError, OSError, TimeoutError)
         self._ttl_ms = max(1, round(ttl_s * 1000))
         self._silent_until = 0.0

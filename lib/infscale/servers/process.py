@@ -86,6 +86,7 @@ class Process:
         }
         try:
             _check_writable(log)
+            self._log_from = log.stat().st_size  # what another start wrote before is not this one's
         except OSError as error:
             raise DeploymentError(f"cannot write the log {log}: {error}") from error
         self._supervisor = subprocess.Popen(
@@ -148,7 +149,7 @@ class Process:
         """The last ``lines`` lines of the log."""
         try:
             with open(self.log, "rb") as file:
-                file.seek(max(0, self.log.stat().st_size - 20_000))
+                file.seek(max(self._log_from, self.log.stat().st_size - 20_000))
                 return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
         except OSError:
             return ""

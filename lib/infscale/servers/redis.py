@@ -32,7 +32,11 @@ def redis_server(*, log_folder: Path | None = None, pid_log: Path | None = None)
         command = [program, *(str(part) for name, value in flags.items() for part in (f"--{name}", value))]
         log = (log_folder or run) / "redis.log"
         with Process(command, log=log, remove=[run], pid_log=pid_log) as process:
-            wait_ready(process, lambda: _answers(port), what="Redis", timeout_s=START_TIMEOUT_S)
+
+            def ready() -> bool:
+                return process.owns_port(port) and _answers(port)
+
+            wait_ready(process, ready, what="Redis", timeout_s=START_TIMEOUT_S)
             yield f"redis://127.0.0.1:{port}/0"
 
 
