@@ -48,7 +48,7 @@ def test_another_servers_port_is_named_and_that_server_never_mistaken_for_ours(
             ):
                 pass
         # as if the other one had taken them just after we looked
-        monkeypatch.setattr(MODULES[framework], "check_port", lambda _, port: port)
+        monkeypatch.setattr(MODULES[framework], "check_port", lambda _, port, *place: port)
         with (
             pytest.raises(DeploymentError, match=r"ended while starting[\s\S]*end of the server's log[\s\S]*\w"),
             servers.deploy(framework, "noop", **(START[framework] | ports)),
