@@ -35,6 +35,7 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
             "plain": True,
             "model": "mlp",
             "batch": 1,
+            "bound": "",
             "saturation_per_s": list(capacities.values()),
             "high_per_s": [1.1 * c for c in capacities.values()],
             "interval_high_per_s": [1.1 * c for c in capacities.values()],
@@ -73,7 +74,7 @@ def test_capacities_that_are_not_told_apart_are_no_advice() -> None:
     one = known()
     wide = one.brackets.assign(low_per_s=500.0, high_per_s=2500.0)
     found = advised(Question("row", 400, 20), Evidence(one.run, one.arms, one.points, wide))
-    assert found["advice"].startswith("cannot conclude: gRPC and REST both meet it")
+    assert found["advice"].startswith("cannot conclude: gRPC and REST all meet it")
 
 
 def test_the_only_arm_that_meets_the_question_is_advised() -> None:

@@ -188,7 +188,9 @@ def test_a_delay_that_no_link_has_is_refused(delay: float) -> None:
 @links
 @pytest.mark.parametrize("framework", servers.FRAMEWORKS)
 def test_every_framework_answers_rightly_from_its_namespace(framework: str) -> None:
-    way: dict[str, Any] = {"way": "embedded"} if framework == "tfserving" else {}  # a container has a network of its own
+    way: dict[str, Any] = (
+        {"way": "embedded"} if framework == "tfserving" else {}
+    )  # a container has a network of its own
     with network.deploy(framework, "mlp", link=Link(1000), tls=False, rest_port=18080, **way) as endpoint:
         name = next(iter(ours(os.getpid()) & {_namespace_of(p.pid) for p in endpoint.processes()}))
         assert endpoint.rest == f"{endpoint.grpc.partition(':')[0]}:18080"

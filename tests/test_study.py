@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from infscale import payloads, runs, studies, study, study_tables
+from infscale import payloads, runs, studies, study, study_tables, study_topology
 from infscale.errors import ConfigError, InfscaleError
+from infscale.estimates import Interval
 from infscale.grid import Case, Grid
 from infscale.models import inputs
 from infscale.notebook import execute
+from infscale.saturation import capacity_ratio
 from infscale.session import folder_for
 from infscale.trial import Arm
 
@@ -142,3 +144,83 @@ def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path)
     assert (cases["bytes_out"] > 4 * 784).all()
     assert (cases["cpu_us_server"] > 0).all()
     assert all((figures / figure["file"]).is_file() for figure in told["figures"])
+
+
+def brackets(**cases: list[tuple[float, float]]) -> pd.DataFrame:
+    rows = [(name, r, low, high) for name, ends in cases.items() for r, (low, high) in enumerate(ends)]
+    return pd.DataFrame(rows, columns=["label", "replicate", "low_per_s", "high_per_s"])
+
+
+def test_a_ratio_of_capacities_holds_the_width_of_the_brackets() -> None:
+    found = capacity_ratio(brackets(a=[(200, 220)] * 4, b=[(100, 110)] * 4), "a", "b")
+    assert found.value == pytest.approx(2.0)
+    assert found.low == pytest.approx(200 / 110)
+    assert found.high == pytest.approx(220 / 100)
+
+
+def test_a_replicate_that_never_saturated_withholds_the_ratio() -> None:
+    """Left out, it would take the fastest replicate from the side that it speaks for."""
+    nan = float("nan")
+    censored = capacity_ratio(brackets(a=[(200, 220)] * 3 + [(900, nan)], b=[(100, 110)] * 4), "a", "b")
+    assert np.isnan([censored.value, censored.low, censored.high]).all()
+    assert censored.replicates == 3
+    invalid = capacity_ratio(brackets(a=[(200, 220)] * 3 + [(nan, nan)], b=[(100, 110)] * 4), "a", "b")
+    assert invalid.value == pytest.approx(2.0)
+    assert invalid.replicates == 3
+
+
+def run_of_shares(each: list[list[float]], slow_ms: float = 0) -> tuple[runs.Run, dict[str, pd.DataFrame]]:
+    options = [["replicas", 2], ["balancer", "envoy-l4"]] + ([["slow_ms", slow_ms]] if slow_ms else [])
+    case = {"name": "a", "options": options, "arm": {"reuse": True, "connections": 0}}
+    labels = {"case": "a", "phase": "grid", "verdict": {"verdict": "VALID"}}
+    trials = tuple(runs.Trial({**labels, "shares": shares}, Path()) for shares in each)
+    row = {"label": "a", "protocol": "grpc", "saturation_per_s": 100.0}
+    row |= {"interval_low_per_s": 90.0, "interval_high_per_s": 110.0}
+    tables = {"cases": pd.DataFrame([row]), "points": pd.DataFrame([{"label": "a", "response_p99_ms": 5.0}])}
+    return runs.Run(Path(), {"config": {"cases": [case]}}, trials), tables
+
+
+def test_unevenness_does_not_cancel_over_replicates() -> None:
+    """All on one replica, another one after each restart, is not evenly shared."""
+    table = study_topology.balancing_table(*run_of_shares([[100, 0], [0, 100], [100, 0], [0, 100]]))
+    assert table["jain"].iloc[0] == pytest.approx(0.5)
+    assert table["shares"].iloc[0] == [400, 0]
+    assert "100% / 0%" in study_topology.load_balancing(*run_of_shares([[100, 0], [0, 100]]))[0]
+
+
+@pytest.mark.parametrize(
+    ("gains", "told"),
+    [
+        ([(0, 0.4, 0.5, 0.6), (0.5, 0.9, 1.0, 1.1), (0.95, 2.0, 2.5, 3.0)], "at about 50% of repeats"),
+        ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.6, 0.7)], "does not break even"),
+        ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.9, 1.7)], "cannot conclude (by the ends"),
+        ([(0, np.nan, 0.5, np.nan), (0.95, 0.5, 1.9, 2.7)], "Break-even: cannot conclude."),
+    ],
+)
+def test_the_break_even_of_a_cache_follows_its_intervals(gains: list[tuple[float, ...]], told: str) -> None:
+    rows = [{"repeat": share, "gain": Interval(value, low, high, 4, 0.01)} for share, low, value, high in gains]
+    assert told in study_topology.break_even(pd.DataFrame(rows))
+
+
+def test_a_difference_that_holms_correction_does_not_leave_is_none() -> None:
+    rng = np.random.default_rng(1)
+    labels = ["first", *(f"case {k}" for k in range(30))]
+    rows = [
+        {"label": label, "replicate": r, "response_p95_ms": float(np.exp(rng.normal(0, 0.3)))}
+        for label in labels
+        for r in range(6)
+    ]
+    fixed: dict[str, Any] = {"phase": "grid", "verdict": "VALID", "response_p95_ms_bound": False, "rate_per_s": 100.0}
+    fixed |= {"attempt": 1, "steady": True}
+    fixed |= {
+        "block": "first",
+        "run_id": "r",
+        "framework": "f",
+        "implementation": "i",
+        "protocol": "rest",
+        "steady": True,
+    }
+    table = study_tables.contrasts_table(pd.DataFrame(rows).assign(**fixed), dict.fromkeys(labels[1:], "first"))
+    alone = (table["ratio_low"] > 1) | (table["ratio_high"] < 1)
+    assert alone.sum() > 0, "by intervals alone some of thirty equal cases look different"
+    assert (table["conclusion"] == "cannot conclude").all()

@@ -47,9 +47,23 @@ WOULD = {
 }
 """The run that would answer for a payload."""
 WOULD_CHOOSE = {
-    "replicas": "make finding F=load-balancing PROFILE=full",
-    "cache": "make finding F=caching PROFILE=full",
+    ("framework", "rows"): "make finding F=encodings PROFILE=full",
+    ("framework", "grey image"): "make finding F=porting PROFILE=full",
+    ("protocol", "grey image"): "make finding F=caching PROFILE=full",
+    ("encoding", "grey image"): "make finding F=porting PROFILE=full",
+    ("replicas", "grey image"): "make finding F=load-balancing",
+    ("cache", "grey image"): "make finding F=caching",
+    ("cache", "row"): "make finding F=caching PROFILE=full",
 }
+"""The same for one choice, where it is another."""
+FIXED = {
+    "protocol": ["framework"],
+    "encoding": ["framework"],
+    "framework": ["protocol"],
+    "replicas": ["protocol", "framework"],
+    "cache": ["protocol", "framework"],
+}
+"""What must be equal in arms that are compared for a choice: else the difference is that of both."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +139,10 @@ def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None, ser
     options = dict((case or {}).get("options", ()))
     front = (case or {}).get("front", "")
     cached = front.startswith("cache") or bool(options.get("cache"))
-    special = bool(options.get("slow_ms") or options.get("rate_mbit") or options.get("tls") or front == "edge")
+    special = front == "edge" or any(
+        options.get(name) for name in ("slow_ms", "rate_mbit", "delay_ms", "linked", "tls")
+    )
+    special = special or arm.get("zipf") is not None
     packed = ", gzip" if arm.get("gzip") else ""
     replicas = int(options.get("replicas", 1))
     behind = f" behind {options['balancer']}" if replicas > 1 else ""
@@ -167,11 +184,24 @@ def advise(question: Question, known: Sequence[Evidence]) -> pd.DataFrame:
 def _choose(question: Question, choice: str, fit: Iterable[tuple[Evidence, pd.DataFrame]]) -> dict[str, Any]:
     """The advice of the first run whose arms differ in ``choice``."""
     for one, arms in fit:
-        own = _alike(question, choice, arms)
+        own = _comparable(question, choice, one, _alike(question, choice, arms))
         if own[choice].nunique() > 1:
-            return {"choice": choice, **_among(question, choice, one, own), "run_id": one.run.id}
-    would = WOULD_CHOOSE.get(choice, WOULD[question.payload])
-    return {"choice": choice, "advice": CANNOT, "why": f"not measured: {would} would", "run_id": "", "cases": ""}
+            return {"choice": choice, **_among(choice, one, own), "run_id": one.run.id}
+    default = "" if choice in ("replicas", "cache") else WOULD[question.payload]
+    would = WOULD_CHOOSE.get((choice, question.payload), default)
+    why = f"not measured: {would} would" if would else "no run of this project measures it for this payload"
+    return {"choice": choice, "advice": CANNOT, "why": why, "run_id": "", "cases": ""}
+
+
+def _comparable(question: Question, choice: str, one: Evidence, arms: pd.DataFrame) -> pd.DataFrame:
+    """The arms from the best to the worst that equal the best of those with a rival in what must be equal."""
+    judged = arms.assign(state=[state(question, one, row) for _, row in arms.iterrows()])
+    order = judged.sort_values(["state", "saturation_per_s"], ascending=[True, False], key=_rank)
+    rivals = order.groupby(FIXED[choice])[choice].transform("nunique") > 1
+    order = order[rivals]
+    for factor in FIXED[choice] if len(order) else []:
+        order = order[order[factor] == order[factor].iloc[0]]
+    return order
 
 
 def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
@@ -184,13 +214,11 @@ def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
     return arms[near]
 
 
-def _among(question: Question, choice: str, one: Evidence, arms: pd.DataFrame) -> dict[str, Any]:
+def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, Any]:
     """The best arm of each level, those that meet the question first; advice where the data decide."""
-    judged = arms.assign(state=[state(question, one, row) for _, row in arms.iterrows()])
-    order = judged.sort_values(["state", "saturation_per_s"], ascending=[True, False], key=_rank)
     best = order.drop_duplicates(choice)
     told_of = "; ".join(
-        f"{row[choice]} ({row['label']}): {WORDS[row['state']]}, λ* {number(row['saturation_per_s'])}/s"
+        f"{row[choice]} ({row['label']}): {WORDS[row['state']]}, λ* {row['bound']}{number(row['saturation_per_s'])}/s"
         for _, row in best.iterrows()
     )
     labels = ", ".join(best["label"])
@@ -198,16 +226,14 @@ def _among(question: Question, choice: str, one: Evidence, arms: pd.DataFrame) -
     if meets.empty:
         none = (best["state"] == FAILS).all()
         return {"advice": "none of those measured" if none else CANNOT, "why": told_of, "cases": labels}
-    if len(meets) == 1:
-        open_ = best[best["state"] == OPEN]
-        advice = str(meets[choice].iloc[0])
-        return {"advice": advice if open_.empty else f"{advice} (others open)", "why": told_of, "cases": labels}
-    top, next_ = meets.iloc[0], meets.iloc[1]
-    gap = capacity_ratio(one.brackets, top["label"], next_["label"])
-    decided = gap.low > 1
-    advice = str(top[choice]) if decided else f"{CANNOT}: {top[choice]} and {next_[choice]} both meet it"
-    why = f"{told_of}; λ* of {top['label']} ÷ {next_['label']} is {told(gap)}"
-    return {"advice": advice, "why": why, "cases": labels}
+    top, others = meets.iloc[0], [str(label) for label in meets["label"].iloc[1:]]
+    gaps = {label: capacity_ratio(one.brackets, top["label"], label) for label in others}
+    others_open = " (others open)" if (best["state"] == OPEN).any() else ""
+    why = told_of + "".join(f"; λ* of {top['label']} ÷ {label} is {told(gap)}" for label, gap in gaps.items())
+    if all(gap.low > 1 for gap in gaps.values()):
+        return {"advice": f"{top[choice]}{others_open}", "why": why, "cases": labels}
+    both = " and ".join(str(name) for name in meets[choice])
+    return {"advice": f"{CANNOT}: {both} all meet it", "why": why, "cases": labels}
 
 
 MEETS, OPEN, FAILS = "a meets", "b open", "c fails"
@@ -225,7 +251,7 @@ def state(question: Question, one: Evidence, arm: "pd.Series[Any]") -> str:
     above = sound[sound["rate_per_s"] >= question.rate_per_s]
     if (above[f"{name}_high"] <= question.slo_ms).any():
         return MEETS
-    top = arm["interval_high_per_s"] if np.isfinite(arm["interval_high_per_s"]) else arm["high_per_s"]
+    top = arm["interval_high_per_s"]  # NaN: not known well enough to say that it fails
     below = sound[sound["rate_per_s"] <= question.rate_per_s]
     if question.rate_per_s > top or (below[f"{name}_low"] > question.slo_ms).any():
         return FAILS

@@ -23,7 +23,8 @@ def balancing(table: pd.DataFrame) -> Figure:
 
     ``table`` has a row for each case: ``label`` (of the left panel), ``balancer`` and ``protocol`` (a line of the
     right panel), ``replicas``, ``shares`` (a list of counts, one for each replica, None for unknown; None or empty:
-    not drawn), ``saturation_per_s`` (NaN: none), and its 95 % interval, ``interval_low_per_s`` and
+    not drawn), ``scaling`` (false: not for the right panel), ``saturation_per_s`` (NaN: none), and its 95 % interval,
+    ``interval_low_per_s`` and
     ``interval_high_per_s`` (NaN: none). The ideal is a protocol's capacity with balancer "none", or else its smallest
     number of replicas', times the number of replicas.
     """
@@ -32,7 +33,8 @@ def balancing(table: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(PAGE_IN, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.2, 1))
     bars = _shares(left, shared)
-    lines = _capacity(right, table[np.isfinite(table["saturation_per_s"].to_numpy(dtype=float))])
+    plain = table["scaling"].to_numpy(dtype=bool) if "scaling" in table else np.ones(len(table), bool)
+    lines = _capacity(right, table[plain & np.isfinite(table["saturation_per_s"].to_numpy(dtype=float))])
     # A row of replicas, and below it the lines: nine entries in one row would not fit the page.
     figure.legend(handles=lines, loc="outside lower center", ncols=4, handlelength=3.2, columnspacing=1.4)
     left.legend(handles=bars, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4, fontsize="small", frameon=False)

@@ -72,9 +72,11 @@ def cores_vs_rate(table: pd.DataFrame) -> Figure:
 
 
 def _system(table: pd.DataFrame) -> "pd.Series[str]":
-    """What has a panel: the label, without the protocol that a finding's case may carry in its name."""
-    own = table.groupby("label")["protocol"].nunique().max() > 1
-    return table["label"] if own or "implementation" not in table else table["implementation"]
+    """What has a panel: the label, or the server where each protocol has one case on it."""
+    if "implementation" not in table or table.groupby("label")["protocol"].nunique().max() > 1:
+        return table["label"]
+    many = table.groupby(["implementation", "protocol"])["label"].nunique().max() > 1
+    return table["label"] if many else table["implementation"]
 
 
 def _systems(table: pd.DataFrame) -> list[str]:

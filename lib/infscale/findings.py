@@ -41,6 +41,9 @@ def saturation(arm: "pd.Series[Any]") -> str:
             return f"at or above {number(arm['low_per_s'])} requests/s (never SATURATED in this run)"
         case "<":
             return f"below {number(arm['high_per_s'])} requests/s (nothing below was VALID)"
+        case "~":
+            against = f"{arm['contradictions']:.0f} verdicts contradict it"
+            return f"near {number(arm['saturation_per_s'])} requests/s ({against})"
         case _:
             return "unknown (no usable trial)"
 

@@ -12,6 +12,9 @@ from infscale.trial import Arm
 from infscale.validity import INVALID, SATURATED, VALID
 
 PILOT_TRIAL_S = 1.5
+LEAST_REQUESTS = 20
+SLOWEST = 0.2
+"""Requests of the shortest pilot trial, and requests/s below which nothing is tried."""
 RAISE = 1.3
 """Ratio of neighbouring rates of the pilot where it ends; also the step by which the grid's top is raised."""
 
@@ -72,7 +75,7 @@ def bracket(session: Session, endpoint: Endpoint, arm: Arm, name: str = "", **la
     Trials are called after ``name`` (default: implementation and arm) and carry ``labels``.
     """
     rate = min(PILOT_FIRST_RATE, session.grid.most_per_s)
-    low, high, guess = rate / 4, 0.0, 0.0
+    low, high, guess = 0.0, 0.0, 0.0
     for step in range(16):
         trial.drain(endpoint)
         manifest = _keep_up(session, endpoint, arm, rate, step, name=name, **labels)
@@ -85,6 +88,11 @@ def bracket(session: Session, endpoint: Endpoint, arm: Arm, name: str = "", **la
             return low, low
         if not high:
             rate = min(low * 4, session.grid.most_per_s)
+            continue
+        if not low:  # nothing has kept up yet
+            if rate < SLOWEST:
+                return rate / 4, high
+            rate = float(f"{rate / 4:.4g}")
             continue
         if high / low < RAISE:
             break
@@ -109,7 +117,7 @@ def _keep_up(
     stored = session.stored(trial_id)
     if stored is not None:
         return stored
-    duration = duration_s or min(PILOT_TRIAL_S, session.grid.trial_s * 2)
+    duration = max(duration_s or min(PILOT_TRIAL_S, session.grid.trial_s * 2), LEAST_REQUESTS / rate)
     plan = session.plan(arm, rate, (0, step), duration, phase="pilot", replicate=0, attempt=1, **labels)
     return session.run(endpoint, trial_id, plan) | {"trial_id": trial_id}
 

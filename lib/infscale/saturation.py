@@ -19,7 +19,8 @@ def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     or one lucky replicate, then moves nothing). The bracket runs from the last rate before the step (``low_per_s``)
     to the first one after it (``high_per_s``), over all steps that do equally well; ``saturation_per_s`` is its
     geometric mean, ``contradictions`` the verdicts that disagree. ``bound`` is "≥" when the step lies above all rates
-    (the value is then the largest), "<" when it lies below all, "?" when no trial could be used. From
+    (the value is then the largest), "<" when it lies below all, "~" where one of these is contradicted by other
+    verdicts, "?" when no trial could be used. From
     ``settled_per_s`` on nothing was VALID any more (NaN if the largest rate was); two arms are told apart beyond it.
 
     ``interval_low_per_s`` and ``interval_high_per_s`` are the 95 % interval over ``interval_replicates``: each
@@ -45,7 +46,7 @@ def _bracket(group: pd.DataFrame) -> dict[str, Any]:
         "high_per_s": high,
         "contradictions": contradictions,
         "settled_per_s": float(saturated[~(saturated <= valid.max())].min()),
-        "bound": "?" if np.isnan(value) else bound,
+        "bound": "?" if np.isnan(value) else "~" if bound and contradictions else bound,
         **saturation_interval(group),
         "trials": len(group),
         "valid": len(valid),
@@ -101,14 +102,19 @@ def capacity_ratio(brackets: pd.DataFrame, over: str, under: str) -> Interval:
     """λ* of one case ÷ that of another, paired by replicate, with the width of the brackets in its interval.
 
     ``brackets`` is of :func:`replicate_brackets`. The interval goes from the lower end of the t interval of
-    low ÷ high to the upper end of that of high ÷ low; the value is that of the brackets' geometric means.
+    low ÷ high to the upper end of that of high ÷ low; the value is that of the brackets' geometric means. All is NaN
+    where a replicate lacks an end of its bracket: to leave it out would leave out the fastest, or the slowest.
     """
-    wide = brackets.pivot_table(index="replicate", columns="label", values=["low_per_s", "high_per_s"])
-    names = {(end, case) for end in ("low_per_s", "high_per_s") for case in (over, under)}
-    if not names <= set(wide.columns):
+    if not {over, under} <= set(brackets["label"]):
         return geometric_mean([])
+    wide = brackets.pivot(index="replicate", columns="label", values=["low_per_s", "high_per_s"])
     low, high = wide["low_per_s"], wide["high_per_s"]
-    smallest = geometric_mean((low[over] / high[under]).dropna())
-    largest = geometric_mean((high[over] / low[under]).dropna())
-    value = float(np.sqrt(smallest.value * largest.value))
-    return Interval(value, smallest.low, largest.high, smallest.replicates, max(smallest.p_value, largest.p_value))
+    said = [
+        ~(low[case].isna() & high[case].isna()) for case in (over, under)
+    ]  # all INVALID: the replicate says nothing
+    ends = pd.DataFrame({"least": low[over] / high[under], "most": high[over] / low[under]})[said[0] & said[1]]
+    if ends.isna().any(axis=None):  # one never SATURATED, or never kept up: its ratio has no end on that side
+        return Interval(float("nan"), float("nan"), float("nan"), int(ends.notna().all(axis=1).sum()), float("nan"))
+    least, most = geometric_mean(ends["least"]), geometric_mean(ends["most"])
+    value = float(np.sqrt(least.value * most.value))
+    return Interval(value, least.low, most.high, least.replicates, max(least.p_value, most.p_value))

@@ -108,7 +108,6 @@ class Session:
         }
         self.manifest["sessions"].append(self.session)
         self.pids = folder / "pids.txt"
-        record_pids(self.pids, {os.getpid(): "measuring process"})
 
     def save(self) -> None:
         """Write the run's manifest."""
@@ -153,6 +152,7 @@ class Session:
         Raises:
             DataError: the folder cannot be written.
         """
+        record_pids(self.pids, {os.getpid(): "measuring process"})
         try:
             if not self.manifest["ceilings"]:
                 self.manifest["ceilings"] = ceiling.measure(self.grid.protocols)

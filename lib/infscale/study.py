@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from infscale import payloads, staleness, trial
+from infscale import payloads, trial
 from infscale.errors import ConfigError, MissingError, one_of
 from infscale.fronts import FRONTS
 from infscale.grid import Case, Grid
@@ -28,6 +28,9 @@ from infscale.validity import INVALID, VALID
 STEP = 1.25
 """From the pilot's capacity a replicate searches by this factor until it has both sides of its own."""
 
+MORE = 4
+"""Trials beside a grid's bisections: for those that are INVALID, and until a bracket has both of its ends."""
+FIRST_RATE = 100.0
 ATTEMPTS = 3
 """Of a trial that the host or the generator spoils: without a pair in three replicates there is no interval."""
 
@@ -76,11 +79,11 @@ def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy
         MissingError: none of the cases can be measured here.
         DataError: the folder cannot be written.
     """
-    check(grid)
     session = Session(grid, folder, say, start)
     if session.manifest["status"] == COMPLETE:
         say(f"{folder.name} is complete: nothing to measure")
         return folder
+    check(grid)
     with session.measuring():
         for cases in _deployments(grid.cases):
             _pilot(session, cases)
@@ -91,6 +94,8 @@ def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy
             for i in np.random.default_rng([grid.seed, replicate]).permutation(len(groups)):
                 _replicate(session, replicate, groups[i])
         if grid.experiment == "caching" and "staleness" not in session.manifest:
+            from infscale import staleness  # which a figure does not need
+
             session.manifest["staleness"] = staleness.measure(log_folder=folder / "logs", pid_log=session.pids)
     return folder
 
@@ -124,10 +129,16 @@ def _pilot(session: Session, cases: list[Case]) -> None:
 def _find_capacities(session: Session, endpoint: Endpoint, cases: list[Case]) -> None:
     differences = check_answers(endpoint)
     for case in cases:
-        session.warm(endpoint, case.arm, 100.0)
+        try:
+            endpoint.scheme(case.arm.protocol, case.arm.http)
+        except ConfigError as error:  # another server of this framework would take it
+            session.manifest.setdefault("skipped", {})[case.name] = str(error)
+            continue
+        session.warm(endpoint, case.arm, FIRST_RATE)
         name = _name(session, case)
         low, high = bracket(session, endpoint, case.arm, name, case=case.name, block=case.block)
         capacity = float(f"{np.sqrt(low * high):.4g}")
+        session.manifest.get("skipped", {}).pop(case.name, None)
         session.manifest["pilot"][case.name] = {
             "implementation": endpoint.implementation,
             "capacity_per_s": capacity,
@@ -212,8 +223,8 @@ def _capacity(session: Session, endpoint: Endpoint, replicate: int, case: Case) 
     low, high = 0.0, np.inf
     rate = session.manifest["pilot"][case.name]["capacity_per_s"]
     left = session.grid.bisections
-    for step in range(session.grid.bisections + ATTEMPTS - 1):
-        if not left:
+    for step in range(session.grid.bisections + MORE):
+        if left <= 0 and low and np.isfinite(high):
             return
         name = f"{_name(session, case)}-capacity{step}-r{replicate}"
         labels = {"phase": "bisection", "replicate": replicate, "attempt": 1}

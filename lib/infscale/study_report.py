@@ -74,7 +74,8 @@ SHARES = Picture(
     lambda run, tables: balancing_table(run, tables),
     figures_balancing.balancing,
     lambda _, tables: (
-        "Left: the share of requests that each replica answered at the common rate, by the servers' own counters. "
+        "Left: the share of requests that each replica answered at the common rate, by the servers' own counters, the "
+        "busiest of each trial first (of slow ones: the slow one). "
         "Right: capacity by number of replicas with 95 % intervals, and one replica's capacity times their number."
     ),
     "Share of the requests by replica, and capacity against the number of replicas.",
@@ -142,6 +143,7 @@ def limits(run: Mapping[str, Any]) -> list[str]:
     return [
         f"Profile {run['profile']}: {config['replicates']} replicates, trials of {config['trial_s']:g} s.",
         f"Model {models}; computed by {runtimes}.",
+        "Differences of p95 are corrected after Holm over the cases; those of capacities are not.",
         "Load generator and server shared a machine: bytes cost next to nothing on loopback and decide on a slow link.",
         "Request bodies are encoded, and compressed, before a trial: what that costs the client is not in these times.",
         *([f"{', '.join(embedded)} is our implementation of a published interface."] if embedded else []),

@@ -16,6 +16,7 @@ from infscale.trial_table import ARM, trials_table, used
 from infscale.validity import VALID
 
 P95 = "response_p95_ms"
+ALPHA = 0.05
 SHOWN = ["bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
 """The columns of ``cases`` that notebooks show."""
 
@@ -74,7 +75,8 @@ def contrasts_table(trials: pd.DataFrame, against: Mapping[str, str], name: str 
     """Every case ÷ the one that it is compared with, at their common rate, paired by replicate.
 
     A pair counts where both are VALID and steady. ``conclusion`` is "slower", "faster" or "cannot conclude" by the
-    95 % interval; ``p_holm`` corrects over the table. Cases that were left out have no row.
+    95 % interval, if it still is after Holm's correction over the table (``p_holm``). Cases that were left out have no
+    row.
     """
     frame = used(trials)
     fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
@@ -84,7 +86,10 @@ def contrasts_table(trials: pd.DataFrame, against: Mapping[str, str], name: str 
     brackets = replicate_brackets(trials)
     rows = [_contrast(wide, *pair, name) | _capacities(brackets, *pair) for pair in pairs]
     table = pd.DataFrame(rows)
-    return table.assign(p_holm=holm(table["p_value"])) if len(table) else table
+    if table.empty:
+        return table
+    table = table.assign(p_holm=holm(table["p_value"]))
+    return table.assign(conclusion=table["conclusion"].where(table["p_holm"] < ALPHA, "cannot conclude"))
 
 
 def _contrast(wide: pd.DataFrame, label: str, reference: str, name: str) -> dict[str, Any]:
@@ -145,10 +150,16 @@ def _compared(row: "pd.Series[Any]", case: "pd.Series[Any]", first: "pd.Series[A
     interval = f"95 % interval {number(row['ratio_low'])} to {number(row['ratio_high'])}" if known else row["note"]
     return (
         f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
-        f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}). Capacity "
+        f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}{_corrected(row)}). Capacity "
         f"{saturation(case)}{_capacity_words(row)}; {number(case['bytes_out'])} bytes a request "
         f"({number(case['bytes_out'] / first['bytes_out'])} times)."
     )
+
+
+def _corrected(row: "pd.Series[Any]") -> str:
+    """Said where an interval alone would conclude more than is left after the correction."""
+    apart = row["ratio_low"] > 1 or row["ratio_high"] < 1
+    return f"; after Holm p = {number(row['p_holm'])}" if apart and row["conclusion"] == "cannot conclude" else ""
 
 
 def _capacity_words(row: "pd.Series[Any]") -> str:

@@ -5,12 +5,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from infscale.arm import CONNECTIONS
 from infscale.figures import NAMES
 from infscale.findings import CANNOT, number
 from infscale.runs import Run
 from infscale.saturation import INTERVAL, capacity_ratio, replicate_brackets
 from infscale.scaling import jain, usl
-from infscale.study_ratios import Tables, column, prefixes, told
+from infscale.study_ratios import Tables, column, prefixes, ratio, told
+from infscale.validity import INVALID
 
 
 def caching(run: Run, tables: Tables) -> list[str]:
@@ -44,14 +46,13 @@ def _cache(tables: Tables, prefix: str, where: str) -> list[str]:
 
 def _price(tables: Tables, without: str, never_hit: str) -> str:
     """What a cache costs where nothing repeats: time, CPU and memory."""
-    median = tables["points"].set_index("label")["response_p50_ms"]
-    added = float(median.get(never_hit, np.nan)) - float(median.get(without, np.nan))
+    slower = ratio(tables["trials"], never_hit, without, "response_p50_ms")
     own, usage = column(tables, "cpu_us_gateway").get(never_hit, float("nan")), tables["usage"]
     memory = usage[(usage["label"] == never_hit) & (usage["group"] == "gateway")]["rss_bytes"].max()
-    parts = [f"{number(added)} ms on the median response time"]
+    parts = [f"a median response time of {told(slower)} times"]
     parts += [f"{number(own)} µs of the gateway's CPU a request"] if np.isfinite(own) else []
     parts += [f"{number(memory / 1e6)} MB of memory"] if np.isfinite(memory) else []
-    return f" Where nothing repeats it costs {', '.join(parts)}."
+    return f" Where nothing repeats it has {', '.join(parts)}."
 
 
 def gain_by_repeat(tables: Tables, prefix: str, where: str) -> pd.DataFrame:
@@ -75,10 +76,12 @@ def break_even(gains: pd.DataFrame) -> str:
         lost = np.array([1 / getattr(gain, end) - 1 for gain in gains["gain"]])
         ends.append(_crossing(share, lost))
     late, middle, early = ends
-    if np.isnan(middle):
+    if np.isnan(ends).any():
         return f"Break-even: {CANNOT}."
-    if np.isinf(middle):
+    if np.isinf(early):
         return "It does not break even at any fraction tried."
+    if np.isinf(middle):
+        return f"Break-even: {CANNOT} (by the ends of the intervals: not before {early:.0%} of repeats)."
     interval = f"{early:.0%} to {'more than was tried' if not np.isfinite(late) else f'{late:.0%}'}"
     return f"It breaks even at about {middle:.0%} of repeats (by the ends of the intervals: {interval})."
 
@@ -102,16 +105,19 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
     points = tables["points"].set_index("label")["response_p99_ms"]
     rows = []
     for _, row in tables["cases"].iterrows():
-        options = dict(every[row["label"]]["options"])
-        shares = _shares(run, str(row["label"]))
+        options, arm = dict(every[row["label"]]["options"]), every[row["label"]]["arm"]
+        slow, each = bool(options.get("slow_ms")), _shares(run, str(row["label"]))
+        # Which replica is the busy one changes from start to start: summed as they are, 100/0 and 0/100 look even.
+        ranked = each if slow else [sorted(shares, reverse=True) for shares in each]
         rows.append(
             {
                 "label": row["label"],
                 "balancer": options["balancer"],
                 "replicas": options["replicas"],
-                "slow": bool(options.get("slow_ms")),
-                "shares": shares,
-                "jain": jain(shares) if shares else float("nan"),
+                "slow": slow,
+                "scaling": not slow and arm["reuse"] and arm["connections"] in (0, CONNECTIONS[row["protocol"]]),
+                "shares": [float(sum(column)) for column in zip(*ranked, strict=True)],
+                "jain": float(np.mean([jain(shares) for shares in each])) if each else float("nan"),
                 "p99_ms": float(points.get(row["label"], float("nan"))),
                 **{name: row[name] for name in ("protocol", "saturation_per_s", *INTERVAL[:2])},
             }
@@ -119,28 +125,30 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _shares(run: Run, label: str) -> list[float]:
-    """Requests that each replica answered at the common rate, over all replicates; empty where one does not tell."""
+def _shares(run: Run, label: str) -> list[list[float]]:
+    """Requests that each replica answered in each trial at the common rate; none where a replica does not tell."""
     told = [
         trial.manifest["shares"]
         for trial in run.trials
-        if trial.manifest.get("case") == label and trial.manifest["phase"] == "grid" and trial.manifest.get("shares")
+        if trial.manifest.get("case") == label
+        and trial.manifest["phase"] == "grid"
+        and trial.manifest.get("shares")
+        and trial.manifest["verdict"]["verdict"] != INVALID
     ]
-    if not told or any(share is None for shares in told for share in shares):
-        return []
-    return [float(sum(column)) for column in zip(*told, strict=True)]
+    return [] if any(share is None for shares in told for share in shares) else told
 
 
 def load_balancing(run: Run, tables: Tables) -> list[str]:
     """The share of each replica with Jain's index and p99, and the scalability law over replicas."""
     table = balancing_table(run, tables)
     sentences = [
-        f"{row['label']}: the replicas answered {_percentages(row['shares'])} of the requests (Jain's index "
-        f"{number(row['jain'])}); p99 {number(row['p99_ms'])} ms."
+        f"{row['label']}: the replicas{'' if row['slow'] else ', the busiest first,'} answered "
+        f"{_percentages(row['shares'])} of the requests (Jain's index {number(row['jain'])}, mean over trials); p99 "
+        f"{number(row['p99_ms'])} ms."
         for _, row in table.iterrows()
         if row["shares"]
     ]
-    whole = table[~table["slow"] & np.isfinite(table["saturation_per_s"])]
+    whole = table[table["scaling"] & np.isfinite(table["saturation_per_s"])]
     for (protocol, balancer), own in whole.groupby(["protocol", "balancer"], sort=False):
         line = pd.concat([own, whole[(whole["balancer"] == "none") & (whole["protocol"] == protocol)]])
         line = line.drop_duplicates("replicas")
