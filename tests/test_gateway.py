@@ -20,13 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from infscale import gateway, payloads, servers, trial
-from infscale.errors import ConfigError, DeploymentError
+from infscale.errors import ConfigError, DeploymentError, MissingError, ServerLostError
 from infscale.gateway.app import http_status
 from infscale.gateway.cache import digest
 from infscale.gateway.store import KEY_BYTES, Memory
 from infscale.models import inputs, max_difference
 from infscale.servers.endpoint import Endpoint, answers, ask, check_answers, fetch, predict
 from infscale.servers.process import Process, free_ports, wait_ready
+from infscale.servers.redis import redis_server
 from infscale.tfserving.errors import Code
 
 quickly = settings(
@@ -216,6 +217,34 @@ def test_what_is_no_prediction_passes_through(cache: Endpoint, triton: Endpoint)
     assert fetch(cache.rest, "GET", path, timeout_s=5) == fetch(triton.rest, "GET", path, timeout_s=5)
     assert servers.statistics(cache)["requests"] == servers.statistics(triton)["requests"] > 0
     assert gateway.stats(cache)["misses"] == 0
+
+
+def test_many_requests_at_once_are_no_failure_of_redis() -> None:
+    """redis-py's pool of 100 connections would refuse the next, and the cache would be off where load is highest."""
+    try:
+        with servers.deploy("triton", "mlp") as server, redis_server() as url:
+            with gateway.serve(server, mode="cache", store=url) as front:
+                arm = trial.Arm("rest", repeat=0.5)
+                rows = trial.run(front, trial.Plan(arm, rate_per_s=4000, duration_s=0.5, timeout_s=20)).samples
+                counted = gateway.stats(front)
+    except MissingError as error:
+        pytest.skip(str(error))
+    assert set(rows["status"]) == {"ok"}
+    assert counted["store_errors"] == 0
+    assert counted["hits"] > 0.3 * len(rows)
+
+
+def test_a_server_that_died_behind_its_cache_is_noticed() -> None:
+    """Hits would go on, and every trial that follows would be of a cache in front of nothing."""
+    with servers.deploy("triton", "mlp") as server, gateway.serve(server, mode="cache") as front:
+        predict(front, "rest", inputs("mlp", 1))
+        for process in server.processes():
+            process.kill()
+        wait_until(lambda: not server.processes())
+        assert predict(front, "rest", inputs("mlp", 1)).shape == (1, 10), "the cache still answers"
+        assert front.processes() == []
+        with pytest.raises(ServerLostError):
+            trial.drain(front)
 
 
 @pytest.mark.parametrize("by_version", [True, False])

@@ -51,7 +51,7 @@ def test_the_paper_is_measured_and_drawn(paper: tuple[Path, Path, str]) -> None:
 
 def test_the_executed_copies_are_kept_with_the_run(paper: tuple[Path, Path, str]) -> None:
     names = {path.stem for path in (paper[0] / "notebooks").iterdir()}
-    assert names == {notebook.MEASURING, *notebook.DRAWING}
+    assert names == {notebook.MEASURING, *notebook.DRAWING, "60-advice"}
 
 
 def test_no_recorded_process_lives_after_the_paper(paper: tuple[Path, Path, str]) -> None:
