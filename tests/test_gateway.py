@@ -222,11 +222,13 @@ def test_what_is_no_prediction_passes_through(cache: Endpoint, triton: Endpoint)
 def test_many_requests_at_once_are_no_failure_of_redis() -> None:
     """redis-py's pool of 100 connections would refuse the next, and the cache would be off where load is highest."""
     try:
-        with servers.deploy("triton", "mlp") as server, redis_server() as url:
-            with gateway.serve(server, mode="cache", store=url) as front:
-                arm = trial.Arm("rest", repeat=0.5)
-                rows = trial.run(front, trial.Plan(arm, rate_per_s=4000, duration_s=0.5, timeout_s=20)).samples
-                counted = gateway.stats(front)
+        with contextlib.ExitStack() as stack:
+            url = stack.enter_context(redis_server())
+            server = stack.enter_context(servers.deploy("triton", "mlp"))
+            front = stack.enter_context(gateway.serve(server, mode="cache", store=url))
+            plan = trial.Plan(trial.Arm("rest", repeat=0.5), rate_per_s=4000, duration_s=0.5, timeout_s=20)
+            rows = trial.run(front, plan).samples
+            counted = gateway.stats(front)
     except MissingError as error:
         pytest.skip(str(error))
     assert set(rows["status"]) == {"ok"}
