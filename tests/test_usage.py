@@ -438,3 +438,27 @@ def test_reading_does_not_hold_up_who_is_read() -> None:
             thread.join(20)
         assert not any(thread.is_alive() for thread in others)
     assert len(sampler.rows()) >= 9
+
+
+def test_switches_in_a_short_trial_are_those_of_its_time() -> None:
+    """They are counted once a second and repeated in between: the last repeated total is not the one at the end."""
+    at = np.arange(21)
+    rows = pd.DataFrame(
+        {
+            "time_ns": at * 10**8,
+            "group": "server",
+            "pid": 7,
+            "name": "x",
+            "user_s": at / 100,
+            "system_s": 0.0,
+            "rss_bytes": 10**6,
+            "voluntary": (at // 10) * 1000,
+            "involuntary": 0,
+            "threads": 1,
+            "network_bytes": -1,
+            "ended": False,
+        }
+    )
+    told = usage.summarise(rows, 0, 1_500_000_000).iloc[0]
+    assert told["voluntary_per_s"] * 1.5 == pytest.approx(1500)
+    assert told["cpu_user_s"] == pytest.approx(0.15)
