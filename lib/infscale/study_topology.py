@@ -70,14 +70,15 @@ def gain_by_repeat(tables: Tables, prefix: str, where: str) -> pd.DataFrame:
 
 def break_even(gains: pd.DataFrame) -> str:
     """From which fraction of repeats a cache gains, by the time per request, which falls in proportion to hits."""
-    share = gains["repeat"].to_numpy(dtype=float)
+    known = gains[[bool(np.isfinite([gain.low, gain.high]).all()) for gain in gains["gain"]]]
+    if len(known) < 2:
+        return f"Break-even: {CANNOT}."
+    share = known["repeat"].to_numpy(dtype=float)
     ends = []
     for end in ("low", "value", "high"):
-        lost = np.array([1 / getattr(gain, end) - 1 for gain in gains["gain"]])
+        lost = np.array([1 / getattr(gain, end) - 1 for gain in known["gain"]])
         ends.append(_crossing(share, lost))
     late, middle, early = ends
-    if np.isnan(ends).any():
-        return f"Break-even: {CANNOT}."
     if np.isinf(early):
         return "It does not break even at any fraction tried."
     if np.isinf(middle):
