@@ -31,6 +31,8 @@ STEP = 1.25
 MORE = 4
 """Trials beside a grid's bisections: for those that are INVALID, and until a bracket has both of its ends."""
 FIRST_RATE = 100.0
+SEARCH_REQUESTS, SEARCH_SHARE = 3_000, 0.4
+"""A search for capacity ends a trial early that has as many requests, but not before this share of its length."""
 ATTEMPTS = 3
 """Of a trial that the host or the generator spoils: without a pair in three replicates there is no interval."""
 
@@ -250,7 +252,10 @@ def _run(
     if manifest is None:
         trial.drain(endpoint)
         labels = {**labels, "case": case.name, "block": case.block}
-        plan = session.plan(case.arm, rate, key, session.grid.duration_s(rate), **labels)
+        seconds = session.grid.duration_s(rate)
+        if labels["phase"] == "bisection":
+            seconds = min(seconds, max(SEARCH_SHARE * seconds, SEARCH_REQUESTS / rate))
+        plan = session.plan(case.arm, rate, key, seconds, **labels)
         manifest = session.run(endpoint, name, replace(plan, usage=True))
         reasons = ", ".join(manifest["verdict"]["reasons"])
         told = f"{manifest['verdict']['verdict']}{f' ({reasons})' if reasons else ''}"
