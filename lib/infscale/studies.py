@@ -55,7 +55,7 @@ STUDIES = {
         "14-utilisation",
         cases.utilisation,
         {
-            "quick": {"fractions": (0.25, 0.5, 0.75, 0.95), "bisections": 2},
+            "quick": {"fractions": (0.25, 0.5, 0.75, 0.95), "bisections": 2, "replicates": 3},
             "full": {"fractions": (0.1, 0.25, 0.5, 0.75, 0.95)},
         },
     ),
