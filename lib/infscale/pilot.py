@@ -81,6 +81,8 @@ def bracket(session: Session, endpoint: Endpoint, arm: Arm, name: str = "", **la
         manifest = _keep_up(session, endpoint, arm, rate, step, name=name, **labels)
         if _kept_up(manifest["verdict"]):
             low = rate
+            if low >= high:  # what was seen there before was a disturbance
+                high, guess = 0.0, 0.0
         else:
             guess = guess if high else _completed_per_s(session, manifest)
             high = rate
@@ -89,6 +91,8 @@ def bracket(session: Session, endpoint: Endpoint, arm: Arm, name: str = "", **la
         if not high:
             rate = min(low * 4, session.grid.most_per_s)
             continue
+        if not low and step == 0:
+            continue  # once more, before the search goes down
         if not low:  # nothing has kept up yet
             if rate < SLOWEST:
                 return rate / 4, high
