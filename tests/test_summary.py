@@ -431,7 +431,7 @@ def test_arms_of_a_pair_are_cut_at_the_same_time() -> None:
     pair = pd.DataFrame(
         {
             "phase": "grid",
-            "implementation": "x",
+            "block": "x",
             "rate_per_s": 100.0,
             "replicate": [0, 0, 1, 1, 2, 2],
             "duration_s": 10.0,

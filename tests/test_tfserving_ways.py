@@ -161,7 +161,7 @@ def test_dockers_taken_port_is_an_error_though_another_server_answers_there(
     """Between our check and Docker's start somebody took the ports, with the same model even."""
     with tfserving.deploy("noop", way="embedded") as other:
         rest, grpc = (int(address.rpartition(":")[2]) for address in (other.rest, other.grpc))
-        monkeypatch.setattr(tfserving, "check_port", lambda _, port: port)
+        monkeypatch.setattr(tfserving, "check_port", lambda _, port, *place: port)
         with (
             pytest.raises(DeploymentError, match=r"ended while starting[\s\S]*port is already allocated"),
             tfserving.deploy("noop", way="docker", rest_port=rest, grpc_port=grpc),

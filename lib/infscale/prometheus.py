@@ -40,7 +40,7 @@ def scrape(endpoint: Endpoint) -> dict[str, float]:
         for one in endpoint.members:
             whole.update(scrape(one))
         return dict(whole)
-    address, path = endpoint.metrics, "/metrics"
+    address, path = endpoint.metrics, PATHS.get(endpoint.framework, "/metrics")
     if not address and endpoint.rest:
         address, path = endpoint.rest, PATHS.get(endpoint.framework, "")
     if not address or not path or (address == endpoint.rest and "rest" in endpoint.tls):
