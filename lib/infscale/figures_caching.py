@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from infscale.figure_parts import PLAIN, legend, panels, styled
+from infscale.figure_parts import PLAIN, legend, log_axis, panels, styled
 
 LOOKS = {"gateway": ("#0072B2", "o", "-"), "in the server": ("#009E73", "D", "--")}
 NONE = "0.3"
@@ -33,7 +33,7 @@ def gain(table: pd.DataFrame) -> Figure:
         ax.set_xlabel("requests that repeat (%)")
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(PLAIN)
-        ax.yaxis.set_minor_formatter(PLAIN)
+        log_axis(ax, "y")
         ax.set_xlim(-4, 100)
     axes.flat[0].set_ylabel("capacity with a cache ÷ without")
     there = [where for where in LOOKS if (table["where"] == where).any()]

@@ -56,7 +56,10 @@ def _capacity(ax: Axes, y: "np.ndarray[tuple[int], np.dtype[np.int64]]", table: 
     colour = COLOURS[protocol]
     ax.hlines(y, table["low_per_s"], table["high_per_s"], color=colour, linewidth=3.5, alpha=0.4)
     ax.hlines(y, table["interval_low_per_s"], table["interval_high_per_s"], color=colour, linewidth=1)
-    ax.plot(table["saturation_per_s"], y, MARKERS[protocol], color=colour, markersize=4)
+    sure = (table["bound"] == "").to_numpy()
+    ax.plot(table["saturation_per_s"][sure], y[sure], MARKERS[protocol], color=colour, markersize=4)
+    look = {"color": GREY, "markerfacecolor": "white", "markersize": 4}
+    ax.plot(table["saturation_per_s"][~sure], y[~sure], MARKERS[protocol], **look)
 
 
 def _times(ax: Axes, y: "np.ndarray[tuple[int], np.dtype[np.int64]]", table: pd.DataFrame, protocol: str) -> None:
@@ -80,5 +83,5 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
         "Left: bytes on the wire of a request and its answer, framing included. Middle: capacity, its bracket (thick) "
         "and 95 % interval over replicates (thin). Right: p95 response time at one common rate with its 95 % interval "
         f"(open-loop Poisson arrivals; {told} replicates, n = {low:,} to {high:,} requests a case). Hollow "
-        "grey: not VALID."
+        "grey: not VALID; of a capacity: without a bracket, or contradicted by other verdicts."
     )
