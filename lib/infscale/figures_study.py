@@ -1,5 +1,7 @@
 """The figure of a finding: what each case sends, what it can take, and how fast it is at the common rate."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -58,7 +60,7 @@ def _capacity(ax: Axes, y: "np.ndarray[tuple[int], np.dtype[np.int64]]", table: 
     ax.hlines(y, table["interval_low_per_s"], table["interval_high_per_s"], color=colour, linewidth=1)
     sure = (table["bound"] == "").to_numpy()
     ax.plot(table["saturation_per_s"][sure], y[sure], MARKERS[protocol], color=colour, markersize=4)
-    look = {"color": GREY, "markerfacecolor": "white", "markersize": 4}
+    look: dict[str, Any] = {"color": GREY, "markerfacecolor": "white", "markersize": 4}
     ax.plot(table["saturation_per_s"][~sure], y[~sure], MARKERS[protocol], **look)
 
 

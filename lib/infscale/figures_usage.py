@@ -63,10 +63,10 @@ def cores_vs_rate(table: pd.DataFrame) -> Figure:
         axes[row, 0].set_ylabel(f"{group}\n(CPU cores)")
     for column, label in enumerate(labels):
         axes[0, column].set_title(wrapped(label, len(labels)))
-        rate_axis(axes[-1, column], "achieved rate (successes/s)" if len(labels) < 4 else "")
+        rate_axis(
+            axes[-1, column], "achieved rate (successes/s)" if len(labels) < 4 or column == len(labels) // 2 else ""
+        )
         axes[-1, column].xaxis.set_major_locator(MaxNLocator(3))
-    if len(labels) > 3:  # one label for all, where there is no room for one each
-        figure.supxlabel("achieved rate (successes/s)", fontsize="medium")
     for ax in axes.flat:  # when all is drawn, or what shares an axis with the first panel is cut off
         ax.set_xlim(left=0)
         ax.set_ylim(bottom=0)
