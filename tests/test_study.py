@@ -142,7 +142,7 @@ def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path)
     for label in cases.index:
         assert any(sentence.startswith(label) for sentence in told["sentences"])
     assert (cases["bytes_out"] > 4 * 784).all()
-    servers = cases[[name for name in cases if name.startswith("cpu_us_server")]]
+    servers = cases[[name for name in cases if str(name).startswith("cpu_us_server")]]
     assert (servers.max(axis="columns") > 0).any(), "at least one trial at the common rate was VALID or SATURATED"
     assert all((figures / figure["file"]).is_file() for figure in told["figures"])
 
