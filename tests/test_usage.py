@@ -305,7 +305,7 @@ def test_a_run_stores_readings_and_its_table_and_figures_read_them(tmp_path: Pat
     points = usage_table.points(table)
     assert figures_usage.cores_vs_rate(points).axes
     assert figures_usage.cost_of_a_request(points).axes
-    priced = cost.table(usage_table.at_capacity(table), price_per_hour=0.1)
+    priced = cost.table(usage_table.at_capacity(points), price_per_hour=0.1)
     assert len(priced) == 2
     assert (priced["per_core"] > 0).all()
 
@@ -332,10 +332,12 @@ def test_cpu_of_a_request_is_cores_by_what_was_achieved(tmp_path: Path) -> None:
     of_server = table[table["group"] == "server"]
     assert np.allclose(of_server["cpu_us_per_request"] * of_server["achieved_per_s"], 5e5)
     assert (table["switches_per_s"] == 42).all()
-    best = usage_table.at_capacity(table)
+    best = usage_table.at_capacity(usage_table.points(table))
     assert len(best) == 4
     assert np.allclose(best["cores"], 0.7), "the client is no part of what a deployment costs"
     assert np.allclose(best["rss_peak_bytes"], 2e8)
+    told = usage_table.at_capacity(usage_table.points(table), dict.fromkeys(best["label"], 1e3))
+    assert np.allclose(told["cores"], told["cpu_us_per_request"] / 1e3), "at 1,000/s a ms of CPU a request is one core"
 
 
 def bars(verdicts: dict[tuple[str, float], str]) -> list[str]:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from infscale import runs
+from infscale.cases import NAMES as FRAMEWORK_NAMES
 from infscale.errors import ConfigError, DataError, one_of
 from infscale.figures import NAMES
 from infscale.findings import CANNOT, number
@@ -127,14 +128,15 @@ def evidence(run: Run) -> Evidence:
         trials = trials.assign(label=trials["label"] + ", " + trials["protocol"].map(NAMES))
     trials = trials[trials["phase"].isin(("pilot", "grid", "bisection"))]
     first = trials.drop_duplicates("label").set_index("label")
-    factors = [
-        _factors(label, row, cases.get(label), run.label(row["implementation"])) for label, row in first.iterrows()
-    ]
+    factors = [_factors(label, row, cases.get(label)) for label, row in first.iterrows()]
     arms = arms_table(trials).drop(columns=["protocol", "framework"]).merge(pd.DataFrame(factors), on="label")
     return Evidence(run, arms, points_table(trials), replicate_brackets(trials))
 
 
-def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None, served: str) -> dict[str, Any]:
+EMBEDDED = ", embedded (our implementation)"
+
+
+def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None) -> dict[str, Any]:
     arm = (case or {}).get("arm", {})
     options = dict((case or {}).get("options", ()))
     front = (case or {}).get("front", "")
@@ -153,7 +155,7 @@ def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None, ser
         "batch": int(row["batch"]),
         "protocol": NAMES[row["protocol"]],
         "encoding": f"{NAMES[row['protocol']]} with {row['encoding']}{packed}",
-        "framework": served if not front else row["framework"],
+        "framework": FRAMEWORK_NAMES[row["framework"]] + (EMBEDDED if "embedded" in row["implementation"] else ""),
         "replicas": f"{replicas}{behind}{connections}",
         "cache": ("in a gateway" if front else "in the server") if cached else "none",
         "repeat": arm.get("repeat") if cached else None,

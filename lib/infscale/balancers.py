@@ -9,13 +9,13 @@ import grp
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from infscale.errors import MissingError
+from infscale.servers.process import find_program
 
 PROTOCOLS = ("rest", "grpc")
 ENVOY = {"envoy-l4": "", "envoy-round-robin": "ROUND_ROBIN", "envoy-least-request": "LEAST_REQUEST"}
@@ -46,7 +46,7 @@ def nginx() -> str:
     Raises:
         MissingError: it is not installed.
     """
-    found = shutil.which("nginx", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
+    found = find_program("nginx")
     if found is None:
         raise MissingError("nginx is not installed: apt-get install nginx (Debian, Ubuntu), dnf install nginx (Fedora)")
     return found

@@ -88,7 +88,7 @@ def deploy(
         logs, doors = log_folder or run, [{p: m.address(p) for p in PROTOCOLS} for m in members]
         parts = {f"server {k}": member.processes for k, member in enumerate(members, 1)}
         if late:
-            doors[late.replica - 1], parts["delay"] = _delayed(stack, doors, late, run, logs, pid_log)
+            doors[late.replica - 1], parts["delay"] = _delayed(stack, doors, late, logs, pid_log)
         upstreams = {p: [door[p] for door in doors] for p in PROTOCOLS}
         front = _joined(members, upstreams, balancer, program, late)
         if program:
@@ -178,7 +178,6 @@ def _delayed(
     stack: contextlib.ExitStack,
     doors: Sequence[Mapping[str, str]],
     late: Slow,
-    run: Path,
     logs: Path,
     pid_log: Path | None,
 ) -> tuple[dict[str, str], Callable[[], list[psutil.Process]]]:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,49 +158,54 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     print(f"figures, values.tex and report.html are in {project_root() / figures}")
 
 
+def _load(words: argparse.Namespace) -> int:
+    from infscale import load
+
+    return load.main(words)
+
+
+def _compare(words: argparse.Namespace) -> int:
+    from infscale import compare
+
+    return compare.main(words)
+
+
+def _plan(words: argparse.Namespace) -> None:
+    from infscale import grid, power
+
+    chosen = grid.from_parameters(words.profile, frameworks=words.frameworks, replicates=words.replicates)
+    print(power.plan(chosen, words.run, words.effect))
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from infscale import doctor
+
+    return doctor.main()
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], object]] = {
+    "paper": lambda words: paper(
+        words.profile, new=words.new, frameworks=words.frameworks, data=words.data, figures=words.figures
+    ),
+    "finding": lambda words: finding(words.name, words.profile, new=words.new, data=words.data, figures=words.figures),
+    "figures": lambda words: draw(words.run, words.figures),
+    "advice": advice,
+    "load": _load,
+    "compare": _compare,
+    "plan": _plan,
+    "serve": serve.main,
+    "doctor": _doctor,
+}
+"""What each command does; an integer that it returns is its exit code."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; a known error is one message and exit code 1, Ctrl-C is 130."""
     arguments = _parser().parse_args(argv)
     if arguments.end_with_parent:
         _end_with_parent()
     try:
-        if arguments.command == "paper":
-            paper(
-                arguments.profile,
-                new=arguments.new,
-                frameworks=arguments.frameworks,
-                data=arguments.data,
-                figures=arguments.figures,
-            )
-        elif arguments.command == "finding":
-            finding(
-                arguments.name, arguments.profile, new=arguments.new, data=arguments.data, figures=arguments.figures
-            )
-        elif arguments.command == "load":
-            from infscale import load
-
-            return load.main(arguments)
-        elif arguments.command == "advice":
-            advice(arguments)
-        elif arguments.command == "compare":
-            from infscale import compare
-
-            return compare.main(arguments)
-        elif arguments.command == "plan":
-            from infscale import grid, power
-
-            chosen = grid.from_parameters(
-                arguments.profile, frameworks=arguments.frameworks, replicates=arguments.replicates
-            )
-            print(power.plan(chosen, arguments.run, arguments.effect))
-        elif arguments.command == "serve":
-            return serve.main(arguments)
-        elif arguments.command == "doctor":
-            from infscale import doctor
-
-            return doctor.main()
-        else:
-            draw(arguments.run, arguments.figures)
+        code = COMMANDS[arguments.command](arguments)
     except InfscaleError as error:
         print(f"infscale: {error}", file=sys.stderr)
         return 1
@@ -211,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kept = "; finished trials are kept, the same command continues"
         print(f"\ninfscale: interrupted{kept if arguments.command in ('paper', 'finding') else ''}", file=sys.stderr)
         return 130
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 if __name__ == "__main__":

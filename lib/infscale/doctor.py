@@ -21,6 +21,7 @@ import psutil
 from infscale import machine
 from infscale.errors import MissingError
 from infscale.paths import project_root
+from infscale.servers.process import find_program
 
 _INSTALL = "pip install --requirement requirements.txt"
 _PATIENCE_S = 1.0
@@ -189,7 +190,7 @@ def _envoy() -> Check:
 
 
 def _program(name: str, program: str, flag: str, enables: str) -> Check:
-    path = shutil.which(program)
+    path = find_program(program)
     text = f"{path}: {_says([path, flag]) or 'does not tell its version'}" if path else ""
     return Check(name, text, enables, f"sudo apt-get install {name.lower()}")
 
@@ -225,16 +226,18 @@ def _fifo() -> Check:
 
 
 def _namespaces() -> Check:
-    allowed = bool(_says(["unshare", "--user", "--map-root-user", "--net", "true"]))
-    get = "sudo sysctl kernel.unprivileged_userns_clone=1 (in a container: run it with more privileges)"
-    return Check("network namespaces", "allowed" if allowed else "", "networks of one's own on this machine", get)
+    """As ``infscale.network`` needs them: root, and the programs that make links."""
+    programs = all(map(find_program, ("ip", "tc")))
+    allowed = programs and os.geteuid() == 0 and bool(_says(["unshare", "--net", "true"]))
+    get = "run as root (in a container: with more privileges)" if programs else "sudo apt-get install iproute2"
+    return Check("network namespaces", "allowed" if allowed else "", "links of a known rate (F=network)", get)
 
 
 def _netem() -> Check:
     # In a network namespace of its own: nobody else's loopback is delayed.
     add = ["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
     allowed = bool(_says(["unshare", "--user", "--map-root-user", "--net", *add]))
-    get = "sudo modprobe sch_netem" if shutil.which("tc") else "sudo apt-get install iproute2"
+    get = "sudo modprobe sch_netem" if find_program("tc") else "sudo apt-get install iproute2"
     return Check("netem", "allowed" if allowed else "", "networks with delay and loss", get)
 
 

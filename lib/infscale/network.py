@@ -12,7 +12,6 @@ import json
 import math
 import os
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ import psutil
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.servers import deploy as _deploy
 from infscale.servers.endpoint import Endpoint
-from infscale.servers.process import HERE, Place, Process, working_folder
+from infscale.servers.process import HERE, Place, Process, find_program, working_folder
 from infscale.servers.terminator import terminate
 
 FRAME_BYTES = 1_600
@@ -174,8 +173,7 @@ def _programs() -> tuple[str, str]:
     """Paths of ``ip`` and ``tc``; a root shell may have none of the folders of system programs on its PATH."""
     if os.geteuid() != 0:
         raise MissingError("namespaces need root: run as root (sudo), or deploy with link=None")
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
-    found = [shutil.which(program, path=path) for program in ("ip", "tc")]
+    found = [find_program(program) for program in ("ip", "tc")]
     for program, where in zip(("ip", "tc"), found, strict=True):
         if where is None:
             raise MissingError(f"links need the program {program!r}: apt-get install iproute2")

@@ -120,9 +120,10 @@ class Session:
         start = FRONTS[front] if front else self.start
         given = {**options, "log_folder": self.folder / "logs", "pid_log": self.pids}
         with start(framework, model or self.grid.model, **given) as endpoint:
-            self.manifest["implementations"][endpoint.implementation] = endpoint.describe() | {
-                "name": endpoint.implementation
-            }
+            known, name = self.manifest["implementations"], endpoint.implementation
+            if known.get(name, {}).get("label", endpoint.label) != endpoint.label:
+                name = endpoint.label  # the same server, deployed in another way (Triton with its cache)
+            known[name] = endpoint.describe() | {"name": endpoint.implementation}
             yield endpoint
 
     def patiently(self, framework: str, work: Callable[[Endpoint], None], **how: Any) -> None:

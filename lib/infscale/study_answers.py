@@ -6,14 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infscale import cost
+from infscale import cost, usage_table
 from infscale.estimates import Interval
 from infscale.findings import CANNOT, number
 from infscale.runs import Run
 from infscale.saturation import capacity_ratio, replicate_brackets
 from infscale.study_ratios import Tables, column, prefixes, ratio, told, which
 from infscale.study_topology import caching, load_balancing
-from infscale.validity import VALID
 
 EXAMPLE_PRICE = 0.10
 """Of an hour of the machine, in any currency: what the report reckons with."""
@@ -73,7 +72,10 @@ def hybrid(run: Run, tables: Tables) -> list[str]:
 
 def utilisation(run: Run, tables: Tables, price_per_hour: float = EXAMPLE_PRICE) -> list[str]:
     """CPU of a request by group of processes, and what a million requests cost."""
-    cases = tables["cases"].merge(costs_table(tables, price_per_hour), on="label", suffixes=("", "_at_capacity"))
+    costs = costs_table(tables, price_per_hour)
+    if costs.empty:
+        return []
+    cases = tables["cases"].merge(costs.drop(columns="protocol"), on="label", suffixes=("", "_at_capacity"))
     sentences = []
     for _, row in cases.iterrows():
         sentences.append(
@@ -87,21 +89,14 @@ def utilisation(run: Run, tables: Tables, price_per_hour: float = EXAMPLE_PRICE)
 
 
 def costs_table(tables: Tables, price_per_hour: float = EXAMPLE_PRICE) -> pd.DataFrame:
-    """What a deployment uses at its highest VALID rate and what that costs (:func:`infscale.cost.table`).
+    """What a deployment uses at λ* and what that costs (:func:`infscale.cost.table`), a row a case.
 
-    ``capacity_per_s`` is λ*; CPU and memory are those of all processes but the client's.
+    NaN where λ* has no bracket, or its verdicts contradict one another.
     """
-    usage = tables["usage"]
-    served = usage[(usage["group"] != "client") & (usage["verdict"] == VALID)]
-    top = served[served["rate_per_s"] == served.groupby("label")["rate_per_s"].transform("max")]
-    sums = top.assign(cores=top["user_s_per_s"] + top["system_s_per_s"], rss_peak_bytes=top["rss_bytes"])
-    columns = ["cores", "rss_peak_bytes", "cpu_us_per_request"]
-    found = sums.groupby("label", sort=False)[columns].sum()
-    cores_at_capacity = tables["cases"].set_index("label")["saturation_per_s"]
-    found = found.join(cores_at_capacity.rename("capacity_per_s"), how="inner")
-    # Cores at λ* follow from the CPU of a request at the highest VALID rate below it.
-    found["cores"] = found["cpu_us_per_request"] * found["capacity_per_s"] / 1e6
-    return cost.table(found.reset_index(), price_per_hour)
+    cases = tables["cases"].set_index("label")
+    known = cases["saturation_per_s"].where(cases["bound"] == "").to_dict()
+    found = usage_table.at_capacity(tables["usage"], {str(label): float(rate) for label, rate in known.items()})
+    return cost.table(found, price_per_hour) if len(found) else found
 
 
 def porting(run: Run, tables: Tables) -> list[str]:
@@ -113,13 +108,16 @@ def porting(run: Run, tables: Tables) -> list[str]:
         most = max(found["differences"].values())
         worst[found["implementation"]] = max(most, worst.get(found["implementation"], 0.0))
     outputs = ", ".join(f"{labels.get(name, name)} {value:.1e}" for name, value in worst.items())
+    alike = "answer alike" if max(worst.values()) < ALIKE else "do not answer alike"
     return [
-        "The same weights answer alike: the largest absolute difference from the numpy reference over all protocols "
-        f"and encodings is {outputs} (outputs are probabilities).",
+        f"The same weights {alike} (accepted: {ALIKE:.0e}): the largest absolute difference from the numpy reference "
+        f"over all protocols and encodings is {outputs}.",
         *(f"Steps to port to {name}: {steps}" for name, steps in STEPS.items()),
     ]
 
 
+ALIKE = 1e-5
+"""Largest difference of two implementations of the same float32 arithmetic."""
 STEPS = {
     "TensorFlow Serving": "weights into TensorFlow constants, tf.function with a signature, tf.saved_model.save into "
     "a numbered folder; nothing else is configured.",

@@ -12,11 +12,9 @@ from matplotlib.figure import Figure
 from infscale import figures_balancing, figures_caching, figures_study, figures_usage, paper, studies
 from infscale.runs import Run
 from infscale.study_answers import answers
-from infscale.study_ratios import prefixes
+from infscale.study_ratios import Tables, prefixes
 from infscale.study_tables import sentences
 from infscale.study_topology import balancing_table, gain_by_repeat
-
-Tables = dict[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)

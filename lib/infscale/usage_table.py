@@ -1,12 +1,12 @@
 """From a run's manifests to what each group of processes used: by trial, by point, and at capacity."""
 
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from infscale.runs import Run, Trial
-from infscale.validity import INVALID
+from infscale.validity import INVALID, VALID
 
 HOST = "host"
 PHASES = ("grid", "bisection")
@@ -75,20 +75,20 @@ def points(table: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def at_capacity(table: pd.DataFrame) -> pd.DataFrame:
-    """What a deployment (every group but the client) uses where it achieves most: input of :func:`infscale.cost.table`.
+def at_capacity(table: pd.DataFrame, capacity: Mapping[str, float] | None = None) -> pd.DataFrame:
+    """What a deployment (every group but the client) uses at its capacity: input of :func:`infscale.cost.table`.
 
-    One row per case: ``capacity_per_s``, the highest rate it achieved in any point (not λ*, which needs its own trials:
-    put it in place where it is known), ``cores``, ``rss_peak_bytes``, ``cpu_us_per_request``.
+    ``table`` is of :func:`points`. One row per case and protocol: ``cpu_us_per_request`` and ``rss_peak_bytes`` at the
+    highest rate that is VALID; ``capacity_per_s`` from ``capacity`` (λ* by label, NaN where it is not known; by default
+    the rate achieved there); ``cores``, the CPU of a request there × the capacity.
     """
-    served = points(table)
+    served = table[(table["group"] != "client") & (table["verdict"] == VALID)] if len(table) else table
     if served.empty:
-        return served
-    served = served[served["group"] != "client"]
-    best = served.groupby(["label", "protocol"])["achieved_per_s"].transform("max")
-    top = served[np.isclose(served["achieved_per_s"], best)]
-    top = top.assign(cores=top["user_s_per_s"] + top["system_s_per_s"])
-    sums = {"cores": "sum", "rss_bytes": "sum", "cpu_us_per_request": "sum", "achieved_per_s": "first"}
-    keys = ["label", "framework", "implementation", "protocol", "rate_per_s"]
+        return pd.DataFrame()
+    keys = ["label", "protocol"]
+    top = served[served["rate_per_s"] == served.groupby(keys)["rate_per_s"].transform("max")]
+    sums = {"rss_bytes": "sum", "cpu_us_per_request": "sum", "achieved_per_s": "first"}
     found = top.groupby(keys, sort=False).agg(sums).reset_index()
-    return found.rename(columns={"rss_bytes": "rss_peak_bytes", "achieved_per_s": "capacity_per_s"})
+    known = found["achieved_per_s"] if capacity is None else found["label"].map(capacity)
+    found = found.drop(columns="achieved_per_s").rename(columns={"rss_bytes": "rss_peak_bytes"})
+    return found.assign(capacity_per_s=known, cores=found["cpu_us_per_request"] * known / 1e6)

@@ -214,6 +214,11 @@ def wait_ready(process: Process, answered: Callable[[], bool], *, what: str, tim
     raise DeploymentError(f"{what} did not answer a prediction within {timeout_s:.0f} s", process.log_tail())
 
 
+def find_program(name: str) -> str | None:
+    """Path of an installed program, also where Debian puts those of the system: not on every user's PATH."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
+
+
 def free_ports(count: int) -> list[int]:
     """``count`` distinct TCP ports that are free on 127.0.0.1 now."""
     with contextlib.ExitStack() as stack:

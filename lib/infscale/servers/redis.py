@@ -1,14 +1,12 @@
 """A Redis server of our own, for a cache that gateways share."""
 
 import contextlib
-import os
-import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 from infscale.errors import MissingError
-from infscale.servers.process import Process, free_ports, wait_ready, working_folder
+from infscale.servers.process import Process, find_program, free_ports, wait_ready, working_folder
 
 START_TIMEOUT_S = 20.0
 MEMORY = "256mb"
@@ -22,7 +20,7 @@ def redis_server(*, log_folder: Path | None = None, pid_log: Path | None = None)
         MissingError: it is not installed.
         DeploymentError: it did not answer.
     """
-    program = shutil.which("redis-server", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+    program = find_program("redis-server")
     if program is None:
         raise MissingError("redis-server is not installed; get it by apt-get install redis-server (Debian, Ubuntu)")
     (port,) = free_ports(1)
