@@ -74,7 +74,7 @@ def test_capacities_that_are_not_told_apart_are_no_advice() -> None:
     one = known()
     wide = one.brackets.assign(low_per_s=500.0, high_per_s=2500.0)
     found = advised(Question("row", 400, 20), Evidence(one.run, one.arms, one.points, wide))
-    assert found["advice"].startswith("cannot conclude: gRPC and REST all meet it")
+    assert found["advice"].startswith("cannot conclude which: gRPC and REST meet it")
 
 
 def test_the_only_arm_that_meets_the_question_is_advised() -> None:

@@ -138,7 +138,8 @@ def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path)
     assert run.manifest["status"] == "complete"
     told = json.loads((figures / f"finding-{name}.json").read_text())
     cases = pd.read_csv(figures / f"finding-{name}.csv").set_index("label")
-    assert set(cases.index) == {case.name for case in studies.grid_of(name, "tiny").cases} - set(told["left_out"])
+    assert set(run.case_labels()) == {c.name for c in studies.grid_of(name, "tiny").cases} - set(told["left_out"])
+    assert list(cases.index) == list(run.case_labels().values())
     for label in cases.index:
         assert any(sentence.startswith(label) for sentence in told["sentences"])
     assert (cases["bytes_out"] > 4 * 784).all()
@@ -172,13 +173,21 @@ def test_a_replicate_that_never_saturated_withholds_the_ratio() -> None:
 
 def run_of_shares(each: list[list[float]], slow_ms: float = 0) -> tuple[runs.Run, dict[str, pd.DataFrame]]:
     options = [["replicas", 2], ["balancer", "envoy-l4"]] + ([["slow_ms", slow_ms]] if slow_ms else [])
+    pilot = {"a": {"implementation": "tritonx2"}}
     case = {"name": "a", "options": options, "arm": {"reuse": True, "connections": 0}}
-    labels = {"case": "a", "phase": "grid", "verdict": {"verdict": "VALID"}}
+    labels = {"case": "a", "implementation": "tritonx2", "phase": "grid", "verdict": {"verdict": "VALID"}}
     trials = tuple(runs.Trial({**labels, "shares": shares}, Path()) for shares in each)
     row = {"label": "a", "protocol": "grpc", "saturation_per_s": 100.0}
     row |= {"interval_low_per_s": 90.0, "interval_high_per_s": 110.0}
     tables = {"cases": pd.DataFrame([row]), "points": pd.DataFrame([{"label": "a", "response_p99_ms": 5.0}])}
-    return runs.Run(Path(), {"config": {"cases": [case]}}, trials), tables
+    return runs.Run(Path(), {"config": {"cases": [case]}, "pilot": pilot}, trials), tables
+
+
+def test_a_case_on_the_embedded_server_says_so() -> None:
+    """The same case is of the real TensorFlow Serving elsewhere: a reader must see which it was."""
+    assert runs.case_label("TF Serving API, REST", "tfserving-embedded") == "TF Serving API, embedded, REST"
+    assert runs.case_label("TF Serving API, REST", "tfserving") == "TF Serving API, REST"
+    assert runs.case_label("TorchServe, REST", "torchserve") == "TorchServe, REST"
 
 
 def test_unevenness_does_not_cancel_over_replicates() -> None:

@@ -123,12 +123,14 @@ class Evidence:
 def evidence(run: Run) -> Evidence:
     """What a run says of its arms; ``label`` tells them apart."""
     trials = trials_table(run)
-    cases = {case["name"]: case for case in run.manifest["config"].get("cases", ())}
+    every = run.manifest["config"].get("cases", ())
+    labels = run.case_labels() if every else {}
+    cases = {labels[case["name"]]: case for case in every if case["name"] in labels}
     if not cases:
         trials = trials.assign(label=trials["label"] + ", " + trials["protocol"].map(NAMES))
     trials = trials[trials["phase"].isin(("pilot", "grid", "bisection"))]
     first = trials.drop_duplicates("label").set_index("label")
-    factors = [_factors(label, row, cases.get(label)) for label, row in first.iterrows()]
+    factors = [_factors(label, row, cases.get(str(label))) for label, row in first.iterrows()]
     arms = arms_table(trials).drop(columns=["protocol", "framework"]).merge(pd.DataFrame(factors), on="label")
     return Evidence(run, arms, points_table(trials), replicate_brackets(trials))
 
@@ -147,16 +149,17 @@ def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None) -> 
     special = special or arm.get("zipf") is not None
     packed = ", gzip" if arm.get("gzip") else ""
     replicas = int(options.get("replicas", 1))
-    behind = f" behind {options['balancer']}" if replicas > 1 else ""
-    connections = f", {arm['connections']} connection(s)" if behind and arm.get("connections") else ""
+    balancer = f" behind {options['balancer']}" if replicas > 1 else ""
+    connections = f", {arm['connections']} connection(s)" if balancer and arm.get("connections") else ""
+    behind = (case or row)["framework"]  # trials behind a gateway carry the gateway's name
     return {
         "label": label,
         "model": row["model"],
         "batch": int(row["batch"]),
         "protocol": NAMES[row["protocol"]],
         "encoding": f"{NAMES[row['protocol']]} with {row['encoding']}{packed}",
-        "framework": FRAMEWORK_NAMES[row["framework"]] + (EMBEDDED if "embedded" in row["implementation"] else ""),
-        "replicas": f"{replicas}{behind}{connections}",
+        "framework": f"{FRAMEWORK_NAMES[behind]}{EMBEDDED if 'embedded' in row['implementation'] else ''}",
+        "replicas": f"{replicas}{balancer}{connections}",
         "cache": ("in a gateway" if front else "in the server") if cached else "none",
         "repeat": arm.get("repeat") if cached else None,
         "plain": not special and arm.get("client", "wire") == "wire" and arm.get("reuse", True),
@@ -235,7 +238,7 @@ def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, Any]:
     if all(gap.low > 1 for gap in gaps.values()):
         return {"advice": f"{top[choice]}{others_open}", "why": why, "cases": labels}
     both = " and ".join(str(name) for name in meets[choice])
-    return {"advice": f"{CANNOT}: {both} all meet it", "why": why, "cases": labels}
+    return {"advice": f"{CANNOT} which: {both} meet it", "why": why, "cases": labels}
 
 
 MEETS, OPEN, FAILS = "a meets", "b open", "c fails"

@@ -7,9 +7,10 @@ from typing import Any
 
 from infscale.grid import Case
 from infscale.payloads import taken
+from infscale.runs import API
 from infscale.trial import Arm
 
-NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "triton": "Triton"}
+NAMES = {"tfserving": API, "torchserve": "TorchServe", "triton": "Triton"}
 
 Cases = tuple[Case, ...]
 Way = tuple[str, str, bool]

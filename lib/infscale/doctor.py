@@ -199,10 +199,6 @@ def _nginx() -> Check:
     return _program("nginx", "nginx", "-v", "nginx in front of servers")
 
 
-def _haproxy() -> Check:
-    return _program("HAProxy", "haproxy", "-v", "HAProxy in front of servers")
-
-
 def _redis() -> Check:
     found = _program("Redis", "redis-server", "--version", "a cache shared by servers (else: in memory)")
     return Check(found.name, _redis_answers() or found.found, found.enables, found.get)
@@ -244,7 +240,7 @@ def _netem() -> Check:
 CHECKS: tuple[Callable[[], Check], ...] = (
     *(_system, _cpu, _governor, _steal, _memory, _disk),
     *(_notebooks, _engine, _java, _torchserve, _embedded, _binary, _docker, _triton),
-    *(_envoy, _nginx, _haproxy, _redis, _fifo, _namespaces, _netem),
+    *(_envoy, _nginx, _redis, _fifo, _namespaces, _netem),
 )
 
 

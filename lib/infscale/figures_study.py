@@ -35,12 +35,15 @@ def cases(table: pd.DataFrame) -> Figure:
     axes[0].set_xlabel("on the wire (bytes a request)")
     axes[1].set_xlabel("capacity λ* (requests/s)")
     rate = table["rate_per_s"].dropna().unique()
-    where = f" at λ = {rate[0]:,.4g}/s" if len(rate) == 1 else ""
+    where = f"\nat λ = {rate[0]:,.4g}/s" if len(rate) == 1 else ""
     axes[2].set_xlabel(f"p95 response time (ms){where}")
     axes[1].xaxis.set_major_formatter(PLAIN)
     axes[1].set_xlim(left=0)
     if np.isfinite(table["response_p95_ms"].to_numpy(dtype=float)).any():
         log_axis(axes[2], "x")
+    else:
+        axes[2].set_xticks([])
+        axes[2].text(0.5, 0.5, "no steady VALID trial", transform=axes[2].transAxes, ha="center", va="center")
     for ax in axes:
         ax.grid(axis="y", visible=False)
     marks = [

@@ -219,6 +219,10 @@ def _components(row: "pd.Series[Any]") -> dict[str, Any]:
     }
 
 
+PAGE_PIXELS = 1440
+"""A figure as wide as a page: 7.2 inches at 200 dpi."""
+
+
 def _advice(file: Path) -> dict[str, Any] | None:
     """What the notebook 60-advice wrote, if it has."""
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
@@ -229,7 +233,7 @@ def _studies(folder: Path) -> list[dict[str, Any]]:
     told = []
     every = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("finding-*.json")]
     for found in sorted(every, key=lambda one: one["order"]):
-        figures = [figure | {"uri": _uri(folder / figure["file"])} for figure in found["figures"]]
+        figures = [figure | _shown(folder / figure["file"]) for figure in found["figures"]]
         told.append({**found, "figures": figures})
     return told
 
@@ -245,6 +249,12 @@ def _figure(name: str, tables: Tables, folder: Path, run_id: str) -> dict[str, s
             f"{picture} was drawn from {drawn_from}, not from {run_id}: run notebooks/40-figures.ipynb again"
         )
     return {"uri": _uri(picture), "alt": ALTERNATIVES[name], "caption": CAPTIONS[name](tables)}
+
+
+def _shown(picture: Path) -> dict[str, Any]:
+    """A picture and its share of the page's width, %: one of a column is not blown up to a page."""
+    pixels = int.from_bytes(picture.read_bytes()[16:20], "big")  # PNG's header holds the width there
+    return {"uri": _uri(picture), "width": min(100, round(100 * pixels / PAGE_PIXELS))}
 
 
 def _uri(picture: Path) -> str:

@@ -17,6 +17,8 @@ from infscale.errors import DataError
 from infscale.paths import project_root
 
 COMPLETE = "complete"
+API = "TF Serving API"
+"""What names of cases call TensorFlow Serving, whichever server of its API was measured."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,22 @@ class Run:
     def label(self, implementation: str) -> str:
         """The name by which figures and reports call an implementation (it says what is embedded)."""
         return str(self.manifest["implementations"].get(implementation, {}).get("label", implementation))
+
+    def label_of(self, trial: Mapping[str, Any]) -> str:
+        """The name of a trial's case, by its manifest; of the headline experiment, the implementation's label."""
+        implementation = str(trial["implementation"])
+        return case_label(str(trial["case"]), implementation) if trial.get("case") else self.label(implementation)
+
+    def case_labels(self) -> dict[str, str]:
+        """The labels of a finding's cases that were measured, by their names, in the order of the configuration."""
+        pilot = self.manifest["pilot"]
+        names = [case["name"] for case in self.manifest["config"]["cases"] if case["name"] in pilot]
+        return {name: case_label(name, str(pilot[name]["implementation"])) for name in names}
+
+
+def case_label(name: str, implementation: str) -> str:
+    """A case's name as tables and figures show it: it says if the server was embedded, which the machine decides."""
+    return name.replace(API, f"{API}, embedded") if "embedded" in implementation else name
 
 
 def load_run(folder: Path) -> Run:

@@ -38,8 +38,15 @@ def study_tables(run: Run, slo_ms: float = 100.0) -> dict[str, pd.DataFrame]:
         "points": points,
         "arms": arms,
         "cases": _cases(run, points, arms, trials),
-        "contrasts": contrasts_table(trials, {c["over"]: c["under"] for c in run.manifest["contrasts"]}),
+        "contrasts": contrasts_table(trials, _against(run)),
     }
+
+
+def _against(run: Run) -> dict[str, str]:
+    """What each case is compared with, by labels, where both were measured."""
+    labels = run.case_labels()
+    pairs = [(c["over"], c["under"]) for c in run.manifest["contrasts"]]
+    return {labels[over]: labels[under] for over, under in pairs if over in labels and under in labels}
 
 
 def _common_rates(run: Run) -> dict[str, float]:
@@ -53,12 +60,12 @@ def _cases(run: Run, points: pd.DataFrame, arms: pd.DataFrame, trials: pd.DataFr
     """One row per case, in the order of the configuration: bytes, costs, capacity, p95 at the common rate."""
     grid = trials[(trials["phase"] == "grid") & (trials["failed"] < trials["scheduled"])]
     costs = grid.groupby("label")[["bytes_out", "bytes_in", "hit_ratio"]].mean()
-    found = {name: told["codec_us"] for name, told in run.manifest["pilot"].items()}
+    labels = run.case_labels()
+    found = {label: run.manifest["pilot"][name]["codec_us"] for name, label in labels.items()}
     codec = pd.DataFrame.from_dict(found, orient="index", columns=["encode_us", "decode_us"])
-    order = [c["name"] for c in run.manifest["config"]["cases"] if c["name"] in found]
     whole = points.merge(arms.drop(columns=["valid", "invalid", "saturated"]), on=ARM, how="outer").set_index("label")
     used = _cpu(run, points)
-    return whole.join(costs).join(codec).join(used).reindex(order).rename_axis("label").reset_index()
+    return whole.join(costs).join(codec).join(used).reindex(list(labels.values())).rename_axis("label").reset_index()
 
 
 def _cpu(run: Run, points: pd.DataFrame) -> pd.DataFrame:

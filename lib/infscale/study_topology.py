@@ -102,7 +102,8 @@ def _crossing(share: Any, lost: Any) -> float:
 
 def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
     """One row per case: what :func:`infscale.figures_balancing.balancing` draws, and ``jain``, ``p99_ms``."""
-    every = {case["name"]: case for case in run.manifest["config"]["cases"]}
+    labels = run.case_labels()
+    every = {labels[c["name"]]: c for c in run.manifest["config"]["cases"] if c["name"] in labels}
     points = tables["points"].set_index("label")["response_p99_ms"]
     rows = []
     for _, row in tables["cases"].iterrows():
@@ -131,7 +132,7 @@ def _shares(run: Run, label: str) -> list[list[float]]:
     told = [
         trial.manifest["shares"]
         for trial in run.trials
-        if trial.manifest.get("case") == label
+        if run.label_of(trial.manifest) == label
         and trial.manifest["phase"] == "grid"
         and trial.manifest.get("shares")
         and trial.manifest["verdict"]["verdict"] != INVALID

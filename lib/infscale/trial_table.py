@@ -73,7 +73,7 @@ def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
     return {
         "run_id": run.id,
         "trial_id": manifest["trial_id"],
-        "label": manifest.get("case") or run.label(manifest["implementation"]),
+        "label": run.label_of(manifest),
         "block": manifest.get("block") or manifest["implementation"],
         **{key: manifest[key] for key in (*copied, "replicate", "attempt", "duration_s", "timeout_s", "started_at")},
         "verdict": verdict.verdict,

@@ -35,7 +35,7 @@ def _rows(run: Run, trial: Trial) -> list[dict[str, Any]]:
     achieved = _achieved(trial)
     copied = ("framework", "implementation", "protocol", "rate_per_s", "replicate")
     common = {
-        "label": manifest.get("case") or run.label(manifest["implementation"]),
+        "label": run.label_of(manifest),
         **{key: manifest[key] for key in copied},
         "verdict": verdict,
         "achieved_per_s": achieved,

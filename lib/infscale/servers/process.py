@@ -25,6 +25,8 @@ from infscale.machine import split_cores
 
 _SCRIPT = Path(__file__).with_name("supervise.py")
 _PREFIX = "infscale-"
+SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
+"""Where Debian puts programs of the system, which are not on every user's PATH."""
 _LISTENING = "0A"  # the state of a socket in /proc/PID/net/tcp
 
 
@@ -215,8 +217,8 @@ def wait_ready(process: Process, answered: Callable[[], bool], *, what: str, tim
 
 
 def find_program(name: str) -> str | None:
-    """Path of an installed program, also where Debian puts those of the system: not on every user's PATH."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]))
+    """Path of an installed program, on PATH or in :data:`SYSTEM_FOLDERS`."""
+    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS]))
 
 
 def free_ports(count: int) -> list[int]:
