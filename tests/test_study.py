@@ -1,5 +1,6 @@
 """Findings: if these fail, a reader trusts a comparison of encodings that did not carry the same tensor."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,19 @@ def run_of_shares(each: list[list[float]], slow_ms: float = 0) -> tuple[runs.Run
     row |= {"interval_low_per_s": 90.0, "interval_high_per_s": 110.0}
     tables = {"cases": pd.DataFrame([row]), "points": pd.DataFrame([{"label": "a", "response_p99_ms": 5.0}])}
     return runs.Run(Path(), {"config": {"cases": [case]}, "pilot": pilot}, trials), tables
+
+
+def test_no_two_cases_share_a_point_of_the_capacity_by_replicas() -> None:
+    """Else a line joins two balancers (the client has two ways to choose), and a law is fitted to both."""
+    cases = [dataclasses.asdict(case) for case in studies.grid_of("load-balancing", "full").cases]
+    manifest = {"config": {"cases": cases}, "pilot": {c["name"]: {"implementation": "triton"} for c in cases}}
+    known = {"saturation_per_s": 100.0, "interval_low_per_s": 90.0, "interval_high_per_s": 110.0}
+    rows = pd.DataFrame([{"label": c["name"], "protocol": c["arm"]["protocol"], **known} for c in cases])
+    points = pd.DataFrame({"label": rows["label"], "response_p99_ms": 5.0})
+    found = study_topology.balancing_table(runs.Run(Path(), manifest, ()), {"cases": rows, "points": points})
+    drawn = found[found["scaling"]]
+    assert not drawn.duplicated(["protocol", "balancer", "replicas"]).any()
+    assert {2, 4} == set(drawn.loc[drawn["balancer"] == "client, power of two", "replicas"])
 
 
 def test_a_case_on_the_embedded_server_says_so() -> None:

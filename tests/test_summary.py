@@ -433,15 +433,33 @@ def test_arms_of_a_pair_are_cut_at_the_same_time() -> None:
             "phase": "grid",
             "block": "x",
             "rate_per_s": 100.0,
-            "replicate": [0, 0, 1, 1, 2, 2],
+            "replicate": [0, 0, 1, 1],
             "duration_s": 10.0,
-            "verdict": [VALID, VALID, VALID, SATURATED, VALID, VALID],
-            "own_warm_up_s": [0.5, 2.0, 1.5, 9.0, 0.1, np.inf],
+            "verdict": [VALID, VALID, VALID, SATURATED],
+            "own_warm_up_s": [0.5, 2.0, 1.5, 9.0],
         }
     )
     found = with_warm_up(pair)
-    assert found["warm_up_s"].tolist()[:4] == [2.0, 2.0, 1.5, 1.0]
-    assert found["steady"].tolist() == [True, True, True, True, False, False]
+    assert found["warm_up_s"].tolist() == [2.0, 2.0, 1.5, 1.0]
+    assert found["steady"].all()
+
+
+def test_an_arm_that_never_became_steady_does_not_withhold_the_others() -> None:
+    # Else one drifting arm of six leaves a finding without any interval.
+    block = pd.DataFrame(
+        {
+            "phase": "grid",
+            "block": "x",
+            "rate_per_s": 100.0,
+            "replicate": 0,
+            "duration_s": 10.0,
+            "verdict": [VALID, VALID, VALID, SATURATED],
+            "own_warm_up_s": [0.1, 0.4, np.inf, np.inf],
+        }
+    )
+    found = with_warm_up(block)
+    assert found["steady"].tolist() == [True, True, False, True]
+    assert found["warm_up_s"].tolist() == [0.4, 0.4, 1.0, 1.0]
 
 
 def test_a_replicate_that_never_became_steady_is_left_out_and_counted() -> None:

@@ -14,6 +14,8 @@ from infscale.figure_parts import COLOURS, GREY, MARKERS, NAMES, PAGE_IN, PLAIN,
 
 # Neither protocol's colour: these are replicas. Shades tell them apart in print, too.
 _REPLICAS = ["#1b4f4a", "#56b4a0", "#b8ddd0", "#e8c872", "#9a7b2f", "#cc79a7", "#7a4166", "#d9d9d9"]
+_ASIDE = 0.08
+"""Replicas by which the points of neighbouring lines are set apart: else their intervals hide one another."""
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 3)))
 
 
@@ -61,6 +63,7 @@ def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
     """Capacity by number of replicas, a line for each balancer and protocol."""
     handles = []
     names = [str(name) for name in table["balancer"].unique() if name != "none"]
+    count = max(1, len(table.loc[table["balancer"] != "none", ["protocol", "balancer"]].drop_duplicates()))
     for protocol, own in table.groupby("protocol", sort=False):
         look: dict[str, Any] = {"color": COLOURS[str(protocol)], "marker": MARKERS[str(protocol)], "markersize": 4}
         base = (
@@ -72,7 +75,8 @@ def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
             line = own[(own["balancer"] == name) | (own["balancer"] == "none")].sort_values("replicas")
             if not (own["balancer"] == name).any():
                 continue
-            at, value = line["replicas"], line["saturation_per_s"]
+            aside = (len(handles) - (count - 1) / 2) * min(_ASIDE, _ASIDE * 5 / count)
+            at, value = line["replicas"] + aside * (line["replicas"] > 1), line["saturation_per_s"]
             whiskers = np.abs(line[["interval_low_per_s", "interval_high_per_s"]].to_numpy(float).T - value.to_numpy())
             style: Any = _LINES[names.index(name) % len(_LINES)] if names else "-"
             ax.errorbar(at, value, whiskers, **look, linestyle=style, elinewidth=0.9)
@@ -82,4 +86,4 @@ def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
     ax.set_ylim(bottom=0)
     ax.set_xlabel("replicas")
     ax.set_ylabel("capacity λ* (requests/s)")
-    return [*handles, Line2D([], [], color=GREY, linewidth=0.7, label="ideal: one replica's × replicas")]
+    return [*handles, Line2D([], [], color=GREY, linewidth=0.7, label="one replica's × their number")]

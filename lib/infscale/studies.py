@@ -48,7 +48,6 @@ STUDIES = {
         "What does a cache gain where requests repeat, and what does it cost where they do not?",
         "13-caching",
         cases.caching,
-        {"quick": {"replicates": 3}},  # hits are answered at 10,000/s: rows enough
     ),
     "utilisation": Study(
         "What CPU and memory does a request cost the client and the server, by protocol?",

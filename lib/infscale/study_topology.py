@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from infscale.arm import CONNECTIONS
+from infscale.cases import BALANCERS
 from infscale.figures import NAMES
 from infscale.findings import CANNOT, number
 from infscale.runs import Run
@@ -114,7 +115,7 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
         rows.append(
             {
                 "label": row["label"],
-                "balancer": options["balancer"],
+                "balancer": _WAYS.get((options["balancer"], arm.get("pick", "")), options["balancer"]),
                 "replicas": options["replicas"],
                 "slow": slow,
                 "scaling": not slow and arm["reuse"] and arm["connections"] in (0, CONNECTIONS[row["protocol"]]),
@@ -125,6 +126,10 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+_WAYS = {way: name for name, way in BALANCERS.items()}
+"""What a reader calls a balancer: the client's two ways to choose are two."""
 
 
 def _shares(run: Run, label: str) -> list[list[float]]:

@@ -114,14 +114,14 @@ def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
 def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
     """``table`` with ``warm_up_s`` and ``steady``, one cut for the arms of each (replicate, λ).
 
-    It is the largest over those that are VALID, so that arms stay paired. SATURATED and INVALID trials have no steady
-    part to look for: they are cut at the tenth that the rule of growth leaves out too.
+    It is the largest over those that are VALID and became steady, so that arms stay paired; one that never did is
+    withheld alone (docs/decisions/0009-warm-up.md). SATURATED and INVALID trials have no steady part to look for: they
+    are cut at the tenth that the rule of growth leaves out too.
     """
     valid = table["verdict"] == VALID
+    steady = ~(valid & np.isinf(table["own_warm_up_s"]))
     keys = ["phase", "block", "rate_per_s", "replicate"]
-    chosen = table[valid].groupby(keys)["own_warm_up_s"].transform("max")
-    cut = chosen.reindex(table.index)
-    steady = ~np.isinf(cut)
+    cut = table[valid & steady].groupby(keys)["own_warm_up_s"].transform("max").reindex(table.index)
     return table.assign(warm_up_s=cut.where(valid & steady, FIRST_PART * table["duration_s"]), steady=steady)
 
 

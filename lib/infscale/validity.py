@@ -211,8 +211,9 @@ def gaps_distance(samples: pd.DataFrame) -> float:
     if len(due) < 2:
         return float("nan")
     gaps = [np.diff(ordered(times)) / 1e3 for times in (due, samples["scheduled_ns"])]
-    shares = [np.cumsum(np.bincount(np.minimum(one, GAP_BINS).astype(np.int64), minlength=GAP_BINS)) for one in gaps]
-    difference = shares[0][:GAP_BINS] / len(gaps[0]) - shares[1][:GAP_BINS] / len(gaps[1])
+    bins = min(GAP_BINS, int(max(gap.max() for gap in gaps)) + 1)
+    shares = [np.cumsum(np.bincount(np.minimum(one, bins).astype(np.int64), minlength=bins)) for one in gaps]
+    difference = shares[0][:bins] / len(gaps[0]) - shares[1][:bins] / len(gaps[1])
     return float(np.max(np.abs(difference)))
 
 
