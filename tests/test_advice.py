@@ -28,6 +28,7 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
             "label": list(capacities),
             "protocol": list(capacities),
             "encoding": [f"{p} with x" for p in capacities],
+            "form": "binary",
             "framework": "Triton",
             "replicas": "1",
             "cache": "none",
@@ -103,6 +104,28 @@ def test_what_was_not_varied_is_not_advised_and_names_the_run_that_would() -> No
     assert "make finding F=caching" in found["why"]
 
 
+@pytest.mark.parametrize(
+    ("repeat", "told"),
+    [(0.5, "make finding F=caching would"), (0.25, "F=caching PROFILE=full would"), (0.4, "no run of this project")],
+)
+def test_the_run_that_would_decide_about_a_cache_measures_that_fraction(repeat: float, told: str) -> None:
+    one = known()
+    grey = Evidence(one.run, one.arms.assign(model="cnn"), one.points, one.brackets)
+    assert told in advised(Question("grey image", 400, 20, repeat), grey, "cache")["why"]
+
+
+def test_frameworks_are_compared_by_like_encodings_only() -> None:
+    """Binary bodies on one against JSON on another: the difference would be the encoding's."""
+    one = known()
+    arms = one.arms.assign(protocol="REST", framework=["Triton", "TorchServe"])
+    alike = advised(Question("row", 400, 20), Evidence(one.run, arms, one.points, one.brackets), "framework")
+    assert alike["advice"] == "TorchServe"
+    unlike = arms.assign(form=["json", "binary"])
+    found = advised(Question("row", 400, 20), Evidence(one.run, unlike, one.points, one.brackets), "framework")
+    assert found["advice"] == "cannot conclude"
+    assert "not measured" in found["why"]
+
+
 def test_a_payload_without_trials_is_an_error_with_the_run_that_would_answer() -> None:
     with pytest.raises(DataError, match="make finding F=encodings PROFILE=full"):
         advice.advise(Question("photograph", 10, 100), [known()])
@@ -132,6 +155,8 @@ def test_every_line_is_traceable_to_stored_trials(tmp_path: Path) -> None:
     for row in lines[lines["run_id"] != ""].to_dict("records"):
         labels = set(every[row["run_id"]].arms["label"])
         assert any(label in row["cases"] for label in labels)
+    packed = advice.advise(Question("rows", 200, 20), list(every.values()))
+    assert not packed["cases"].str.contains("gzip").any(), "what compressing costs the client is not in those times"
     execute("60-advice", {"runs_folder": str(ROOT / "data" / "sample"), "figures_folder": str(tmp_path)}, tmp_path)
     assert (tmp_path / "advice.json").is_file()
 

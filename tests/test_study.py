@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from conftest import ROOT
 from infscale import payloads, runs, studies, study, study_tables, study_topology
 from infscale.errors import ConfigError, InfscaleError
 from infscale.estimates import Interval
@@ -19,6 +21,7 @@ from infscale.saturation import capacity_ratio
 from infscale.session import folder_for
 from infscale.trial import Arm
 
+make_sample = runpy.run_path(str(ROOT / "data" / "make_sample.py"))["main"]
 EVERY = [(f, p, e) for (f, p), known in payloads.ENCODERS.items() for e in known]
 
 
@@ -143,10 +146,15 @@ def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path)
     assert list(cases.index) == list(run.case_labels().values())
     for label in cases.index:
         assert any(sentence.startswith(label) for sentence in told["sentences"])
-    assert (cases["bytes_out"] > 4 * 784).all()
+    seen = cases["bytes_out"].dropna()  # of a foreign client it is not
+    assert (seen > 4 * 784).all()
+    assert name == "client-stacks" or len(seen) == len(cases)
     servers = cases[[name for name in cases if str(name).startswith("cpu_us_server")]]
     assert (servers.max(axis="columns") > 0).any(), "at least one trial at the common rate was VALID or SATURATED"
     assert all((figures / figure["file"]).is_file() for figure in told["figures"])
+    sample = runs.load_run(make_sample(folder, tmp_path / "sample"))
+    whole, small = (study_tables.study_tables(one)["cases"].drop(columns="trials") for one in (run, sample))
+    pd.testing.assert_frame_equal(small, whole)  # else a reader with a clone draws other figures than were measured
 
 
 def brackets(**cases: list[tuple[float, float]]) -> pd.DataFrame:
@@ -178,7 +186,7 @@ def run_of_shares(each: list[list[float]], slow_ms: float = 0) -> tuple[runs.Run
     case = {"name": "a", "options": options, "arm": {"reuse": True, "connections": 0}}
     labels = {"case": "a", "implementation": "tritonx2", "phase": "grid", "verdict": {"verdict": "VALID"}}
     trials = tuple(runs.Trial({**labels, "shares": shares}, Path()) for shares in each)
-    row = {"label": "a", "protocol": "grpc", "saturation_per_s": 100.0}
+    row = {"label": "a", "protocol": "grpc", "saturation_per_s": 100.0, "bound": ""}
     row |= {"interval_low_per_s": 90.0, "interval_high_per_s": 110.0}
     tables = {"cases": pd.DataFrame([row]), "points": pd.DataFrame([{"label": "a", "response_p99_ms": 5.0}])}
     return runs.Run(Path(), {"config": {"cases": [case]}, "pilot": pilot}, trials), tables
@@ -188,13 +196,20 @@ def test_no_two_cases_share_a_point_of_the_capacity_by_replicas() -> None:
     """Else a line joins two balancers (the client has two ways to choose), and a law is fitted to both."""
     cases = [dataclasses.asdict(case) for case in studies.grid_of("load-balancing", "full").cases]
     manifest = {"config": {"cases": cases}, "pilot": {c["name"]: {"implementation": "triton"} for c in cases}}
-    known = {"saturation_per_s": 100.0, "interval_low_per_s": 90.0, "interval_high_per_s": 110.0}
+    known = {"saturation_per_s": 100.0, "bound": "", "interval_low_per_s": 90.0, "interval_high_per_s": 110.0}
     rows = pd.DataFrame([{"label": c["name"], "protocol": c["arm"]["protocol"], **known} for c in cases])
     points = pd.DataFrame({"label": rows["label"], "response_p99_ms": 5.0})
     found = study_topology.balancing_table(runs.Run(Path(), manifest, ()), {"cases": rows, "points": points})
     drawn = found[found["scaling"]]
     assert not drawn.duplicated(["protocol", "balancer", "replicas"]).any()
     assert {2, 4} == set(drawn.loc[drawn["balancer"] == "client, power of two", "replicas"])
+
+
+def test_a_capacity_without_a_bracket_is_no_point_of_the_scalability_law() -> None:
+    """A lower bound that is drawn or fitted as a value bends the law."""
+    run, tables = run_of_shares([[50, 50]])
+    tables["cases"]["bound"] = "≥"
+    assert np.isnan(study_topology.balancing_table(run, tables)["saturation_per_s"].iloc[0])
 
 
 def test_a_case_on_the_embedded_server_says_so() -> None:
@@ -219,11 +234,38 @@ def test_unevenness_does_not_cancel_over_replicates() -> None:
         ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.6, 0.7)], "does not break even"),
         ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.9, 1.7)], "cannot conclude (by the ends"),
         ([(0, np.nan, 0.5, np.nan), (0.95, 0.5, 1.9, 2.7)], "Break-even: cannot conclude."),
+        ([(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)], "at or below 50% of repeats"),
     ],
 )
 def test_the_break_even_of_a_cache_follows_its_intervals(gains: list[tuple[float, ...]], told: str) -> None:
     rows = [{"repeat": share, "gain": Interval(value, low, high, 4, 0.01)} for share, low, value, high in gains]
     assert told in study_topology.break_even(pd.DataFrame(rows))
+
+
+def replicates_of(**verdicts: str) -> pd.DataFrame:
+    """Trials of two cases at one rate, ``a`` twice as slow as ``b``; a letter a replicate: V, S, or I."""
+    words = {"V": "VALID", "S": "SATURATED", "I": "INVALID"}
+    rows = [
+        {"label": label, "replicate": r, "verdict": words[letter], "response_p95_ms": (2.0 if label == "a" else 1.0) + r}
+        for label, letters in verdicts.items()
+        for r, letter in enumerate(letters)
+    ]
+    fixed: dict[str, Any] = dict.fromkeys(("block", "run_id", "framework", "implementation"), "x")
+    fixed |= {"phase": "grid", "rate_per_s": 100.0, "attempt": 1, "steady": True, "protocol": "rest"}
+    return pd.DataFrame(rows).assign(response_p95_ms_bound=False, **fixed)
+
+
+def test_a_case_that_was_saturated_in_any_replicate_is_in_no_ratio() -> None:
+    """Else the slow case is judged by the replicates that were kind to it."""
+    sound = study_tables.contrasts_table(replicates_of(a="VVVV", b="VVVV"), {"a": "b"}).iloc[0]
+    assert sound["replicates"] == 4
+    assert sound["ratio_low"] > 1
+    invalid = study_tables.contrasts_table(replicates_of(a="VVVI", b="VVVV"), {"a": "b"}).iloc[0]
+    assert invalid["replicates"] == 3, "a disturbed trial says nothing of the server"
+    spoiled = study_tables.contrasts_table(replicates_of(a="VVVS", b="VVVV"), {"a": "b"}).iloc[0]
+    assert spoiled["replicates"] == 0
+    assert spoiled["conclusion"] == "cannot conclude"
+    assert "SATURATED" in spoiled["note"]
 
 
 def test_a_difference_that_holms_correction_does_not_leave_is_none() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from infscale import runs
+from infscale.cases import FULL_REPEATS, QUICK_REPEATS
 from infscale.cases import NAMES as FRAMEWORK_NAMES
 from infscale.errors import ConfigError, DataError, one_of
 from infscale.figures import NAMES
@@ -24,7 +25,7 @@ from infscale.findings import CANNOT, number
 from infscale.paths import project_root
 from infscale.runs import Run
 from infscale.saturation import arms_table, capacity_ratio, replicate_brackets
-from infscale.study_ratios import told
+from infscale.study_ratios import capacities_told
 from infscale.summary import points_table
 from infscale.trial_table import QUANTILES, metric, trials_table
 from infscale.validity import VALID
@@ -42,7 +43,7 @@ CHOICES = ("protocol", "encoding", "framework", "replicas", "cache")
 WOULD = {
     "row": "make paper",
     "rows": "make finding F=encodings",
-    "grey image": "make finding F=load-balancing and F=caching",
+    "grey image": "make finding F=load-balancing (and make finding F=caching)",
     "pixels": "make finding F=encodings PROFILE=full",
     "photograph": "make finding F=encodings PROFILE=full",
 }
@@ -57,10 +58,13 @@ WOULD_CHOOSE = {
     ("cache", "row"): "make finding F=caching PROFILE=full",
 }
 """The same for one choice, where it is another."""
+FULL = " PROFILE=full"
+REPEAT_WITHIN = 0.05
+"""An arm speaks for fractions of repeats so near to its own."""
 FIXED = {
     "protocol": ["framework"],
     "encoding": ["framework"],
-    "framework": ["protocol"],
+    "framework": ["protocol", "form"],
     "replicas": ["protocol", "framework"],
     "cache": ["protocol", "framework"],
 }
@@ -128,7 +132,8 @@ def evidence(run: Run) -> Evidence:
     cases = {labels[case["name"]]: case for case in every if case["name"] in labels}
     if not cases:
         trials = trials.assign(label=trials["label"] + ", " + trials["protocol"].map(NAMES))
-    trials = trials[trials["phase"].isin(("pilot", "grid", "bisection"))]
+    own = {"grid", "bisection"} | (set() if cases else {"pilot"})  # replicates of a finding search for themselves
+    trials = trials[trials["phase"].isin(own)]
     first = trials.drop_duplicates("label").set_index("label")
     factors = [_factors(label, row, cases.get(str(label))) for label, row in first.iterrows()]
     arms = arms_table(trials).drop(columns=["protocol", "framework"]).merge(pd.DataFrame(factors), on="label")
@@ -146,8 +151,9 @@ def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None) -> 
     special = front == "edge" or any(
         options.get(name) for name in ("slow_ms", "rate_mbit", "delay_ms", "linked", "tls")
     )
-    special = special or arm.get("zipf") is not None
-    packed = ", gzip" if arm.get("gzip") else ""
+    special = special or arm.get("zipf") is not None or arm.get("http") == "2"
+    special = special or bool(arm.get("gzip"))  # bodies are compressed before a trial: the client's cost is not in it
+    special = special or (options.get("replicas") == 1 and options.get("balancer") not in (None, "none"))
     replicas = int(options.get("replicas", 1))
     balancer = f" behind {options['balancer']}" if replicas > 1 else ""
     connections = f", {arm['connections']} connection(s)" if balancer and arm.get("connections") else ""
@@ -157,7 +163,8 @@ def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None) -> 
         "model": row["model"],
         "batch": int(row["batch"]),
         "protocol": NAMES[row["protocol"]],
-        "encoding": f"{NAMES[row['protocol']]} with {row['encoding']}{packed}",
+        "encoding": f"{NAMES[row['protocol']]} with {row['encoding']}",
+        "form": row["encoding"] if row["encoding"] in ("json", "b64") else "binary",
         "framework": f"{FRAMEWORK_NAMES[behind]}{EMBEDDED if 'embedded' in row['implementation'] else ''}",
         "replicas": f"{replicas}{balancer}{connections}",
         "cache": ("in a gateway" if front else "in the server") if cached else "none",
@@ -192,10 +199,22 @@ def _choose(question: Question, choice: str, fit: Iterable[tuple[Evidence, pd.Da
         own = _comparable(question, choice, one, _alike(question, choice, arms))
         if own[choice].nunique() > 1:
             return {"choice": choice, **_among(choice, one, own), "run_id": one.run.id}
+    would = _would(question, choice)
+    why = f"not measured: {would} would" if would else "no run of this project measures it for this question"
+    return {"choice": choice, "advice": CANNOT, "why": why, "run_id": "", "cases": ""}
+
+
+def _would(question: Question, choice: str) -> str:
+    """The command whose run would decide ``choice``; empty if none would."""
     default = "" if choice in ("replicas", "cache") else WOULD[question.payload]
     would = WOULD_CHOOSE.get((choice, question.payload), default)
-    why = f"not measured: {would} would" if would else "no run of this project measures it for this payload"
-    return {"choice": choice, "advice": CANNOT, "why": why, "run_id": "", "cases": ""}
+    if choice != "cache" or not would or _near(question.repeat, QUICK_REPEATS):
+        return would
+    return f"{would.removesuffix(FULL)}{FULL}" if _near(question.repeat, FULL_REPEATS) else ""
+
+
+def _near(repeat: float, measured: Iterable[float]) -> bool:
+    return any(abs(repeat - one) <= REPEAT_WITHIN for one in measured)
 
 
 def _comparable(question: Question, choice: str, one: Evidence, arms: pd.DataFrame) -> pd.DataFrame:
@@ -215,7 +234,7 @@ def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
         arms = arms[arms["replicas"] == "1"]
     if choice != "cache":
         return arms[arms["cache"] == "none"]
-    near = arms["repeat"].isna() | ((arms["repeat"].astype(float) - question.repeat).abs() <= 0.05)
+    near = arms["repeat"].isna() | ((arms["repeat"].astype(float) - question.repeat).abs() <= REPEAT_WITHIN)
     return arms[near]
 
 
@@ -234,7 +253,8 @@ def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, Any]:
     top, others = meets.iloc[0], [str(label) for label in meets["label"].iloc[1:]]
     gaps = {label: capacity_ratio(one.brackets, top["label"], label) for label in others}
     others_open = " (others open)" if (best["state"] == OPEN).any() else ""
-    why = told_of + "".join(f"; λ* of {top['label']} ÷ {label} is {told(gap)}" for label, gap in gaps.items())
+    ratios = (f"; λ* of {top['label']} ÷ {label} is {capacities_told(gap)}" for label, gap in gaps.items())
+    why = told_of + "".join(ratios)
     if all(gap.low > 1 for gap in gaps.values()):
         return {"advice": f"{top[choice]}{others_open}", "why": why, "cases": labels}
     both = " and ".join(str(name) for name in meets[choice])

@@ -2,11 +2,13 @@
 
 What they add to a response time is theirs: the rows are those of the load engine, from the same scheduled times by the
 same kind of clock, in a process of its own. One thread follows the schedule. ``requests`` sends from a pool of threads
-with a session (and so a connection) each, ``grpcio`` from its own, over as many channels as connections. Bytes are
-those of bodies and answers; the framing of a foreign client is not seen.
+with a session (and so a connection) each, ``grpcio`` from its own, over as many channels as connections. The process
+has the engine's cores and priority: else it would be measured what the kernel gives to whom. What a foreign client puts
+on the wire is not seen: its bytes are :data:`~infscale.samples.NEVER`.
 """
 
 import gc
+import os
 import pickle
 import resource
 import subprocess
@@ -23,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from infscale.engine.child import prioritise
 from infscale.engine.run import Result
 from infscale.errors import EngineError, one_of
 from infscale.samples import NEVER
@@ -32,6 +35,8 @@ CLIENTS = {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}
 THREADS = 64
 """Most sessions of ``requests``: each costs a thread."""
 _START_IN_NS = 100_000_000
+_PATIENCE_S = 60.0
+"""After the last request's timeout: then its process has failed."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -49,6 +54,7 @@ class Job:
     connections: int
     headers: Mapping[str, str]
     ca: str = ""
+    cores: Sequence[int] = ()
 
 
 def run(
@@ -62,6 +68,7 @@ def run(
     connections: int,
     headers: Mapping[str, str],
     ca: str = "",
+    cores: Sequence[int] = (),
 ) -> Result:
     """Send ``schedule[i]`` (ns) with body ``choice[i]``; returns when all have an outcome.
 
@@ -69,16 +76,20 @@ def run(
         client: "requests" or "grpcio".
         url: as the engine's: ``http://host:port/path`` or ``grpc://host:port/package.Service/Method``; https, grpcs.
         ca: file of trusted certificates; "" for the client's own.
+        cores: that its process is kept on; empty for any.
 
     Raises:
         ConfigError: an unknown client.
         EngineError: its process failed.
     """
     one_of("client", client, ("requests", "grpcio"))
-    job = Job(client, url, bodies, schedule, choice, int(timeout_s * 1e9), connections, headers, ca)
-    done = subprocess.run(
-        [sys.executable, "-m", "infscale.client_stacks"], input=pickle.dumps(job, protocol=5), capture_output=True
-    )
+    job = Job(client, url, bodies, schedule, choice, int(timeout_s * 1e9), connections, headers, ca, cores)
+    command, given = [sys.executable, "-m", "infscale.client_stacks"], pickle.dumps(job, protocol=5)
+    longest_s = float(schedule[-1]) / 1e9 + timeout_s + _PATIENCE_S if len(schedule) else _PATIENCE_S
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, timeout=longest_s)
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"the client {client} had not ended after {longest_s:.0f} s") from error
     if done.returncode:
         raise EngineError(f"the client {client} failed: {done.stderr.decode(errors='replace')[-2000:]}")
     found = pickle.loads(done.stdout)
@@ -91,8 +102,8 @@ def run(
         "first_byte_ns": found["done"],
         "done_ns": found["done"],
         "status": pd.Categorical(found["status"]),
-        "bytes_out": np.array([len(body) for body in bodies])[choice],
-        "bytes_in": found["bytes_in"],
+        "bytes_out": np.full(n, NEVER),
+        "bytes_in": np.full(n, NEVER),
         "payload": choice,
         "connection": np.zeros(n, np.int32),
         "shard": np.zeros(n, np.int32),
@@ -109,7 +120,6 @@ class _Rows:
     def __init__(self, job: Job) -> None:
         n = len(job.schedule)
         self.due, self.sent, self.done = (np.full(n, NEVER, np.int64) for _ in range(3))
-        self.bytes_in = np.zeros(n, np.int64)
         self.status = ["unsent"] * n
         self.start = 0
         self._left, self._all = n, threading.Event()
@@ -118,8 +128,8 @@ class _Rows:
     def now(self) -> int:
         return time.monotonic_ns() - self.start
 
-    def end(self, i: int, status: str, size: int = 0) -> None:
-        self.done[i], self.status[i], self.bytes_in[i] = self.now(), status, size
+    def end(self, i: int, status: str) -> None:
+        self.done[i], self.status[i] = self.now(), status
         with self._lock:
             self._left -= 1
             if not self._left:
@@ -150,11 +160,10 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
             if left <= 0:
                 raise requests.Timeout
             answer = session.post(job.url, data=job.bodies[job.choice[i]], headers=job.headers, timeout=left)
-            good = answer.status_code < 300
-            rows.end(i, "ok" if good else f"http_{answer.status_code}", len(answer.content))
+            rows.end(i, "ok" if answer.status_code < 300 else f"http_{answer.status_code}")
         except requests.Timeout:
             rows.end(i, "timeout")
-        except requests.RequestException as error:
+        except (requests.RequestException, OSError) as error:
             rows.end(i, "refused" if "refused" in str(error) else "reset")
 
     def send(i: int) -> None:
@@ -182,7 +191,7 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     def ended(i: int, future: Any) -> None:
         code = future.code()
         if code is grpc.StatusCode.OK:
-            rows.end(i, "ok", len(future.result()))
+            rows.end(i, "ok")
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             rows.end(i, "timeout")
         else:
@@ -208,6 +217,9 @@ def _run_delay_s() -> float:
 
 
 def _drive(job: Job) -> dict[str, Any]:
+    if job.cores:
+        os.sched_setaffinity(0, job.cores)
+    scheduler = prioritise()  # threads that start from here on have it, too
     rows = _Rows(job)
     send, close = {"requests": _requests, "grpcio": _grpcio}[job.client](job, rows)
     gc.collect()
@@ -232,9 +244,10 @@ def _drive(job: Job) -> dict[str, Any]:
         "run_delay_s": max(0.0, delay),
         "connections_opened": None,
         "client": job.client,
+        "scheduler": scheduler,
         "error": "",
     }
-    columns = {"due": rows.due, "sent": rows.sent, "done": rows.done, "bytes_in": rows.bytes_in}
+    columns = {"due": rows.due, "sent": rows.sent, "done": rows.done}
     return {**columns, "status": rows.status, "stats": stats}
 
 

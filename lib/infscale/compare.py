@@ -52,6 +52,7 @@ def main(words: argparse.Namespace) -> int:
         sensitivity=False,
         most_per_s=options["max-rate"],
         profile="compare",
+        experiment="compare",
     )
     start = partial(attached, words.rest, words.grpc, bodies)
     with start(OTHER, grid.model):

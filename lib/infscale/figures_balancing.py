@@ -61,7 +61,7 @@ def _shares(ax: Axes, table: pd.DataFrame) -> list[Patch]:
 
 def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
     """Capacity by number of replicas, a line for each balancer and protocol."""
-    handles = []
+    handles: list[Line2D] = []
     names = [str(name) for name in table["balancer"].unique() if name != "none"]
     count = max(1, len(table.loc[table["balancer"] != "none", ["protocol", "balancer"]].drop_duplicates()))
     for protocol, own in table.groupby("protocol", sort=False):

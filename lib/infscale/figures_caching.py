@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from infscale.figure_parts import PLAIN, legend, log_axis, panels, styled
 
 LOOKS = {"gateway": ("#0072B2", "o", "-"), "in the server": ("#009E73", "D", "--")}
+_ASIDE = {"gateway": -0.8, "in the server": 0.8}  # else one interval hides the other
 NONE = "0.3"
 
 
@@ -26,7 +27,7 @@ def gain(table: pd.DataFrame) -> Figure:
         ax.axhline(1, color=NONE, linewidth=1)
         for where, own in table[table["panel"] == name].groupby("where", sort=False):
             colour, marker, line = LOOKS[str(where)]
-            x = 100 * own["repeat"]
+            x = 100 * own["repeat"] + _ASIDE[str(where)]
             ax.vlines(x, own["gain_low"], own["gain_high"], color=colour, linewidth=1)
             ax.plot(x, own["gain"], marker=marker, color=colour, linestyle=line, markersize=4)
         ax.set_title(name)
@@ -34,7 +35,7 @@ def gain(table: pd.DataFrame) -> Figure:
         ax.set_yscale("log")
         ax.yaxis.set_major_formatter(PLAIN)
         log_axis(ax, "y")
-        ax.set_xlim(-4, 100)
+        ax.set_xlim(-4, 101)
     axes.flat[0].set_ylabel("capacity with a cache ÷ without")
     there = [where for where in LOOKS if (table["where"] == where).any()]
     keys = ("color", "marker", "linestyle")

@@ -34,9 +34,12 @@ def cases(table: pd.DataFrame) -> Figure:
     axes[0].set_yticks(y, table["label"])
     axes[0].set_xlabel("on the wire (bytes a request)")
     axes[1].set_xlabel("capacity λ* (requests/s)")
-    rate = table["rate_per_s"].dropna().unique()
-    where = f"\nat λ = {rate[0]:,.4g}/s" if len(rate) == 1 else ""
-    axes[2].set_xlabel(f"p95 response time (ms){where}")
+    rates = table["rate_per_s"].dropna().unique()
+    where = f"at λ = {rates[0]:,.4g}/s" if len(rates) == 1 else "at the λ on the right"
+    axes[2].set_xlabel(f"p95 response time (ms)\n{where}")
+    for at, rate in zip(y, table["rate_per_s"], strict=True) if len(rates) > 1 else ():
+        told = f"{rate:,.3g}/s" if np.isfinite(rate) else ""
+        axes[2].text(1.02, at, told, transform=axes[2].get_yaxis_transform(), va="center", fontsize="x-small")
     axes[1].xaxis.set_major_formatter(PLAIN)
     axes[1].set_xlim(left=0)
     if np.isfinite(table["response_p95_ms"].to_numpy(dtype=float)).any():
@@ -86,7 +89,8 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     low, high = int(table["n"].min()), int(table["n"].max())
     return (
         "Left: bytes on the wire of a request and its answer, framing included. Middle: capacity, its bracket (thick) "
-        "and 95 % interval over replicates (thin). Right: p95 response time at one common rate with its 95 % interval "
-        f"(open-loop Poisson arrivals; {told} replicates, n = {low:,} to {high:,} requests a case). Hollow "
+        "and 95 % interval over replicates (thin). Right: p95 response time with its 95 % interval, at one arrival "
+        "rate λ for all cases that are compared with one another (open-loop Poisson arrivals; "
+        f"{told} replicates, n = {low:,} to {high:,} requests a case). Hollow "
         "grey: not VALID; of a capacity: without a bracket, or contradicted by other verdicts."
     )

@@ -5,6 +5,7 @@ The table of both is ``points`` of ``usage_table``, or any with its columns: ``l
 ``system_s_per_s`` (CPU seconds per second, so cores), ``rss_bytes`` (peak), ``cpu_us_per_request`` (µs), ``verdict``.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,18 @@ from infscale.validity import VALID
 
 CASE = ["label", "protocol"]
 
-HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "oo")
-"""One a group of processes, in the order in which they come."""
+HATCHES = {"client": ("",), "front": ("....", "oo", "**"), "server": ("////", "\\\\\\\\", "xxxx", "++++")}
+"""Of groups of processes by kind: a server looks alike in every figure, whatever stands before it."""
 
 
 def groups(table: pd.DataFrame) -> list[str]:
-    """The groups of processes: the client, then as they come."""
-    return sorted(map(str, table["group"].unique()), key=lambda name: name != "client")
+    """The groups of processes as a request passes them: the client, what stands before servers, servers."""
+    names = map(str, table["group"].unique())
+    return sorted(names, key=lambda name: (name != "client", _kind(name) == "server", name))
+
+
+def _kind(group: str) -> str:
+    return "client" if group == "client" else "server" if group.startswith("server") else "front"
 
 
 @styled
@@ -155,7 +161,8 @@ def _at_one_rate(own: pd.DataFrame) -> pd.DataFrame:
 
 
 def _hatches(table: pd.DataFrame) -> list[str]:
-    return [HATCHES[i % len(HATCHES)] for i in range(len(groups(table)))]
+    left = {kind: itertools.cycle(hatches) for kind, hatches in HATCHES.items()}
+    return [next(left[_kind(group)]) for group in groups(table)]
 
 
 def _group_handles(table: pd.DataFrame) -> list[Artist]:

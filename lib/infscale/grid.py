@@ -20,6 +20,9 @@ from infscale.trial import Arm
 FRACTIONS = (0.1, 0.3, 0.5, 0.7, 0.85, 0.95, 1.1)
 """Rates of the grid as shares of the larger saturation rate of the protocols compared."""
 
+LEAST_REQUESTS = 100
+"""Five beyond p95 on average; on a slow link, or with bodies of megabytes, a short trial would hold a handful."""
+
 OTHER = "endpoint"
 """The framework of servers that are known by their address alone."""
 
@@ -81,7 +84,7 @@ class Grid:
         sensitivity: also try the defaults that F0 fixes (connections, encoding), at one rate.
         most_per_s: no rate above is tried.
         bisections: trials that narrow an arm's bracket of λ* in each replicate.
-        experiment: "protocol-grid" (F0), or the name of a finding.
+        experiment: "protocol-grid" (F0), "compare" (the same of somebody's own endpoint), or the name of a finding.
         cases: the arms of a finding, which then take the place of frameworks × protocols × rates: each gets its
             capacity by bisection and one trial at a common rate, ``fractions`` × the smallest capacity of its block.
         profile: the name under which the sizes are known.
@@ -134,8 +137,9 @@ class Grid:
         return {**dataclasses.asdict(self), "rates_n": len(self.fractions), "trials_n": self.trials()}
 
     def duration_s(self, rate_per_s: float) -> float:
-        """Seconds of arrivals at one λ."""
-        return max(self.trial_s, 1000 / rate_per_s) if self.fill_tail else self.trial_s
+        """Seconds of arrivals at one λ: those of a finding hold :data:`LEAST_REQUESTS`, as p95 needs them."""
+        least = 1000 if self.fill_tail else LEAST_REQUESTS if self.cases else 0
+        return max(self.trial_s, least / rate_per_s)
 
     def trials(self) -> int:
         """Trials of the grid, pilot and repeats apart."""

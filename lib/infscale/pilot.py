@@ -6,11 +6,11 @@ import numpy as np
 
 from infscale import samples, trial
 from infscale.servers.endpoint import Endpoint
-from infscale.session import LEAST_RATE as PILOT_FIRST_RATE
 from infscale.session import Session
 from infscale.trial import Arm
 from infscale.validity import INVALID, SATURATED, VALID
 
+PILOT_FIRST_RATE = 100.0
 PILOT_TRIAL_S = 1.5
 LEAST_REQUESTS = 20
 SLOWEST = 0.2
@@ -69,12 +69,15 @@ def _raised(session: Session, endpoint: Endpoint, found: dict[str, tuple[float, 
     return top
 
 
-def bracket(session: Session, endpoint: Endpoint, arm: Arm, name: str = "", **labels: Any) -> tuple[float, float]:
+def bracket(
+    session: Session, endpoint: Endpoint, arm: Arm, name: str = "", first: float = PILOT_FIRST_RATE, **labels: Any
+) -> tuple[float, float]:
     """Rates (largest that kept up, smallest that did not): by fours, then from what the overload let through.
 
-    Trials are called after ``name`` (default: implementation and arm) and carry ``labels``.
+    ``first`` is the rate to begin with. Trials are called after ``name`` (default: implementation and arm) and carry
+    ``labels``.
     """
-    rate = min(PILOT_FIRST_RATE, session.grid.most_per_s)
+    rate = min(first, session.grid.most_per_s)
     low, high, guess = 0.0, 0.0, 0.0
     for step in range(16):
         trial.drain(endpoint)

@@ -24,8 +24,7 @@ Report = Callable[[str], None]
 Start = Callable[..., AbstractContextManager[Endpoint]]
 """What gives an endpoint, as :func:`infscale.servers.deploy` does."""
 
-WARM_S = 1.0
-LEAST_RATE = 100.0
+WARM_S, WARM_REQUESTS = 1.0, 20
 RESTARTS = 3
 
 
@@ -205,7 +204,7 @@ class Session:
     def warm(self, endpoint: Endpoint, arm: Arm, rate: float) -> None:
         """Load that is not recorded: JIT compilers and caches settle before the trials."""
         duration = min(WARM_S, self.grid.trial_s)
-        trial.run(endpoint, self.plan(arm, min(max(rate, LEAST_RATE), self.grid.most_per_s), (98,), duration))
+        trial.run(endpoint, self.plan(arm, min(rate, self.grid.most_per_s), (98,), max(duration, WARM_REQUESTS / rate)))
 
     def plan(self, arm: Arm, rate: float, key: tuple[int, ...], duration_s: float, **labels: Any) -> Plan:
         """A trial of this run; ``key`` tells its draws apart."""

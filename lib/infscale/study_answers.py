@@ -11,7 +11,7 @@ from infscale.estimates import Interval
 from infscale.findings import CANNOT, number
 from infscale.runs import Run
 from infscale.saturation import capacity_ratio, replicate_brackets
-from infscale.study_ratios import Tables, column, prefixes, ratio, told, which
+from infscale.study_ratios import Tables, capacities_told, column, prefixes, ratio, told
 from infscale.study_topology import caching, load_balancing
 
 EXAMPLE_PRICE = 0.10
@@ -59,7 +59,8 @@ def hybrid(run: Run, tables: Tables) -> list[str]:
             found = {d: ratio(tables["trials"], name, f"{prefix}{d}") for d in ("REST JSON", "gRPC")}
             most = {d: capacity_ratio(brackets, name, f"{prefix}{d}") for d in ("REST JSON", "gRPC")}
             compared = "; ".join(
-                f"against direct {d} its p95 is {told(found[d])} times and its capacity {told(most[d])} times"
+                f"against direct {d} its p95 is {told(found[d])} times and "
+                f"its capacity {capacities_told(most[d])} times"
                 for d in found
                 if f"{prefix}{d}" in gateway
             )
@@ -130,14 +131,17 @@ STEPS = {
 
 
 def network(run: Run, tables: Tables) -> list[str]:
-    """The gap between JSON and gRPC by link."""
+    """The gap between JSON and gRPC by link; in words as far as Holm's correction leaves it."""
     brackets, sentences = replicate_brackets(tables["trials"]), []
+    concluded = {row["label"]: row["conclusion"] for _, row in tables["contrasts"].iterrows()}
+    words = {"faster": "JSON is slower", "slower": "gRPC is slower"}
     for prefix in prefixes(tables, "JSON"):
+        found = words.get(concluded.get(f"{prefix}gRPC", ""), f"{CANNOT} which is slower")
         p95 = ratio(tables["trials"], f"{prefix}JSON", f"{prefix}gRPC")
         most = capacity_ratio(brackets, f"{prefix}gRPC", f"{prefix}JSON")
         sentences.append(
             f"{prefix.rstrip(', ')}: p95 of REST with JSON ÷ gRPC is {told(p95)} "
-            f"({which(p95, 'JSON is slower', 'gRPC is slower')}); capacity of gRPC ÷ JSON is {told(most)}."
+            f"({found}); capacity of gRPC ÷ JSON is {capacities_told(most)}."
         )
     return sentences
 

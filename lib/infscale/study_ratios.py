@@ -4,20 +4,17 @@ import numpy as np
 import pandas as pd
 
 from infscale.estimates import Interval, geometric_mean
-from infscale.findings import CANNOT, number
+from infscale.findings import number
 from infscale.summary import withheld_because
-from infscale.trial_table import used
-from infscale.validity import VALID
+from infscale.trial_table import comparable
 
 Tables = dict[str, pd.DataFrame]
 P95 = "response_p95_ms"
 
 
 def ratio(trials: pd.DataFrame, over: str, under: str, column: str = P95) -> Interval:
-    """One case ÷ another in ``column``, paired by λ and replicate where both are VALID and steady."""
-    frame = used(trials)
-    frame = frame[(frame["verdict"] == VALID) & frame["steady"] & np.isfinite(frame[column].astype(float))]
-    wide = frame.pivot_table(index=["rate_per_s", "replicate"], columns="label", values=column)
+    """One case ÷ another in ``column``, paired by λ and replicate, of rows that are ``comparable``."""
+    wide = comparable(trials, column).pivot_table(index=["rate_per_s", "replicate"], columns="label", values=column)
     both = {over, under} <= set(wide.columns)
     return geometric_mean((wide[over] / wide[under]).dropna().to_numpy() if both else np.array([]))
 
@@ -31,11 +28,12 @@ def told(estimate: Interval) -> str:
     return f"{number(estimate.value)} (95 % interval {number(estimate.low)} to {number(estimate.high)})"
 
 
-def which(estimate: Interval, more: str, less: str) -> str:
-    """``more`` where the interval lies above 1, ``less`` where below."""
-    if estimate.low > 1:
-        return more
-    return less if estimate.high < 1 else f"{CANNOT} which"
+def capacities_told(estimate: Interval) -> str:
+    """The same of a ratio of two capacities."""
+    if np.isfinite(estimate.value) and np.isfinite(estimate.low):
+        return told(estimate)
+    known = f"{number(estimate.value)} (no interval: " if np.isfinite(estimate.value) else "unknown ("
+    return f"{known}both capacities have a bracket in {estimate.replicates} replicates)"
 
 
 def prefixes(tables: Tables, ending: str) -> list[str]:

@@ -47,7 +47,7 @@ COSTS = Picture(
     "cost",
     lambda _, tables: _at_common_rate(tables),
     figures_usage.cost_of_a_request,
-    lambda _, tables: "At the common rate. " + figures_usage.caption(tables["usage"]),
+    lambda _, tables: "At the common rate. " + figures_usage.caption(_at_common_rate(tables)),
     "CPU of a request and peak memory of client, gateway and server, a bar a case.",
 )
 CORES = Picture(
@@ -90,7 +90,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
 
 def _at_common_rate(tables: Tables) -> pd.DataFrame:
     usage, rates = tables["usage"], tables["cases"][["label", "rate_per_s"]]
-    return usage if usage.empty else usage.merge(rates, on=["label", "rate_per_s"])
+    return usage if usage.empty else rates.merge(usage, on=["label", "rate_per_s"])
 
 
 def _gains(tables: Tables) -> pd.DataFrame:
@@ -142,7 +142,7 @@ def limits(run: Mapping[str, Any]) -> list[str]:
         f"Profile {run['profile']}: {config['replicates']} replicates, trials of {config['trial_s']:g} s.",
         f"Model {models}; computed by {runtimes}.",
         "Differences of p95 are corrected after Holm over the cases; those of capacities are not.",
-        "Load generator and server shared a machine: bytes cost next to nothing on loopback and decide on a slow link.",
+        "Load generator and server shared a machine.",
         "Request bodies are encoded, and compressed, before a trial: what that costs the client is not in these times.",
         *([f"{', '.join(embedded)} is our implementation of a published interface."] if embedded else []),
         *(f"Left out: {name} ({why})." for name, why in run.get("skipped", {}).items()),

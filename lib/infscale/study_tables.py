@@ -12,8 +12,7 @@ from infscale.findings import number, saturation
 from infscale.runs import Run
 from infscale.saturation import arms_table, capacity_ratio, replicate_brackets
 from infscale.summary import points_table, withheld_because
-from infscale.trial_table import ARM, trials_table, used
-from infscale.validity import VALID
+from infscale.trial_table import ARM, comparable, trials_table, used
 
 P95 = "response_p95_ms"
 ALPHA = 0.05
@@ -25,9 +24,11 @@ def study_tables(run: Run, slo_ms: float = 100.0) -> dict[str, pd.DataFrame]:
     """``trials``, ``points`` and ``arms`` as of the protocol grid, by case (``label``); ``cases`` and ``contrasts``.
 
     Where a finding has several common rates, these are of the one nearest to half of the smallest capacity; ``every``
-    holds all trials, and ``usage`` what groups of processes used at every rate (:mod:`infscale.usage_table`).
+    holds all trials but the pilot's, and ``usage`` what groups of processes used at every rate
+    (:mod:`infscale.usage_table`).
     """
     every = trials_table(run, slo_ms)
+    every = every[every["phase"] != "pilot"]  # short trials; every replicate has searched for itself
     arms = arms_table(every)
     trials = every[(every["phase"] != "grid") | (every["rate_per_s"] == every["block"].map(_common_rates(run)))]
     points = points_table(trials)
@@ -81,12 +82,11 @@ def _cpu(run: Run, points: pd.DataFrame) -> pd.DataFrame:
 def contrasts_table(trials: pd.DataFrame, against: Mapping[str, str], name: str = P95) -> pd.DataFrame:
     """Every case ÷ the one that it is compared with, at their common rate, paired by replicate.
 
-    A pair counts where both are VALID and steady. ``conclusion`` is "slower", "faster" or "cannot conclude" by the
-    95 % interval, if it still is after Holm's correction over the table (``p_holm``). Cases that were left out have no
-    row.
+    A pair counts where both are VALID and steady, and neither was SATURATED in another replicate. ``conclusion`` is
+    "slower", "faster" or "cannot conclude" by the 95 % interval, if it still is after Holm's correction over the table
+    (``p_holm``). Cases that were left out have no row.
     """
-    frame = used(trials)
-    fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
+    frame, fit = used(trials), comparable(trials, name)
     wide = fit.pivot_table(index=["block", "rate_per_s", "replicate"], columns="label", values=name)
     there = set(frame["label"])
     pairs = [(label, first) for label, first in against.items() if {label, first} <= there]
@@ -144,8 +144,8 @@ def sentences(tables: dict[str, pd.DataFrame]) -> list[str]:
 
 def _alone(case: "pd.Series[Any]") -> str:
     return (
-        f"{case['label']}: capacity {saturation(case)}; {number(case['bytes_out'])} bytes a request, "
-        f"{number(case['bytes_in'])} an answer."
+        f"{case['label']}: capacity {saturation(case)}; {_bytes_words(case['bytes_out'])} a request, "
+        f"{_bytes_words(case['bytes_in'])} an answer."
     )
 
 
@@ -158,9 +158,16 @@ def _compared(row: "pd.Series[Any]", case: "pd.Series[Any]", first: "pd.Series[A
     return (
         f"{row['label']} {words[row['conclusion']]} at λ = {number(case['rate_per_s'])}/s: {ratio} ({interval}, "
         f"{row['replicates']} replicates{', exploratory' if row['exploratory'] else ''}{_corrected(row)}). Capacity "
-        f"{saturation(case)}{_capacity_words(row)}; {number(case['bytes_out'])} bytes a request "
-        f"({number(case['bytes_out'] / first['bytes_out'])} times)."
+        f"{saturation(case)}{_capacity_words(row)}; {_bytes_words(case['bytes_out'], first['bytes_out'])} a request."
     )
+
+
+def _bytes_words(count: float, first: float = float("nan")) -> str:
+    """Bytes on the wire, and how many times those of the reference."""
+    if np.isnan(count):
+        return "an unknown number of bytes"
+    times = f" ({number(count / first)} times)" if np.isfinite(first) else ""
+    return f"{number(count)} bytes{times}"
 
 
 def _corrected(row: "pd.Series[Any]") -> str:

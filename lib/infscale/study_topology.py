@@ -12,7 +12,7 @@ from infscale.findings import CANNOT, number
 from infscale.runs import Run
 from infscale.saturation import INTERVAL, capacity_ratio, replicate_brackets
 from infscale.scaling import jain, usl
-from infscale.study_ratios import Tables, column, prefixes, ratio, told
+from infscale.study_ratios import Tables, capacities_told, column, prefixes, ratio, told
 from infscale.validity import INVALID
 
 
@@ -38,7 +38,8 @@ def _cache(tables: Tables, prefix: str, where: str) -> list[str]:
     if gains.empty:
         return []
     parts = [
-        f"at {row['repeat']:.0%} repeats (hit ratio {number(row['hit_ratio'])}) capacity is {told(row['gain'])} times"
+        f"at {row['repeat']:.0%} repeats (hit ratio {number(row['hit_ratio'])}) capacity is "
+        f"{capacities_told(row['gain'])} times"
         for _, row in gains.iterrows()
     ]
     price = _price(tables, f"{prefix}no cache", str(gains["label"].iloc[0])) if gains["repeat"].iloc[0] == 0 else ""
@@ -80,6 +81,8 @@ def break_even(gains: pd.DataFrame) -> str:
         lost = np.array([1 / getattr(gain, end) - 1 for gain in known["gain"]])
         ends.append(_crossing(share, lost))
     late, middle, early = ends
+    if share[0] > 0 and middle == 0:
+        return f"Break-even: at or below {share[0]:.0%} of repeats, the least with an interval."
     if np.isinf(early):
         return "It does not break even at any fraction tried."
     if np.isinf(middle):
@@ -122,7 +125,8 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
                 "shares": [float(sum(column)) for column in zip(*ranked, strict=True)],
                 "jain": float(np.mean([jain(shares) for shares in each])) if each else float("nan"),
                 "p99_ms": float(points.get(row["label"], float("nan"))),
-                **{name: row[name] for name in ("protocol", "saturation_per_s", *INTERVAL[:2])},
+                **{name: row[name] for name in ("protocol", *INTERVAL[:2])},
+                "saturation_per_s": row["saturation_per_s"] if row["bound"] == "" else float("nan"),
             }
         )
     return pd.DataFrame(rows)

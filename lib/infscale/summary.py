@@ -21,7 +21,7 @@ from infscale.estimates import MIN_REPLICATES, geometric_mean, hodges_lehmann, h
 from infscale.queues import fits_table
 from infscale.runs import COMPLETE, Run
 from infscale.saturation import INTERVAL, arms_table
-from infscale.trial_table import ARM, METRICS, POINT, trials_table, used
+from infscale.trial_table import ARM, METRICS, POINT, comparable, trials_table, used
 from infscale.validity import INVALID, SATURATED, VALID, Floats
 
 # ---------------------------------------------------------------------------------------------- points
@@ -159,13 +159,12 @@ def ratios_table(
 ) -> pd.DataFrame:
     """One row per (implementation, rate): the ratio of two protocols' ``name``, paired by replicate.
 
-    A replicate counts where both arms are VALID and both values are known. ``conclusion`` is the protocol with
-    the larger value when the 95 % interval excludes 1, else "cannot conclude". ``p_holm`` corrects the test over
-    all rows of this table. ``hodges_lehmann`` stands beside the ratio from six replicates, ``spread`` is how much the
-    replicates' ratios differ.
+    A replicate counts where both arms are VALID and both values are known, at a λ where neither ever was SATURATED.
+    ``conclusion`` is the protocol with the larger value when the 95 % interval excludes 1, else "cannot conclude".
+    ``p_holm`` corrects the test over all rows of this table. ``hodges_lehmann`` stands beside the ratio from six
+    replicates, ``spread`` is how much the replicates' ratios differ.
     """
-    frame = used(trials)
-    fit = frame[(frame["verdict"] == VALID) & ~frame[f"{name}_bound"].astype(bool) & np.isfinite(frame[name])]
+    frame, fit = used(trials), comparable(trials, name)
     keys = [key for key in POINT if key != "protocol"]
     wide = fit.pivot(index=[*keys, "replicate"], columns="protocol", values=name).reindex(columns=[over, under])
     every = frame.groupby(keys).size().index
@@ -200,7 +199,7 @@ def _ratio(pairs: Floats, over: str, under: str) -> dict[str, Any]:
 def withheld_because(pairs: int) -> str:
     """Why a ratio has no interval; empty where it has one."""
     if pairs == 0:
-        return "no replicate in which both are VALID and steady"
+        return "no replicate in which both are VALID and steady, or one of them was SATURATED"
     return f"{pairs} of at least {MIN_REPLICATES} replicates" if pairs < MIN_REPLICATES else ""
 
 

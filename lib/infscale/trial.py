@@ -145,11 +145,11 @@ def _send(
     plan: Plan, url: str, payload: payloads.Payload, schedule: Any, choice: Any, *, ca: str, **more: Any
 ) -> engine.Result:
     """The load, by the arm's client."""
-    arm = plan.arm
+    arm, cores = plan.arm, tuple((machine.split_cores() or ((),))[0])
     if arm.client != "wire":
         from infscale import client_stacks
 
-        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers, "ca": ca}
+        given: dict[str, Any] = {"connections": arm.limit(), "headers": payload.headers, "ca": ca, "cores": cores}
         return client_stacks.run(arm.client, url, payload.bodies, schedule, choice, timeout_s=plan.timeout_s, **given)
     return engine.run(
         url,
@@ -160,7 +160,7 @@ def _send(
         connections=arm.limit(),
         open_first=min(8, arm.limit()),
         headers=payload.headers,
-        cores=cores[0] if (cores := machine.split_cores()) else (),
+        cores=cores,
         gzip=arm.gzip,
         ca=ca,
         keep_alive=arm.reuse,

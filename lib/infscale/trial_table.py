@@ -19,7 +19,7 @@ from infscale.estimates import Times, early_stopping, ordered
 from infscale.runs import Run, Trial
 from infscale.samples import NEVER
 from infscale.steady import quantiles, warm_up
-from infscale.validity import FIRST_PART, INVALID, VALID, gaps_distance, judge, trials_of_grid
+from infscale.validity import FIRST_PART, INVALID, SATURATED, VALID, gaps_distance, judge, trials_of_grid
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 BOUNDARIES = ("response", "roundtrip")
@@ -126,9 +126,10 @@ def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bytes(samples: pd.DataFrame) -> dict[str, float]:
-    """Bytes on the wire of a request and of its answer, framing included: means of the successes."""
-    ok = samples.loc[samples["status"] == "ok", ["bytes_out", "bytes_in"]]
-    return {name: float(ok[name].mean()) for name in ("bytes_out", "bytes_in")}
+    """Bytes on the wire of a request and of its answer, framing included: means of the successes; NaN if not seen."""
+    ok = samples[samples["status"] == "ok"]
+    seen = {name: ok[name].where(ok[name] != NEVER) for name in ("bytes_out", "bytes_in")}
+    return {name: float(values.mean()) for name, values in seen.items()}
 
 
 def _costs(manifest: Mapping[str, Any], requests: int) -> dict[str, Any]:
@@ -213,6 +214,17 @@ def _within(response_ms: Floats) -> dict[str, Any]:
         row |= {f"{column}_in_low": found.low, f"{column}_in_high": found.high, f"{column}_n_eff": found.n_eff}
         row[f"{column}_below_floor"] = bool(np.isnan(found.high))
     return row
+
+
+def comparable(trials: pd.DataFrame, name: str) -> pd.DataFrame:
+    """The rows of :func:`used` whose ``name`` may enter a ratio: VALID, steady, not a bound.
+
+    None of a point where any replicate was SATURATED: the others alone would be the kind ones.
+    """
+    frame = used(trials)
+    spoiled = (frame["verdict"] == SATURATED).groupby([frame[key] for key in POINT]).transform("any")
+    known = np.isfinite(frame[name].astype(float)) & ~frame[f"{name}_bound"].astype(bool)
+    return frame[(frame["verdict"] == VALID) & frame["steady"].astype(bool) & ~spoiled & known]
 
 
 def used(trials: pd.DataFrame) -> pd.DataFrame:

@@ -57,7 +57,7 @@ def _peak_memory_bytes() -> int:
         return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")), 0)
 
 
-def _prioritise() -> str:
+def prioritise() -> str:
     """Run before the servers' threads where that is allowed: a clock that waits for a core is late.
 
     On a machine whose cores the servers fill, an ordinary process waits a scheduler slice for its turn, before a
@@ -91,7 +91,7 @@ def main() -> None:
     except OSError as error:  # an unknown host, or a file of certificates that cannot be read
         _write({"failed": str(error)})
         return
-    scheduler = _prioritise()
+    scheduler = prioritise()
     engine = _engine(job, io, factory)
     engine.open(OPEN_PATIENCE_NS)
     gc.collect()

@@ -1,0 +1,37 @@
+"""`python data/make_sample.py RUN`: copy a finding's run to data/sample, without what its tables do not need.
+
+Left out are the pilot's trials (their result is in run.json), and of the searches for capacity the readings of
+processes and the trials that are INVALID.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+SAMPLE = Path(__file__).parent / "sample"
+
+
+def wanted(manifest: Path) -> list[Path]:
+    """The files to keep of the trial that ``manifest`` tells of."""
+    told = json.loads(manifest.read_text(encoding="utf-8"))
+    invalid = told["verdict"]["verdict"] == "INVALID"
+    if told["phase"] == "pilot" or (told["phase"] == "bisection" and invalid):
+        return []
+    readings = [manifest.with_suffix(".usage.parquet")] if told["phase"] == "grid" else []
+    return [manifest, manifest.with_suffix(".parquet"), *filter(Path.exists, readings)]
+
+
+def main(run: Path, place: Path = SAMPLE) -> Path:
+    """Copy ``run`` to ``place``; returns the new folder, which must not be there yet."""
+    made = place / run.name
+    (made / "trials").mkdir(parents=True)
+    shutil.copyfile(run / "run.json", made / "run.json")
+    for manifest in sorted((run / "trials").glob("*.json")):
+        for file in wanted(manifest):
+            shutil.copyfile(file, made / "trials" / file.name)
+    return made
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1])))
