@@ -246,7 +246,7 @@ def replicates_of(**verdicts: str) -> pd.DataFrame:
     """Trials of two cases at one rate, ``a`` twice as slow as ``b``; a letter a replicate: V, S, or I."""
     words = {"V": "VALID", "S": "SATURATED", "I": "INVALID"}
     rows = [
-        {"label": label, "replicate": r, "verdict": words[letter], "response_p95_ms": (2.0 if label == "a" else 1.0) + r}
+        {"label": label, "replicate": r, "verdict": words[letter], "response_p95_ms": {"a": 2.0, "b": 1.0}[label] + r}
         for label, letters in verdicts.items()
         for r, letter in enumerate(letters)
     ]

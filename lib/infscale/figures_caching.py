@@ -1,5 +1,6 @@
 """The figure of caching: capacity against the fraction of requests that repeat, and where a cache breaks even."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,11 @@ def gain(table: pd.DataFrame) -> Figure:
     and ``gain_high`` (95 % interval; NaN where it is withheld). At 1 a cache breaks even.
     """
     names = list(dict.fromkeys(table["panel"]))
-    figure, axes = panels(1, len(names), row_in=2.4, sharey=True, wide=len(names) > 1)
-    for ax, name in zip(axes.flat, names, strict=True):
+    columns = min(3, len(names))
+    figure, axes = panels(math.ceil(len(names) / columns), columns, row_in=2.4, sharey=True, wide=columns > 1)
+    for ax in axes.flat[len(names) :]:
+        ax.set_visible(False)
+    for ax, name in zip(axes.flat, names, strict=False):
         ax.axhline(1, color=NONE, linewidth=1)
         for where, own in table[table["panel"] == name].groupby("where", sort=False):
             colour, marker, line = LOOKS[str(where)]
@@ -36,7 +40,8 @@ def gain(table: pd.DataFrame) -> Figure:
         ax.yaxis.set_major_formatter(PLAIN)
         log_axis(ax, "y")
         ax.set_xlim(-4, 101)
-    axes.flat[0].set_ylabel("capacity with a cache ÷ without")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("capacity with a cache ÷ without")
     there = [where for where in LOOKS if (table["where"] == where).any()]
     keys = ("color", "marker", "linestyle")
     looks: dict[str, dict[str, Any]] = {where: dict(zip(keys, LOOKS[where], strict=True)) for where in there}

@@ -246,12 +246,12 @@ def _common(session: Session, endpoint: Endpoint, replicate: int, case: Case, k:
 
 
 def _capacity(session: Session, endpoint: Endpoint, replicate: int, case: Case) -> None:
-    """Bracket one replicate's capacity, and halve the bracket as long as there are trials for it."""
+    """Bracket one replicate's capacity; halve the bracket as long as there are trials for it, or it is wide."""
     low, high = 0.0, np.inf
     rate = session.manifest["pilot"][case.name]["capacity_per_s"]
     left, outward = session.grid.bisections, 0
     for step in range(session.grid.bisections + MORE):
-        if left <= 0 and low and np.isfinite(high):
+        if left <= 0 and low and high <= STEP * low:
             return
         name = f"{_name(session, case)}-capacity{step}-r{replicate}"
         labels = {"phase": "bisection", "replicate": replicate, "attempt": 1}
