@@ -4,6 +4,7 @@ import dataclasses
 import json
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 
 from conftest import ROOT
 from infscale import payloads, runs, studies, study, study_tables, study_topology
-from infscale.errors import ConfigError, InfscaleError
+from infscale.errors import ConfigError, InfscaleError, ServerLostError
 from infscale.estimates import Interval
 from infscale.grid import Case, Grid
 from infscale.models import inputs
@@ -157,6 +158,57 @@ def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path)
     pd.testing.assert_frame_equal(small, whole)  # else a reader with a clone draws other figures than were measured
 
 
+@pytest.mark.parametrize("share", [0.15, 0.5, 0.9, 1.0, 1.7, 2.5, 6.0])
+def test_a_search_brackets_a_capacity_closely_however_wrong_the_pilot_was(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wide bracket is in every interval, and one without an end withholds the ratio."""
+    tried = []
+
+    def run(session: Any, endpoint: Any, name: str, case: Case, rate: float, key: Any, labels: Any) -> str:
+        tried.append(rate)
+        return "VALID" if rate < 1000 * share else "SATURATED"
+
+    monkeypatch.setattr(study, "_run", run)
+    grid = studies.grid_of("encodings")
+    found = {case.name: {"capacity_per_s": 1000.0} for case in grid.cases}
+    session: Any = SimpleNamespace(grid=grid, manifest={"pilot": found})
+    study._capacity(session, None, 0, grid.cases[0])  # type: ignore[arg-type]
+    low, high = max(r for r in tried if r < 1000 * share), min(r for r in tried if r >= 1000 * share)
+    assert low < high <= (1.3 if 0.5 <= share <= 2.5 else 2) * low
+    assert len(tried) <= grid.bisections + study.MORE
+
+
+def test_a_trial_at_a_low_rate_has_requests_enough_for_its_percentile() -> None:
+    grid = studies.grid_of("network")
+    assert grid.duration_s(10.0) * 10.0 >= 100
+    assert grid.duration_s(1000.0) == grid.trial_s
+
+
+def test_a_server_that_is_lost_again_and_again_costs_the_case_that_loses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night's study must not end at the one case that a server does not survive, nor blame the one after it."""
+    fragile, once = "gRPC", ["once"]
+    search = study.bracket
+
+    def lose(session: Any, endpoint: Any, arm: Arm, name: str, *more: Any, **labels: Any) -> tuple[float, float]:
+        if labels["case"] == fragile or (labels["case"] == "JSON" and once and once.pop()):
+            raise ServerLostError(f"lost under {labels['case']}")
+        return search(session, endpoint, arm, name, *more, **labels)
+
+    monkeypatch.setattr(study, "bracket", lose)
+    arms = {"JSON": Arm("rest", "json"), fragile: Arm("grpc"), "binary": Arm("rest", "raw")}
+    cases = tuple(Case(name, "triton", arm, against="" if name == "JSON" else "JSON") for name, arm in arms.items())
+    sizes: dict[str, Any] = {**studies.SIZES["tiny"], "fractions": (0.4,), "sensitivity": False}
+    grid = Grid(("triton",), cases=cases, experiment="encodings", **sizes)
+    run = runs.load_run(study.measure(grid, folder_for(grid, tmp_path), say=lambda _: None))
+    assert set(run.manifest["pilot"]) == {"JSON", "binary"}
+    assert run.manifest["skipped"] == {fragile: f"lost under {fragile}"}
+    assert {trial.manifest["case"] for trial in run.trials} == {"JSON", "binary"}
+    assert run.manifest["status"] == "complete"
+
+
 def brackets(**cases: list[tuple[float, float]]) -> pd.DataFrame:
     rows = [(name, r, low, high) for name, ends in cases.items() for r, (low, high) in enumerate(ends)]
     return pd.DataFrame(rows, columns=["label", "replicate", "low_per_s", "high_per_s"])
@@ -234,7 +286,11 @@ def test_unevenness_does_not_cancel_over_replicates() -> None:
         ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.6, 0.7)], "does not break even"),
         ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.9, 1.7)], "cannot conclude (by the ends"),
         ([(0, np.nan, 0.5, np.nan), (0.95, 0.5, 1.9, 2.7)], "Break-even: cannot conclude."),
-        ([(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)], "at or below 50% of repeats"),
+        ([(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)], "even: at or below 50% of repeats"),
+        (
+            [(0, np.nan, 0.5, np.nan), (0.5, 0.6, 1.05, 1.9), (0.95, 5, 6, 8)],
+            "even at or below 50% of repeats (by the ends of the intervals: at or below 50% to 7",
+        ),
     ],
 )
 def test_the_break_even_of_a_cache_follows_its_intervals(gains: list[tuple[float, ...]], told: str) -> None:

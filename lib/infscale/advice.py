@@ -290,7 +290,7 @@ STANDARD = (
     Question("rows", 1000, 50),
     Question("grey image", 100, 50),
     Question("grey image", 100, 50, repeat=0.5),
-    Question("grey image", 100, 50, repeat=0.95),
+    Question("grey image", 100, 50, repeat=0.75),
 )
 """What the report answers."""
 

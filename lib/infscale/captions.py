@@ -72,7 +72,8 @@ def ratio_vs_rate(tables: Tables) -> str:
         "is slower, below 1 "
         f"{under} is. Bars: 95 % intervals (t on the log ratio). Filled marks: different from 1 at 5 % "
         "after Holm's correction "
-        "over the figure. Crosses: no ratio, because the protocols are not both VALID in any replicate."
+        "over the figure. Crosses: no ratio, because one of the protocols was SATURATED in a replicate, or "
+        "they are not both VALID in any."
         f"{few}"
     )
 

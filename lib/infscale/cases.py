@@ -158,13 +158,13 @@ def _hybrid(framework: str, batch: int, prefix: str) -> Cases:
     return compared(cases[:1] + cases[2:] if framework == "tfserving" else cases)  # whose REST takes no binary body
 
 
-QUICK_REPEATS, FULL_REPEATS = (0.0, 0.5, 0.95), (0.0, 0.25, 0.5, 0.75, 0.95)
+QUICK_REPEATS, FULL_REPEATS = (0.0, 0.5, 0.75), (0.0, 0.25, 0.5, 0.75, 0.95)
 
 
 def caching(profile: str) -> Cases:
     """A cache in a gateway and in the server, at several fractions of requests that repeat."""
     if profile != "full":
-        every = _caching("triton", "cnn", "grpc", {"gateway": QUICK_REPEATS, "in the server": (0.0, 0.95)}, "")
+        every = _caching("triton", "cnn", "grpc", {"gateway": QUICK_REPEATS, "in the server": (0.0, 0.75)}, "")
         return every[:2] if profile == "tiny" else every
     shares = {"gateway": FULL_REPEATS, "in the server": (0.0, 0.5, 0.95)}
     return tuple(

@@ -236,7 +236,7 @@ def _cannot(ratios: pd.DataFrame, replicate_s: float) -> str:
     spread = ratios.loc[ratios["replicates"] >= 3, "spread"].median()
     which = "Cannot conclude which answers faster"
     if np.isnan(spread):
-        return f"{which}: at no rate were both protocols VALID in three replicates or more"
+        return f"{which}: at no rate were both protocols VALID in three replicates or more, and SATURATED in none"
     needed = replicates_needed(EFFECT, float(spread))
     if needed >= 1000:
         return f"{which}: ratios differ by {spread:.0%} between replicates, too much for any number of them"

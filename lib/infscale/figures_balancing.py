@@ -26,9 +26,8 @@ def balancing(table: pd.DataFrame) -> Figure:
     ``table`` has a row for each case: ``label`` (of the left panel), ``balancer`` and ``protocol`` (a line of the
     right panel), ``replicas``, ``shares`` (a list of counts, one for each replica, None for unknown; None or empty:
     not drawn), ``scaling`` (false: not for the right panel), ``saturation_per_s`` (NaN: none), and its 95 % interval,
-    ``interval_low_per_s`` and
-    ``interval_high_per_s`` (NaN: none). The ideal is a protocol's capacity with balancer "none", or else its smallest
-    number of replicas', times the number of replicas.
+    ``interval_low_per_s`` and ``interval_high_per_s`` (NaN: none). The ideal is a protocol's capacity of one replica
+    times their number, where that is known.
     """
     shared = table[[bool(s) and all(x is not None for x in s) and sum(s) > 0 for s in table["shares"]]]
     height = 0.9 + max(2.2, 0.24 * len(shared))
@@ -69,7 +68,7 @@ def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
         base = (
             own.sort_values(["replicas"]).assign(alone=lambda t: t["balancer"] != "none").sort_values("alone").iloc[0]
         )
-        ends = np.array([1, max(2, table["replicas"].max())])
+        ends = np.array([1, max(2, table["replicas"].max())]) if base["replicas"] == 1 else np.array([])
         ax.plot(ends, base["saturation_per_s"] / base["replicas"] * ends, color=look["color"], linewidth=0.7, alpha=0.5)
         for name in [*names, *(["none"] if not names else [])]:
             line = own[(own["balancer"] == name) | (own["balancer"] == "none")].sort_values("replicas")

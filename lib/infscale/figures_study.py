@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from infscale.figure_parts import COLOURS, GREY, MARKERS, NAMES, PAGE_IN, PLAIN, legend, log_axis, styled
+from infscale.findings import number
 from infscale.validity import VALID
 
 
@@ -38,7 +39,7 @@ def cases(table: pd.DataFrame) -> Figure:
     where = f"at λ = {rates[0]:,.4g}/s" if len(rates) == 1 else "at the λ on the right"
     axes[2].set_xlabel(f"p95 response time (ms)\n{where}")
     for at, rate in zip(y, table["rate_per_s"], strict=True) if len(rates) > 1 else ():
-        told = f"{rate:,.3g}/s" if np.isfinite(rate) else ""
+        told = f"{number(rate)}/s" if np.isfinite(rate) else ""
         axes[2].text(1.02, at, told, transform=axes[2].get_yaxis_transform(), va="center", fontsize="x-small")
     axes[1].xaxis.set_major_formatter(PLAIN)
     axes[1].set_xlim(left=0)

@@ -86,7 +86,7 @@ def _latency_finding(label: str, group: pd.DataFrame) -> str:
     if told.empty:
         return (
             f"{label}: {CANNOT} about response times: at no arrival rate were {over} and {under} both VALID "
-            "in enough replicates for an interval."
+            "in enough replicates for an interval, and SATURATED in none."
         )
     last = told.iloc[-1]
     words = {"rest": "REST was slower", "grpc": "gRPC was slower", CANNOT: CANNOT + " which is slower"}

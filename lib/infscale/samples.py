@@ -49,7 +49,8 @@ SCHEMA = pa.schema(
 to it, ``sent_ns`` when a connection was free and the send began, ``first_byte_ns`` and ``done_ns``
 when its answer began and ended. A request that timed out is censored: its ``done_ns`` is the moment
 at which the engine gave it up. ``bytes_out`` and ``bytes_in`` count what crossed the connection for
-this request, framing included.
+this request, framing included (over TLS, of answers what was decrypted); ``NEVER`` where nobody
+saw them, as of a client library.
 """
 
 FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent"})

@@ -204,7 +204,8 @@ class Session:
     def warm(self, endpoint: Endpoint, arm: Arm, rate: float) -> None:
         """Load that is not recorded: JIT compilers and caches settle before the trials."""
         duration = min(WARM_S, self.grid.trial_s)
-        trial.run(endpoint, self.plan(arm, min(rate, self.grid.most_per_s), (98,), max(duration, WARM_REQUESTS / rate)))
+        rate = min(rate, self.grid.most_per_s)
+        trial.run(endpoint, self.plan(arm, rate, (98,), max(duration, WARM_REQUESTS / rate)))
 
     def plan(self, arm: Arm, rate: float, key: tuple[int, ...], duration_s: float, **labels: Any) -> Plan:
         """A trial of this run; ``key`` tells its draws apart."""

@@ -6,6 +6,7 @@ order. Rows, verdicts and files are those of the protocol grid.
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -23,7 +24,7 @@ from infscale.pilot import PILOT_FIRST_RATE, bracket
 from infscale.runs import COMPLETE
 from infscale.servers import deploy
 from infscale.servers.endpoint import Endpoint, ask, check_answers
-from infscale.session import Report, Session, Start
+from infscale.session import RESTARTS, Report, Session, Start
 from infscale.validity import INVALID, VALID
 
 STEP = 1.25
@@ -33,11 +34,8 @@ MORE = 4
 """Trials beside a grid's bisections: for those that are INVALID, and until a bracket has both of its ends."""
 FIRST_BYTES_PER_S = 50e6
 """The pilot begins with at most so much: a server that is given gigabytes at once may not come back."""
-SEARCH_REQUESTS, SEARCH_SHARE = 2_000, 0.2
-"""A search for capacity ends a trial early that has as many requests, but not before this share of its length.
-
-By simulation (one server, 80 trials each) 98 % of overloads by 10 % are SATURATED by then, as with 3,000 requests.
-"""
+SEARCH_REQUESTS, SEARCH_SHARE = 2_000, 0.4
+"""A search for capacity ends a trial early that has as many requests, but not before this share of its length."""
 ATTEMPTS = 3
 """Of a trial that the host or the generator spoils: without a pair in three replicates there is no interval."""
 
@@ -122,18 +120,23 @@ def _on_server(session: Session, cases: list[Case], work: Callable[[Endpoint], N
 
 def _pilot(session: Session, cases: list[Case]) -> None:
     """The capacity of each case of one deployment, roughly."""
-    left = [case for case in cases if case.name not in session.manifest["pilot"]]
-    while left:
+    losses: Counter[str] = Counter()
+    while left := [case for case in cases if not _settled(session, case)]:
+        before = losses.total()
         try:
-            _on_server(session, left, partial(_find_capacities, session, cases=left))
+            _on_server(session, left, partial(_find_capacities, session, cases=left, losses=losses))
             return
         except MissingError as error:
             _leave_out(session, left, error)
             return
-        except ServerLostError as error:  # again and again: the others can still be measured
-            lost = next(i for i, case in enumerate(left) if case.name not in session.manifest["pilot"])
-            _leave_out(session, left[lost : lost + 1], error)
-            left = left[lost + 1 :]
+        except ServerLostError:  # the others can still be measured
+            if losses.total() == before:  # it was lost under none of them
+                raise
+
+
+def _settled(session: Session, case: Case) -> bool:
+    """Whether a capacity is known, or was given up: without it the common rates were set, which it could not keep."""
+    return case.name in session.manifest["pilot"] or case.name in session.manifest.get("lost", ())
 
 
 def _leave_out(session: Session, cases: list[Case], error: Exception) -> None:
@@ -144,10 +147,10 @@ def _leave_out(session: Session, cases: list[Case], error: Exception) -> None:
     session.save()
 
 
-def _find_capacities(session: Session, endpoint: Endpoint, cases: list[Case]) -> None:
+def _find_capacities(session: Session, endpoint: Endpoint, cases: list[Case], losses: "Counter[str]") -> None:
     differences = check_answers(endpoint)
     for case in cases:
-        if case.name in session.manifest["pilot"]:  # before the server was lost
+        if _settled(session, case):  # before the server was lost
             continue
         try:
             endpoint.scheme(case.arm.protocol, case.arm.http)
@@ -155,11 +158,14 @@ def _find_capacities(session: Session, endpoint: Endpoint, cases: list[Case]) ->
             session.manifest.setdefault("skipped", {})[case.name] = str(error)
             continue
         payload, encode = _encoded(endpoint, case)
-        first = min(PILOT_FIRST_RATE, FIRST_BYTES_PER_S / len(payload.bodies[0]))
-        session.warm(endpoint, case.arm, first)
-        name = _name(session, case)
-        low, high = bracket(session, endpoint, case.arm, name, first, case=case.name, block=case.block)
-        capacity = float(f"{np.sqrt(low * high):.4g}")
+        try:
+            capacity = _rough_capacity(session, endpoint, case, len(payload.bodies[0]))
+        except ServerLostError as error:
+            losses[case.name] += 1
+            if losses[case.name] > RESTARTS:
+                session.manifest.setdefault("lost", []).append(case.name)
+                _leave_out(session, [case], error)
+            raise
         session.manifest.get("skipped", {}).pop(case.name, None)
         session.manifest["pilot"][case.name] = {
             "implementation": endpoint.implementation,
@@ -170,6 +176,16 @@ def _find_capacities(session: Session, endpoint: Endpoint, cases: list[Case]) ->
         }
         session.save()
         session.say(f"{case.name}: capacity near {capacity:.0f} requests/s")
+
+
+def _rough_capacity(session: Session, endpoint: Endpoint, case: Case, body_bytes: int) -> float:
+    """Requests/s, by the pilot's short trials; the server is idle again then."""
+    first = min(PILOT_FIRST_RATE, FIRST_BYTES_PER_S / body_bytes)
+    session.warm(endpoint, case.arm, first)
+    name = _name(session, case)
+    low, high = bracket(session, endpoint, case.arm, name, first, case=case.name, block=case.block)
+    trial.drain(endpoint)
+    return float(f"{np.sqrt(low * high):.4g}")
 
 
 def _set_rates(session: Session) -> None:
@@ -227,7 +243,13 @@ def _replicate(session: Session, replicate: int, cases: list[Case]) -> None:
         for i in order:
             _capacity(session, endpoint, replicate, cases[i])
 
-    _on_server(session, cases, work)
+    try:
+        _on_server(session, cases, work)
+    except ServerLostError as error:  # what it has is kept, and the other replicates may have it all
+        names = ", ".join(case.name for case in cases)
+        told = f"replicate {replicate + 1} of {names} was given up: {str(error).splitlines()[0]}"
+        session.manifest.setdefault("restarts", []).append(told)
+        session.say(told)
 
 
 def _name(session: Session, case: Case) -> str:

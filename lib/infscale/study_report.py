@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from infscale import figures_balancing, figures_caching, figures_study, figures_usage, paper, studies
+from infscale.grid import LEAST_REQUESTS
 from infscale.runs import Run
 from infscale.study_answers import answers
 from infscale.study_ratios import Tables, prefixes
@@ -139,7 +140,9 @@ def limits(run: Mapping[str, Any]) -> list[str]:
     runtimes = "; ".join(f"{i['label']}: {i['runtime']}" for i in run["implementations"].values())
     models = ", ".join(dict.fromkeys(case.get("model") or config["model"] for case in config["cases"]))
     return [
-        f"Profile {run['profile']}: {config['replicates']} replicates, trials of {config['trial_s']:g} s.",
+        f"Profile {run['profile']}: {config['replicates']} replicates; trials at common rates last "
+        f"{config['trial_s']:g} s, or as long as {LEAST_REQUESTS} requests take.",
+        *(f"A server was lost under load: {text}." for text in run.get("restarts", ())),
         f"Model {models}; computed by {runtimes}.",
         "Differences of p95 are corrected after Holm over the cases; those of capacities are not.",
         "Load generator and server shared a machine.",

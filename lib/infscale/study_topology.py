@@ -81,14 +81,17 @@ def break_even(gains: pd.DataFrame) -> str:
         lost = np.array([1 / getattr(gain, end) - 1 for gain in known["gain"]])
         ends.append(_crossing(share, lost))
     late, middle, early = ends
-    if share[0] > 0 and middle == 0:
-        return f"Break-even: at or below {share[0]:.0%} of repeats, the least with an interval."
+    least = f"at or below {share[0]:.0%}" if share[0] > 0 else "about 0%"  # of less, nothing is known
+    if share[0] > 0 and late == 0:
+        return f"Break-even: {least} of repeats, the least with an interval."
     if np.isinf(early):
         return "It does not break even at any fraction tried."
     if np.isinf(middle):
-        return f"Break-even: {CANNOT} (by the ends of the intervals: not before {early:.0%} of repeats)."
-    interval = f"{early:.0%} to {'more than was tried' if not np.isfinite(late) else f'{late:.0%}'}"
-    return f"It breaks even at about {middle:.0%} of repeats (by the ends of the intervals: {interval})."
+        known_end = f" (by the ends of the intervals: not before {early:.0%} of repeats)" if early else ""
+        return f"Break-even: {CANNOT}{known_end}."
+    low, value = (least if end == 0 else f"about {end:.0%}" for end in (early, middle))
+    interval = f"{low.removeprefix('about ')} to {'more than was tried' if not np.isfinite(late) else f'{late:.0%}'}"
+    return f"It breaks even at {value.removeprefix('at ')} of repeats (by the ends of the intervals: {interval})."
 
 
 def _crossing(share: Any, lost: Any) -> float:
@@ -121,11 +124,12 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
                 "balancer": _WAYS.get((options["balancer"], arm.get("pick", "")), options["balancer"]),
                 "replicas": options["replicas"],
                 "slow": slow,
-                "scaling": not slow and arm["reuse"] and arm["connections"] in (0, CONNECTIONS[row["protocol"]]),
+                "scaling": not slow and arm["reuse"] and arm["connections"] in (0, CONNECTIONS[arm["protocol"]]),
                 "shares": [float(sum(column)) for column in zip(*ranked, strict=True)],
                 "jain": float(np.mean([jain(shares) for shares in each])) if each else float("nan"),
                 "p99_ms": float(points.get(row["label"], float("nan"))),
-                **{name: row[name] for name in ("protocol", *INTERVAL[:2])},
+                "protocol": arm["protocol"],
+                **{name: row[name] for name in INTERVAL[:2]},
                 "saturation_per_s": row["saturation_per_s"] if row["bound"] == "" else float("nan"),
             }
         )
