@@ -1,7 +1,7 @@
 """`python data/make_sample.py RUN`: copy a finding's run to data/sample, without what its tables do not need.
 
-Left out are the pilot's trials (their result is in run.json), and of the searches for capacity the readings of
-processes and the trials that are INVALID.
+Left out are the pilot's trials (their result is in run.json), the readings of processes in INVALID trials, and of the
+searches for capacity all readings and the trials that are INVALID.
 """
 
 import json
@@ -18,7 +18,7 @@ def wanted(manifest: Path) -> list[Path]:
     invalid = told["verdict"]["verdict"] == "INVALID"
     if told["phase"] == "pilot" or (told["phase"] == "bisection" and invalid):
         return []
-    readings = [manifest.with_suffix(".usage.parquet")] if told["phase"] == "grid" else []
+    readings = [manifest.with_suffix(".usage.parquet")] if told["phase"] == "grid" and not invalid else []
     return [manifest, manifest.with_suffix(".parquet"), *filter(Path.exists, readings)]
 
 
@@ -30,6 +30,9 @@ def main(run: Path, place: Path = SAMPLE) -> Path:
     for manifest in sorted((run / "trials").glob("*.json")):
         for file in wanted(manifest):
             shutil.copyfile(file, made / "trials" / file.name)
+    for copy in made.rglob("*.json"):  # the same without its white space, a tenth of a sample
+        told = json.loads(copy.read_text(encoding="utf-8"))
+        copy.write_text(json.dumps(told, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
     return made
 
 

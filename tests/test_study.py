@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from infscale import payloads, runs, studies, study, study_tables, study_topology
+from infscale import payloads, pilot, runs, studies, study, study_tables, study_topology
 from infscale.errors import ConfigError, InfscaleError, ServerLostError
 from infscale.estimates import Interval
 from infscale.grid import Case, Grid
@@ -190,7 +190,7 @@ def test_a_server_that_is_lost_again_and_again_costs_the_case_that_loses_it(
 ) -> None:
     """A night's study must not end at the one case that a server does not survive, nor blame the one after it."""
     fragile, once = "gRPC", ["once"]
-    search = study.bracket
+    search = pilot.bracket
 
     def lose(session: Any, endpoint: Any, arm: Arm, name: str, *more: Any, **labels: Any) -> tuple[float, float]:
         if labels["case"] == fragile or (labels["case"] == "JSON" and once and once.pop()):
