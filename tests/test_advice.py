@@ -31,7 +31,7 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
             "form": "binary",
             "framework": "Triton",
             "replicas": "1",
-            "cache": "none",
+            "cache": advice.NO_CACHE,
             "repeat": None,
             "plain": True,
             "model": "mlp",

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from conftest import ROOT
-from infscale import payloads, pilot, runs, studies, study, study_tables, study_topology
+from infscale import payloads, pilot, runs, studies, study, study_report, study_tables, study_topology
 from infscale.errors import ConfigError, InfscaleError, ServerLostError
 from infscale.estimates import Interval
 from infscale.grid import Case, Grid
@@ -262,6 +262,32 @@ def test_a_capacity_without_a_bracket_is_no_point_of_the_scalability_law() -> No
     run, tables = run_of_shares([[50, 50]])
     tables["cases"]["bound"] = "≥"
     assert np.isnan(study_topology.balancing_table(run, tables)["saturation_per_s"].iloc[0])
+
+
+def cases_of(name: str, profile: str) -> tuple[runs.Run, dict[str, pd.DataFrame]]:
+    """A finding's cases with one made-up result for all."""
+    cases = [dataclasses.asdict(case) for case in studies.grid_of(name, profile).cases]
+    implementations = {c["framework"]: {"label": c["framework"]} for c in cases}
+    manifest: dict[str, Any] = {"config": {"cases": cases, "model": "mlp"}, "implementations": implementations}
+    manifest["pilot"] = {c["name"]: {"implementation": c["framework"]} for c in cases}
+    result = {"verdict": "VALID", "response_p95_ms": 2.0, "response_p95_ms_low": 1.0, "response_p95_ms_high": 3.0}
+    result |= {"bound": "", "saturation_per_s": 200.0, "interval_low_per_s": 100.0, "interval_high_per_s": 300.0}
+    rows = [
+        {"label": c["name"], "implementation": c["framework"], "protocol": c["arm"]["protocol"], **result}
+        for c in cases
+    ]
+    return runs.Run(Path(), manifest, ()), {"cases": pd.DataFrame(rows)}
+
+
+def test_encodings_are_drawn_against_the_size_of_the_tensor_where_it_varies() -> None:
+    (picture,) = study_report.PICTURES["encodings"]
+    assert picture.numbers(*cases_of("encodings", "quick")).empty
+    table = picture.numbers(*cases_of("encodings", "full"))
+    assert set(table["tensor_bytes"]) == {4 * 784 * batch for batch in (1, 4, 16, 64, 256, 1024, 4096)}
+    assert not table.duplicated(["label", "protocol", "way", "tensor_bytes"]).any()
+    (legend,) = picture.draw(table).legends
+    lines = [(line.get_color(), line.get_linestyle(), line.get_marker()) for line in legend.get_lines()]
+    assert len(set(lines)) == len(lines) == len(table[["protocol", "way"]].drop_duplicates())
 
 
 def test_a_case_on_the_embedded_server_says_so() -> None:

@@ -248,6 +248,7 @@ def test_what_a_client_library_used_is_what_it_counts(protocol: str, client: str
     used, stats = outcome.manifest["usage"], outcome.manifest["engine"]
     assert used["client"]["cpu_user_s"] == stats["cpu_user_s"]
     assert used["client"]["cores"] == pytest.approx(stats["cpu_s"] / 1.0)
+    assert used["client"]["rss_peak_bytes"] > 20e6, "a Python process that holds a client library"
     assert used["server"]["cores"] > 0
 
 

@@ -140,6 +140,7 @@ def evidence(run: Run) -> Evidence:
     return Evidence(run, arms, points_table(trials), replicate_brackets(trials))
 
 
+NO_CACHE = "no cache"
 EMBEDDED = ", embedded (our implementation)"
 
 
@@ -155,7 +156,9 @@ def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None) -> 
     special = special or bool(arm.get("gzip"))  # bodies are compressed before a trial: the client's cost is not in it
     special = special or (options.get("replicas") == 1 and options.get("balancer") not in (None, "none"))
     replicas = int(options.get("replicas", 1))
-    balancer = f" behind {options['balancer']}" if replicas > 1 else ""
+    by_client = options.get("balancer") == "client"
+    where = ", chosen by the client" if by_client else f" behind {options.get('balancer')}"
+    balancer = where if replicas > 1 else ""
     connections = f", {arm['connections']} connection(s)" if balancer and arm.get("connections") else ""
     behind = (case or row)["framework"]  # trials behind a gateway carry the gateway's name
     return {
@@ -167,7 +170,7 @@ def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None) -> 
         "form": row["encoding"] if row["encoding"] in ("json", "b64") else "binary",
         "framework": f"{FRAMEWORK_NAMES[behind]}{EMBEDDED if 'embedded' in row['implementation'] else ''}",
         "replicas": f"{replicas}{balancer}{connections}",
-        "cache": ("in a gateway" if front else "in the server") if cached else "none",
+        "cache": ("in a gateway" if front else "in the server") if cached else NO_CACHE,
         "repeat": arm.get("repeat") if cached else None,
         "plain": not special and arm.get("client", "wire") == "wire" and arm.get("reuse", True),
     }
@@ -233,7 +236,7 @@ def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
     if choice != "replicas":
         arms = arms[arms["replicas"] == "1"]
     if choice != "cache":
-        return arms[arms["cache"] == "none"]
+        return arms[arms["cache"] == NO_CACHE]
     near = arms["repeat"].isna() | ((arms["repeat"].astype(float) - question.repeat).abs() <= REPEAT_WITHIN)
     return arms[near]
 
@@ -257,8 +260,8 @@ def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, Any]:
     why = told_of + "".join(ratios)
     if all(gap.low > 1 for gap in gaps.values()):
         return {"advice": f"{top[choice]}{others_open}", "why": why, "cases": labels}
-    both = " and ".join(str(name) for name in meets[choice])
-    return {"advice": f"{CANNOT} which: {both} meet it", "why": why, "cases": labels}
+    *names, last = map(str, meets[choice])
+    return {"advice": f"{CANNOT} which: {', '.join(names)} and {last} meet it", "why": why, "cases": labels}
 
 
 MEETS, OPEN, FAILS = "a meets", "b open", "c fails"

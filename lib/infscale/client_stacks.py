@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from infscale.engine.child import prioritise
+from infscale.engine.child import peak_memory_bytes, prioritise
 from infscale.engine.run import Result
 from infscale.errors import EngineError, one_of
 from infscale.samples import NEVER
@@ -245,6 +245,7 @@ def _drive(job: Job) -> dict[str, Any]:
         "connections_opened": None,
         "client": job.client,
         "scheduler": scheduler,
+        "peak_memory_bytes": peak_memory_bytes(),
         "error": "",
     }
     columns = {"due": rows.due, "sent": rows.sent, "done": rows.done}

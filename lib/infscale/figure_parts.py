@@ -141,7 +141,7 @@ def panel_labels(table: pd.DataFrame) -> list[str]:
 
 def wrapped(label: str, columns: int) -> str:
     """A title in lines of a panel's width, a remark in brackets on a line of its own."""
-    width = 34 if columns < 3 else 28 if columns < 6 else 14
+    width = 34 if columns < 3 else 28 if columns < 6 else 11
     parts = [label] if len(label) <= width else label.replace(" (", "\n(").splitlines()
     return "\n".join(textwrap.fill(part, width) for part in parts)
 

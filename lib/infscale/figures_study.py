@@ -88,10 +88,11 @@ def caption(tables: dict[str, pd.DataFrame]) -> str:
     counts = table["replicates"].dropna()
     told = f"{int(counts.min())}" if counts.nunique() == 1 else f"{counts.min():.0f} to {counts.max():.0f}"
     low, high = int(table["n"].min()), int(table["n"].max())
+    unseen = " No bar: what that client put on the wire was not seen." if table["bytes_out"].isna().any() else ""
     return (
         "Left: bytes on the wire of a request and its answer, framing included. Middle: capacity, its bracket (thick) "
         "and 95 % interval over replicates (thin). Right: p95 response time with its 95 % interval, at one arrival "
         "rate λ for all cases that are compared with one another (open-loop Poisson arrivals; "
         f"{told} replicates, n = {low:,} to {high:,} requests a case). Hollow "
-        "grey: not VALID; of a capacity: without a bracket, or contradicted by other verdicts."
+        f"grey: not VALID; of a capacity: without a bracket, or contradicted by other verdicts.{unseen}"
     )

@@ -72,7 +72,7 @@ def cores_vs_rate(table: pd.DataFrame) -> Figure:
         rate_axis(
             axes[-1, column], "achieved rate (successes/s)" if len(labels) < 4 or column == len(labels) // 2 else ""
         )
-        axes[-1, column].xaxis.set_major_locator(MaxNLocator(3))
+        axes[-1, column].xaxis.set_major_locator(MaxNLocator(3 if len(labels) < 6 else 2))
     for ax in axes.flat:  # when all is drawn, or what shares an axis with the first panel is cut off
         ax.set_xlim(left=0)
         ax.set_ylim(bottom=0)
@@ -122,13 +122,17 @@ def cost_of_a_request(table: pd.DataFrame) -> Figure:
     axes = figure.subplots(1, 2, sharey=True)
     y = np.arange(len(bars))[::-1]
     for ax, column, scale in ((axes[0], "cpu_us_per_request", 1e-3), (axes[1], "rss_bytes", 1e-6)):
-        left = np.zeros(len(bars))
+        left, unknown = np.zeros(len(bars)), np.zeros(len(bars), bool)
         for group, hatch in zip(groups(chosen), _hatches(chosen), strict=True):
             own = chosen[chosen["group"] == group]
-            width = bars.merge(own, on=[*CASE, "rate_per_s"], how="left")[column].fillna(0).to_numpy() * scale
+            found = bars.merge(own, on=[*CASE, "rate_per_s"], how="left", indicator=True)
+            unknown |= ((found["_merge"] == "both") & found[column].isna()).to_numpy()
+            width = found[column].fillna(0).to_numpy() * scale
             colours = [COLOURS[protocol] for protocol in bars["protocol"]]
             ax.barh(y, width, left=left, height=0.7, color=colours, edgecolor="white", hatch=hatch, linewidth=0.6)
             left += width
+        for at, end in zip(y[unknown], left[unknown], strict=True):
+            ax.text(end, at, " + ?", va="center")
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_formatter(PLAIN)
     axes[0].set_yticks(y, [_bar_name(row) for row in bars.to_dict("records")])

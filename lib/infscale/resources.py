@@ -41,6 +41,7 @@ class Used:
         if "shards" not in stats:  # a client library is found late, after its costly imports: its own count is taken
             user, system = stats["cpu_user_s"], stats["cpu_system_s"]
             count = {"cpu_user_s": user, "cpu_system_s": system, "cores": (user + system) / duration_s}
+            count["rss_peak_bytes"] = stats["peak_memory_bytes"]
             groups["client"] = {"seconds": duration_s, **groups.get("client", {}), **count}
         told: dict[str, Any] = {"usage": groups, "counters": self.counters}
         return told | ({"containers": self.containers} if self.containers else {})

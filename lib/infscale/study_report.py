@@ -9,8 +9,18 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from infscale import figures_balancing, figures_caching, figures_study, figures_usage, paper, studies
+from infscale import (
+    figures_balancing,
+    figures_caching,
+    figures_sizes,
+    figures_study,
+    figures_usage,
+    paper,
+    studies,
+)
+from infscale.cases import WAYS
 from infscale.grid import LEAST_REQUESTS
+from infscale.models import inputs
 from infscale.runs import Run
 from infscale.study_answers import answers
 from infscale.study_ratios import Tables, prefixes
@@ -79,7 +89,19 @@ SHARES = Picture(
     ),
     "Share of the requests by replica, and capacity against the number of replicas.",
 )
+SIZES = Picture(
+    "sizes",
+    lambda run, tables: _sizes(run, tables),
+    figures_sizes.sizes,
+    lambda _, tables: (
+        "Above p95 response time, below capacity, against the bytes of the fp32 tensor of a request, with 95 % "
+        "intervals over replicates. Encodings of one size and serving system are compared at one arrival rate; it "
+        "differs between sizes. Hollow grey: not VALID; of a capacity: without a bracket."
+    ),
+    "p95 response time and capacity against the size of the tensor, a line for each encoding.",
+)
 PICTURES: dict[str, tuple[Picture, ...]] = {
+    "encodings": (SIZES,),
     "hybrid": (COSTS,),
     "client-stacks": (COSTS,),
     "caching": (GAIN, COSTS),
@@ -92,6 +114,24 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
 def _at_common_rate(tables: Tables) -> pd.DataFrame:
     usage, rates = tables["usage"], tables["cases"][["label", "rate_per_s"]]
     return usage if usage.empty else rates.merge(usage, on=["label", "rate_per_s"])
+
+
+def _sizes(run: Run, tables: Tables) -> pd.DataFrame:
+    """The cases that carry the same kind of tensor in several sizes; empty where there is but one size."""
+    labels = run.case_labels()
+    every = {labels[c["name"]]: c for c in run.manifest["config"]["cases"] if c["name"] in labels}
+    rows = []
+    for _, row in tables["cases"].iterrows():
+        case, model = every[row["label"]], every[row["label"]]["model"] or run.manifest["config"]["model"]
+        arm, names = case["arm"], {way: name for name, way in WAYS[case["framework"]].items()}
+        way = names.get((arm["protocol"], arm["encoding"], arm["gzip"]))
+        if way and model == "mlp" and not case["front"] and arm["http"] != "2":
+            told = {"label": run.label(str(row["implementation"])), "way": way}
+            rows.append({**row, **told, "tensor_bytes": arm["batch"] * inputs(model)[0].nbytes})
+    table = pd.DataFrame(rows)
+    if table.empty or table["tensor_bytes"].nunique() < 2:
+        return pd.DataFrame()
+    return table.drop_duplicates(["label", "protocol", "way", "tensor_bytes"])
 
 
 def _gains(tables: Tables) -> pd.DataFrame:

@@ -51,7 +51,8 @@ def _run_delay_ns() -> int:
         return 0
 
 
-def _peak_memory_bytes() -> int:
+def peak_memory_bytes() -> int:
+    """Of this process so far, resident."""
     # Not ru_maxrss, which an exec inherits from the process that forked.
     with open("/proc/self/status") as file:
         return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")), 0)
@@ -114,7 +115,7 @@ def main() -> None:
             "connections_opened": engine.opened,
             "connections_lost": engine.lost,
             "scheduler": scheduler,
-            "peak_memory_bytes": _peak_memory_bytes(),
+            "peak_memory_bytes": peak_memory_bytes(),
             "error": engine.error,
             "share_by_target": engine.share_by_target() if isinstance(engine, Balanced) else [],
         },
