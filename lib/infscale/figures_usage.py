@@ -186,9 +186,10 @@ def caption(table: pd.DataFrame) -> str:
     many = (
         f" Means over {told[0]}{f' to {told[-1]}' if len(told) > 1 else ''} replicates, no intervals." if told else ""
     )
+    unread = " “+ ?”: beside it a part that was not read." if table["rss_bytes"].isna().any() else ""
     return (
         "CPU time of all processes of a group, read every 100 ms and counted within the arrivals of a trial; per "
         "request: divided by the successes of that time. Memory is the peak of the resident sets, where pages that "
         "processes share count for each of them. Bytes by process are not shown: the kernel tells them of an interface "
-        f"only.{many} Hollow grey: not VALID."
+        f"only.{many} Hollow grey: not VALID.{unread}"
     )
