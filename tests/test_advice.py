@@ -78,6 +78,18 @@ def test_capacities_that_are_not_told_apart_are_no_advice() -> None:
     assert found["advice"].startswith("cannot conclude which: gRPC and REST meet it")
 
 
+def test_what_is_known_to_take_less_is_not_among_those_that_cannot_be_told_apart() -> None:
+    """With three: the best two are near one another, and the third is not near the best."""
+    one = known()
+    third = one.arms[one.arms["protocol"] == "gRPC"].assign(label="other", protocol="other", saturation_per_s=1990.0)
+    points = pd.concat([one.points, one.points[one.points["label"] == "gRPC"].assign(label="other")])
+    brackets = pd.concat([one.brackets, one.brackets[one.brackets["label"] == "gRPC"].assign(label="other")])
+    three = Evidence(one.run, pd.concat([one.arms, third], ignore_index=True), points, brackets)
+    found = advised(Question("row", 400, 20), three)
+    assert found["advice"] == "cannot conclude which: gRPC and other meet it"
+    assert "REST" in found["why"]
+
+
 def test_the_only_arm_that_meets_the_question_is_advised() -> None:
     assert advised(Question("row", 1400, 20), known())["advice"] == "gRPC"
     assert advised(Question("row", 500, 7), known())["advice"] == "gRPC"

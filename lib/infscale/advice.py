@@ -258,10 +258,11 @@ def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, Any]:
     others_open = " (others open)" if (best["state"] == OPEN).any() else ""
     ratios = (f"; λ* of {top['label']} ÷ {label} is {capacities_told(gap)}" for label, gap in gaps.items())
     why = told_of + "".join(ratios)
-    if all(gap.low > 1 for gap in gaps.values()):
+    near = meets[[label not in gaps or not gaps[label].low > 1 for label in meets["label"]]]
+    if len(near) == 1:
         return {"advice": f"{top[choice]}{others_open}", "why": why, "cases": labels}
-    *names, last = map(str, meets[choice])
-    return {"advice": f"{CANNOT} which: {', '.join(names)} and {last} meet it", "why": why, "cases": labels}
+    names = " and ".join(near[choice]) if len(near) == 2 else "; ".join(near[choice]) + ": all"
+    return {"advice": f"{CANNOT} which: {names} meet it", "why": why, "cases": labels}
 
 
 MEETS, OPEN, FAILS = "a meets", "b open", "c fails"
