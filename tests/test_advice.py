@@ -90,6 +90,14 @@ def test_what_is_known_to_take_less_is_not_among_those_that_cannot_be_told_apart
     assert "REST" in found["why"]
 
 
+def test_one_replica_that_is_enough_is_advised_whatever_more_would_take() -> None:
+    one = known()
+    arms = one.arms.assign(protocol="gRPC", replicas=["1", "2 behind x"])  # the second takes twice as much
+    several = Evidence(one.run, arms, one.points, one.brackets)
+    assert advised(Question("row", 400, 20), several, "replicas")["advice"] == "1: no more are needed"
+    assert advised(Question("row", 1400, 20), several, "replicas")["advice"] == "2 behind x"
+
+
 def test_the_only_arm_that_meets_the_question_is_advised() -> None:
     assert advised(Question("row", 1400, 20), known())["advice"] == "gRPC"
     assert advised(Question("row", 500, 7), known())["advice"] == "gRPC"

@@ -253,6 +253,8 @@ def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, Any]:
     if meets.empty:
         none = (best["state"] == FAILS).all()
         return {"advice": "none of those measured" if none else CANNOT, "why": told_of, "cases": labels}
+    if choice == "replicas" and (meets[choice] == "1").any():
+        return {"advice": "1: no more are needed", "why": told_of, "cases": labels}
     top, others = meets.iloc[0], [str(label) for label in meets["label"].iloc[1:]]
     gaps = {label: capacity_ratio(one.brackets, top["label"], label) for label in others}
     others_open = " (others open)" if (best["state"] == OPEN).any() else ""
