@@ -212,5 +212,5 @@ def ratio_handles(ratios: pd.DataFrame) -> list[Artist]:
     if (np.isfinite(ratios["ratio"]) & ~np.isfinite(ratios["ratio_low"])).any():
         handles.append(Line2D([], [], color="black", marker="_", linestyle="", label="too few pairs"))
     if not np.isfinite(ratios["ratio"]).all():
-        handles.append(Line2D([], [], color=GREY, marker="x", linestyle="", label="not both VALID throughout"))
+        handles.append(Line2D([], [], color=GREY, marker="x", linestyle="", label="not all VALID"))
     return handles
