@@ -235,7 +235,7 @@ def test_a_replicate_that_never_saturated_withholds_the_ratio() -> None:
 def run_of_shares(each: list[list[float]], slow_ms: float = 0) -> tuple[runs.Run, dict[str, pd.DataFrame]]:
     options = [["replicas", 2], ["balancer", "envoy-l4"]] + ([["slow_ms", slow_ms]] if slow_ms else [])
     pilot = {"a": {"implementation": "tritonx2"}}
-    case = {"name": "a", "options": options, "arm": {"reuse": True, "connections": 0}}
+    case = {"name": "a", "options": options, "arm": {"protocol": "grpc", "reuse": True, "connections": 0}}
     labels = {"case": "a", "implementation": "tritonx2", "phase": "grid", "verdict": {"verdict": "VALID"}}
     trials = tuple(runs.Trial({**labels, "shares": shares}, Path()) for shares in each)
     row = {"label": "a", "protocol": "grpc", "saturation_per_s": 100.0, "bound": ""}
