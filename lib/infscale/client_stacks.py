@@ -3,7 +3,7 @@
 What they add to a response time is theirs: the rows are those of the load engine, from the same scheduled times by the
 same kind of clock, in a process of its own. One thread follows the schedule. ``requests`` sends from a pool of threads
 with a session (and so a connection) each, ``grpcio`` from its own, over as many channels as connections. The process
-has the engine's cores and priority: else it would be measured what the kernel gives to whom. What a foreign client puts
+has the engine's cores and priority, so that no difference can be the kernel's favour. What a foreign client puts
 on the wire is not seen: its bytes are :data:`~infscale.samples.NEVER`.
 """
 
