@@ -24,6 +24,8 @@ def wanted(manifest: Path) -> list[Path]:
 
 def main(run: Path, place: Path = SAMPLE) -> Path:
     """Copy ``run`` to ``place``; returns the new folder, which must not be there yet."""
+    if not (run / "run.json").is_file():
+        raise SystemExit(f"{run} is no run (no run.json); accepted: a folder of data/raw")
     made = place / run.name
     (made / "trials").mkdir(parents=True)
     shutil.copyfile(run / "run.json", made / "run.json")
