@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from infscale import trial
-from infscale.estimates import geometric_mean
-from infscale.servers import deploy
-from infscale.servers.endpoint import Endpoint
-from infscale.trial import Arm, Plan
-from infscale.trial_table import measures
-from infscale.validity import VALID
+from infscale.analysis.intervals import geometric_mean
+from infscale.analysis.tables.trials import measures
+from infscale.deployment import deploy
+from infscale.deployment.endpoint import Endpoint
+from infscale.experiment import trial
+from infscale.experiment.trial import Arm, Plan
+from infscale.records.gate import VALID
 
 PAIRS = 5
 RATES = (300.0, 700.0, 1200.0)

@@ -16,8 +16,8 @@ from typing import Any
 
 from benchmarks import body, draw, table
 from benchmarks.measure import RunError, host_state
-from benchmarks.parse import Outcome
-from benchmarks.peers import MOST, TOOLS
+from benchmarks.peers.parse import Outcome
+from benchmarks.peers.peers import MOST, TOOLS
 from benchmarks.plan import BUDGET_S, HALF, Cell, Section, baseline, sections
 from benchmarks.target import Keeper
 from infscale import machine
@@ -152,7 +152,7 @@ def run_section(book: Book, section: Section, keeper: Keeper, deadline: float) -
 
 def run_bodies(book: Book, alternations: int) -> None:
     """The large body, by the engine and by ``sendall``; ``delivered_per_s`` is bytes per second here."""
-    from infscale.servers.null import null_server
+    from infscale.load.null_server import null_server
 
     data = body.body()
     with null_server() as server:

@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
-from infscale.engine.run import run
-from infscale.servers.null import NullServer
+from infscale.load.engine.run import run
+from infscale.load.null_server import NullServer
 
 BODY_BYTES = 12_800_000
 COUNT = 20

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.peers import BOTH, MOST, TOOLS, Load
+from benchmarks.peers.peers import BOTH, MOST, TOOLS, Load
 
 BUDGET_S = 25 * 60.0
 HALF = -1.0

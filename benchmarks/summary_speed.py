@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from infscale import runs, summary
+from infscale.analysis.tables import summary
+from infscale.records import runs
 
 
 def build(folder: Path, rows: int, trials: int) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.plan import RATE
-from infscale.estimates import EXPLORATORY_BELOW, Interval, geometric_mean
+from infscale.analysis.intervals import EXPLORATORY_BELOW, Interval, geometric_mean
 
 CELL = ["section", "server", "rate_per_s", "protocol", "tool"]
 CLIENT = ["server", "tool", "protocol"]

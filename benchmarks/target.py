@@ -6,7 +6,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from infscale import models, payloads
+from infscale.models import reference as models
+from infscale.payloads import encoders as payloads
+from infscale.vocabulary import PROTOCOLS
 
 MODEL = "mlp"
 ENCODING = {"rest": "raw", "grpc": "protobuf"}
@@ -51,7 +53,7 @@ class Target:
 
 def _target(server: str, rest: str, grpc: str) -> Target:
     rows = models.inputs(MODEL, 1)
-    built = {p: payloads.build("triton", p, MODEL, rows, encoding=ENCODING[p]) for p in payloads.PROTOCOLS}
+    built = {p: payloads.build("triton", p, MODEL, rows, encoding=ENCODING[p]) for p in PROTOCOLS}
     return Target(
         server,
         rest,
@@ -67,7 +69,7 @@ def _target(server: str, rest: str, grpc: str) -> Target:
 @contextmanager
 def triton() -> Iterator[Target]:
     """Triton with its response cache on: after the first request no model runs."""
-    from infscale.servers import deploy
+    from infscale.deployment import deploy
 
     with deploy("triton", MODEL, cache=True) as endpoint:
         yield _target("triton", endpoint.rest, endpoint.grpc)
@@ -76,7 +78,7 @@ def triton() -> Iterator[Target]:
 @contextmanager
 def null() -> Iterator[Target]:
     """The project's null server: it reads a request and answers a fixed one."""
-    from infscale.servers.null import null_server
+    from infscale.load.null_server import null_server
 
     with null_server() as server:
         yield _target("null", server.rest, server.grpc)

@@ -12,7 +12,7 @@ import time
 
 import psutil
 
-from infscale import usage
+from infscale.experiment.usage import sampler as usage
 
 WORK = """
 import sys, threading, time

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from infscale import servers
-from infscale.servers.endpoint import Endpoint
+from infscale import deployment as servers
+from infscale.deployment.endpoint import Endpoint
+from infscale.vocabulary import FRAMEWORKS
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session", params=servers.FRAMEWORKS)
+@pytest.fixture(scope="session", params=FRAMEWORKS)
 def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
     """Each framework's endpoint in turn, serving ``mlp``."""
     with servers.deploy(request.param, "mlp") as deployed:

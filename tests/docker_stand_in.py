@@ -120,7 +120,7 @@ class Docker:
             return self._fail(say, f"Bind for 127.0.0.1:{taken[0]} failed: port is already allocated", 125)
         assert told["--entrypoint"] == "tensorflow_model_server"
         inside = [_translate(flag, published, told["-v"]) for flag in flags]
-        command = [sys.executable, "-m", "infscale.tfserving", *inside]
+        command = [sys.executable, "-m", "infscale.servers.embedded", *inside]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         container = Container(name, image, options, flags, process)
         self.containers[name] = container

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from infscale import samples
-from infscale.validity import judge, trials_of_grid
+from infscale.records import samples
+from infscale.records.manifest import write_json
+from infscale.records.runs import trials_of_grid
+from infscale.records.verdict import judge
 
 Ints = NDArray[np.int64]
 
@@ -114,7 +116,7 @@ def build(
     run = _run_manifest(names, capacities, replicates, duration_s, grid)
     path = folder / str(run["run_id"])
     (path / "trials").mkdir(parents=True)
-    samples.write_json(path / "run.json", run)
+    write_json(path / "run.json", run)
     rng = np.random.default_rng(seed)
     for replicate in range(replicates):
         speed = {arm: float(np.exp(rng.normal(0, spread))) for arm in sorted(capacities)}
@@ -196,4 +198,4 @@ def _write_trial(path: Path, run: Mapping[str, Any], trial: dict[str, Any], arri
     )
     manifest["verdict"] = judge(frame, manifest, trials_of_grid(run)).as_dict()
     samples.write(path / "trials" / f"{trial_id}.parquet", frame)
-    samples.write_json(path / "trials" / f"{trial_id}.json", manifest)
+    write_json(path / "trials" / f"{trial_id}.json", manifest)

@@ -13,9 +13,10 @@ from conftest import ROOT
 
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import bench, draw, parse, peers, plan, table
+from benchmarks import bench, draw, plan, table
 from benchmarks.bench import Book, Row
-from benchmarks.parse import Outcome
+from benchmarks.peers import parse, peers
+from benchmarks.peers.parse import Outcome
 
 WRK = """\
 Running 1s test @ http://127.0.0.1:52063/v2/models/mlp/infer

@@ -11,7 +11,7 @@ import yaml
 
 from conftest import ROOT
 
-HEAVY = ("tensorflow", "torch", "grpc", "google.protobuf", "ts", "infscale.engine", "infscale.servers")
+HEAVY = ("tensorflow", "torch", "grpc", "google.protobuf", "ts", "infscale.load.engine", "infscale.deployment")
 PURE = (
     *("arrivals", "samples", "validity", "trial_table", "summary", "figures", "paper", "report"),
     *("cost", "usage_table", "figures_usage"),

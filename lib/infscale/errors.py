@@ -12,6 +12,8 @@
     └── DataError         a stored file is missing, truncated, or of another schema or machine
 """
 
+import math
+import numbers
 from collections.abc import Iterable
 
 
@@ -61,3 +63,33 @@ def one_of(name: str, value: str, accepted: Iterable[str]) -> str:
     if value not in choices:
         raise ConfigError(f"{name}={value!r} is not known; accepted: {', '.join(choices)}")
     return value
+
+
+MAX_DURATION_S = 1e9
+"""Thirty years: int64 nanoseconds hold nine times as much."""
+
+
+def check_rate(rate_per_s: float, name: str = "rate") -> float:
+    """Return an arrival rate λ (1/s) that is a positive finite number.
+
+    Raises:
+        ConfigError: not a number, infinite, zero or negative.
+    """
+    if not _is_number(rate_per_s) or rate_per_s <= 0:
+        raise ConfigError(f"{name}={rate_per_s!r} is not an arrival rate; accepted: a number of requests/s above 0")
+    return float(rate_per_s)
+
+
+def check_duration(duration_s: float) -> float:
+    """Return a duration that is a positive finite number of seconds.
+
+    Raises:
+        ConfigError: not a number, infinite, zero, negative, or above :data:`MAX_DURATION_S`.
+    """
+    if not _is_number(duration_s) or not 0 < duration_s <= MAX_DURATION_S:
+        raise ConfigError(f"duration_s={duration_s!r} is not a duration; accepted: a number of seconds above 0")
+    return float(duration_s)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

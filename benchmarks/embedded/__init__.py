@@ -1,0 +1,1 @@
+"""What infscale-tfserving costs by itself."""

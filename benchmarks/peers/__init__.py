@@ -1,0 +1,1 @@
+"""Other load generators: how each is run, and what its output says."""

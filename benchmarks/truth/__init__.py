@@ -1,0 +1,1 @@
+"""The load engine against servers whose answer is known."""

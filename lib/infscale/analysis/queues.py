@@ -1,0 +1,76 @@
+"""Queues with one server, fitted to the mean response times below saturation.
+
+R(λ) = T + W(λ): T is what does not queue (transport), W the time in a queue with mean service time S:
+
+- M/M/1: W = S ÷ (1 − λS)
+- M/D/1: W = S + λS² ÷ (2 (1 − λS))
+- M/G/1: W = S + λS² (1 + c²) ÷ (2 (1 − λS)), c the coefficient of variation of the service time (Pollaczek–Khinchine)
+
+Source: L. Kleinrock, "Queueing Systems", volume 1 (1975), chapters 3 and 5. A server with workers, batches or shared
+cores is none of these: the misfit says how far it is.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import optimize
+
+from infscale.analysis.tables.trials import ARM
+from infscale.records.gate import VALID
+
+Floats = NDArray[np.float64]
+
+MODELS = {"M/M/1": 2, "M/D/1": 2, "M/G/1": 3}
+"""Free parameters of each: T and S, and c² for M/G/1."""
+
+
+def mean_response_ms(model: str, rate_per_s: ArrayLike, t_ms: float, s_ms: float, cv2: float = 1.0) -> Floats:
+    """R(λ) in ms; +∞ from λS = 1 on. ``cv2`` is c², 1 for M/M/1 and 0 for M/D/1 whatever is given."""
+    squared = {"M/M/1": 1.0, "M/D/1": 0.0}.get(model, cv2)
+    load = np.asarray(rate_per_s, dtype=np.float64) * s_ms / 1e3
+    with np.errstate(divide="ignore"):
+        wait = np.where(load < 1, s_ms * load * (1 + squared) / (2 * np.where(load < 1, 1 - load, 1)), np.inf)
+    response: Floats = t_ms + s_ms + wait
+    return response
+
+
+def fit(model: str, rate_per_s: Floats, response_ms: Floats) -> dict[str, float]:
+    """T, S, c² and the misfit of one model: least squares on the logarithm.
+
+    ``misfit`` is the root mean square of the relative deviations (0.1: about 10 %), on the degrees of freedom that are
+    left. All NaN where there are no more points than parameters.
+    """
+    names = ("t_ms", "s_ms", "cv2")[: MODELS[model]]
+    if len(rate_per_s) <= len(names):
+        return dict.fromkeys(("t_ms", "s_ms", "cv2", "misfit"), np.nan)
+    most = 0.999e3 / rate_per_s.max()
+
+    def deviations(values: Floats) -> Floats:
+        logs: Floats = np.log(mean_response_ms(model, rate_per_s, *values) / response_ms)
+        return logs
+
+    starts = [(response_ms.min() / 2, share * most, 1.0)[: len(names)] for share in (0.1, 0.5, 0.9)]
+    bounds = ((0, 1e-9 * most, 0)[: len(names)], (response_ms.min(), most, 1e3)[: len(names)])
+    found = min((optimize.least_squares(deviations, start, bounds=bounds) for start in starts), key=lambda r: r.cost)
+    cv2 = {"M/M/1": 1.0, "M/D/1": 0.0}.get(model, found.x[-1])
+    misfit = float(np.sqrt(2 * found.cost / (len(rate_per_s) - len(names))))
+    return {"t_ms": float(found.x[0]), "s_ms": float(found.x[1]), "cv2": float(cv2), "misfit": misfit}
+
+
+def fits_table(points: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """One row per arm and model, fitted to the arm's VALID points below λ*; ``limit_per_s`` is 1 ÷ S."""
+    merged = points.merge(arms[[*ARM, "saturation_per_s"]], on=ARM)
+    usable = (merged["verdict"] == VALID) & np.isfinite(merged["response_mean_ms"])
+    below = merged[usable & ~(merged["rate_per_s"] > merged["saturation_per_s"])]
+    rows: list[dict[str, Any]] = []
+    for key, group in below.groupby(ARM):
+        rates, means = group["rate_per_s"].to_numpy(dtype=float), group["response_mean_ms"].to_numpy(dtype=float)
+        for model in MODELS:
+            found = fit(model, rates, means)
+            arm = dict(zip(ARM, key, strict=True)) | {"model": model, "points": len(group)}
+            rows.append({**arm, **found, "limit_per_s": 1e3 / found["s_ms"], "to_per_s": float(rates.max())})
+    columns = [*ARM, "model", "points", "t_ms", "s_ms", "cv2", "misfit", "limit_per_s", "to_per_s"]
+    numbers = {name: float for name in columns if name not in (*ARM, "model")}
+    return pd.DataFrame(rows, columns=columns).astype(numbers)

@@ -1,0 +1,101 @@
+"""Whole distributions and courses of response times, in few enough numbers to be stored beside the other tables."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from infscale.analysis.tables.trials import ARM, POINT, used
+from infscale.records.gate import VALID
+from infscale.records.runs import Run, Trial
+
+Floats = NDArray[np.float64]
+
+EVEN, TAIL, BINS = 200, 100, 40
+COLUMNS = ("scheduled_ns", "done_ns", "status")
+
+
+def distributions_table(
+    run: Run, trials: pd.DataFrame, points: pd.DataFrame, rates: Mapping[str, float]
+) -> pd.DataFrame:
+    """Response times (ms) of every VALID point, steady replicates pooled, at levels that an ECDF is drawn from.
+
+    ``level`` is the share of requests at or below ``response_ms``: 200 even levels and up to 100 more towards the
+    largest of the ``n`` requests, on a log scale. A request that did not succeed is +∞. ``common`` marks the one λ per
+    implementation of ``rates`` at which arms are compared.
+    """
+    valid = {tuple(key) for key in points.loc[points["verdict"] == VALID, POINT].to_numpy()}
+    parts = []
+    for key, group in _chosen(trials).groupby(POINT):
+        if key not in valid:
+            continue
+        stored = _pooled(run, group)
+        levels = _levels(len(stored))
+        ranks = np.clip(np.ceil(levels * len(stored)).astype(int) - 1, 0, len(stored) - 1)
+        arm = dict(zip(POINT, key, strict=True)) | {"n": len(stored), "replicates": len(group)}
+        arm["common"] = rates.get(str(arm["implementation"])) == arm["rate_per_s"]
+        parts.append(pd.DataFrame({**arm, "level": levels, "response_ms": stored[ranks]}))
+    columns = [*POINT, "n", "replicates", "common", "level", "response_ms"]
+    return pd.concat(parts, ignore_index=True) if parts else _empty(columns)
+
+
+def timeline_table(run: Run, trials: pd.DataFrame, rates: Mapping[str, float]) -> pd.DataFrame:
+    """Response times (ms) over the time of the trials at each implementation's λ of ``rates``: p50 and p95 by bin.
+
+    One row per (arm, replicate, bin of a fortieth of the trial), whole trial, warm-up included (it ends at
+    ``warm_up_s``). A request that did not succeed counts as +∞.
+    """
+    chosen = used(trials[trials["verdict"] == VALID])
+    chosen = chosen[chosen["implementation"].map(dict(rates)) == chosen["rate_per_s"]]
+    stored = {trial.manifest["trial_id"]: trial for trial in run.trials}
+    parts = []
+    for _, row in chosen.iterrows():
+        start, response = _responses(stored[row["trial_id"]])
+        bins = np.minimum((BINS * start / row["duration_s"]).astype(int), BINS - 1)
+        grouped = pd.Series(response).groupby(bins)
+        found = grouped.quantile(np.array([0.5, 0.95]), interpolation="lower").unstack()
+        arm = {name: row[name] for name in (*POINT, "replicate", "warm_up_s", "steady")}
+        time_s = (found.index.to_numpy() + 0.5) * row["duration_s"] / BINS
+        parts.append(
+            pd.DataFrame({**arm, "time_s": time_s, "p50_ms": found[0.5].to_numpy(), "p95_ms": found[0.95].to_numpy()})
+        )
+    columns = [*POINT, "replicate", "warm_up_s", "steady", "time_s", "p50_ms", "p95_ms"]
+    return pd.concat(parts, ignore_index=True) if parts else _empty(columns)
+
+
+def _chosen(trials: pd.DataFrame) -> pd.DataFrame:
+    return used(trials[(trials["verdict"] == VALID) & trials["steady"]])
+
+
+def _pooled(run: Run, group: pd.DataFrame) -> Floats:
+    """The sorted response times of some trials after their warm-up."""
+    stored = {trial.manifest["trial_id"]: trial for trial in run.trials}
+    parts: Iterator[Floats] = (
+        response[start >= warm_up]
+        for name, warm_up in zip(group["trial_id"], group["warm_up_s"], strict=True)
+        for start, response in [_responses(stored[name])]
+    )
+    pooled: Floats = np.sort(np.concatenate(list(parts)))
+    return pooled
+
+
+def _empty(columns: list[str]) -> pd.DataFrame:
+    kinds = {name: object if name in ARM else bool if name in ("common", "steady") else float for name in columns}
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
+
+
+def _levels(n: int) -> Floats:
+    even = np.arange(1, EVEN + 1) / EVEN
+    tail = 1 - np.geomspace(0.02, 1 / n, TAIL) if n > 50 else np.array([])
+    levels: Floats = np.unique(np.concatenate([even, tail]))
+    return levels
+
+
+def _responses(trial: Trial) -> tuple[Floats, Floats]:
+    """Scheduled times (s) and response times (ms; +∞ where a request did not succeed)."""
+    rows = trial.samples(COLUMNS)
+    response = (rows["done_ns"] - rows["scheduled_ns"]).to_numpy(dtype=np.float64) / 1e6
+    scheduled = rows["scheduled_ns"].to_numpy(dtype=np.float64) / 1e9
+    known: Floats = np.where(rows["status"] == "ok", response, np.inf)
+    return scheduled, known

@@ -1,0 +1,7 @@
+"""``python -m infscale.cli``."""
+
+import sys
+
+from infscale.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""Servers as supervised processes: commands, ports, folders."""

@@ -1,0 +1,1 @@
+"""Running a design: trials, lifetimes of servers, folders of runs."""

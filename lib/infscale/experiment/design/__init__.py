@@ -1,0 +1,1 @@
+"""What a run measures: arms, contrasts, sizes and time."""

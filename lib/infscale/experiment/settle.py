@@ -1,0 +1,50 @@
+"""Waiting until a server has finished what an earlier trial left."""
+
+import time
+
+from infscale.deployment.endpoint import Endpoint, answers
+from infscale.errors import ServerLostError
+
+
+def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
+    """Wait until the server has finished what an earlier trial left: it answers, and is idle.
+
+    Raises:
+        ServerLostError: it died, or does not answer within ``patience_s``.
+    """
+    end = time.monotonic() + patience_s
+    while time.monotonic() < end:
+        if endpoint.command and not endpoint.processes():
+            raise ServerLostError(f"{endpoint.label} died", endpoint.log_tail())
+        before = _cpu_seconds(endpoint)
+        if _all_answer(endpoint):
+            time.sleep(0.1)
+            if _cpu_seconds(endpoint) - before < 0.03:
+                return
+    if not _all_answer(endpoint):
+        raise ServerLostError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
+
+
+def _await_counts(endpoint: Endpoint, whole: float) -> None:
+    """Wait until replicas have counted what they answered: a server may count when the answer has left."""
+    end = time.monotonic() + 0.5
+    while sum(endpoint.shares()) < whole and time.monotonic() < end:
+        time.sleep(0.02)
+
+
+def _all_answer(endpoint: Endpoint) -> bool:
+    """Whether the endpoint and every server behind it do: a cache or a replica may answer for one that hangs."""
+    return all(answers(one) for one in (endpoint, *endpoint.members))
+
+
+def _cpu_seconds(endpoint: Endpoint) -> float:
+    import psutil
+
+    total = 0.0
+    for process in endpoint.processes():
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system
+    return total

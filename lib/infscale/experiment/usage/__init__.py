@@ -1,0 +1,1 @@
+"""Reading what processes use while a trial runs."""

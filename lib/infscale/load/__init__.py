@@ -1,0 +1,1 @@
+"""Schedules, the load engine and other clients."""

@@ -1,0 +1,77 @@
+"""The most that the load engine is answered by a server that does nothing, by protocol and body size.
+
+A server that comes near it may be held back by the generator, not by itself.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from infscale.errors import EngineError
+from infscale.experiment.trial import CONNECTIONS
+from infscale.load.engine import run as engine
+from infscale.load.null_server import null_server
+from infscale.vocabulary import SCHEME
+
+SIZES = (256, 16_384, 1_048_576)
+"""Bytes of a request's body: the reference models' lie in between."""
+LEAST_S = 0.5
+FIRST, MOST_BYTES = 2_000, 1 << 30
+
+Points = Sequence[Sequence[float]]
+"""(body bytes, requests/s) by rising size."""
+
+
+def measure(protocols: Sequence[str]) -> dict[str, list[list[float]]]:
+    """Requests/s that a null server answered when all were due at once, by protocol: a point for each of ``SIZES``.
+
+    Takes about 2 s for each. On few cores the null server shares them with the engine, as a real one does.
+
+    Raises:
+        EngineError: a request failed.
+    """
+    with null_server() as server:
+        addresses = {"rest": server.rest, "grpc": server.grpc}
+        return {
+            protocol: [[size, round(_most(protocol, addresses[protocol], size), 1)] for size in SIZES]
+            for protocol in protocols
+        }
+
+
+def _most(protocol: str, address: str, size: int) -> float:
+    """Load with more and more requests, until they take ``LEAST_S``."""
+    count = min(FIRST, MOST_BYTES // (8 * size))
+    while True:
+        seconds = _seconds(protocol, address, size, count)
+        if seconds >= LEAST_S or count * size >= MOST_BYTES:
+            return count / seconds
+        count = min(int(count * min(8, 1.5 * LEAST_S / seconds)) + 1, MOST_BYTES // size)
+
+
+def _seconds(protocol: str, address: str, size: int, count: int) -> float:
+    """From the first send to the last answer of ``count`` requests that are all due at the start."""
+    url = f"{SCHEME[protocol]}://{address}/infscale.Null/Call"
+    schedule, choice = np.zeros(count, np.int64), np.zeros(count, np.int32)
+    most = CONNECTIONS[protocol]
+    result = engine.run(
+        url, [bytes(size)], [schedule], [choice], timeout_s=60, connections=most, open_first=min(8, most)
+    )
+    rows = result.samples
+    bad = rows["status"] != "ok"
+    if bad.any():
+        raise EngineError(f"the null server's ceiling: {int(bad.sum())} of {count} requests of {size} bytes failed")
+    return float(rows["done_ns"].max() - rows["sent_ns"].min()) / 1e9
+
+
+def at(points: Points, body_bytes: float) -> float:
+    """The ceiling for a body size: interpolated on log scales, level below the smallest, ∝ 1/size above the largest."""
+    sizes, rates = np.array(points, dtype=np.float64).T
+    if body_bytes > sizes[-1]:
+        return float(rates[-1] * sizes[-1] / body_bytes)
+    return float(np.exp(np.interp(np.log(max(body_bytes, 1)), np.log(sizes), np.log(rates))))
+
+
+def of_payload(ceilings: Mapping[str, Points], protocol: str, bodies: Sequence[bytes]) -> float | None:
+    """The ceiling for a pool of bodies, by its mean size; None where none was measured."""
+    points = ceilings.get(protocol)
+    return at(points, float(np.mean([len(body) for body in bodies]))) if points else None

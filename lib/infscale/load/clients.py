@@ -1,0 +1,258 @@
+"""The same schedule through the clients that people use: ``requests`` over REST, ``grpcio`` over gRPC.
+
+What they add to a response time is theirs: the rows are those of the load engine, from the same scheduled times by the
+same kind of clock, in a process of its own. One thread follows the schedule. ``requests`` sends from a pool of threads
+with a session (and so a connection) each, ``grpcio`` from its own, over as many channels as connections. The process
+has the engine's cores and priority, so that no difference can be the kernel's favour. What a foreign client puts
+on the wire is not seen: its bytes are :data:`~infscale.records.samples.NEVER`.
+"""
+
+import gc
+import os
+import pickle
+import resource
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from infscale.errors import EngineError, one_of
+from infscale.load.engine.child import peak_memory_bytes, prioritise
+from infscale.load.engine.run import Result
+from infscale.records.samples import NEVER
+
+CLIENTS = {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}
+"""By protocol; "wire" is the load engine."""
+THREADS = 64
+"""Most sessions of ``requests``: each costs a thread."""
+_START_IN_NS = 100_000_000
+_PATIENCE_S = 60.0
+"""After the last request's timeout: then its process has failed."""
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass
+class Job:
+    """What the process needs; times in ns from its start."""
+
+    client: str
+    url: str
+    bodies: Sequence[bytes]
+    schedule: Ints
+    choice: npt.NDArray[np.int32]
+    timeout_ns: int
+    connections: int
+    headers: Mapping[str, str]
+    ca: str = ""
+    cores: Sequence[int] = ()
+
+
+def run(
+    client: str,
+    url: str,
+    bodies: Sequence[bytes],
+    schedule: Ints,
+    choice: npt.NDArray[np.int32],
+    *,
+    timeout_s: float,
+    connections: int,
+    headers: Mapping[str, str],
+    ca: str = "",
+    cores: Sequence[int] = (),
+) -> Result:
+    """Send ``schedule[i]`` (ns) with body ``choice[i]``; returns when all have an outcome.
+
+    Args:
+        client: "requests" or "grpcio".
+        url: as the engine's: ``http://host:port/path`` or ``grpc://host:port/package.Service/Method``; https, grpcs.
+        ca: file of trusted certificates; "" for the client's own.
+        cores: that its process is kept on; empty for any.
+
+    Raises:
+        ConfigError: an unknown client.
+        EngineError: its process failed.
+    """
+    one_of("client", client, ("requests", "grpcio"))
+    job = Job(client, url, bodies, schedule, choice, int(timeout_s * 1e9), connections, headers, ca, cores)
+    command, given = [sys.executable, "-m", "infscale.load.clients"], pickle.dumps(job, protocol=5)
+    longest_s = float(schedule[-1]) / 1e9 + timeout_s + _PATIENCE_S if len(schedule) else _PATIENCE_S
+    try:
+        done = subprocess.run(command, input=given, capture_output=True, timeout=longest_s)
+    except subprocess.TimeoutExpired as error:
+        raise EngineError(f"the client {client} had not ended after {longest_s:.0f} s") from error
+    if done.returncode:
+        raise EngineError(f"the client {client} failed: {done.stderr.decode(errors='replace')[-2000:]}")
+    found = pickle.loads(done.stdout)
+    n = len(schedule)
+    columns = {
+        "sequence": np.arange(n, dtype=np.int64),
+        "scheduled_ns": schedule,
+        "due_ns": found["due"],
+        "sent_ns": found["sent"],
+        "first_byte_ns": found["done"],
+        "done_ns": found["done"],
+        "status": pd.Categorical(found["status"]),
+        "bytes_out": np.full(n, NEVER),
+        "bytes_in": np.full(n, NEVER),
+        "payload": choice,
+        "connection": np.zeros(n, np.int32),
+        "shard": np.zeros(n, np.int32),
+    }
+    return Result(pd.DataFrame(columns), found["stats"], interrupted=False)
+
+
+# ------------------------------------------------------------------------------------- in the process
+
+
+class _Rows:
+    """What happened to each request; every slot is written by one thread."""
+
+    def __init__(self, job: Job) -> None:
+        n = len(job.schedule)
+        self.due, self.sent, self.done = (np.full(n, NEVER, np.int64) for _ in range(3))
+        self.status = ["unsent"] * n
+        self.start = 0
+        self._left, self._all = n, threading.Event()
+        self._lock = threading.Lock()
+
+    def now(self) -> int:
+        return time.monotonic_ns() - self.start
+
+    def end(self, i: int, status: str) -> None:
+        self.done[i], self.status[i] = self.now(), status
+        with self._lock:
+            self._left -= 1
+            if not self._left:
+                self._all.set()
+
+    def wait(self) -> None:
+        self._all.wait()
+
+
+Send = Callable[[int], None]
+
+
+def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
+    import requests
+
+    local = threading.local()
+    pool = ThreadPoolExecutor(min(job.connections, THREADS))
+
+    def one(i: int) -> None:
+        session = getattr(local, "session", None)
+        if session is None:
+            session = local.session = requests.Session()
+            session.trust_env = False
+            session.verify = job.ca or True
+        rows.sent[i] = rows.now()
+        left = (job.schedule[i] + job.timeout_ns - rows.sent[i]) / 1e9
+        try:
+            if left <= 0:
+                raise requests.Timeout
+            answer = session.post(job.url, data=job.bodies[job.choice[i]], headers=job.headers, timeout=left)
+            rows.end(i, "ok" if answer.status_code < 300 else f"http_{answer.status_code}")
+        except requests.Timeout:
+            rows.end(i, "timeout")
+        except (requests.RequestException, OSError) as error:
+            rows.end(i, "refused" if "refused" in str(error) else "reset")
+
+    def send(i: int) -> None:
+        pool.submit(one, i)
+
+    return send, pool.shutdown
+
+
+def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
+    import grpc
+
+    scheme, _, rest = job.url.partition("://")
+    address, _, path = rest.partition("/")
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    options += [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    trusted = grpc.ssl_channel_credentials(Path(job.ca).read_bytes() if job.ca else None)
+    channels = [
+        grpc.secure_channel(address, trusted, options=options)
+        if scheme == "grpcs"
+        else grpc.insecure_channel(address, options=options)
+        for _ in range(job.connections)
+    ]
+    calls: list[Any] = [channel.unary_unary(f"/{path}", None, None) for channel in channels]
+
+    def ended(i: int, future: Any) -> None:
+        code = future.code()
+        if code is grpc.StatusCode.OK:
+            rows.end(i, "ok")
+        elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            rows.end(i, "timeout")
+        else:
+            rows.end(i, f"grpc_{code.name}")
+
+    def send(i: int) -> None:
+        rows.sent[i] = rows.now()
+        left = max(0.0, (job.schedule[i] + job.timeout_ns - rows.sent[i]) / 1e9)
+        future = calls[i % len(calls)].future(job.bodies[job.choice[i]], timeout=left)
+        future.add_done_callback(lambda f: ended(i, f))
+
+    def close() -> None:
+        for channel in channels:
+            channel.close()
+
+    return send, close
+
+
+def _run_delay_s() -> float:
+    """Time in which this process's living threads were ready and had no core."""
+    files = Path("/proc/self/task").glob("*/schedstat")
+    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+
+
+def _drive(job: Job) -> dict[str, Any]:
+    if job.cores:
+        os.sched_setaffinity(0, job.cores)
+    scheduler = prioritise()  # threads that start from here on have it, too
+    rows = _Rows(job)
+    send, close = {"requests": _requests, "grpcio": _grpcio}[job.client](job, rows)
+    gc.collect()
+    gc.disable()
+    before, delayed = resource.getrusage(resource.RUSAGE_SELF), _run_delay_s()
+    began = time.monotonic_ns()
+    rows.start = began + _START_IN_NS
+    for i, scheduled in enumerate(job.schedule.tolist()):
+        early = scheduled - rows.now()
+        if early > 0:
+            time.sleep(early / 1e9)
+        rows.due[i] = rows.now()
+        send(i)
+    rows.wait()
+    after, wall_s = resource.getrusage(resource.RUSAGE_SELF), (time.monotonic_ns() - rows.start) / 1e9
+    delay = _run_delay_s() - delayed
+    close()
+    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+    stats: dict[str, Any] = {"cpu_s": user + system, "cpu_user_s": user, "cpu_system_s": system, "wall_s": wall_s}
+    stats |= {
+        "start_ns": rows.start,
+        "run_delay_s": max(0.0, delay),
+        "connections_opened": None,
+        "client": job.client,
+        "scheduler": scheduler,
+        "peak_memory_bytes": peak_memory_bytes(),
+        "error": "",
+    }
+    columns = {"due": rows.due, "sent": rows.sent, "done": rows.done}
+    return {**columns, "status": rows.status, "stats": stats}
+
+
+if __name__ == "__main__":
+    # Under -m this module is __main__: a job pickled by its own name must be found there too.
+    sys.modules["infscale.load.clients"] = sys.modules["__main__"]
+    sys.stdout.buffer.write(pickle.dumps(_drive(pickle.load(sys.stdin.buffer)), protocol=5))

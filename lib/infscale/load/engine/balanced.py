@@ -1,0 +1,59 @@
+"""Client-side balancing: the engine with several targets, one of which is picked for each request."""
+
+import random
+from array import array
+from collections.abc import Sequence
+
+from infscale.load.engine import status
+from infscale.load.engine.interfaces import CodecFactory, Io, Limits
+from infscale.load.engine.loop import Engine
+from infscale.load.engine.pool import Pool
+from infscale.load.engine.status import Finished
+
+
+class Balanced(Engine):
+    """Runs one schedule over several targets, picked when a request is due; no target is ever put aside.
+
+    "round_robin" goes round the targets request by request. "power_of_two" draws two distinct targets with ``seed``
+    and takes the one with fewer requests without an outcome, the first drawn if equal (M. Mitzenmacher, The Power of
+    Two Choices in Randomized Load Balancing, IEEE Trans. Parallel Distrib. Syst. 12(10), 2001).
+    """
+
+    def __init__(
+        self,
+        io: Io,
+        codec: CodecFactory,
+        schedule: "array[int]",
+        choice: "array[int]",
+        limits: Limits,
+        targets: int,
+        pick: str,
+        seed: int = 1,
+    ) -> None:
+        super().__init__(io, codec, schedule, choice, limits, targets)
+        self._two = pick == "power_of_two" and targets > 1
+        self._random = random.Random(seed)
+        self.picked = array("h", [-1]) * len(schedule)
+
+    def _dispatch(self, i: int, pool: Pool) -> None:
+        pools = self._pools
+        if self._two:
+            pool, other = self._random.sample(pools, 2)
+            if other.outstanding < pool.outstanding:
+                pool = other
+        else:
+            pool = pools[i % len(pools)]
+        self.picked[i] = pool.target
+        pool.outstanding += 1
+        super()._dispatch(i, pool)
+
+    def _settle(self, finished: Sequence[Finished], now: int) -> None:
+        outcome = self.rows.outcome
+        for token, *_ in finished:
+            if outcome[token] == status.PENDING:
+                self._pools[self.picked[token]].outstanding -= 1
+        super()._settle(finished, now)
+
+    def share_by_target(self) -> list[int]:
+        """How many requests each target was picked for."""
+        return [self.picked.count(pool.target) for pool in self._pools]

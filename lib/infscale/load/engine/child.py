@@ -1,0 +1,127 @@
+"""The engine's process: reads a pickled job, says "ready", waits for its start time, runs, answers.
+
+Standard input stays open while it runs: its end, or a further byte, stops the trial; what was
+measured so far is still written. Started by :func:`infscale.load.engine.run` as ``python -m``.
+"""
+
+import gc
+import os
+import pickle
+import resource
+import struct
+import sys
+from array import array
+from typing import Any
+
+from infscale.load.engine.balanced import Balanced
+from infscale.load.engine.interfaces import CodecFactory
+from infscale.load.engine.io import SocketIo, resolve
+from infscale.load.engine.job import Job, addressed, codec_factory
+from infscale.load.engine.loop import Engine
+
+OPEN_PATIENCE_NS = 2_000_000_000
+_SIZE = struct.Struct("<Q")
+
+
+def _read(count: int) -> bytearray:
+    data = bytearray(count)
+    view = memoryview(data)
+    while view:
+        part = os.readv(0, [view])
+        if not part:
+            sys.exit(0)  # the owner is gone
+        view = view[part:]
+    return data
+
+
+def _write(value: Any, *buffers: "array[int]") -> None:
+    """Write a pickled value, then buffers as they lie: copies would cost more memory than the rows themselves."""
+    data = pickle.dumps(value, protocol=5)
+    for part in (_SIZE.pack(len(data)) + data, *buffers):
+        view = memoryview(part).cast("B")  # type: ignore[arg-type] # typeshed's array is no Buffer before 3.12
+        while view:
+            view = view[os.write(1, view) :]
+
+
+def _run_delay_ns() -> int:
+    try:
+        with open("/proc/self/schedstat") as file:
+            return int(file.read().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def peak_memory_bytes() -> int:
+    """Of this process so far, resident."""
+    # Not ru_maxrss, which an exec inherits from the process that forked.
+    with open("/proc/self/status") as file:
+        return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")), 0)
+
+
+def prioritise() -> str:
+    """Run before the servers' threads where that is allowed: a clock that waits for a core is late.
+
+    On a machine whose cores the servers fill, an ordinary process waits a scheduler slice for its turn, before a
+    send and before it sees an answer. The engine sleeps most of the time and takes no more CPU for running first.
+    """
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return "other"
+    return "fifo"
+
+
+def _usage() -> tuple[float, float, int]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime, usage.ru_stime, _run_delay_ns()
+
+
+def _engine(job: Job, io: SocketIo, factory: CodecFactory) -> Engine:
+    work = job.schedule, job.choice, job.limits
+    return Balanced(io, factory, *work, len(job.targets), job.pick) if job.targets else Engine(io, factory, *work)
+
+
+def main() -> None:
+    """Run one job."""
+    job: Job = pickle.loads(_read(_SIZE.unpack(_read(8))[0]))
+    if job.cores:
+        os.sched_setaffinity(0, job.cores)
+    try:
+        io = SocketIo([resolve(t.host, t.port, t.socket_path) for t in addressed(job)], owner=0)
+        factory = codec_factory(job)
+    except OSError as error:  # an unknown host, or a file of certificates that cannot be read
+        _write({"failed": str(error)})
+        return
+    scheduler = prioritise()
+    engine = _engine(job, io, factory)
+    engine.open(OPEN_PATIENCE_NS)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    _write({"ready": len(job.schedule)})
+    (start,) = _SIZE.unpack(_read(8))
+    before, began = _usage(), io.now()
+    engine.run(start)
+    after, ended = _usage(), io.now()
+    engine.close()
+    columns = vars(engine.rows)
+    _write(
+        {
+            "columns": {name: (column.typecode, len(column)) for name, column in columns.items()},
+            "cpu_user_s": after[0] - before[0],
+            "cpu_system_s": after[1] - before[1],
+            "run_delay_s": (after[2] - before[2]) / 1e9,
+            "wall_s": (ended - max(began, start)) / 1e9,
+            "connections_opened": engine.opened,
+            "connections_lost": engine.lost,
+            "scheduler": scheduler,
+            "peak_memory_bytes": peak_memory_bytes(),
+            "error": engine.error,
+            "share_by_target": engine.share_by_target() if isinstance(engine, Balanced) else [],
+        },
+        *columns.values(),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""A job: everything one engine process needs, and the wire form of its requests."""
+
+import re
+from array import array
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from infscale.errors import ConfigError
+from infscale.load.engine.interfaces import CodecFactory, Limits
+from infscale.load.engine.wire import http1, http2, tls
+
+SCHEMES = ("http", "https", "h2c", "h2", "grpc", "grpcs")
+"""HTTP/1.1, HTTP/2 and gRPC, each in clear text and over TLS."""
+
+_PORTS = {"http": 80, "https": 443, "h2": 443}
+_TLS = ("https", "h2", "grpcs")
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where requests go: scheme, address and path of a URL such as ``grpc://127.0.0.1:8500/pkg.Service/Method``.
+
+    ``socket_path`` is a Unix socket's, as in ``grpc://unix:/run/server.sock:/pkg.Service/Method``; else it is empty.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: str
+    socket_path: str = ""
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, IPv6 in brackets; ``localhost`` for a Unix socket."""
+        if self.socket_path:
+            return "localhost"
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def grpc(self) -> bool:
+        """Whether bodies are protobuf messages to be framed for gRPC."""
+        return self.scheme in ("grpc", "grpcs")
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme in _TLS
+
+
+def parse(url: str) -> Target:
+    """Take a URL apart.
+
+    Raises:
+        ConfigError: unknown scheme, or no host, port or (gRPC) method.
+    """
+    if not re.fullmatch(r"[!-~]+", url):
+        raise ConfigError(f"url={url!r} holds a character that must be percent-encoded")
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"url={url!r} cannot be taken apart: {error}") from error
+    if parts.scheme not in SCHEMES:
+        raise ConfigError(f"url={url!r} has the scheme {parts.scheme!r}; accepted: {', '.join(SCHEMES)}")
+    unix, path = "", parts.path
+    if parts.netloc == "unix:":
+        unix, _, path = parts.path.rpartition(":/")
+        path = "/" + path
+        if not unix:
+            raise ConfigError(f"url={url!r} needs a socket and a path, as in {parts.scheme}://unix:/run/server.sock:/…")
+    try:
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        port = 0
+    if not unix and (not parts.hostname or not port):
+        raise ConfigError(f"url={url!r} needs a host and a port (1 to 65535), as in {parts.scheme}://127.0.0.1:8500/…")
+    if parts.scheme in ("grpc", "grpcs") and path.count("/") != 2:
+        raise ConfigError(f"url={url!r} needs a method, as in {parts.scheme}://host:port/package.Service/Method")
+    query = f"?{parts.query}" if parts.query else ""
+    return Target(parts.scheme, "localhost" if unix else parts.hostname or "", port, (path or "/") + query, unix)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One engine process's work.
+
+    Attributes:
+        url: see :func:`parse`.
+        bodies: the pool; ``choice[i]`` says which one request i carries.
+        schedule: int64 ns since the trial's start, ascending.
+        choice: int32 indices into ``bodies``.
+        limits: timeouts and connections.
+        headers: beside those that the protocol needs.
+        max_streams: most streams on an HTTP/2 connection (the server's own limit holds beside it).
+        cores: CPU affinity of the process; empty leaves it alone.
+        gzip: compress the bodies (gRPC: the messages).
+        targets: ``host:port`` of each of several servers to balance over; empty for the URL's own.
+        pick: of :data:`infscale.vocabulary.PICKS`, where there are ``targets``.
+        ca: file of trusted certificates, "" the system's; ``insecure`` trusts anyone.
+    """
+
+    url: str
+    bodies: Sequence[bytes]
+    schedule: "array[int]"
+    choice: "array[int]"
+    limits: Limits
+    headers: Mapping[str, str] = field(default_factory=dict)
+    max_streams: int = 2**31
+    cores: Collection[int] = ()
+    gzip: bool = False
+    ca: str = ""
+    insecure: bool = False
+    targets: Sequence[str] = ()
+    pick: str = ""
+
+
+def addressed(job: Job) -> list[Target]:
+    """Where the job's connections go: ``targets``, or the URL's own address.
+
+    Raises:
+        ConfigError: a target is no ``host:port``.
+    """
+    own = parse(job.url)
+    if not job.targets:
+        return [own]
+    return [parse(f"{own.scheme}://{target}{own.path}") for target in job.targets]
+
+
+def codec_factory(job: Job) -> CodecFactory:
+    """A function that makes the codec of a new connection; the pool is encoded once.
+
+    Raises:
+        OSError: the CA file cannot be read.
+    """
+    target = parse(job.url)
+    plain = _http1(job, target) if target.scheme in ("http", "https") else _http2(job, target)
+    if not target.tls:
+        return plain
+    alpn = "http/1.1" if target.scheme == "https" else "h2"
+    context = tls.context([alpn], job.ca, insecure=job.insecure)
+    # A server without ALPN speaks HTTP/1.1 (RFC 7301); HTTP/2 must be chosen.
+    return lambda: tls.Tls(plain(), context, target.host, "h2" if alpn == "h2" else "")
+
+
+def _http1(job: Job, target: Target) -> CodecFactory:
+    headers = {"host": target.authority, **job.headers}
+    if not job.limits.keep_alive:
+        headers["connection"] = "close"
+    wire = [http1.encode("POST", target.path, headers, body, gzip=job.gzip) for body in job.bodies]
+    return lambda: http1.Http1(wire)
+
+
+def _http2(job: Job, target: Target) -> CodecFactory:
+    where = target.authority, target.path, job.headers
+    scheme = "https" if target.tls else "http"
+    if target.grpc:
+        requests = [http2.encode_grpc(*where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
+    else:
+        requests = [http2.encode_rest("POST", *where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
+    return lambda: http2.Http2(requests, grpc=target.grpc, max_streams=job.max_streams)

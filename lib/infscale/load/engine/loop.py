@@ -1,0 +1,356 @@
+"""The open-loop engine: sends what the schedule says when it says it, and notes five times.
+
+One thread, one loop. It knows codecs (:mod:`http1`, :mod:`http2`) and an :class:`~infscale.load.engine.interfaces.Io`,
+and nothing of models, frameworks or statistics. A request is *due* when the loop gets to it, *sent* when a
+connection is free for it; what has no connection waits inside the measured response time.
+"""
+
+import os
+from array import array
+from collections.abc import Sequence
+
+from infscale.load.engine import status
+from infscale.load.engine.interfaces import READ, WRITE, CodecFactory, Io, Limits, Rows
+from infscale.load.engine.pool import Connection, Pool
+from infscale.load.engine.status import Finished
+
+
+class Engine:
+    """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
+
+    def __init__(
+        self,
+        io: Io,
+        codec: CodecFactory,
+        schedule: "array[int]",
+        choice: "array[int]",
+        limits: Limits,
+        targets: int = 1,
+    ):
+        self._io = io
+        self._now = io.now
+        self._codec = codec
+        self._schedule = schedule
+        self._choice = choice
+        self._limits = limits
+        self.rows = Rows(len(schedule))
+        self.opened = 0
+        self.lost = 0
+        self.error = ""
+        self._start = 0
+        self._count = 0  # nothing is due before the trial runs
+        self._next = 0
+        self._oldest = 0
+        self._settled = 0
+        # A connection's number modulo the number of targets is its target. Each target has its share of connections.
+        self._pools = [Pool(k, max(1, limits.connections // targets)) for k in range(targets)]
+        self._live: dict[int, Connection] = {}  # by number
+        self._by_fd: dict[int, Connection] = {}
+
+    # --- before the trial ---
+
+    def open(self, patience_ns: int) -> None:
+        """Open the first connections and wait until they are usable, or for ``patience_ns``."""
+        self._start = self._now()
+        end = self._start + patience_ns
+        for k in range(min(self._limits.open_first, self._limits.connections)):
+            self._connect(self._pools[k % len(self._pools)])
+        while any(pool.opening for pool in self._pools) and self._now() < end:
+            self._handle(self._io.wait(end))
+
+    # --- the trial ---
+
+    def run(self, start: int) -> None:
+        """Run the schedule from the monotonic time ``start`` until every request has an outcome."""
+        self._start = start
+        self._count = count = len(self._schedule)
+        schedule, rows, wait = self._schedule, self.rows, self._io.wait
+        deadline = schedule[0] + self._limits.timeout_ns if count else 0
+        while True:
+            t = self._send_due()
+            if t >= deadline:
+                deadline = self._expire(t)
+            if self._settled >= count:
+                return
+            i = self._next
+            wake = schedule[i] if i < count and schedule[i] < deadline else deadline
+            if self._handle(wait(start + wake)):
+                break
+        for j in range(count):
+            if rows.outcome[j] == status.PENDING:
+                rows.outcome[j] = status.UNSENT if rows.sent[j] < 0 else status.TIMEOUT
+                rows.done[j] = -1 if rows.sent[j] < 0 else self._now() - start
+
+    def _send_due(self) -> int:
+        """Dispatch what is due; returns the time (ns since the start)."""
+        schedule, count, now, start = self._schedule, self._count, self._now, self._start
+        t = now() - start
+        i, pool = self._next, self._pools[0]
+        while i < count and schedule[i] <= t:
+            self.rows.due[i] = t
+            self._next = i + 1
+            self._dispatch(i, pool)
+            i += 1
+            t = now() - start
+        return t
+
+    def close(self) -> None:
+        """Close every connection."""
+        for connection in list(self._live.values()):
+            self._drop(connection)
+
+    # --- requests ---
+
+    def _dispatch(self, i: int, pool: Pool) -> None:
+        idle = pool.idle
+        while idle:
+            connection = idle.pop()
+            codec = connection.codec
+            if codec.free > 0 and not codec.closing:
+                if codec.free > 1 and self._limits.keep_alive:
+                    idle.appendleft(connection)  # streams go round the connections
+                else:
+                    connection.idle = False
+                self._send(connection, i)
+                return
+            connection.idle = False
+        pool.waiting.append(i)
+        self._more_connections(pool)
+
+    def _send(self, connection: Connection, i: int) -> None:
+        rows = self.rows
+        rows.sent[i] = self._now() - self._start
+        rows.connection[i] = connection.number
+        connection.spent = not self._limits.keep_alive
+        codec = connection.codec
+        data = codec.send(self._choice[i], i)
+        if not data or connection.out or codec.out:
+            rows.bytes_out[i] = len(data) or codec.held
+            if data:
+                connection.out.append(memoryview(data))
+            self._flush(connection)
+            return
+        rows.bytes_out[i] = size = len(data)
+        try:
+            sent = connection.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._lose(connection)
+            return
+        if sent < size:
+            connection.out.append(memoryview(data)[sent:])
+            self._watch(connection, READ | WRITE)
+
+    def _flush(self, connection: Connection) -> None:
+        out, codec = connection.out, connection.codec
+        if codec.out:
+            out.extend(map(memoryview, codec.out))
+            codec.out.clear()
+        try:
+            while out:
+                parts = [out[k] for k in range(min(len(out), 64))]
+                sent = connection.sock.sendmsg(parts)
+                while out and sent >= len(out[0]):
+                    sent -= len(out.popleft())
+                if sent:
+                    out[0] = out[0][sent:]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lose(connection)
+            return
+        self._watch(connection, READ | WRITE if out else READ)
+
+    def _settle(self, finished: Sequence[Finished], now: int) -> None:
+        rows = self.rows
+        for token, outcome, size, first in finished:
+            if rows.outcome[token] == status.PENDING:
+                rows.outcome[token] = outcome
+                rows.done[token] = now
+                rows.first[token] = first if size else -1
+                rows.bytes_in[token] = size
+                self._settled += 1
+
+    def _expire(self, t: int) -> int:
+        """Give up what is past its time; returns when to look again (ns since the start)."""
+        schedule, rows, timeout = self._schedule, self.rows, self._limits.timeout_ns
+        late = []
+        i = self._oldest
+        while i < self._next and schedule[i] + timeout <= t:
+            if rows.outcome[i] == status.PENDING:
+                late.append(i)
+            i += 1
+        self._oldest = i
+        self._settle([(i, status.TIMEOUT, 0, 0) for i in late], t)
+        for i in late:
+            connection = self._live.get(rows.connection[i])
+            if connection is not None:
+                connection.codec.cancel(i)
+                self._after(connection)
+        while self._oldest < self._next and rows.outcome[self._oldest]:
+            self._oldest += 1
+        return schedule[self._oldest] + timeout if self._oldest < len(schedule) else t + timeout
+
+    # --- connections ---
+
+    def _connect(self, pool: Pool) -> bool:
+        """Begin a connection; False if it was refused at once."""
+        number = self.opened * len(self._pools) + pool.target
+        self.opened += 1
+        try:
+            sock = self._io.connect(pool.target)
+        except OSError as error:
+            self.error = self.error or f"connect: {error}"
+            return False
+        connection = Connection(number, sock, self._codec(), pool)
+        self._live[number] = self._by_fd[connection.fd] = connection
+        pool.live += 1
+        pool.opening += 1
+        return True
+
+    def _connected(self, connection: Connection) -> None:
+        error = connection.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
+        if error:
+            self._refused(connection, f"connect: {os.strerror(error)}", status.REFUSED)
+            return
+        connection.connecting = False
+        hello = connection.codec.start()
+        if hello:
+            connection.out.append(memoryview(hello))
+        self._flush(connection)
+        if connection.codec.ready:
+            connection.pool.opening -= 1
+            self._free(connection)
+
+    def _refused(self, connection: Connection, reason: str, outcome: int) -> None:
+        self.error = self.error or reason
+        connection.pool.opening -= 1
+        self._drop(connection)
+        self._fail_one(connection.pool, outcome)
+        self._more_connections(connection.pool)
+
+    def _fail_one(self, pool: Pool, outcome: int) -> None:
+        """One connection attempt failed, and with it the request that has waited longest."""
+        while pool.waiting:
+            i = pool.waiting.popleft()
+            if self.rows.outcome[i] == status.PENDING:
+                self._settle([(i, outcome, 0, 0)], self._now() - self._start)
+                return
+
+    def _more_connections(self, pool: Pool) -> None:
+        """Open connections for the requests that wait, up to the limit."""
+        while pool.opening < len(pool.waiting) and pool.live < pool.limit:
+            if not self._connect(pool):
+                self._fail_one(pool, status.REFUSED)
+
+    def _free(self, connection: Connection) -> None:
+        """A connection can take requests: those that wait first, else it rests."""
+        codec, outcome, pool = connection.codec, self.rows.outcome, connection.pool
+        while pool.waiting and codec.free > 0 and not codec.closing and not connection.spent:
+            i = pool.waiting.popleft()
+            if outcome[i] == status.PENDING:
+                self._send(connection, i)
+        if codec.free > 0 and not (codec.closing or connection.spent or connection.idle) and connection.live:
+            connection.idle = True
+            pool.idle.append(connection)
+
+    def _lose(self, connection: Connection) -> None:
+        finished: list[Finished] = []
+        connection.codec.end(finished)
+        self._settle(finished, self._now() - self._start)
+        if not connection.codec.ready or connection.connecting:
+            outcome = status.REFUSED if connection.connecting else status.BAD_RESPONSE
+            reason = "the connection ended before it was usable"
+            self._refused(
+                connection, f"{reason}: {message}" if (message := connection.codec.message) else reason, outcome
+            )
+            return
+        self.lost += bool(finished)
+        self._drop(connection)
+        self._more_connections(connection.pool)
+
+    def _drop(self, connection: Connection) -> None:
+        if connection.live:
+            connection.live = False
+            connection.pool.live -= 1
+            del self._live[connection.number], self._by_fd[connection.fd]
+            self._io.close(connection.sock)
+        if connection.idle:
+            connection.idle = False
+            connection.pool.idle.remove(connection)
+
+    def _watch(self, connection: Connection, events: int) -> None:
+        if connection.watched != events and connection.live:
+            connection.watched = events
+            self._io.watch(connection.sock, events)
+
+    def _after(self, connection: Connection) -> None:
+        """What follows from a change of the codec's state: send, close, or offer it for requests."""
+        codec = connection.codec
+        if codec.out:
+            self._flush(connection)
+        if (codec.closing or connection.spent) and not codec.tokens():
+            self._drop(connection)
+            self._more_connections(connection.pool)
+        elif codec.free > 0 and not connection.idle and connection.live:
+            self._free(connection)
+
+    def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
+        """Handle a batch of events; True when the owner asks to stop."""
+        by_fd, opened, several = self._by_fd, self.opened * len(self._pools), len(events) > 1
+        for fd, mask in events:
+            connection = by_fd.get(fd)
+            if connection is None:
+                if fd == self._io.owner:
+                    return True
+            elif connection.connecting:
+                # One that was opened during this batch may have got the descriptor of another: not its event.
+                if connection.number < opened:
+                    self._connected(connection)
+            else:
+                if mask & WRITE:
+                    self._flush(connection)
+                if mask != WRITE and connection.live:
+                    self._readable(connection, mask)
+            if several:
+                self._send_due()  # a large batch of answers must not hold up what is due
+        return False
+
+    def _readable(self, connection: Connection, mask: int) -> None:
+        """Take what has arrived: all of it, as events may come once only for each arrival (edge-triggered)."""
+        codec, more = connection.codec, True
+        while more and connection.live:
+            try:
+                data = connection.sock.recv(connection.read_size)
+            except BlockingIOError:
+                return
+            except OSError:
+                data = b""
+            if not data:
+                self._lose(connection)
+                return
+            full = len(data) == connection.read_size
+            more = full or mask != READ  # beside the data there is an end, or an error
+            if full and connection.read_size < 1_048_576:
+                connection.read_size *= 4
+            now = self._now() - self._start
+            finished: list[Finished] = []
+            if codec.ready:
+                codec.receive(data, now, finished)
+            else:
+                self._set_up(connection, data, now, finished)
+            if finished:
+                self._settle(finished, now)
+            self._after(connection)
+
+    def _set_up(self, connection: Connection, data: bytes, now: int, finished: list[Finished]) -> None:
+        """What arrives before a connection is usable: a handshake."""
+        codec = connection.codec
+        codec.receive(data, now, finished)
+        if codec.closing and not codec.ready:
+            self._flush(connection)  # a TLS alert may say why
+            if connection.live:
+                self._lose(connection)
+        else:
+            connection.pool.opening -= codec.ready  # one that is ready and closing is dropped afterwards

@@ -1,0 +1,248 @@
+"""The engine as its owner sees it: a schedule in, samples out.
+
+:func:`run` starts the engine's processes, gives them their shards of a schedule and one start time,
+and returns the samples.
+"""
+
+import pickle
+import select
+import struct
+import subprocess
+import sys
+import time
+from array import array
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from infscale.errors import ConfigError, EngineError, one_of
+from infscale.load.engine import status
+from infscale.load.engine.interfaces import Limits
+from infscale.load.engine.job import Job, parse
+from infscale.vocabulary import PICKS
+
+_SIZE = struct.Struct("<Q")
+_START_IN_NS = 50_000_000
+_PROGRESS_S = 0.25
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a trial's engine processes report.
+
+    Attributes:
+        samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
+        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each; ``start_ns`` is time 0 of
+            the schedule (CLOCK_MONOTONIC).
+        interrupted: the trial was ended before its schedule was.
+    """
+
+    samples: pd.DataFrame
+    stats: dict[str, Any]
+    interrupted: bool
+
+
+class _Child:
+    """One engine process."""
+
+    def __init__(self, job: Job) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "infscale.load.engine.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C reaches the owner, which then asks for the rows so far
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._in, self._out = self._process.stdin, self._process.stdout
+        self.pid = self._process.pid
+        data = pickle.dumps(job, protocol=5)
+        self._write(_SIZE.pack(len(data)) + data)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._in.write(data)
+            self._in.flush()
+        except BrokenPipeError as error:
+            raise EngineError(f"the engine ended with code {self._process.wait()}") from error
+
+    def has_answer(self, patience_s: float) -> bool:
+        """Whether something can be read within ``patience_s``."""
+        return bool(select.select([self._out], [], [], patience_s)[0])
+
+    def read(self) -> dict[str, Any]:
+        head = self._out.read(8)
+        data = self._out.read(_SIZE.unpack(head)[0]) if len(head) == 8 else b""
+        if not data:
+            raise EngineError(f"the engine ended with code {self._process.wait()} and no result")
+        value: dict[str, Any] = pickle.loads(data)
+        return value
+
+    def read_columns(self, shapes: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
+        """The engine's arrays, which follow its result."""
+        columns = {}
+        for name, (kind, count) in shapes.items():
+            columns[name] = np.empty(count, dtype=kind)
+            if self._out.readinto(columns[name]) < columns[name].nbytes:  # type: ignore[attr-defined]
+                raise EngineError("the engine ended in the middle of its result")
+        return columns
+
+    def go(self, start_ns: int) -> None:
+        self._write(_SIZE.pack(start_ns))
+
+    def ask_to_stop(self) -> None:
+        if not self._in.closed:
+            self._in.close()
+
+    def close(self) -> None:
+        self.ask_to_stop()
+        self._out.close()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def run(
+    url: str,
+    bodies: Sequence[bytes],
+    schedules: Sequence[npt.NDArray[np.int64]],
+    choices: Sequence[npt.NDArray[np.int32]],
+    *,
+    timeout_s: float,
+    connections: int = 256,
+    open_first: int = 1,
+    keep_alive: bool = True,
+    headers: Mapping[str, str] | None = None,
+    max_streams: int = 2**31,
+    cores: Collection[int] = (),
+    gzip: bool = False,
+    ca: str = "",
+    insecure: bool = False,
+    targets: Sequence[str] = (),
+    pick: str = "",
+    progress: Callable[[float], None] | None = None,
+    mark: Callable[[], None] | None = None,
+) -> Result:
+    """Send ``schedules[k][i]`` (ns) with body ``choices[k][i]`` from shard k; returns when all have an outcome.
+
+    ``connections`` and ``open_first`` are per shard; ``cores`` is the CPU affinity of the engine's processes;
+    ``gzip`` compresses the bodies; ``ca`` is a file of trusted certificates and ``insecure`` trusts anyone.
+    ``targets`` are the ``host:port`` of several servers, among which ``pick`` ("round_robin", "power_of_two") chooses
+    for each request; ``connections`` are shared out evenly, at least one each, and a row's ``connection`` modulo
+    their number is its target. The URL then gives scheme, authority and path.
+    ``progress`` is called with the seconds since the schedule's start, a few times a second; ``mark`` just before the
+    start, and after the end while the engine's processes still are.
+
+    Raises:
+        ConfigError: a bad URL, target or pick, an unknown host, an unreadable ``ca``, no body, or no request to send.
+        EngineError: an engine process failed.
+    """
+    parse(url)
+    _check_targets(url, targets, pick)
+    if not bodies:
+        raise ConfigError("bodies=[] is empty; accepted: at least one body")
+    if not sum(map(len, schedules)):
+        raise ConfigError("the schedule holds no request (rate × duration is too small)")
+    if timeout_s <= 0 or connections < 1:
+        raise ConfigError(f"timeout_s={timeout_s} and connections={connections} must be positive")
+    limits = Limits(int(timeout_s * 1e9), connections, open_first, keep_alive)
+    children: list[_Child] = []
+    try:
+        for schedule, choice in zip(schedules, choices, strict=True):
+            arrays = array("q", schedule.tobytes()), array("i", choice.tobytes())
+            job = Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores, gzip, ca, insecure)
+            job = replace(job, targets=tuple(targets), pick=pick)
+            children.append(_Child(job))
+        results, interrupted, start_ns = _run(children, progress, mark or (lambda: None))
+    finally:
+        for child in children:
+            child.close()
+    frames = [_frame(r, s, c, k) for k, (r, s, c) in enumerate(zip(results, schedules, choices, strict=True))]
+    samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
+    samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
+    samples["sequence"] = np.arange(len(samples), dtype=np.int64)
+    return Result(samples, _stats(results, children) | {"start_ns": start_ns}, interrupted)
+
+
+def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
+    if bool(targets) != bool(pick):
+        raise ConfigError(f"targets={list(targets)} and pick={pick!r}: one needs the other")
+    if targets:
+        one_of("pick", pick, PICKS)
+        scheme, path = parse(url).scheme, parse(url).path
+        for target in targets:
+            parse(f"{scheme}://{target}{path}")
+
+
+def _run(
+    children: Sequence[_Child], progress: Callable[[float], None] | None, mark: Callable[[], None]
+) -> tuple[list[dict[str, Any]], bool, int]:
+    for child in children:
+        if failed := child.read().get("failed"):
+            raise ConfigError(f"the load cannot start: {failed}")
+    mark()
+    start = time.monotonic_ns() + _START_IN_NS
+    for child in children:
+        child.go(start)
+    results: list[dict[str, Any]] = []
+    interrupted = False
+    while len(results) < len(children):
+        try:
+            child = children[len(results)]
+            while progress and not child.has_answer(_PROGRESS_S):
+                progress((time.monotonic_ns() - start) / 1e9)
+            result = child.read()
+            result["columns"] = child.read_columns(result["columns"])
+            results.append(result)
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            for child in children:
+                child.ask_to_stop()
+    mark()
+    return results, interrupted, start
+
+
+def _frame(
+    result: dict[str, Any], schedule: npt.NDArray[np.int64], choice: npt.NDArray[np.int32], shard: int
+) -> pd.DataFrame:
+    columns = result["columns"]
+    codes, where = np.unique(columns["outcome"], return_inverse=True)
+    return pd.DataFrame(
+        {
+            "sequence": np.arange(len(schedule), dtype=np.int64),
+            "scheduled_ns": schedule,
+            "due_ns": columns["due"],
+            "sent_ns": columns["sent"],
+            "first_byte_ns": columns["first"],
+            "done_ns": columns["done"],
+            "status": pd.Categorical.from_codes(where, pd.Index([status.name(int(c)) for c in codes])),
+            "bytes_out": columns["bytes_out"],
+            "bytes_in": columns["bytes_in"],
+            "payload": choice,
+            "connection": columns["connection"],
+            "shard": np.int32(shard),
+        }
+    )
+
+
+def _stats(results: Sequence[dict[str, Any]], children: Sequence[_Child]) -> dict[str, Any]:
+    pairs = zip(results, children, strict=True)
+    shards = [{k: v for k, v in result.items() if k != "columns"} | {"pid": child.pid} for result, child in pairs]
+    summed = ("cpu_user_s", "cpu_system_s", "connections_opened", "connections_lost")
+    total: dict[str, Any] = {key: sum(shard[key] for shard in shards) for key in summed}
+    total["cpu_s"] = total["cpu_user_s"] + total["cpu_system_s"]
+    # A delay of one shard is not made good by another: the worst one counts.
+    total["run_delay_s"] = max(shard["run_delay_s"] for shard in shards)
+    total["wall_s"] = max(shard["wall_s"] for shard in shards)
+    total["error"] = next((shard["error"] for shard in shards if shard["error"]), "")
+    if any(shares := [shard.pop("share_by_target") for shard in shards]):
+        total["share_by_target"] = [sum(counts) for counts in zip(*shares, strict=True)]
+    return {**total, "shards": shards}

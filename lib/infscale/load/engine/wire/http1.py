@@ -1,0 +1,273 @@
+"""HTTP/1.1 client framing (RFC 9112), sans I/O: bytes in, finished replies out.
+
+One request at a time on a connection, as every HTTP/1.1 client in the field does (no pipelining).
+Bodies are counted, not kept. Stricter than the RFC's leave to be lenient: a line ends in CRLF, not in LF alone.
+"""
+
+import re
+import zlib
+from collections.abc import Mapping, Sequence
+
+from infscale.load.engine import status
+from infscale.load.engine.status import Finished
+
+MAX_HEAD = 65_536
+"""Longest accepted status line and headers, chunk line or trailers, in bytes; a longer one is a bad response."""
+
+
+_Head = tuple[int, int, bool]
+"""HTTP status, body length (or one of the two below), keep-alive."""
+
+_CHUNKED, _UNTIL_CLOSE = -1, -2
+_ON_HEAD, _ON_LENGTH, _ON_CLOSE, _ON_CHUNKS, _ON_TRAILER = range(5)
+
+_NAME = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_HEAD = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\0\r\n]*)?((?:\r\n" + _NAME + rb":[^\0\r\n]*)*+)")
+_FRAMING = re.compile(rb"\r\n(content-length|transfer-encoding|connection):([^\r\n]*)", re.IGNORECASE)
+_FIELD = re.compile(_NAME + rb":[^\0\r\n]*|[ \t][^\0\r\n]*")
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_LONE_LF = re.compile(rb"[^\r]\n")
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;.*)?")
+
+
+def gzipped(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
+    """Headers and body of a request that is compressed and may be answered so; an empty body stays empty."""
+    added = {"accept-encoding": "gzip"} | ({"content-encoding": "gzip"} if body else {})
+    kept = {name: value for name, value in headers.items() if name.lower() not in added}
+    return kept | added, zlib.compress(body, wbits=31) if body else body
+
+
+def encode(method: str, path: str, headers: Mapping[str, str], body: bytes, *, gzip: bool = False) -> bytes:
+    """One whole request; Content-Length is added. ``gzip`` compresses the body and accepts such replies."""
+    if gzip:
+        headers, body = gzipped(headers, body)
+    lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items() if k.lower() != "content-length")]
+    lines.append(f"content-length: {len(body)}")
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+
+
+class Http1:
+    """The client's side of one connection.
+
+    ``requests`` are the pool's encoded requests (not HEAD, whose replies lack the body that they announce).
+    Attributes that the loop reads: ``ready`` (always), ``free`` (streams that may be opened now), ``closing`` (no
+    further request on this connection). ``message`` says what was wrong with the last bad reply.
+    """
+
+    def __init__(self, requests: Sequence[bytes]) -> None:
+        self._requests = requests
+        self.held = 0
+        self.ready = True
+        self.free = 1
+        self.closing = False
+        self.out: list[bytes | memoryview] = []
+        self.message = ""
+        self._token = -1
+        self._memo: dict[bytes, _Head] = {}
+        self._state = _ON_HEAD
+        self._held = b""  # an unfinished head, line or line end
+        self._left = 0  # body bytes to come; see _on_chunks and _on_trailer
+        self._code = 0
+        self._keep = True
+        self._bytes = 0
+        self._first = 0
+
+    def start(self) -> bytes:
+        """What a new connection sends first: nothing."""
+        return b""
+
+    def send(self, payload: int, token: int) -> bytes:
+        """The bytes of a request; the connection is busy until its reply is finished."""
+        self.free = 0
+        self._token = token
+        return self._requests[payload]
+
+    def receive(self, data: bytes, now: int, finished: list[Finished]) -> None:
+        """Take what arrived at time ``now``; append to ``finished`` what it completes."""
+        if self._token < 0:
+            self.closing = True  # bytes without a request: nothing after them can be trusted
+            return
+        if not self._bytes:
+            self._first = now
+        self._bytes += len(data)
+        if self._held:
+            data = self._held + data
+            self._held = b""
+        try:
+            self._parse(data, finished)
+        except ValueError as error:
+            self.message = str(error)
+            self._finish(status.BAD_RESPONSE, 0, finished, keep=False)
+
+    def end(self, finished: list[Finished]) -> None:
+        """The server closed its side: completes a close-delimited body, fails anything else."""
+        self.closing = True
+        if self._token >= 0:
+            failed = status.BAD_RESPONSE if self._bytes else status.RESET
+            whole = self._state == _ON_CLOSE
+            self._finish(status.of_http(self._code) if whole else failed, 0, finished, keep=False)
+
+    def cancel(self, token: int) -> None:
+        """Give a request up; a later reply cannot be told apart, so the connection is done for."""
+        self.closing = True
+        self._token = -1
+
+    def tokens(self) -> list[int]:
+        """Requests without a finished reply."""
+        return [self._token] if self._token >= 0 else []
+
+    def _finish(self, outcome: int, surplus: int, finished: list[Finished], *, keep: bool) -> None:
+        """``surplus`` bytes arrived behind the reply, for no request."""
+        finished.append((self._token, outcome, self._bytes - surplus, self._first))
+        self._token = -1
+        self._bytes = 0
+        self._state = _ON_HEAD
+        if keep and not surplus:
+            self.free = 1
+        else:
+            self.closing = True
+
+    # --- the states: each returns how far it came; the bytes from there on are too few to tell more ---
+
+    def _parse(self, data: bytes, finished: list[Finished]) -> None:
+        at, size = 0, len(data)
+        while at < size and self._token >= 0:
+            state, before = self._state, at
+            if state == _ON_HEAD:
+                at = self._on_head(data, at, finished)
+            elif state == _ON_CHUNKS:
+                at = self._on_chunks(data, at)
+            elif state == _ON_TRAILER:
+                at = self._on_trailer(data, at, finished)
+            else:
+                at = self._on_body(size, at, finished)
+            if at == before:
+                self._held = data[at:]
+                return
+
+    def _on_head(self, data: bytes, at: int, finished: list[Finished]) -> int:
+        end = data.find(b"\r\n\r\n", at)
+        if end < 0:
+            self._check_unfinished(data[at:])
+            return at
+        head = data[at:end]
+        code, length, keep = self._memo.get(head) or self._remember(head)
+        at = end + 4
+        if code < 200:  # 100 Continue and its like: the reply is still to come
+            return at
+        if 0 <= length <= len(data) - at:
+            self._finish(status.of_http(code), len(data) - at - length, finished, keep=keep)
+            return at + length
+        self._code, self._keep, self._left = code, keep, length
+        self._state = {_CHUNKED: _ON_CHUNKS, _UNTIL_CLOSE: _ON_CLOSE}.get(length, _ON_LENGTH)
+        return at
+
+    def _check_unfinished(self, head: bytes) -> None:
+        # What can never become a head fails now, not at its timeout.
+        if len(head) > MAX_HEAD + 3 or not b"HTTP/1.".startswith(head[:7]) or _LONE_LF.search(head):
+            raise ValueError(f"not an HTTP/1 head: {head[:40]!r}")
+
+    def _remember(self, head: bytes) -> _Head:
+        # A server's heads repeat while its Date header does, so a small memory of them saves the parse.
+        if len(self._memo) > 64:
+            self._memo.clear()
+        parsed = self._memo[head] = _parse_head(head)
+        return parsed
+
+    def _on_body(self, size: int, at: int, finished: list[Finished]) -> int:
+        if self._state == _ON_CLOSE:
+            return size
+        taken = min(self._left, size - at)
+        self._left -= taken
+        if not self._left:
+            self._finish(status.of_http(self._code), size - at - taken, finished, keep=self._keep)
+        return at + taken
+
+    def _on_chunks(self, data: bytes, at: int) -> int:
+        """``_left``: bytes of the chunk to come; 0 before the line end behind it; −1 before a size."""
+        size = len(data)
+        while True:
+            if self._left > 0:
+                taken = min(self._left, size - at)
+                self._left -= taken
+                at += taken
+            if self._left >= 0:
+                if size - at < 2 or self._left:
+                    return at
+                if data[at : at + 2] != b"\r\n":
+                    raise ValueError("a chunk is longer than its size")
+                at += 2
+                self._left = -1
+            end = _line_end(data, at)
+            if end < 0:
+                return at
+            self._left = _chunk_size(data[at:end])
+            at = end + 2
+            if not self._left:
+                self._state = _ON_TRAILER
+                return at
+
+    def _on_trailer(self, data: bytes, at: int, finished: list[Finished]) -> int:
+        """``_left``: bytes of trailer lines so far."""
+        end = _line_end(data, at)
+        if end < 0:
+            return at
+        if end == at:
+            self._finish(status.of_http(self._code), len(data) - end - 2, finished, keep=self._keep)
+        elif self._left > MAX_HEAD or not _FIELD.fullmatch(data, at, end):
+            raise ValueError(f"bad trailer: {data[at : at + 40]!r}")
+        self._left += end - at
+        return end + 2
+
+
+def _line_end(data: bytes, at: int) -> int:
+    """Where the line that begins at ``at`` ends; −1 when its end has not arrived."""
+    end = data.find(b"\r\n", at)
+    if (end if end >= 0 else len(data) - 1) - at > MAX_HEAD:
+        raise ValueError("endless line in a chunked body")
+    return end
+
+
+def _chunk_size(line: bytes) -> int:
+    match = _CHUNK.fullmatch(line)
+    if match is None:
+        raise ValueError(f"bad chunk size: {line[:40]!r}")
+    return int(match[1], 16)
+
+
+def _parse_head(head: bytes) -> _Head:
+    unfolded = _FOLD.sub(b" ", head) if b"\r\n " in head or b"\r\n\t" in head else head
+    match = _HEAD.fullmatch(unfolded)
+    if match is None or len(head) > MAX_HEAD:
+        raise ValueError(f"not an HTTP/1 head: {head[:40]!r}")
+    fields: dict[bytes, bytes] = {}
+    for name, value in _FRAMING.findall(match[3]):
+        key = name.lower()
+        fields[key] = fields[key] + b"," + value if key in fields else value
+    return int(match[2]), _body_length(int(match[2]), fields), _keeps(match[1] == b"0", fields)
+
+
+def _keeps(old: bool, fields: Mapping[bytes, bytes]) -> bool:
+    """Section 9.3: whether the connection may carry another request; ``old``: HTTP/1.0."""
+    options = {option.strip() for option in fields.get(b"connection", b"").lower().split(b",")}
+    if old:  # section 6.1: a transfer coding in HTTP/1.0 is faulty framing, so it must be the connection's last
+        return b"keep-alive" in options and b"transfer-encoding" not in fields
+    return b"close" not in options
+
+
+def _body_length(code: int, fields: Mapping[bytes, bytes]) -> int:
+    """Section 6.3, for a reply to POST or GET."""
+    if code == 101:
+        raise ValueError("101 Switching Protocols, which was not asked for")
+    if code < 200 or code in (204, 304):
+        return 0
+    if b"transfer-encoding" in fields:
+        last = fields[b"transfer-encoding"].lower().rpartition(b",")[2]
+        return _CHUNKED if last.strip() == b"chunked" else _UNTIL_CLOSE
+    if b"content-length" not in fields:
+        return _UNTIL_CLOSE
+    lengths = {length.strip() for length in fields[b"content-length"].split(b",")}
+    length = lengths.pop()
+    if lengths or not length.isdigit() or len(length) > 20:
+        raise ValueError(f"bad content-length: {fields[b'content-length'][:40]!r}")
+    return int(length)

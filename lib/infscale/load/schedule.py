@@ -1,0 +1,245 @@
+"""Schedules: pure functions of (process, λ, duration, seed) to int64 nanosecond offsets.
+
+A schedule is ascending and lies within [0, duration). The same arguments give the same schedule, always: a
+``SeedSequence`` is only read, never advanced (its ``spawn`` would be).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from infscale.errors import ConfigError, _is_number, check_duration, check_rate, one_of
+
+Schedule = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Rates = float | Sequence[float]
+
+PROCESSES = ("constant", "gamma", "poisson", "ramp", "steps", "trace")
+MAX_REQUESTS = 100_000_000
+CV_RANGE = (0.001, 100.0)
+
+
+@dataclass(frozen=True)
+class Process:
+    """An arrival process without its rate: what :func:`draw` and :func:`shards` take.
+
+    Attributes:
+        name: one of :data:`PROCESSES`.
+        cv: of "gamma": coefficient of variation of the gaps.
+        trace: of "trace": arrival times in ns, in any order and from any origin.
+    """
+
+    name: str = "poisson"
+    cv: float = 1.0
+    trace: Schedule | None = None
+
+
+POISSON = Process()
+
+
+def draw(process: Process, rate: Rates, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
+    """The schedule of any process.
+
+    ``rate`` is λ; for "ramp" the rates at the start and at the end; for "steps" those of the steps; for "trace"
+    λ or nothing (``()``), which keeps the trace's own.
+
+    Raises:
+        ConfigError: an unknown process, the wrong number of rates, or a value that cannot be used.
+    """
+    one_of("arrivals", process.name, PROCESSES)
+    rates = _as_tuple(rate)
+    if process.name == "steps":
+        return steps(rates, duration_s, seed)
+    if process.name == "trace":
+        trace = np.empty(0, np.int64) if process.trace is None else process.trace
+        own = _exactly(rates, min(1, len(rates)), process)
+        return replay(trace, duration_s, *own)
+    if process.name == "ramp":
+        start, end = _exactly(rates, 2, process)
+        return ramp(start, end, duration_s, seed)
+    (single,) = _exactly(rates, 1, process)
+    if process.name == "gamma":
+        return gamma(single, duration_s, seed, process.cv)
+    return {"poisson": poisson, "constant": constant}[process.name](single, duration_s, seed)
+
+
+def shards(
+    rate: Rates, duration_s: float, seed: np.random.SeedSequence, count: int, process: Process = POISSON
+) -> Sequence[Schedule]:
+    """``count`` schedules whose superposition is the process.
+
+    Poisson processes, whether their rate is constant or changes, add up: every shard draws its own, of a
+    ``count``-th of the rate, from its own seed. The others do not (two constant processes make no constant one):
+    one schedule is drawn and dealt in turn, so that shard k sends requests k, k + count, k + 2·count …
+    """
+    if count == 1 or process.name not in ("poisson", "ramp", "steps"):
+        whole = draw(process, rate, duration_s, seed)
+        return [np.ascontiguousarray(whole[k::count]) for k in range(count)]
+    parts = tuple(r / count for r in _as_tuple(rate))
+    return [draw(process, parts, duration_s, child) for child in _children(seed, count)]
+
+
+# --------------------------------------------------------------------------------------- the processes
+
+
+def poisson(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
+    """Poisson arrivals of rate λ on [0, duration): independent exponential gaps of mean 1/λ.
+
+    Returns ascending int64 nanoseconds; their count is itself Poisson(λ·duration).
+
+    Raises:
+        ConfigError: the rate or the duration is not a positive number, or there would be too many requests.
+    """
+    rate, duration = _checked(rate_per_s, duration_s)
+    rng = _generator(seed)
+    return _nanoseconds(_sums(lambda n: rng.exponential(1 / rate, n), rate * duration, 1.0, duration), duration)
+
+
+def constant(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
+    """Equal gaps of 1/λ; the first arrival comes after a part of a gap that is uniform by seed.
+
+    The random phase makes the process stationary, and keeps it from always meeting a server's own timers alike.
+    """
+    rate, duration = _checked(rate_per_s, duration_s)
+    phase = _generator(seed).random()
+    return _nanoseconds((np.arange(math.ceil(rate * duration) + 1) + phase) / rate, duration)
+
+
+def gamma(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence, cv: float) -> Schedule:
+    """Independent gamma gaps of mean 1/λ and coefficient of variation ``cv``: 1 is Poisson, above it bursty.
+
+    The gaps' shape is 1/cv². The process is in equilibrium from the start: the first arrival is at a uniform part
+    of a length-biased gap, whose shape is one larger (D. R. Cox, Renewal Theory, 1962, ch. 5), so that λ·duration
+    requests are expected whatever ``cv`` is.
+
+    Raises:
+        ConfigError: as :func:`poisson`, and when ``cv`` is outside :data:`CV_RANGE`.
+    """
+    rate, duration = _checked(rate_per_s, duration_s)
+    if not _is_number(cv) or not CV_RANGE[0] <= cv <= CV_RANGE[1]:
+        low, high = CV_RANGE
+        raise ConfigError(f"cv={cv!r} is no coefficient of variation; accepted: {low} to {high:g} (0 is constant)")
+    shape, scale, rng = 1 / cv**2, cv**2 / rate, _generator(seed)
+    first = rng.random() * rng.gamma(shape + 1, scale)
+    if first >= duration:
+        return np.empty(0, np.int64)
+    later = _sums(lambda n: rng.gamma(shape, scale, n), rate * duration, cv, duration - first)
+    return _nanoseconds(np.concatenate([[first], first + later]), duration)
+
+
+def ramp(start_per_s: float, end_per_s: float, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
+    """Poisson arrivals whose rate goes linearly from ``start_per_s`` to ``end_per_s`` (one of them may be 0).
+
+    A unit Poisson process seen through the inverse of the expected count Λ(t) = r₀t + (r₁ − r₀)t²/2T
+    (E. Çinlar, Introduction to Stochastic Processes, 1975, ch. 4.7): exact, nothing is thinned.
+    """
+    first, last = _rates((start_per_s, end_per_s))
+    duration = check_duration(duration_s)
+    slope = (last - first) / duration
+    counts = _unit((first + last) / 2 * duration, seed)
+    root = np.sqrt(np.maximum(first**2 + 2 * slope * counts, 0))  # the rate at each arrival
+    times = np.divide(2 * counts, first + root, out=np.zeros_like(counts), where=counts > 0)
+    return _nanoseconds(times, duration)
+
+
+def steps(rates_per_s: Sequence[float], duration_s: float, seed: np.random.SeedSequence) -> Schedule:
+    """Poisson arrivals whose rate takes each of ``rates_per_s`` in turn, for equal parts of the duration.
+
+    Drawn as :func:`ramp` is. A rate may be 0 (a pause), not all of them.
+    """
+    rates = _rates(rates_per_s)
+    duration = check_duration(duration_s)
+    edges = np.linspace(0, duration, len(rates) + 1)
+    expected = np.concatenate([[0.0], np.cumsum(np.asarray(rates) * duration / len(rates))])
+    return _nanoseconds(np.interp(_unit(float(expected[-1]), seed), expected, edges), duration)
+
+
+def replay(trace: Schedule, duration_s: float | None = None, rate_per_s: float | None = None) -> Schedule:
+    """The arrivals of a trace (int64 ns, any order and origin), counted from its first and cut at the duration.
+
+    ``rate_per_s`` stretches time so that the whole trace, before it is cut, has that mean rate: n − 1 gaps over its
+    length. Without a duration all of it is replayed. It repeats nothing: a trace that is shorter ends early.
+
+    Raises:
+        ConfigError: an empty trace, or one that has no length and is to be scaled.
+    """
+    if not len(trace):
+        raise ConfigError("the trace holds no arrival")
+    times: Schedule = np.sort(trace) - np.min(trace)
+    if rate_per_s is not None:
+        if times[-1] == 0:
+            raise ConfigError(f"the trace's {len(times)} arrivals are simultaneous: no rate can be made of them")
+        factor = (len(times) - 1) / (times[-1] / 1e9) / check_rate(rate_per_s)
+        times = np.asarray(times * factor, dtype=np.int64)
+    return times if duration_s is None else times[times < check_duration(duration_s) * 1e9]
+
+
+def payload_choice(count: int, pool: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int32]:
+    """Which body of a pool of ``pool`` each of ``count`` requests carries: uniform, independent."""
+    return _generator(seed).integers(0, pool, count, dtype=np.int32)
+
+
+# --------------------------------------------------------------------------------------------- helpers
+
+
+def _as_tuple(rate: Rates) -> tuple[float, ...]:
+    return tuple(rate) if isinstance(rate, Sequence) and not isinstance(rate, str) else (rate,)
+
+
+def _exactly(rates: tuple[float, ...], count: int, process: Process) -> tuple[float, ...]:
+    if len(rates) != count:
+        raise ConfigError(f"rate={','.join(map(str, rates))} for {process.name} arrivals; accepted: {count} rate(s)")
+    return rates
+
+
+def _rates(rates_per_s: Sequence[float]) -> tuple[float, ...]:
+    """Rates that change: none negative, at least one above 0."""
+    numbers = all(_is_number(rate) and rate >= 0 for rate in rates_per_s)
+    if not numbers or not any(rate > 0 for rate in rates_per_s):
+        raise ConfigError(f"rates={list(rates_per_s)!r}; accepted: numbers of requests/s, none negative, not all 0")
+    return tuple(float(rate) for rate in rates_per_s)
+
+
+def _checked(rate_per_s: float, duration_s: float) -> tuple[float, float]:
+    rate, duration = check_rate(rate_per_s), check_duration(duration_s)
+    _check_count(rate * duration)
+    return rate, duration
+
+
+def _check_count(expected: float) -> None:
+    if expected > MAX_REQUESTS:
+        raise ConfigError(f"rate × duration = {expected:.3g} requests; accepted: at most {MAX_REQUESTS:,}")
+
+
+def _generator(seed: np.random.SeedSequence) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def _children(seed: np.random.SeedSequence, count: int) -> list[np.random.SeedSequence]:
+    """What ``seed.spawn(count)`` gives the first time, without advancing ``seed``."""
+    keys = ((*seed.spawn_key, k) for k in range(count))
+    return [np.random.SeedSequence(seed.entropy, spawn_key=key, pool_size=seed.pool_size) for key in keys]
+
+
+def _sums(gaps: Callable[[int], Floats], expected: float, cv: float, until: float) -> Floats:
+    """Cumulated gaps, the last at or beyond ``until``."""
+    times: Floats = np.cumsum(gaps(int(expected + 10 * cv * math.sqrt(expected) + 20)))
+    while times[-1] < until:  # a draw beyond ten standard deviations
+        times = np.concatenate([times, times[-1] + np.cumsum(gaps(100))])
+    return times
+
+
+def _unit(length: float, seed: np.random.SeedSequence) -> Floats:
+    """A Poisson process of rate 1 on [0, length), in floating point."""
+    _check_count(length)
+    rng = _generator(seed)
+    times = _sums(lambda n: rng.exponential(1.0, n), length, 1.0, length)
+    return times[times < length]
+
+
+def _nanoseconds(times_s: Floats, duration_s: float) -> Schedule:
+    times = times_s * 1e9
+    return np.asarray(times[times < duration_s * 1e9], dtype=np.int64)

@@ -1,0 +1,1 @@
+"""Reference models, their truth, and their exports for each framework."""

@@ -1,0 +1,151 @@
+"""The samples table: one row per scheduled request, failures included.
+
+Rows are facts; everything else in the project is a function of rows. This module owns the column
+names, their types, the closed set of statuses, the files that hold them, and a builder of
+synthetic tables for tests.
+
+Schema history: 1 — first version.
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from infscale.errors import DataError
+
+SCHEMA_VERSION = 1
+
+NEVER = -1
+"""The value of a time that did not come about (a request that was never sent has no ``sent_ns``)."""
+
+TIMES = ("scheduled_ns", "due_ns", "sent_ns", "first_byte_ns", "done_ns")
+
+SCHEMA = pa.schema(
+    [
+        pa.field("trial_id", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("sequence", pa.int64()),
+        *(pa.field(name, pa.int64()) for name in TIMES),
+        pa.field("status", pa.dictionary(pa.int32(), pa.string())),
+        pa.field("bytes_out", pa.int64()),
+        pa.field("bytes_in", pa.int64()),
+        pa.field("payload", pa.int32()),
+        pa.field("connection", pa.int32()),
+        pa.field("shard", pa.int32()),
+    ]
+)
+"""Times are int64 nanoseconds since the trial's start by one monotonic clock, ``NEVER`` if absent.
+
+``scheduled_ns`` is when the arrival process says a request starts, ``due_ns`` when the engine got
+to it, ``sent_ns`` when a connection was free and the send began, ``first_byte_ns`` and ``done_ns``
+when its answer began and ended. A request that timed out is censored: its ``done_ns`` is the moment
+at which the engine gave it up. ``bytes_out`` and ``bytes_in`` count what crossed the connection for
+this request, framing included (over TLS, of answers what was decrypted); ``NEVER`` where nobody
+saw them, as of a client library.
+"""
+
+FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent"})
+"""The statuses beside ``http_<code>`` (400–599) and ``grpc_<CODE>``; ``unsent`` is a request that was not
+sent because its trial was ended first."""
+
+_DELTA = ("sequence", *TIMES)
+
+
+def is_status(status: str) -> bool:
+    """Whether ``status`` belongs to the closed set of the table."""
+    return status in FIXED_STATUSES or re.fullmatch(r"http_[1-5][0-9]{2}|grpc_[A-Z_]+", status) is not None
+
+
+def ordered(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Sorted values, float64; those that are sorted already come back as they are, which costs far less."""
+    x = np.asarray(values, dtype=np.float64)
+    return x if bool((x[1:] >= x[:-1]).all()) else np.sort(x)
+
+
+def write(path: Path, frame: pd.DataFrame) -> None:
+    """Write one trial's rows to ``path`` atomically (a reader sees all of it or nothing).
+
+    Raises:
+        DataError: a column is missing, or a status is outside the closed set.
+    """
+    missing = [name for name in SCHEMA.names if name not in frame.columns]
+    if missing:
+        raise DataError(f"samples for {path.name} lack the columns {', '.join(missing)}")
+    unknown = [s for s in frame["status"].unique() if not is_status(str(s))]
+    if unknown:
+        raise DataError(f"samples for {path.name} hold unknown statuses: {unknown}")
+    table = pa.Table.from_pandas(frame[SCHEMA.names], schema=SCHEMA, preserve_index=False)
+    table = table.replace_schema_metadata({"infscale_schema_version": str(SCHEMA_VERSION)})
+    plain = [name for name in SCHEMA.names if name not in _DELTA]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        pq.write_table(
+            table,
+            temporary,
+            compression="zstd",
+            compression_level=9,
+            use_dictionary=plain,
+            column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+        )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path, columns: Iterable[str] | None = None) -> pd.DataFrame:
+    """Read one trial's rows.
+
+    Raises:
+        DataError: the file is absent, truncated, or of another schema version.
+    """
+    try:
+        table = pq.read_table(path, columns=list(columns) if columns is not None else None)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
+    version = (table.schema.metadata or {}).get(b"infscale_schema_version", b"none").decode()
+    if version != str(SCHEMA_VERSION):
+        raise DataError(f"{path} has schema version {version}; this program reads version {SCHEMA_VERSION}")
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def synthetic(
+    scheduled_ns: npt.NDArray[np.int64],
+    response_ns: npt.NDArray[np.int64],
+    *,
+    trial_id: str = "synthetic",
+    lag_ns: int | npt.NDArray[np.int64] = 0,
+    wait_ns: int | npt.NDArray[np.int64] = 0,
+    status: str | npt.NDArray[np.str_] = "ok",
+) -> pd.DataFrame:
+    """Build a table from arrival times and response times, both int64 nanoseconds of shape (n,).
+
+    ``response_ns`` counts from the scheduled time, as the headline does.
+    """
+    n = len(scheduled_ns)
+    due = scheduled_ns + lag_ns
+    done = scheduled_ns + response_ns
+    columns = {
+        "trial_id": trial_id,
+        "sequence": np.arange(n, dtype=np.int64),
+        "scheduled_ns": scheduled_ns,
+        "due_ns": due,
+        "sent_ns": due + wait_ns,
+        "first_byte_ns": done,
+        "done_ns": done,
+        "status": status,
+        "bytes_out": 100,
+        "bytes_in": 100,
+        "payload": np.arange(n, dtype=np.int32) % 64,
+        "connection": 0,
+        "shard": 0,
+    }
+    return pd.DataFrame(columns)

@@ -1,0 +1,1 @@
+"""Figures, sentences, LaTeX and the page."""

@@ -1,0 +1,1 @@
+"""Figures: numbers, drawing, caption and alternative text."""

@@ -1,0 +1,1 @@
+"""What the ASGI servers share: messages, framing, statuses, Envoy."""

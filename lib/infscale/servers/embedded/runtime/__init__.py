@@ -1,0 +1,1 @@
+"""Models on the TensorFlow runtime: loading, batching, running."""

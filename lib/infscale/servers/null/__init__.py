@@ -1,0 +1,1 @@
+"""A server that does nothing, or answers at known times."""

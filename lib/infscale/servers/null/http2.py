@@ -1,0 +1,300 @@
+"""The server's side of HTTP/2 cleartext (RFC 9113), for gRPC and plain REST, sans I/O, with a fixed reply.
+
+Receive windows of 2³¹ − 1 and frames of up to 16 MB are announced at the start, so that a large body flows as one
+frame without updates, and ``skip`` lets the loop throw it away unread. The client's windows hold for replies. Header
+blocks of a connection repeat while the header table does not change: each distinct one is decoded, and encoded, once.
+"""
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import hpack
+from hpack.table import HeaderTable
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+END_STREAM, ACK, END_HEADERS, PADDED, PRIORITISED = 1, 1, 4, 8, 32
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MAX_WINDOW, MAX_FRAME, MAX_BLOCK = 2**31 - 1, 2**24 - 1, 65_536
+REST, GRPC = 0, 1
+
+_FRAME = struct.Struct(">HBBBL")
+_PROTOCOL_ERROR, _FLOW_CONTROL_ERROR, _REFUSED_STREAM = 1, 3, 7
+_OK = [(":status", "200")]
+_TRAILERS = [("grpc-status", "0")]
+
+Parts = tuple[bytes, bytes, bytes, bytes]
+"""What stands around the three places of the stream's number in a whole reply (REST: two, and an empty part)."""
+
+
+def _head(kind: int, flags: int, length: int) -> bytes:
+    """A frame's header without the stream's number."""
+    return _FRAME.pack(length >> 8, length & 255, kind, flags, 0)[:5]
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """One whole frame."""
+    return _head(kind, flags, len(payload)) + stream.to_bytes(4, "big") + payload
+
+
+@dataclass(slots=True)
+class _Held:
+    """A reply's body that waits for the client's windows."""
+
+    stream: int
+    left: memoryview
+    window: int
+    trailers: bytes  # the whole frame, or nothing: then the body ends the stream
+
+
+class Http2Server:
+    """One connection; attributes as those of :class:`infscale.servers.null.http1.Http1Server`."""
+
+    def __init__(self, body: bytes, max_streams: int | None = None) -> None:
+        """``body`` is the reply's (gRPC: the message); ``max_streams`` is announced and held, None sets no limit."""
+        limit = b"" if max_streams is None else struct.pack(">HL", 3, max_streams)
+        settings = limit + struct.pack(">HLHL", 4, MAX_WINDOW, 5, MAX_FRAME)
+        grow = struct.pack(">L", MAX_WINDOW - 65_535)
+        self.out: list[bytes | memoryview] = [frame(SETTINGS, 0, 0, settings) + frame(WINDOW_UPDATE, 0, 0, grow)]
+        self.skip = 0
+        self.closing = False
+        self.streams: dict[int, int] = {}  # those without a reply, and whether they are REST or GRPC
+        self._bodies = body, b"\0" + struct.pack(">L", len(body)) + body
+        self._fields = (
+            [*_OK, ("content-type", "application/octet-stream"), ("content-length", str(len(body)))],
+            [
+                *_OK,
+                ("content-type", "application/grpc"),
+            ],
+        )
+        self._max_streams = MAX_WINDOW if max_streams is None else max_streams
+        self._rest, self._preface = b"", False
+        self._ends = 0  # the stream that ends with the frame being skipped
+        self._last = 0
+        self._consumed = 0
+        self._window, self._stream_window, self._max_frame = 65_535, 65_535, 16_384
+        self._grown: dict[int, int] = {}  # window updates of streams that have no reply yet
+        self._held: list[_Held] = []
+        self._decoder, self._encoder = hpack.Decoder(), hpack.Encoder()
+        self._kinds: dict[bytes, int] = {}
+        self._replies: dict[int, Parts] = {}
+        self._block: tuple[int, int, bytes] | None = None  # a header block that CONTINUATION goes on with
+        self._control: dict[int, Callable[[int, int, bytes, list[int]], None]] = {
+            HEADERS: self._on_headers,
+            CONTINUATION: self._on_continuation,
+            SETTINGS: self._on_settings,
+            PING: self._on_ping,
+            WINDOW_UPDATE: self._on_window_update,
+            RST_STREAM: self._on_reset,
+        }
+
+    def receive(self, data: bytes, requests: list[int]) -> None:
+        """Take bytes; append the stream of each request that is complete to ``requests``."""
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        try:
+            if not self._preface:
+                data = self._greeted(data)
+            self._frames(data, requests)
+        except (ValueError, IndexError, struct.error, hpack.HPACKError) as error:
+            self._fail(_PROTOCOL_ERROR, str(error))
+
+    def skipped(self, requests: list[int]) -> None:
+        """All bytes of ``skip`` have been thrown away."""
+        if self._ends in self.streams:
+            requests.append(self._ends)
+
+    def reply(self, stream: int) -> None:
+        """Answer a request, unless the client has given it up."""
+        kind = self.streams.pop(stream, -1)
+        if kind < 0:
+            return
+        head, middle, tail, trailers = self._replies.get(kind) or self._encoded(kind)
+        body, number = self._bodies[kind], stream.to_bytes(4, "big")
+        window = self._stream_window + (self._grown.pop(stream, 0) if self._grown else 0)
+        if not body or len(body) <= min(self._max_frame, self._window, window):
+            self._window -= len(body)
+            end = (tail, number, trailers) if kind else ()
+            self.out.append(b"".join((head, number, middle, number, body, *end)))
+            return
+        self.out.append(head + number + middle[:-5])  # the DATA frame's header is made anew, piece by piece
+        self._held.append(_Held(stream, memoryview(body), window, tail + number + trailers if kind else b""))
+        self._pump()
+
+    def goodbye(self) -> None:
+        """Say that no further stream will be answered."""
+        self._fail(0, "shutting down")
+
+    def _fail(self, code: int, why: str) -> None:
+        self.out.append(frame(GOAWAY, 0, 0, struct.pack(">LL", self._last, code) + why.encode()[:100]))
+        self.closing = True
+
+    # --- frames ---
+
+    def _greeted(self, data: bytes) -> bytes:
+        if not data.startswith(PREFACE[: len(data)]):
+            raise ValueError("no HTTP/2 preface")
+        if len(data) < len(PREFACE):
+            self._rest = data
+            return b""
+        self._preface = True
+        return data[len(PREFACE) :]
+
+    def _frames(self, data: bytes, requests: list[int]) -> None:
+        position, size, unpack = 0, len(data), _FRAME.unpack_from
+        while size - position >= 9:
+            high, low, kind, flags, stream = unpack(data, position)
+            start = position + 9
+            end = start + (high << 8) + low
+            if self._block and kind != CONTINUATION:
+                raise ValueError("a header block was interrupted")
+            if kind == DATA:
+                self._on_data(flags, stream, end - start, end - size, requests)
+                if end > size:
+                    return
+            elif end > size:
+                if end - start > MAX_BLOCK:
+                    raise ValueError("frame too large")
+                break
+            elif kind in self._control:
+                self._control[kind](flags, stream & MAX_WINDOW, data[start:end], requests)
+            position = end
+        if position < size:
+            self._rest = data[position:]
+
+    def _on_data(self, flags: int, stream: int, length: int, missing: int, requests: list[int]) -> None:
+        if not 0 < stream <= self._last:
+            raise ValueError("DATA on a stream that was never opened")
+        self._consumed += length
+        if self._consumed >= 2**30:
+            self.out.append(frame(WINDOW_UPDATE, 0, 0, struct.pack(">L", self._consumed)))
+            self._consumed = 0
+        ends = flags & END_STREAM
+        if missing > 0:
+            self.skip, self._ends = missing, stream if ends else 0
+        elif ends and stream in self.streams:
+            requests.append(stream)
+
+    def _on_headers(self, flags: int, stream: int, payload: bytes, requests: list[int]) -> None:
+        if flags & PADDED:
+            payload = payload[1 : len(payload) - payload[0]]
+        if flags & PRIORITISED:
+            payload = payload[5:]
+        if not flags & END_HEADERS:
+            self._block = stream, flags, payload
+            return
+        kind = self._kinds.get(payload, -1)
+        if kind < 0:
+            kind = self._decoded(payload)
+        if stream > self._last and stream & 1:
+            self._last = stream
+            if len(self.streams) + len(self._held) >= self._max_streams:
+                self.out.append(frame(RST_STREAM, 0, stream, struct.pack(">L", _REFUSED_STREAM)))
+                return
+            self.streams[stream] = kind
+        elif stream > self._last or not stream & 1:
+            raise ValueError("a client's streams are odd")
+        if flags & END_STREAM and stream in self.streams:
+            requests.append(stream)
+
+    def _on_continuation(self, flags: int, stream: int, payload: bytes, requests: list[int]) -> None:
+        if not self._block or self._block[0] != stream or len(self._block[2]) > MAX_BLOCK:
+            raise ValueError("CONTINUATION out of place")
+        first, begun = self._block[1] & ~(PADDED | PRIORITISED), self._block[2]
+        self._block = None
+        self._on_headers(first | flags & END_HEADERS, stream, begun + payload, requests)
+
+    def _on_settings(self, flags: int, stream: int, payload: bytes, requests: list[int]) -> None:
+        if flags & ACK:
+            return
+        for key, value in struct.iter_unpack(">HL", payload):
+            if key == 1:
+                self._encoder.header_table_size = min(value, 4096)
+                self._replies.clear()
+            elif key == 4:
+                for held in self._held:
+                    held.window += value - self._stream_window
+                self._stream_window = value
+            elif key == 5:
+                self._max_frame = value
+        self.out.append(frame(SETTINGS, ACK, 0))
+        self._pump()
+
+    def _on_ping(self, flags: int, stream: int, payload: bytes, requests: list[int]) -> None:
+        if not flags & ACK:
+            self.out.append(frame(PING, ACK, 0, payload))
+
+    def _on_window_update(self, flags: int, stream: int, payload: bytes, requests: list[int]) -> None:
+        (grow,) = struct.unpack(">L", payload)
+        if not stream:
+            self._window += grow
+            if self._window > MAX_WINDOW:
+                self._fail(_FLOW_CONTROL_ERROR, "window too large")
+        elif stream in self.streams:
+            self._grown[stream] = self._grown.get(stream, 0) + grow
+        for held in self._held:
+            held.window += grow if held.stream == stream else 0
+        self._pump()
+
+    def _on_reset(self, flags: int, stream: int, payload: bytes, requests: list[int]) -> None:
+        self.streams.pop(stream, None)
+        self._grown.pop(stream, None)
+        self._held = [held for held in self._held if held.stream != stream]
+
+    # --- header blocks and windows ---
+
+    def _decoded(self, block: bytes) -> int:
+        table = self._decoder.header_table
+        before = _newest(table)
+        fields = dict(self._decoder.decode(block, raw=True))
+        kind = GRPC if fields.get(b"content-type", b"").startswith(b"application/grpc") else REST
+        if _changed(table, before) or len(self._kinds) >= 4096:
+            self._kinds.clear()  # indices may mean something else now
+        else:
+            self._kinds[block] = kind
+        return kind
+
+    def _encoded(self, kind: int) -> Parts:
+        encoder = self._encoder
+        before = _newest(encoder.header_table)
+        fields, last = encoder.encode(self._fields[kind]), encoder.encode(_TRAILERS) if kind == GRPC else b""
+        data = _head(DATA, 0 if kind == GRPC else END_STREAM, min(len(self._bodies[kind]), MAX_FRAME))
+        tail = _head(HEADERS, END_HEADERS | END_STREAM, len(last)) if kind == GRPC else b""
+        parts = _head(HEADERS, END_HEADERS, len(fields)), fields + data, tail, last
+        if _changed(encoder.header_table, before):
+            self._replies.clear()
+        else:
+            self._replies[kind] = parts
+        return parts
+
+    def _pump(self) -> None:
+        """Send held bodies as far as the windows reach, first come, first served."""
+        still = []
+        for held in self._held:
+            while held.left and (room := min(len(held.left), held.window, self._window, self._max_frame)) > 0:
+                ends = room == len(held.left) and not held.trailers
+                head = _head(DATA, END_STREAM if ends else 0, room) + held.stream.to_bytes(4, "big")
+                self.out += (head, held.left[:room])
+                held.left = held.left[room:]
+                held.window -= room
+                self._window -= room
+            if held.left:
+                still.append(held)
+            elif held.trailers:
+                self.out.append(held.trailers)
+        self._held = still
+
+
+_Newest = tuple[tuple[bytes, bytes] | None, int]
+
+
+def _newest(table: HeaderTable) -> _Newest:
+    """The newest entry of a header table, and how many there are."""
+    entries = table.dynamic_entries
+    return entries[0] if entries else None, len(entries)
+
+
+def _changed(table: HeaderTable, before: _Newest) -> bool:
+    """Whether an entry was added or has left, so that indices mean something else."""
+    entry, count = _newest(table)
+    return entry is not before[0] or count != before[1]

@@ -1,0 +1,298 @@
+"""The null server's process: one thread, one epoll loop, fixed replies; at once, or as a FIFO server in virtual time.
+
+Started by :mod:`infscale.load.null_server` as ``python -m``. Standard input carries one line of JSON and the service times
+(int64 ns), then stays open: its end, which comes with the owner's death too, ends the process.
+
+The FIFO server answers request i at end_i = max(receipt_i, end_{i−1}) + S_i by an absolute timerfd that goes off
+:data:`SPIN_NS` early, and polls without waiting for the rest.
+"""
+
+import ctypes
+import gc
+import json
+import mmap
+import os
+import resource
+import select
+import socket
+import sys
+import time
+from array import array
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Protocol
+
+from infscale.servers.null.http1 import Http1Server, replies
+from infscale.servers.null.http2 import Http2Server
+
+SPIN_NS = 150_000
+"""Longer than a timerfd is late at p99 where nothing else wants the core, and 4 % of a service time of 4 ms."""
+
+_READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
+_TFD_NONBLOCK, _TFD_CLOEXEC, _ABSTIME = 0o4000, 0o2000000, 1
+_TRASH_BYTES = 1 << 24
+
+
+class _Codec(Protocol):
+    skip: int
+    closing: bool
+    out: list[bytes | memoryview]
+
+    def receive(self, data: bytes, requests: list[int]) -> None: ...
+    def skipped(self, requests: list[int]) -> None: ...
+    def reply(self, token: int) -> None: ...
+    def goodbye(self) -> None: ...
+
+
+class _Discard:
+    """Throws away whatever comes: what a large body's throughput is compared with."""
+
+    def __init__(self) -> None:
+        self.skip = 1 << 62
+        self.closing = False
+        self.out: list[bytes | memoryview] = []
+
+    def receive(self, data: bytes, requests: list[int]) -> None:
+        pass
+
+    def skipped(self, requests: list[int]) -> None:
+        pass
+
+    def reply(self, token: int) -> None:
+        pass
+
+    def goodbye(self) -> None:
+        self.closing = True
+
+
+class _Connection:
+    __slots__ = ("codec", "pending", "sock")
+
+    def __init__(self, sock: socket.socket, codec: _Codec) -> None:
+        self.sock: socket.socket | None = sock
+        self.codec = codec
+        self.pending: memoryview | None = None  # what a full socket has not taken
+
+
+class _Timer:
+    """A timerfd on CLOCK_MONOTONIC; registered edge-triggered, it needs no read."""
+
+    def __init__(self) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd: int = libc.timerfd_create(time.CLOCK_MONOTONIC, _TFD_NONBLOCK | _TFD_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "timerfd_create failed")
+        self._settime = libc.timerfd_settime
+        self._settime.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        self._armed = -1
+
+    def arm(self, at_ns: int) -> None:
+        if at_ns != self._armed:
+            self._armed = at_ns
+            spec = (ctypes.c_long * 4)(0, 0, at_ns // 1_000_000_000, at_ns % 1_000_000_000 or 1)
+            self._settime(self.fd, _ABSTIME, spec, None)
+
+
+class Server:
+    """The loop. ``service`` is None, or S_i in ns in the order of receipt; requests beyond its end take 0."""
+
+    def __init__(self, service: "array[int] | None") -> None:
+        self._epoll = select.epoll()
+        self._timer = _Timer()
+        self._epoll.register(self._timer.fd, _READ | select.EPOLLET)
+        self._handlers: dict[int, Callable[[int], None]] = {self._timer.fd: lambda mask: None}
+        self._connections: dict[int, _Connection] = {}
+        self._trash = mmap.mmap(-1, _TRASH_BYTES)
+        self._service = service
+        self._received = 0
+        self._free_ns = 0  # when the FIFO server is done with all that it has received
+        self._queue: deque[tuple[int, _Connection, int]] = deque()  # end_i, and whom to answer
+        self._running = True
+
+    def listen(self, host: str, codec: Callable[[], _Codec]) -> int:
+        """Serve a new port with connections of ``codec()``; returns the port."""
+        listener = socket.create_server((host, 0), backlog=4096)
+        listener.setblocking(False)
+        self._handle(listener.fileno(), lambda mask: self._accept(listener, codec))
+        return int(listener.getsockname()[1])
+
+    def run(self, owner: int) -> None:
+        """Serve until ``owner`` (a file descriptor) ends."""
+        self._handle(owner, lambda mask: self._owner(owner))
+        handlers, poll, now, queue = self._handlers, self._epoll.poll, time.monotonic_ns, self._queue
+        while self._running:
+            wait = -1.0
+            if queue:
+                left = queue[0][0] - now()
+                if left <= 0:
+                    self._answer()
+                    continue
+                if left <= SPIN_NS:
+                    wait = 0.0
+                else:
+                    self._timer.arm(queue[0][0] - SPIN_NS)
+            for fd, mask in poll(wait):
+                handler = handlers.get(fd)
+                if handler is not None:
+                    handler(mask)
+        self._goodbye()
+
+    def _handle(self, fd: int, handler: Callable[[int], None]) -> None:
+        self._handlers[fd] = handler
+        self._epoll.register(fd, _READ)
+
+    def _owner(self, owner: int) -> None:
+        self._running = bool(os.read(owner, 4096))
+
+    def _accept(self, listener: socket.socket, codec: Callable[[], _Codec]) -> None:
+        try:
+            sock, _ = listener.accept()
+        except OSError:
+            return
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = self._connections[sock.fileno()] = _Connection(sock, codec())
+        self._handle(sock.fileno(), partial(self._event, connection))
+        self._flush(connection)
+
+    def _event(self, connection: _Connection, mask: int) -> None:
+        if mask & _WRITE:
+            self._flush(connection)
+        if mask & ~_WRITE:
+            self._readable(connection)
+
+    def _readable(self, connection: _Connection) -> None:
+        sock, codec = connection.sock, connection.codec
+        if sock is None:
+            return
+        requests: list[int] = []
+        try:
+            if codec.skip:
+                # MSG_TRUNC: TCP throws the bytes away without copying them.
+                count = sock.recv_into(self._trash, min(codec.skip, _TRASH_BYTES), socket.MSG_TRUNC)
+                codec.skip -= count
+                if not codec.skip:
+                    codec.skipped(requests)
+            else:
+                data = sock.recv(65_536)
+                count = len(data)
+                codec.receive(data, requests)
+        except BlockingIOError:
+            return
+        except OSError:
+            count = 0
+        if not count:
+            self._drop(connection)
+            return
+        if requests:
+            if self._service is None:
+                for token in requests:
+                    codec.reply(token)
+            else:
+                self._enqueue(connection, requests)
+        if codec.out or codec.closing:
+            self._flush(connection)
+
+    def _enqueue(self, connection: _Connection, requests: list[int]) -> None:
+        receipt, service = time.monotonic_ns(), self._service or ()
+        for token in requests:
+            own = service[self._received] if self._received < len(service) else 0
+            self._received += 1
+            self._free_ns = max(receipt, self._free_ns) + own
+            self._queue.append((self._free_ns, connection, token))
+
+    def _answer(self) -> None:
+        _, connection, token = self._queue.popleft()
+        if connection.sock is not None:
+            connection.codec.reply(token)
+            self._flush(connection)
+
+    def _flush(self, connection: _Connection) -> None:
+        sock, out, pending = connection.sock, connection.codec.out, connection.pending
+        if sock is None:
+            return
+        data: bytes | memoryview = pending if pending is not None else b""
+        try:
+            while data or out:
+                if not data:
+                    data = out[0] if len(out) == 1 else b"".join(out)
+                    out.clear()
+                sent = sock.send(data)
+                data = memoryview(data)[sent:] if sent < len(data) else b""
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(connection)
+            return
+        if data or pending is not None:
+            connection.pending = memoryview(data) if data else None
+            self._epoll.modify(sock, _READ | _WRITE if data else _READ)
+        if not data and connection.codec.closing:
+            self._drop(connection)
+
+    def _drop(self, connection: _Connection) -> None:
+        sock = connection.sock
+        if sock is not None:
+            connection.sock = None
+            del self._handlers[sock.fileno()], self._connections[sock.fileno()]
+            sock.close()  # epoll forgets it by itself
+
+    def _goodbye(self) -> None:
+        for connection in list(self._connections.values()):
+            connection.codec.goodbye()
+            self._flush(connection)
+
+
+def _prioritise() -> str:
+    """Run before ordinary processes where that is allowed, for the reason that the engine does so."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return "other"
+    return "fifo"
+
+
+def _specification() -> tuple[dict[str, Any], "array[int] | None"]:
+    with open(0, "rb", closefd=False, buffering=0) as standard_input:
+        data = b""
+        while not data.endswith(b"\n"):
+            byte = standard_input.read(1)
+            if not byte:
+                sys.exit(0)  # the owner is gone
+            data += byte
+        spec: dict[str, Any] = json.loads(data)
+        left, service = spec["service_bytes"], b""
+        while len(service) < left:
+            part = standard_input.read(left - len(service))
+            if not part:
+                sys.exit(0)
+            service += part
+    return spec, array("q", service) if spec["fifo"] else None
+
+
+def main() -> None:
+    """Serve what standard input specifies."""
+    spec, service = _specification()
+    if spec["cores"]:
+        os.sched_setaffinity(0, spec["cores"])
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    body = b"x" * spec["reply_bytes"]
+    answers = replies(body, chunked=spec["chunked"])
+    server = Server(service)
+    ports = {
+        "rest": server.listen(spec["host"], partial(Http1Server, answers, {})),
+        "grpc": server.listen(spec["host"], partial(Http2Server, body, spec["max_streams"])),
+        "discard": server.listen(spec["host"], _Discard),
+    }
+    scheduler = _prioritise() if spec["real_time"] else "other"
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    print(json.dumps({**ports, "scheduler": scheduler}), flush=True)
+    server.run(owner=0)
+
+
+if __name__ == "__main__":
+    main()

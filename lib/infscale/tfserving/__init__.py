@@ -1,8 +1,0 @@
-"""A server that speaks TensorFlow Serving's REST and gRPC contract on the TensorFlow runtime.
-
-It is ours, not TensorFlow Serving: it exists because no package registry carries the real binary. What it answers,
-to the byte and the error text, follows the contract; what it costs says nothing about the real server.
-
-One process in the end: :mod:`~infscale.tfserving.__main__` checks flags, paths and ports and then *becomes* Envoy,
-which carries HTTP/1.1 and HTTP/2 and runs :mod:`~infscale.tfserving.app` inside itself.
-"""

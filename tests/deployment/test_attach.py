@@ -1,0 +1,392 @@
+"""If these fail, a user cannot measure a server or a model of their own, or measures it with wrong requests."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from infscale import deployment as servers
+from infscale.deployment.client import AnsweredError
+from infscale.deployment.endpoint import Endpoint, ask
+from infscale.deployment.own import requests as own
+from infscale.deployment.own.attach import attach
+from infscale.deployment.own.metadata import Input
+from infscale.errors import ConfigError, DeploymentError
+from infscale.experiment import trial
+from infscale.payloads.protos import tensorflow, triton
+
+SAVED_MODEL = """
+import sys, tensorflow as tf
+spec = tf.TensorSpec
+def default(x, label):
+    return {"sum": tf.reduce_sum(x, 1), "label": tf.strings.upper(label)}
+both = tf.function(default, input_signature=[spec([None, 3], tf.float32, "x"), spec([None], tf.string, "label")])
+half = tf.function(lambda n: {"half": n / 2}, input_signature=[spec([None, 2], tf.int32, "n")])
+any_ = tf.function(lambda x: {"y": x * 2}, input_signature=[spec(None, tf.float64, "x")])
+tf.saved_model.save(tf.Module(), sys.argv[1], signatures={"serving_default": both, "half": half, "any": any_})
+"""
+HANDLER = """
+class Handler:
+    def initialize(self, context):
+        self.initialized = True
+
+    def handle(self, rows, context):
+        bodies = [row.get("data") or row.get("body") for row in rows]
+        if any(b"bad" in bytes(body) for body in bodies):
+            raise ValueError("this handler takes no bad body")
+        return [{"bytes": len(body)} for body in bodies]
+"""
+TRITON_MODEL = """
+import numpy as np
+import triton_python_backend_utils as utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            n = utils.get_input_tensor_by_name(request, "n").as_numpy()
+            text = utils.get_input_tensor_by_name(request, "text").as_numpy()
+            total = n.sum(axis=1, keepdims=True) + np.array([[len(t)] for t in text[:, 0]])
+            answers.append(utils.InferenceResponse([utils.Tensor("total", total.astype(np.int64))]))
+        return answers
+"""
+TRITON_CONFIG = """
+name: "adds"
+backend: "python"
+max_batch_size: 8
+input [
+  { name: "n" data_type: TYPE_INT64 dims: [ 2 ] },
+  { name: "text" data_type: TYPE_STRING dims: [ 1 ] }
+]
+output [ { name: "total" data_type: TYPE_INT64 dims: [ 1 ] } ]
+"""
+
+
+@pytest.fixture(scope="module")
+def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("saved") / "mine"
+    subprocess.run([sys.executable, "-c", SAVED_MODEL, str(base / "7")], check=True, capture_output=True)
+    return base
+
+
+@pytest.fixture(scope="module")
+def running(saved_model: Path) -> Iterator[Endpoint]:
+    """A server that already runs: TensorFlow Serving's API before a SavedModel that this project does not know."""
+    with servers.deploy("tfserving", saved_model, way="embedded") as endpoint:
+        yield endpoint
+
+
+def attached(running: Endpoint, **options: Any) -> Any:
+    given = {"model": "mine", "rest": running.rest, "grpc": running.grpc}
+    return attach("tfserving", **(given | options))
+
+
+def outputs(endpoint: Endpoint, protocol: str, **options: Any) -> Any:
+    """The outputs of a pool's first request, by name."""
+    body = ask(endpoint, endpoint.payload(protocol, **options))
+    if protocol == "rest":
+        return json.loads(body)["outputs" if b'"outputs"' in body else "predictions"]
+    return tensorflow["PredictResponse"].FromString(body).outputs
+
+
+# ------------------------------------------------------------------------------------------- attaching
+
+
+def test_requests_are_made_up_from_the_metadata_of_either_protocol(running: Endpoint) -> None:
+    with attached(running) as both, attached(running, rest="") as grpc_only, attached(running, grpc="") as rest_only:
+        for endpoint in (both, rest_only):
+            told = outputs(endpoint, "rest", batch=4)
+            assert len(told["sum"]) == 4
+            assert all(text.startswith("TEXT-") for text in told["label"])
+        for endpoint in (both, grpc_only):
+            assert len(outputs(endpoint, "grpc", batch=4)["sum"].float_val) == 4
+        assert rest_only.payload("rest").bodies == both.payload("rest").bodies
+        assert grpc_only.payload("grpc").bodies == both.payload("grpc").bodies
+        assert len(set(both.payload("grpc").bodies)) == 256, "equal bodies would be answered from a cache"
+
+
+def test_both_protocols_carry_the_same_numbers(running: Endpoint) -> None:
+    with attached(running) as endpoint:
+        rest, grpc = outputs(endpoint, "rest", batch=8), outputs(endpoint, "grpc", batch=8)
+        np.testing.assert_allclose(rest["sum"], list(grpc["sum"].float_val), rtol=1e-6)
+        assert [text.encode() for text in rest["label"]] == list(grpc["label"].string_val)
+
+
+def test_an_attached_server_is_never_stopped_nor_called_by_another_name(running: Endpoint) -> None:
+    before = {p.pid for p in running.processes()}
+    with attached(running) as endpoint:
+        assert endpoint.processes() == []
+        assert endpoint.implementation == "tfserving-attached"
+        assert "attached" in endpoint.label
+    assert {p.pid for p in running.processes()} == before
+    assert all(psutil.pid_exists(pid) for pid in before)
+
+
+def test_a_trial_loads_an_attached_server(running: Endpoint) -> None:
+    with attached(running) as endpoint:
+        for protocol in ("rest", "grpc"):
+            plan = trial.Plan(trial.Arm(protocol), rate_per_s=40, duration_s=1)
+            outcome = trial.run(endpoint, plan)
+            assert set(outcome.samples["status"]) == {"ok"}
+            assert outcome.manifest["host"]["same_host"] is True
+            assert outcome.manifest["implementation"] == "tfserving-attached"
+
+
+def test_trials_of_two_attached_servers_are_not_sent_each_others_requests(running: Endpoint) -> None:
+    plan = trial.Plan(trial.Arm("rest"), rate_per_s=40, duration_s=0.5)
+    for signature in ("", "half"):
+        with attached(running, signature=signature) as endpoint:
+            assert set(trial.run(endpoint, plan).samples["status"]) == {"ok"}
+
+
+def test_a_server_elsewhere_is_not_called_the_same_host(running: Endpoint) -> None:
+    assert running.same_host()
+    assert replace(running, rest="localhost:80").same_host()
+    assert replace(running, rest="[::1]:80").same_host()
+    assert not replace(running, grpc="192.0.2.1:8500").same_host()
+    assert not replace(running, grpc="no-such-host.invalid:8500").same_host()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"version": "9"}, r"404: [\s\S]*Servable not found for request: Specific\(mine, 9\)"),
+        ({"version": "9", "rest": ""}, r"NOT_FOUND: Servable not found for request: Specific\(mine, 9\)"),
+        ({"signature": "none"}, r'400: [\s\S]*signature name: \\"none\\" not found'),
+        ({"signature": "none", "rest": ""}, r'FAILED_PRECONDITION: Serving signature key "none" not found'),
+        ({"model": "other"}, r"404: [\s\S]*Servable not found for request: Latest\(other\)"),
+    ],
+    ids=["version, REST", "version, gRPC", "signature, REST", "signature, gRPC", "model"],
+)
+def test_the_servers_own_error_is_passed_on(running: Endpoint, options: dict[str, str], message: str) -> None:
+    with pytest.raises(AnsweredError, match=message), attached(running, **options):
+        pass
+
+
+def test_a_version_and_a_signature_that_exist_are_used(running: Endpoint) -> None:
+    with attached(running, version="7", signature="half") as endpoint:
+        assert np.array(outputs(endpoint, "rest", batch=3)).shape == (3, 2)
+        assert len(outputs(endpoint, "grpc", batch=3)["half"].double_val) == 6
+
+
+@pytest.mark.parametrize(
+    ("framework", "options", "message"),
+    [
+        ("tfserving", {}, r"needs an address; accepted: host:port"),
+        ("tfserving", {"rest": "https://example.org:443"}, r"rest='https://.*accepted: host:port"),
+        ("tfserving", {"rest": "127.0.0.1"}, r"rest='127.0.0.1' is not an address"),
+        ("tfserving", {"rest": "127.0.0.1:1", "version": "one"}, r"version='one'.*numbers"),
+        ("torchserve", {"rest": "127.0.0.1:1"}, r"payload=None: TorchServe does not tell.*accepted: a payload file"),
+        ("torchserve", {"rest": "127.0.0.1:1", "signature": "s"}, "payload=None"),
+        ("triton", {"rest": "127.0.0.1:1", "signature": "s"}, "only TensorFlow Serving's models have signatures"),
+        ("tfserving", {"rest": "127.0.0.1:1", "payload": "/none"}, r"payload='/none' does not exist"),
+        ("onnx", {"rest": "127.0.0.1:1"}, r"framework='onnx'.*accepted: tfserving, torchserve, triton"),
+    ],
+)
+def test_bad_values_are_named_before_anything_is_sent(framework: str, options: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message), attach(framework, model="m", **options):
+        pass
+
+
+def test_nobody_at_the_address_is_an_error() -> None:
+    with pytest.raises(DeploymentError, match="Connection refused"), attach("triton", model="m", rest="127.0.0.1:1"):
+        pass
+
+
+def test_a_server_of_another_kind_is_not_taken_for_one(running: Endpoint) -> None:
+    with (
+        pytest.raises(DeploymentError, match=r"GET http://.*/v2/models/m answered 404"),
+        attach("triton", model="m", rest=running.rest),
+    ):
+        pass
+
+
+# --------------------------------------------------------------------------------------- payload files
+
+
+@dataclass
+class Sent:
+    file: str
+    write: Any
+    signature: str = ""
+
+
+FILES = [
+    Sent("rows.npy", lambda p: np.save(p, np.arange(20, dtype=np.int32).reshape(10, 2)), "half"),
+    Sent("body.json", lambda p: p.write_text('{"signature_name": "half", "instances": [[0, 1], [2, 3]]}'), "half"),
+    Sent("body.json", lambda p: p.write_text('{"signature_name": "half", "instances": [{"n": [0, 1]}]}'), "half"),
+    Sent("body.json", lambda p: p.write_text('{"signature_name": "half", "inputs": {"n": [[0, 1]]}}'), "half"),
+    Sent("any.npz", lambda p: np.savez(p, x=np.linspace(0, 1, 12).reshape(2, 2, 3)), "any"),
+]
+
+
+@pytest.mark.parametrize("sent", FILES, ids=["npy", "rows", "named rows", "columns", "npz of any rank"])
+def test_a_payload_file_is_sent_over_both_protocols(running: Endpoint, tmp_path: Path, sent: Sent) -> None:
+    sent.write(tmp_path / sent.file)
+    with attached(running, payload=tmp_path / sent.file, signature=sent.signature) as endpoint:
+        rest = np.array(outputs(endpoint, "rest"), float)
+        (tensor,) = outputs(endpoint, "grpc").values()
+        np.testing.assert_allclose(list(tensor.double_val), rest.ravel())
+        if sent.file.endswith(".json"):
+            assert endpoint.payload("rest").bodies == [(tmp_path / sent.file).read_bytes()], "sent as it stands"
+
+
+def test_a_folder_is_a_pool_of_requests(running: Endpoint, tmp_path: Path) -> None:
+    for number in range(3):
+        body = {"signature_name": "half", "instances": [[number, number]]}
+        (tmp_path / f"{number}.json").write_text(json.dumps(body))
+    with attached(running, payload=tmp_path, signature="half") as endpoint:
+        assert len(set(endpoint.payload("rest").bodies)) == 3
+        assert len(set(endpoint.payload("grpc").bodies)) == 3
+
+
+def test_a_wrong_type_is_refused_by_the_framework_in_its_own_words(running: Endpoint, tmp_path: Path) -> None:
+    """A file's type is not converted: what the user has is what is measured."""
+    np.save(tmp_path / "rows.npy", np.zeros((4, 2), np.float64))
+    options = {"payload": tmp_path / "rows.npy", "signature": "half"}
+    message = r"INVALID_ARGUMENT: Expects arg\[0\] to be int32 but double is provided"
+    with pytest.raises(AnsweredError, match=message), attached(running, rest="", **options):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("rows.npy", b"no array", r"rows\.npy' cannot be read"),
+        ("rows.npz", b"PK\x03\x04 truncated", r"rows\.npz' cannot be read"),
+        ("rows.csv", b"1,2", r"rows\.csv' cannot be read.*accepted: \.npy"),
+        ("body.json", b"{", r"body\.json' is no JSON"),
+        ("body.json", b'{"rows": []}', r"not a request of tfserving.*accepted: \{\"instances\""),
+    ],
+)
+def test_a_payload_file_that_is_none_is_named(
+    running: Endpoint, tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with (
+        pytest.raises(ConfigError, match=message),
+        attached(running, payload=tmp_path / name, signature="half", rest=""),
+    ):
+        pass
+
+
+def test_a_batch_that_the_file_cannot_give_is_named(running: Endpoint, tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((4, 2), np.int32))
+    with attached(running, payload=tmp_path / "rows.npy", signature="half") as endpoint:
+        assert len(endpoint.payload("rest", batch=2).bodies) == 2
+        with pytest.raises(ConfigError, match=r"batch=5 .*4 rows.*accepted: 1 to 4"):
+            endpoint.payload("rest", batch=5)
+        with pytest.raises(ConfigError, match=r"encoding='raw'.*accepted: json"):
+            endpoint.payload("rest", encoding="raw")
+
+
+def test_inputs_of_any_shape_are_not_made_up(running: Endpoint) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"input 'x' takes the shape any.*give a payload file"),
+        attached(running, signature="any"),
+    ):
+        pass
+
+
+def test_an_input_without_a_batch_axis_gets_one_row_a_request() -> None:
+    shapes = {"scalar": Input("float32", ()), "fixed": Input("int64", (2, 3))}
+    (first, *rest) = own._cut(own._generate(shapes, 1), shapes, 1)
+    assert {name: array.shape for name, array in first.items()} == {"scalar": (), "fixed": (2, 3)}
+    assert len(rest) == own.POOL - 1
+
+
+# ---------------------------------------------------------------------------------------- own artifacts
+
+
+def archive(folder: Path, handler: str = HANDLER, name: str = "counts") -> Path:
+    (folder / "handler.py").write_text(handler)
+    (folder / "model-config.yaml").write_text("minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 3\n")
+    options = {"--model-name": name, "--version": "1.0", "--handler": folder / "handler.py", "--export-path": folder}
+    options["--config-file"] = folder / "model-config.yaml"
+    archiver = [sys.executable, "-m", "model_archiver.model_packaging"]
+    given = [str(part) for pair in options.items() for part in pair]
+    subprocess.run([*archiver, *given], check=True, capture_output=True)
+    return folder / f"{name}.mar"
+
+
+def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
+    """Its handler knows nothing of this project; the payload file's bytes are its body, over both protocols."""
+    payload = tmp_path / "body.bin"
+    payload.write_bytes(b"12345")
+    with servers.deploy("torchserve", archive(tmp_path), payload=payload) as endpoint:
+        assert endpoint.model == "counts"
+        for protocol in ("rest", "grpc"):
+            assert b'"bytes": 5' in ask(endpoint, endpoint.payload(protocol))
+            plan = trial.Plan(trial.Arm(protocol), rate_per_s=20, duration_s=0.5)
+            assert set(trial.run(endpoint, plan).samples["status"]) == {"ok"}
+        addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
+        with attach("torchserve", model="counts", payload=payload, version="1.0", **addresses) as there:
+            assert there.version == endpoint.version
+        with (
+            pytest.raises(AnsweredError, match=r"404[\s\S]*Model version: 9.9 does not exist for model: counts"),
+            attach("torchserve", model="counts", payload=payload, version="9.9", **addresses),
+        ):
+            pass
+
+
+def test_a_payload_that_the_users_own_model_refuses_ends_the_start_with_its_error(tmp_path: Path) -> None:
+    (tmp_path / "body.bin").write_bytes(b"bad")
+    message = r"answered 503: [\s\S]*Prediction failed[\s\S]*end of the server's log[\s\S]*takes no bad body"
+    with (
+        pytest.raises(DeploymentError, match=message),
+        servers.deploy("torchserve", archive(tmp_path), payload=tmp_path / "body.bin"),
+    ):
+        pass
+
+
+def test_a_triton_repository_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
+    (tmp_path / "adds" / "1").mkdir(parents=True)
+    (tmp_path / "adds" / "config.pbtxt").write_text(TRITON_CONFIG)
+    (tmp_path / "adds" / "1" / "model.py").write_text(TRITON_MODEL)
+    np.savez(tmp_path / "rows.npz", n=np.array([[1, 2], [3, 4]]), text=np.array([["a"], ["bcd"]]))
+    with servers.deploy("triton", tmp_path, payload=tmp_path / "rows.npz") as endpoint:
+        assert endpoint.model == "adds"
+        told = json.loads(ask(endpoint, endpoint.payload("rest", batch=2)))["outputs"]
+        assert told[0]["data"] == [4, 10]
+        answer = triton["ModelInferResponse"].FromString(ask(endpoint, endpoint.payload("grpc", batch=2)))
+        assert np.frombuffer(answer.raw_output_contents[0], "<i8").tolist() == [4, 10]
+        with attach("triton", model="adds", rest=endpoint.rest, grpc=endpoint.grpc) as made_up:
+            assert made_up.version == endpoint.version
+            plan = trial.Plan(trial.Arm("grpc"), rate_per_s=20, duration_s=0.5)
+            assert set(trial.run(made_up, plan).samples["status"]) == {"ok"}
+        with attach("triton", model="adds", grpc=endpoint.grpc) as by_grpc:
+            assert by_grpc.payload("grpc").bodies == made_up.payload("grpc").bodies
+        with (
+            pytest.raises(AnsweredError, match=r"answered 404: .*'adds' version 9 is not found"),
+            attach("triton", model="adds", rest=endpoint.rest, version="9"),
+        ):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("framework", "message"),
+    [
+        ("tfserving", r"no version in .*1/saved_model\.pb"),
+        ("triton", r"its models are none; accepted: a repository of one model"),
+    ],
+)
+def test_a_folder_that_holds_no_model_is_named(tmp_path: Path, framework: str, message: str) -> None:
+    with pytest.raises((ConfigError, DeploymentError), match=message), servers.deploy(framework, tmp_path):
+        pass
+
+
+def test_an_artifact_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none' does not exist"), servers.deploy("tfserving", tmp_path / "none"):
+        pass
+
+
+def test_a_payload_for_a_reference_model_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"payload='.*' is for a model of your own; mlp is a reference model"):
+        servers.deploy("tfserving", "mlp", payload=tmp_path)

@@ -1,0 +1,476 @@
+"""Usage: if these fail, a user pays for cores that nobody used, or blames the server for what the client took."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+from test_process import await_true, gone
+
+import synthetic_run
+from docker_stand_in import docker
+from infscale.analysis import cost
+from infscale.analysis.tables import usage as usage_table
+from infscale.deployment import deploy, prometheus, tfserving
+from infscale.deployment.endpoint import Endpoint
+from infscale.errors import ConfigError, EngineError
+from infscale.experiment import trial
+from infscale.experiment.design.grid import Grid
+from infscale.experiment.folder import folder_for
+from infscale.experiment.session import Session
+from infscale.experiment.usage import containers
+from infscale.experiment.usage import sampler as usage
+from infscale.records import runs
+from infscale.records.manifest import write_json
+from infscale.records.usage import summarise
+from infscale.report.figures import usage as figures_usage
+
+BURN = """
+import sys, time
+sys.stdin.readline()
+while time.process_time() < float(sys.argv[1]):
+    pass
+print(time.process_time(), flush=True)
+sys.stdin.readline()
+"""
+HOLD = """
+import sys
+held = bytearray(int(sys.argv[1]))
+for i in range(0, len(held), 4096):
+    held[i] = 1
+print(flush=True)
+sys.stdin.readline()
+"""
+# Threads that each wait 300 times: at least so many voluntary switches, none of them in the main thread.
+WAIT = """
+import sys, threading, time
+def wait():
+    for _ in range(300):
+        time.sleep(0.0005)
+    done.release()
+    time.sleep(600)
+done = threading.Semaphore(0)
+sys.stdin.readline()
+for _ in range(3):
+    threading.Thread(target=wait, daemon=True).start()
+for _ in range(3):
+    done.acquire()
+print(flush=True)
+sys.stdin.readline()
+"""
+
+
+class Child:
+    """A Python program that is told to go on by lines, and answers by lines."""
+
+    def __init__(self, code: str, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", "-c", code, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self.process.pid
+
+    def group(self) -> list[psutil.Process]:
+        return [psutil.Process(self.pid)]
+
+    def go(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def end(self) -> None:
+        self.go()
+        self.process.wait()
+
+
+@contextlib.contextmanager
+def child(code: str, *words: str) -> Iterator[Child]:
+    started = Child(code, *words)
+    try:
+        yield started
+    finally:
+        started.process.kill()
+        started.process.communicate()
+
+
+def of(rows: pd.DataFrame, group: str) -> pd.DataFrame:
+    return rows[rows["group"] == group].reset_index(drop=True)
+
+
+def test_cpu_seconds_are_those_the_process_counts_itself() -> None:
+    with child(BURN, "0.6") as one, usage.Sampler({"server": one.group}) as sampler:
+        one.go()
+        own = float(one.line())
+        sampler.refresh()
+    last = of(sampler.rows(), "server").iloc[-1]
+    assert last["user_s"] + last["system_s"] == pytest.approx(own, abs=0.03)  # the kernel's step is 10 ms
+    summary = summarise(sampler.rows()).set_index("group").loc["server"]
+    assert summary["cpu_user_s"] + summary["cpu_system_s"] <= own + 0.03
+    assert summary["cores"] == pytest.approx((summary["cpu_user_s"] + summary["cpu_system_s"]) / summary["seconds"])
+
+
+def test_a_process_that_ends_keeps_its_last_reading() -> None:
+    """Else the CPU of a worker that crashed is nobody's, or a group's use falls below zero."""
+    with child(BURN, "0.3") as one, child(BURN, "0.1") as other:
+        groups = {"server": lambda: [p for c in (one, other) if not gone(c.pid) for p in c.group()]}
+        with usage.Sampler(groups, period_s=0.02) as sampler:
+            for each in (one, other):
+                each.go()
+                each.line()
+            sampler.refresh()
+            one.end()
+            for _ in range(3):
+                sampler.refresh()
+    rows = of(sampler.rows(), "server")
+    ended = rows[rows["pid"] == one.pid]
+    assert ended["ended"].iloc[-1]
+    assert not ended["ended"].iloc[0]
+    assert ended["user_s"].iloc[-1] + ended["system_s"].iloc[-1] >= 0.28
+    assert not rows.loc[rows["pid"] == other.pid, "ended"].any()
+    for name in ("user_s", "system_s", "voluntary", "involuntary"):
+        assert (rows.groupby("time_ns")[name].sum().diff().dropna() >= 0).all()
+    assert (ended["rss_bytes"] > 0).all()
+    # It keeps its reading, but no memory.
+    last = rows["time_ns"].iloc[-1]
+    alone = summarise(sampler.rows(), last - 1, last).set_index("group").loc["server", "rss_peak_bytes"]
+    assert alone == rows.loc[rows["pid"] == other.pid, "rss_bytes"].iloc[-1]
+
+
+def test_memory_is_what_was_taken() -> None:
+    with child(HOLD, "0") as small, child(HOLD, str(64 * 2**20)) as large:
+        small.line()
+        large.line()
+        with usage.Sampler({"small": small.group, "large": large.group}) as sampler:
+            sampler.refresh()
+    peak = summarise(sampler.rows()).set_index("group")["rss_peak_bytes"]
+    assert peak["large"] - peak["small"] == pytest.approx(64 * 2**20, rel=0.05)
+
+
+def test_context_switches_are_those_of_all_threads() -> None:
+    """/proc/PID/status tells those of the main thread alone, which in a server does nothing."""
+    with child(WAIT) as one, usage.Sampler({"server": one.group}) as sampler:
+        one.go()
+        one.line()
+        sampler.refresh()
+    rows = of(sampler.rows(), "server")
+    assert rows["voluntary"].iloc[-1] - rows["voluntary"].iloc[0] >= 900
+    assert rows["threads"].iloc[-1] == 4
+
+
+def test_a_process_that_came_later_is_seen_and_began_at_zero() -> None:
+    started: list[Child] = []
+    with contextlib.ExitStack() as stack:
+        groups = {"server": lambda: [p for one in started for p in one.group()]}
+        with usage.Sampler(groups) as sampler:
+            sampler.refresh()
+            started.append(stack.enter_context(child(BURN, "0.2")))
+            started[0].go()
+            own = float(started[0].line())
+            sampler.refresh()
+            sampler.refresh()
+    found = summarise(sampler.rows()).set_index("group").loc["server"]
+    assert found["cpu_user_s"] + found["cpu_system_s"] == pytest.approx(own, abs=0.03)
+
+
+def test_a_group_without_processes_costs_nothing_and_is_no_error() -> None:
+    with usage.Sampler({"server": list}) as sampler:
+        sampler.refresh()
+    summary = summarise(sampler.rows())
+    assert list(summary["group"]) == ["host"]
+    assert summary["network_bytes"].iloc[0] >= 0
+
+
+OWNER = """
+import sys, time
+from infscale import usage
+with usage.Sampler({"server": list}) as sampler:
+    print(sampler.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_reading_process_ends_with_an_owner_killed_by_kill_9() -> None:
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        pid = int(owner.stdout.readline())
+        owner.kill()
+    await_true(lambda: gone(pid))
+
+
+def test_a_reading_process_that_was_killed_is_an_error_not_a_hole() -> None:
+    with usage.Sampler({"server": list}) as sampler:
+        psutil.Process(sampler.pid).kill()
+        with pytest.raises(EngineError, match="ended with code -9"):
+            sampler.refresh()
+    with pytest.raises(EngineError, match="ended from outside"):
+        sampler.rows()
+
+
+def test_what_cannot_be_read_is_said() -> None:
+    with pytest.raises(ConfigError, match=r"period_s=0.* accepted: 0.001"):
+        usage.Sampler({}, period_s=0)
+    with pytest.raises(ConfigError, match="'host' is the name"):
+        usage.Sampler({"host": list})
+    with usage.Sampler({}) as sampler:
+        pass
+    with pytest.raises(ConfigError, match="must be after"):
+        summarise(sampler.rows(), 5, 5)
+
+
+# ---------------------------------------------------------------------------------------------- real trials
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_a_trial_tells_what_client_and_server_used(endpoint: Endpoint, protocol: str) -> None:
+    """The client's CPU is what its own getrusage says; the server's is neither nothing nor more than there is."""
+    outcome = trial.run(endpoint, trial.Plan(trial.Arm(protocol), 200.0, 1.0, usage=True))
+    assert outcome.usage is not None
+    used, engine = outcome.manifest["usage"], outcome.manifest["engine"]
+    assert set(used) == {"client", "server", "host"}
+    client = used["client"]
+    assert client["processes"] == 1
+    assert client["cpu_user_s"] + client["cpu_system_s"] == pytest.approx(engine["cpu_s"], abs=0.04, rel=0.3)
+    server = used["server"]
+    assert 0 < server["cores"] <= (psutil.cpu_count() or 1) * 1.1
+    assert server["rss_peak_bytes"] > 20e6
+    assert server["processes"] >= len(outcome.manifest["server"]["pids"])
+    assert used["host"]["network_bytes"] >= outcome.samples["bytes_out"].sum() * 0.8
+    own = outcome.usage
+    assert own["time_ns"].min() < 0 < own["time_ns"].max()
+    assert set(of(own, "client")["pid"]) == {shard["pid"] for shard in engine["shards"]}
+
+
+@pytest.mark.parametrize(("protocol", "client"), [("rest", "requests"), ("grpc", "grpcio")])
+def test_what_a_client_library_used_is_what_it_counts(protocol: str, client: str) -> None:
+    """Its imports cost more than a short trial does, and are no part of it."""
+    with deploy("triton", "noop") as endpoint:
+        outcome = trial.run(endpoint, trial.Plan(trial.Arm(protocol, client=client), 50.0, 1.0, usage=True))
+    used, stats = outcome.manifest["usage"], outcome.manifest["engine"]
+    assert used["client"]["cpu_user_s"] == stats["cpu_user_s"]
+    assert used["client"]["cores"] == pytest.approx(stats["cpu_s"] / 1.0)
+    assert used["client"]["rss_peak_bytes"] > 20e6, "a Python process that holds a client library"
+    assert used["server"]["cores"] > 0
+
+
+def test_a_trial_that_was_not_asked_tells_nothing(endpoint: Endpoint) -> None:
+    outcome = trial.run(endpoint, trial.Plan(trial.Arm("rest"), 100.0, 0.3))
+    assert outcome.usage is None
+    assert "usage" not in outcome.manifest
+
+
+COUNTER = {
+    "triton": 'nv_inference_request_success_total{model="mlp",version="1"}',
+    "torchserve": 'Requests2XX_total{Hostname="*",Level="Host"}',
+}
+
+
+def test_a_servers_own_counters_grow_by_the_requests(endpoint: Endpoint) -> None:
+    outcome = trial.run(endpoint, trial.Plan(trial.Arm("rest"), 100.0, 0.5, usage=True))
+    counters = outcome.manifest["counters"]
+    if endpoint.framework == "tfserving":
+        assert counters == {}
+        return
+    begin = COUNTER[endpoint.framework].partition("*")[0]
+    (grown,) = [value for name, value in counters.items() if name.startswith(begin)]
+    # TorchServe counts the scrape itself, too.
+    assert len(outcome.samples) <= grown <= len(outcome.samples) + 2
+
+
+def test_tensorflow_serving_shows_counters_when_told_to() -> None:
+    with tfserving.deploy("noop", way="embedded", monitoring=True) as endpoint:
+        outcome = trial.run(endpoint, trial.Plan(trial.Arm("grpc"), 100.0, 0.5, usage=True))
+    name = ':tensorflow:serving:request_count_total{model_name="noop",status="OK"}'
+    assert outcome.manifest["counters"][name] == len(outcome.samples)
+
+
+def test_a_run_stores_readings_and_its_table_and_figures_read_them(tmp_path: Path) -> None:
+    """Readings lie beside a trial's rows and must not be taken for a trial."""
+    grid = Grid(frameworks=("triton",), model="noop", replicates=1, trial_s=0.5, sensitivity=False)
+    folder = folder_for(grid, tmp_path, fresh=True)
+    session = Session(grid, folder, lambda _: None)
+    with session.server("triton") as endpoint:
+        for protocol in ("rest", "grpc"):
+            labels = {"phase": "grid", "replicate": 0, "attempt": 1}
+            plan = trial.Plan(trial.Arm(protocol), 200.0, 0.5, labels=labels, usage=True)
+            session.run(endpoint, f"t-{protocol}", plan)
+    assert len(pd.read_parquet(folder / "trials" / "t-rest.usage.parquet")) > 10
+    run = runs.load_run(folder)
+    assert len(run.trials) == 2
+    for one in run.trials:  # a busy machine makes a trial INVALID, and is not what is tested
+        write_json(one.path.with_suffix(".json"), one.manifest | {"verdict": {"verdict": "VALID"}})
+    run = runs.load_run(folder)
+    table = usage_table.trials(run)
+    assert set(zip(table["protocol"], table["group"], strict=True)) == {
+        (p, g) for p in ("rest", "grpc") for g in ("client", "server")
+    }
+    points = usage_table.points(table)
+    assert figures_usage.cores_vs_rate(points).axes
+    assert figures_usage.cost_of_a_request(points).axes
+    priced = cost.table(usage_table.at_capacity(points), price_per_hour=0.1)
+    assert len(priced) == 2
+    assert (priced["per_core"] > 0).all()
+
+
+# ------------------------------------------------------------------------------ the table, on known numbers
+
+
+def stored(folder: Path, used: dict[str, dict[str, float]]) -> runs.Run:
+    """A synthetic run whose every trial used the same."""
+    run = runs.load_run(synthetic_run.build(folder, replicates=1, duration_s=1.0, grid=(0.3, 0.6)))
+    for one in run.trials:
+        write_json(one.path.with_suffix(".json"), one.manifest | {"usage": used})
+    return runs.load_run(run.folder)
+
+
+def test_cpu_of_a_request_is_cores_by_what_was_achieved(tmp_path: Path) -> None:
+    second = {"seconds": 1.0, "rss_peak_bytes": 1e8, "voluntary_per_s": 30.0, "involuntary_per_s": 12.0}
+    server = second | {"cpu_user_s": 0.4, "cpu_system_s": 0.1}
+    gateway = second | {"cpu_user_s": 0.1, "cpu_system_s": 0.1}
+    host = {"seconds": 1.0, "network_bytes": 1.0}
+    run = stored(tmp_path, {"client": server, "server": server, "gateway": gateway, "host": host})
+    table = usage_table.trials(run)
+    assert set(table["group"]) == {"client", "server", "gateway"}
+    of_server = table[table["group"] == "server"]
+    assert np.allclose(of_server["cpu_us_per_request"] * of_server["achieved_per_s"], 5e5)
+    assert (table["switches_per_s"] == 42).all()
+    best = usage_table.at_capacity(usage_table.points(table))
+    assert len(best) == 4
+    assert np.allclose(best["cores"], 0.7), "the client is no part of what a deployment costs"
+    assert np.allclose(best["rss_peak_bytes"], 2e8)
+    told = usage_table.at_capacity(usage_table.points(table), dict.fromkeys(best["label"], 1e3))
+    assert np.allclose(told["cores"], told["cpu_us_per_request"] / 1e3), "at 1,000/s a ms of CPU a request is one core"
+
+
+def bars(verdicts: dict[tuple[str, float], str]) -> list[str]:
+    """The names of the bars of a figure with these verdicts by (protocol, λ)."""
+    common = {"label": "s", "implementation": "s", "framework": "s", "group": "server", "user_s_per_s": 0.1}
+    common |= {"system_s_per_s": 0.1, "rss_bytes": 1e8, "cpu_us_per_request": 500.0}
+    told = [
+        {**common, "protocol": p, "rate_per_s": r, "achieved_per_s": r, "verdict": v} for (p, r), v in verdicts.items()
+    ]
+    figure = figures_usage.cost_of_a_request(pd.DataFrame(told))
+    return [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()]
+
+
+def test_requests_are_compared_at_one_rate() -> None:
+    """A request costs less CPU the more there are: at different rates, protocols cannot be compared."""
+    verdicts = {(p, r): "VALID" for p in ("rest", "grpc") for r in (100.0, 200.0, 400.0)}
+    assert bars(verdicts) == ["s REST, λ = 400/s", "s gRPC, λ = 400/s"]
+    verdicts["rest", 400.0] = "SATURATED"
+    assert bars(verdicts) == ["s REST, λ = 200/s", "s gRPC, λ = 200/s"]
+    apart = {("rest", 100.0): "VALID", ("grpc", 200.0): "VALID", ("grpc", 400.0): "SATURATED"}
+    assert bars(apart) == ["s REST, λ = 100/s", "s gRPC, λ = 200/s"], "where there is none in common, it is told"
+
+
+def test_a_run_without_readings_has_an_empty_table(tmp_path: Path) -> None:
+    run = runs.load_run(synthetic_run.build(tmp_path, replicates=1, duration_s=0.5, grid=(0.3,)))
+    table = usage_table.trials(run)
+    assert table.empty
+    assert usage_table.points(table).empty
+    assert usage_table.at_capacity(table).empty
+
+
+# ------------------------------------------------------------------------------------ counters and containers
+
+
+def test_counters_are_told_from_gauges_and_buckets() -> None:
+    page = """# TYPE a_total counter
+a_total{x="1",b="y"} 3
+# TYPE g gauge
+g 5
+# TYPE h histogram
+h_bucket{le="+Inf"} 2
+h_sum 7.5
+h_count 2
+"""
+    assert prometheus.parse(page) == {'a_total{b="y",x="1"}': 3, "h_sum": 7.5, "h_count": 2}
+
+
+def test_only_what_grew_is_told_and_a_restarted_server_counts_from_zero() -> None:
+    before, after = {"a": 5.0, "b": 5.0, "c": 5.0}, {"a": 5.0, "b": 7.0, "c": 2.0, "d": 1.0, "e": 0.0}
+    assert prometheus.grown(before, after) == {"b": 2.0, "c": 2.0, "d": 1.0}
+
+
+STATS = (
+    '{"BlockIO":"0B / 0B","CPUPerc":"151.25%","Container":"c","ID":"c","MemPerc":"5.0%",'
+    '"MemUsage":"512.5MiB / 7.6GiB","Name":"c","NetIO":"1.2kB / 3MB","PIDs":"17"}'
+)
+
+
+def test_dockers_units_are_understood() -> None:
+    """Memory comes in powers of 1024, network in powers of 1000."""
+    assert containers.parse(STATS) == {
+        "cores": 1.5125,
+        "memory_bytes": 512.5 * 2**20,
+        "received_bytes": 1200.0,
+        "sent_bytes": 3e6,
+        "processes": 17.0,
+    }
+
+
+@pytest.mark.parametrize("line", ["", "[]", "{}", '{"NetIO":"--","CPUPerc":"--","MemUsage":"-- / --","PIDs":"--"}'])
+def test_what_docker_does_not_tell_is_an_error_not_a_zero(line: str) -> None:
+    """A container that is just starting shows dashes."""
+    with pytest.raises(ValueError, match=r".+"):
+        containers.parse(line)
+
+
+def test_a_containers_readings_are_stored_with_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/bin")
+    monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
+    with docker(folder) as engine, deploy("tfserving", "noop", way="docker") as endpoint:
+        outcome = trial.run(endpoint, trial.Plan(trial.Arm("grpc"), 100.0, 0.5, usage=True))
+        (container,) = engine.started
+        told = outcome.manifest["containers"]
+        assert told
+        assert all(one["processes"] >= 1 and one["memory_bytes"] > 20e6 for one in told)
+        assert ["stats", "--no-stream", "--format", "json", container.name] in engine.calls
+        # And, where the engine's processes are in sight, as any other server's.
+        assert outcome.manifest["usage"]["server"]["cores"] > 0
+
+
+def test_reading_does_not_hold_up_who_is_read() -> None:
+    """The mark is awaited: it must come back while groups are looked for in another thread, too."""
+    with usage.Sampler({"server": list}) as sampler:
+        others = [threading.Thread(target=sampler.refresh) for _ in range(8)]
+        for thread in others:
+            thread.start()
+        for thread in others:
+            thread.join(20)
+        assert not any(thread.is_alive() for thread in others)
+    assert len(sampler.rows()) >= 9
+
+
+def test_switches_in_a_short_trial_are_those_of_its_time() -> None:
+    """They are counted once a second and repeated in between: the last repeated total is not the one at the end."""
+    at = np.arange(21)
+    rows = pd.DataFrame(
+        {
+            "time_ns": at * 10**8,
+            "group": "server",
+            "pid": 7,
+            "name": "x",
+            "user_s": at / 100,
+            "system_s": 0.0,
+            "rss_bytes": 10**6,
+            "voluntary": (at // 10) * 1000,
+            "involuntary": 0,
+            "threads": 1,
+            "network_bytes": -1,
+            "ended": False,
+        }
+    )
+    told = summarise(rows, 0, 1_500_000_000).iloc[0]
+    assert told["voluntary_per_s"] * 1.5 == pytest.approx(1500)
+    assert told["cpu_user_s"] == pytest.approx(0.15)

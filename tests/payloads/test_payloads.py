@@ -1,0 +1,110 @@
+"""If these fail, encodings or versions of HTTP are compared on other bytes, or other answers, than they are said."""
+
+from collections.abc import Iterator
+
+import httpx
+import numpy as np
+import pytest
+
+from infscale import deployment as servers
+from infscale.deployment.endpoint import Endpoint
+from infscale.errors import ConfigError
+from infscale.experiment import trial
+from infscale.experiment.trial import Arm, Plan
+from infscale.load.ceiling import of_payload
+from infscale.models import reference as models
+from infscale.payloads import encoders as payloads
+from infscale.payloads.limits import NO_GZIP, check_http
+from infscale.vocabulary import FRAMEWORKS, HTTP, PROTOCOLS
+
+
+@pytest.fixture(scope="module", params=FRAMEWORKS)
+def mlp(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    """Each framework's endpoint in turn, serving ``mlp``."""
+    with servers.deploy(request.param, "mlp") as deployed:
+        yield deployed
+
+
+def load(endpoint: Endpoint, arm: Arm) -> trial.Outcome:
+    outcome = trial.run(endpoint, Plan(arm, 40, 0.5))
+    assert (outcome.samples["status"] == "ok").all(), outcome.samples["status"].value_counts()
+    return outcome
+
+
+def test_rest_on_http2_carries_the_same_body_and_gets_the_references_answer() -> None:
+    with servers.deploy("tfserving", "mlp") as endpoint:
+        if endpoint.implementation != "tfserving-embedded":
+            pytest.skip("the real TensorFlow Serving's REST speaks HTTP/1.1 only")
+        outcomes = {http: load(endpoint, Arm("rest", http=http)) for http in HTTP}
+        zipped = load(endpoint, Arm("rest", http="2", gzip=True))
+        payload = endpoint.payload("rest")
+        with httpx.Client(http1=False, http2=True, trust_env=False) as client:
+            url = f"http://{endpoint.rest}{payload.path}"
+            answer = client.post(url, content=payload.bodies[0], headers=payload.headers)
+    assert answer.http_version == "HTTP/2"
+    truth = models.model("mlp").predict(models.inputs("mlp", 1))
+    assert models.max_difference(payload.decode(answer.content), truth) <= 1e-5
+    one, two = (outcomes[http].samples for http in HTTP)
+    assert (one["payload"] == two["payload"]).all()
+    sizes = np.array([len(body) for body in payload.bodies])[two["payload"]]
+    over = two["bytes_out"] - sizes
+    assert over.between(9, 300).all(), "frame heads and header fields, no more"
+    assert over.min() < (one["bytes_out"] - sizes).min(), "later requests' fields are indexed"
+    assert (zipped.samples["bytes_out"] < 0.6 * sizes.min()).all()
+    assert outcomes["2"].manifest["arm"]["http"] == "2"
+    assert outcomes["2"].manifest["arm"]["connections"] == 8
+
+
+@pytest.mark.parametrize("framework", ["torchserve", "triton"])
+def test_servers_without_http2_are_named_before_anything_is_deployed(framework: str) -> None:
+    with pytest.raises(ConfigError, match=f"http='2': {framework}'s REST does not speak HTTP/2.*accepted: 1.1"):
+        check_http(framework, "2")
+    check_http(framework, "1.1")
+
+
+def test_a_deployed_server_without_http2_is_named_before_it_is_loaded(mlp: Endpoint) -> None:
+    """TensorFlow Serving's binary and the embedded one differ: only the endpoint knows."""
+    if "2" in mlp.http:
+        assert mlp.scheme("rest", "2") == "h2c"
+    else:
+        with pytest.raises(ConfigError, match=r"http='2': the REST of .* does not speak it; accepted: 1.1"):
+            trial.run(mlp, Plan(Arm("rest", http="2"), 40, 0.5))
+
+
+def test_compressed_bodies_are_smaller_and_answered_or_refused_beforehand(mlp: Endpoint) -> None:
+    """A server that hands gzip to its model answers nothing but errors: a capacity of zero would be reported."""
+    for protocol in PROTOCOLS:
+        arm = Arm(protocol, gzip=True)
+        if (mlp.framework, protocol) in NO_GZIP:
+            with pytest.raises(ConfigError, match=f"gzip=True: {mlp.framework} takes no compressed body over rest"):
+                load(mlp, arm)
+            continue
+        assert load(mlp, arm).samples["bytes_out"].mean() < load(mlp, Arm(protocol)).samples["bytes_out"].mean()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"protocol": "rest", "http": "3"}, "http='3' is not known; accepted: 1.1, 2"),
+        ({"protocol": "grpc", "http": "2"}, "gRPC is always on HTTP/2"),
+        ({"protocol": "rest", "http": "2", "client": "requests"}, "client='requests'.*accepted with .*: wire"),
+        ({"protocol": "rest", "gzip": True, "client": "requests"}, "client='requests'.*accepted with .*: wire"),
+        ({"protocol": "grpc", "gzip": True, "client": "grpcio"}, "client='grpcio'.*accepted with .*: wire"),
+    ],
+)
+def test_arms_that_nothing_can_run_are_refused(given: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Arm(**given)  # type: ignore[arg-type]
+
+
+def test_http_versions_have_files_of_their_own() -> None:
+    assert Arm("rest", http="2").key() != Arm("rest").key()
+    assert Arm("rest").key() == "rest", "stored runs keep their names"
+    assert (Arm("rest").limit(), Arm("rest", http="2").limit()) == (256, 8)
+
+
+def test_the_generators_ceiling_on_http2_is_that_of_its_http2_codec() -> None:
+    ceilings = {"rest": [[256, 90.0]], "grpc": [[256, 70.0]]}
+    payload = payloads.Payload("rest", "raw", "/", [bytes(256)], lambda body: np.frombuffer(body, np.float32))
+    assert trial._ceiling(ceilings, payload, "1.1") == of_payload(ceilings, "rest", payload.bodies)
+    assert trial._ceiling(ceilings, payload, "2") == of_payload(ceilings, "grpc", payload.bodies)

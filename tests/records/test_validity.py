@@ -1,0 +1,280 @@
+"""The verdicts: each gate has a case that must fail it, and a sound trial that must pass it."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from infscale.records import samples
+from infscale.records.gate import INVALID, SATURATED, VALID
+from infscale.records.generator_gates import arrivals, delivered, lag
+from infscale.records.samples import NEVER
+from infscale.records.server_gates import batch_means, saturated
+from infscale.records.verdict import Verdict, judge
+from synthetic_run import Ints, lindley, manifest_of, poisson
+
+DURATION_S = 4.0
+GRID = 72
+
+
+def sound(n_per_s: float = 800.0, seed: int = 0) -> pd.DataFrame:
+    """A trial with which nothing is wrong: Poisson arrivals, responses of 1 to 3 ms, a lag of about 60 µs."""
+    rng = np.random.default_rng(seed)
+    scheduled = poisson(rng, n_per_s, DURATION_S)
+    lag = rng.lognormal(np.log(60_000), 0.5, len(scheduled)).astype(np.int64)
+    return samples.synthetic(scheduled, rng.integers(1_000_000, 3_000_000, len(scheduled)), lag_ns=lag)
+
+
+def verdict_of(frame: pd.DataFrame, **changes: Any) -> Verdict:
+    return judge(frame, manifest_of(duration_s=DURATION_S, **changes), GRID)
+
+
+def with_status(frame: pd.DataFrame, share: float, status: str) -> pd.DataFrame:
+    """The last ``share`` of the rows in another status."""
+    statuses = frame["status"].to_numpy(dtype=object).copy()
+    statuses[len(frame) - round(share * len(frame)) :] = status
+    return frame.assign(status=statuses)
+
+
+def test_a_sound_trial_is_valid() -> None:
+    # Without this, every gate below could pass by always failing.
+    verdict = verdict_of(sound())
+    assert (verdict.verdict, verdict.reasons, verdict.errors) == (VALID, (), {})
+    assert all(gate.passed for gate in verdict.gates)
+
+
+def test_the_order_of_rows_does_not_matter() -> None:
+    # Shards are concatenated: a verdict that depended on the order would change with their number.
+    frame = sound()
+    assert verdict_of(frame.sample(frac=1, random_state=1)) == verdict_of(frame)
+
+
+# --- generator and host -------------------------------------------------------------------------------
+
+
+def test_a_paused_generator_is_invalid_not_saturated() -> None:
+    # A generator that stops looks like a server that stops: readers would blame the server.
+    frame = sound()
+    late = frame["scheduled_ns"] > 0.9 * DURATION_S * 1e9
+    frame.loc[late, ["due_ns", "sent_ns", "first_byte_ns", "done_ns"]] = NEVER
+    frame.loc[late, "status"] = "unsent"
+    verdict = verdict_of(frame)
+    assert verdict.verdict == INVALID
+    assert "delivered" in verdict.reasons
+    assert verdict.errors == {"unsent": int(late.sum())}
+
+
+def test_a_server_that_holds_every_connection_is_not_the_generators_fault() -> None:
+    # Due but never sent: the server's doing. Called INVALID, its collapse would be thrown away.
+    frame = sound()
+    late = frame["scheduled_ns"] > 0.9 * DURATION_S * 1e9
+    frame.loc[late, ["sent_ns", "first_byte_ns", "done_ns"]] = NEVER
+    frame.loc[late, "status"] = "unsent"
+    verdict = verdict_of(frame)
+    assert verdict.verdict == SATURATED
+    assert "errors" in verdict.reasons
+
+
+def test_the_last_microseconds_do_not_void_a_short_trial() -> None:
+    # One of 200 arrivals due 50 µs after the end would be 0.5 % undelivered.
+    scheduled = np.linspace(0, DURATION_S * 1e9 - 10_000, 200).astype(np.int64)
+    frame = samples.synthetic(scheduled, np.full(200, 1_000_000), lag_ns=60_000)
+    assert delivered(frame, DURATION_S * 1e9).passed
+
+
+@pytest.mark.parametrize(("lag_ms", "response_ms", "passed"), [(0.9, 2, True), (1.5, 2, False), (1.5, 40, True)])
+def test_lag_is_judged_against_what_is_measured(lag_ms: float, response_ms: float, passed: bool) -> None:
+    # 1.5 ms of lag spoil a response time of 2 ms and are nothing in one of 40 ms.
+    scheduled = np.arange(1000) * 4_000_000
+    frame = samples.synthetic(scheduled, np.full(1000, int(response_ms * 1e6)), lag_ns=int(lag_ms * 1e6))
+    assert lag(frame).passed is passed
+
+
+def test_lag_has_a_limit_when_nothing_succeeded() -> None:
+    # With the median of nothing as the limit, a late generator would blame the server.
+    frame = samples.synthetic(np.arange(100) * 1_000_000, np.full(100, 9_000_000), lag_ns=2_000_000, status="refused")
+    assert not lag(frame).passed
+
+
+def test_wakeups_in_lumps_spoil_the_arrival_process() -> None:
+    # A generator with 20 ms ticks keeps the mean rate and sends bursts: queues, and percentiles, would be its own.
+    frame = sound()
+    tick = 20_000_000
+    lumped = frame.assign(due_ns=(frame["scheduled_ns"] // tick + 1) * tick)
+    assert not arrivals(lumped, DURATION_S * 1e9).passed
+    assert arrivals(frame, DURATION_S * 1e9).passed
+
+
+def test_constant_arrivals_are_judged_too() -> None:
+    # Their index of dispersion is 0: a tolerance relative to it would void every constant trial.
+    scheduled = np.arange(2000) * 2_000_000
+    frame = samples.synthetic(scheduled, np.full(2000, 1_000_000), lag_ns=50_000)
+    assert arrivals(frame, DURATION_S * 1e9).passed
+
+
+@pytest.mark.parametrize("rate", [50.0, 400.0, 4000.0])
+def test_a_sound_generator_passes_the_gate_of_arrivals(rate: float) -> None:
+    # False alarms would throw sound trials away (expected from simulation: well below 2 %).
+    failed = sum(not arrivals(sound(rate, seed), DURATION_S * 1e9).passed for seed in range(60))
+    assert failed <= stats.binom.ppf(0.995, 60, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("section", "change", "gate"),
+    [
+        ("engine", {"cpu_s": 3.2}, "engine_cpu"),
+        ("engine", {"run_delay_s": 0.2}, "run_delay"),
+        ("host", {"steal_fraction": 0.03}, "host"),
+    ],
+)
+def test_a_starved_generator_or_host_is_invalid(section: str, change: dict[str, float], gate: str) -> None:
+    # Its delays would be published as the server's.
+    found = manifest_of()[section] | {"wall_s": DURATION_S} | change
+    verdict = verdict_of(sound(), **{section: found})
+    assert (verdict.verdict, verdict.reasons) == (INVALID, (gate,))
+
+
+def test_what_a_machine_cannot_measure_is_said_not_failed() -> None:
+    # Kernels without schedstat, hosts without steal: every trial there would be INVALID, or the absence hidden.
+    verdict = verdict_of(
+        sound(),
+        engine={"cpu_s": 0.2, "wall_s": 4.1, "run_delay_s": None},
+        host={"same_host": True, "loadavg_1m": None, "steal_fraction": None},
+    )
+    assert verdict.verdict == VALID
+    assert sum("not measured" in gate.text for gate in verdict.gates) == 2
+
+
+# --- server -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.009, VALID), (0.012, SATURATED)])
+@pytest.mark.parametrize("status", ["timeout", "http_503", "grpc_UNAVAILABLE", "reset"])
+def test_shedding_is_saturation(share: float, verdict: str, status: str) -> None:
+    # A server that refuses fast would have the best latency of all.
+    frame = with_status(sound(), share, status)
+    found = verdict_of(frame)
+    assert found.verdict == verdict
+    assert found.errors[status] == round(share * len(frame))
+
+
+def test_everything_refused_is_saturated() -> None:
+    # No success at all: there is no response time to judge, and still a verdict to give.
+    verdict = verdict_of(sound().assign(status="refused"))
+    assert verdict.verdict == SATURATED
+    assert "errors" in verdict.reasons
+
+
+def test_an_empty_trial_is_invalid() -> None:
+    # Nothing was scheduled: VALID would let an arm without data into a figure.
+    assert verdict_of(sound().iloc[:0]).verdict == INVALID
+
+
+def test_a_bad_generator_outweighs_a_saturated_server() -> None:
+    # Both signs at once: only one of them can be trusted to be the server's.
+    frame = with_status(sound(), 0.5, "timeout")
+    engine = {"cpu_s": 4.0, "wall_s": 4.0, "run_delay_s": 0.0}
+    assert verdict_of(frame, engine=engine).verdict == INVALID
+
+
+def test_a_drifting_server_is_saturated() -> None:
+    # Response times that double during the trial: the percentile would measure the trial's length.
+    frame = sound()
+    drift = (frame["scheduled_ns"] / (DURATION_S * 1e9) * 4_000_000).astype("int64")
+    verdict = verdict_of(frame.assign(done_ns=frame["done_ns"] + drift))
+    assert verdict.verdict == SATURATED
+    assert "response" in verdict.reasons
+
+
+def test_in_flight_is_the_exact_mean_over_time() -> None:
+    # Little's law on it would be wrong by whatever it missed. Brute force: count at every 0.1 ms.
+    frame = sound(50.0).assign(done_ns=lambda f: f["scheduled_ns"] + 300_000_000)
+    in_flight, _ = batch_means(frame, DURATION_S * 1e9)
+    grid = (np.arange(0.1 * DURATION_S, DURATION_S, 1e-4) + 5e-5) * 1e9
+    a, d = frame["scheduled_ns"].to_numpy(), frame["done_ns"].to_numpy()
+    counted = (a[:, None] <= grid) & (grid < d[:, None])
+    assert in_flight == pytest.approx(counted.sum(axis=0).reshape(20, -1).mean(axis=1), abs=0.02)
+
+
+def mm1(rng: np.random.Generator, rho: float, n: int) -> tuple[pd.DataFrame, float]:
+    """An M/M/1 queue that starts empty, about n requests at 1 ms mean service; its rows and its duration in s."""
+    duration_s = n / rho * 1e-3
+    arrivals: Ints = poisson(rng, rho * 1e3, duration_s)
+    response = lindley(arrivals, rng.exponential(1e6, len(arrivals)).astype(np.int64))
+    return samples.synthetic(arrivals, response), duration_s
+
+
+def share_saturated(rho: float, n: int, cases: int) -> int:
+    rng = np.random.default_rng([int(100 * rho), n])
+    count = 0
+    for _ in range(cases):
+        frame, duration_s = mm1(rng, rho, n)
+        count += not all(gate.passed for gate in saturated(frame, duration_s * 1e9, GRID))
+    return count
+
+
+@pytest.mark.parametrize(("rho", "n"), [(0.5, 2000), (0.7, 2000), (0.9, 4000)])
+def test_stationary_queues_are_rarely_called_saturated(rho: float, n: int) -> None:
+    # Every false alarm lowers a λ*. At most 5 % are allowed; 2,000 cases against the binomial 99 % band.
+    assert share_saturated(rho, n, 2000) <= stats.binom.ppf(0.995, 2000, 0.05)
+
+
+@pytest.mark.parametrize(("rho", "n"), [(1.1, 4000), (1.2, 2000), (1.5, 1000)])
+def test_overloaded_queues_are_found(rho: float, n: int) -> None:
+    # An overloaded trial called VALID would put a number that depends on the trial's length into a figure.
+    assert share_saturated(rho, n, 2000) >= stats.binom.ppf(0.005, 2000, 0.97)
+
+
+# --- the generator's ceiling ---
+
+
+@pytest.mark.parametrize(("share", "passed"), [(0.5, True), (0.8, True), (0.81, False), (1.2, False)])
+def test_a_rate_near_the_generators_own_ceiling_is_invalid(share: float, passed: bool) -> None:
+    # What the generator cannot do itself would be called a limit of the server.
+    verdict = verdict_of(sound(), rate_per_s=share * 10_000, ceiling_per_s=10_000.0)
+    assert (verdict.verdict == VALID) == passed
+    assert verdict.reasons == (() if passed else ("ceiling",))
+
+
+def test_a_ceiling_that_was_not_measured_is_said_not_failed() -> None:
+    gate = next(g for g in verdict_of(sound(), ceiling_per_s=None).gates if g.name == "ceiling")
+    assert gate.passed
+    assert "not measured" in gate.text
+
+
+# --- form ---------------------------------------------------------------------------------------------
+
+
+@given(st.sampled_from(["ok", "timeout", "refused", "http_500", "unsent"]), st.integers(0, 30))
+def test_a_verdict_survives_being_stored(status: str, n: int) -> None:
+    # Read back from a manifest it must say the same, also where a value is not a number; JSON has no NaN.
+    frame = samples.synthetic(np.arange(n) * 1_000_000, np.full(n, 5_000_000), status=status)
+    verdict = verdict_of(frame)
+    again = Verdict.from_dict(json.loads(json.dumps(verdict.as_dict(), allow_nan=False)))
+    assert str(again) == str(verdict)
+    assert (verdict.verdict == VALID) == (verdict.reasons == ())
+
+
+def test_the_text_names_what_decided() -> None:
+    # "INVALID" alone sends the user to read the code.
+    text = verdict_of(sound(), host={"same_host": True, "loadavg_1m": 3.0, "steal_fraction": 0.2}).text
+    assert "20.0%" in text
+    assert "hypervisor" in text
+
+
+def test_a_client_library_that_is_late_is_slow_not_void() -> None:
+    """Where the client is what is measured, its lag is in its response times; unsent requests are its saturation."""
+    frame = sound()
+    late = samples.synthetic(
+        frame["scheduled_ns"].to_numpy(), np.full(len(frame), 3_000_000), lag_ns=np.full(len(frame), 4_000_000)
+    )
+    assert verdict_of(late).verdict == INVALID
+    assert verdict_of(late, arm={"client": "requests"}).verdict == VALID
+    held = frame.assign(due_ns=np.where(np.arange(len(frame)) % 10 == 0, NEVER, frame["due_ns"]))
+    assert verdict_of(held, arm={"client": "requests"}).verdict == SATURATED
+    assert verdict_of(late, arm={"client": "requests"}, host={"steal_fraction": 0.5}).verdict == INVALID
