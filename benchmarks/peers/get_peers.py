@@ -9,7 +9,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-FOLDER = Path(__file__).with_name(".peers")
+FOLDER = Path(__file__).parents[1] / ".peers"
 # perf_analyzer left the wheels of tritonclient after this version; PyPI's own "perf-analyzer" holds no program.
 CLIENT = "tritonclient==2.51.0"
 CUDA = "nvidia-cuda-runtime-cu12==12.3.101"

@@ -22,7 +22,7 @@ from benchmarks.peers.ours_client import Order
 from benchmarks.peers.parse import CLOSED, SENT, Outcome
 from benchmarks.target import Target
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MOST = 0.0
 """The rate that stands for the most that a client can do."""
 OVERLOAD_PER_S = {"triton": 40_000.0, "null": 200_000.0}

@@ -12,7 +12,7 @@ from infscale.load.engine import run as engine
 from infscale.load.null_server import NullServer, Times
 from infscale.machine import describe
 
-RESULTS = Path(__file__).with_name("results") / "truth"
+RESULTS = Path(__file__).parents[1] / "results" / "truth"
 BODIES = [b"a body of no meaning, number %02d" % i for i in range(64)]
 
 

@@ -29,7 +29,7 @@ def export(name: str, kind: str) -> Path:
     source = Path(__file__).with_name("exporters.py")
     sha = hashlib.sha256(model(name).digest.encode() + source.read_bytes())
     for part in ("torchserve_handler.py", "triton_model.py"):  # both go into what is exported
-        sha.update((source.parent / "servers" / part).read_bytes())
+        sha.update(source.with_name(part).read_bytes())
     folder = models_folder() / f"{name}-{kind}-{sha.hexdigest()[:12]}"
     done = folder / "export.json"
     if not done.exists():
