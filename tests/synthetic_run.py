@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from infscale.records import samples
 from infscale.records.manifest import write_json
 from infscale.records.runs import trials_of_grid
-from infscale.records.verdict import judge
+from infscale.records.gates.verdict import judge
 
 Ints = NDArray[np.int64]
 

@@ -12,10 +12,10 @@ from scipy import stats
 
 from infscale.records import samples
 from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.generator_gates import arrivals, delivered, lag
+from infscale.records.gates.generator import arrivals, delivered, lag
 from infscale.records.samples import NEVER
-from infscale.records.server_gates import batch_means, saturated
-from infscale.records.verdict import Verdict, judge
+from infscale.records.gates.server import batch_means, saturated
+from infscale.records.gates.verdict import Verdict, judge
 from synthetic_run import Ints, lindley, manifest_of, poisson
 
 DURATION_S = 4.0

@@ -16,7 +16,7 @@ import pandas as pd
 from infscale.analysis.percentiles import Times
 from infscale.records.gate import INVALID, SATURATED
 from infscale.records.samples import NEVER
-from infscale.records.verdict import judge
+from infscale.records.gates.verdict import judge
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 TYPICAL = {"p50": 0.50, "p99": 0.99}

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from infscale.records.manifest import Components
+
 PARTS = ("lag", "wait", "transport", "queue", "compute")
 """The parts, in the order of a request's way."""
 
@@ -30,14 +32,14 @@ def server_means(before: Mapping[str, float], after: Mapping[str, float]) -> dic
     return {name: value / requests for name, value in times.items()}
 
 
-def split(samples: pd.DataFrame, before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Mean ms of each part of the response time over the requests that succeeded; the parts add up to it.
+def split(samples: pd.DataFrame, before: Mapping[str, float], after: Mapping[str, float]) -> Components | None:
+    """Return the mean ms of each part of the response time over the requests that succeeded; the parts add up to it.
 
     ``lag`` (due − scheduled) + ``wait`` (sent − due) + ``transport`` (network, operating system, the server's parsing
     and framing: what is left of the round-trip time) + ``queue`` + ``compute`` (all else that the server times until
     it answers) = ``response``.
 
-    Empty where the server reports nothing, or where its readings cover other requests than those that
+    None where the server reports nothing, or where its readings cover other requests than those that
     succeeded here (it worked on after a timeout, or served somebody else): their means do not belong together.
 
     Args:
@@ -48,11 +50,17 @@ def split(samples: pd.DataFrame, before: Mapping[str, float], after: Mapping[str
     means = server_means(before, after)
     counted = after.get("requests", 0) - before.get("requests", 0)
     if not means or abs(counted - len(good)) > MATCH * len(good):
-        return {}
+        return None
     queue = means.pop("queue_ms", 0.0)
     compute = sum(value for name, value in means.items() if name not in OVERLAPPING)
     stages = ("scheduled_ns", "due_ns", "sent_ns", "done_ns")
     starts, ends = (good[list(names)].to_numpy(dtype=float) for names in (stages[:-1], stages[1:]))
     lag, wait, round_trip = (float(mean) for mean in (ends - starts).mean(axis=0) / 1e6)
-    parts = {"lag": lag, "wait": wait, "transport": round_trip - queue - compute, "queue": queue, "compute": compute}
-    return {**parts, "response": lag + wait + round_trip}
+    return Components(
+        lag=lag,
+        wait=wait,
+        transport=round_trip - queue - compute,
+        queue=queue,
+        compute=compute,
+        response=lag + wait + round_trip,
+    )

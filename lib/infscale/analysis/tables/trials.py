@@ -18,11 +18,11 @@ from infscale.analysis.warm_up import quantiles, warm_up
 from infscale.errors import DataError
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.generator_gates import gaps_distance
+from infscale.records.gates.generator import gaps_distance
 from infscale.records.runs import Run, Trial, trials_of_grid
 from infscale.records.samples import NEVER, ordered
-from infscale.records.server_gates import FIRST_PART
-from infscale.records.verdict import judge
+from infscale.records.gates.server import FIRST_PART
+from infscale.records.gates.verdict import judge
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 BOUNDARIES = ("response", "roundtrip")

@@ -7,7 +7,7 @@ import pandas as pd
 
 from infscale.analysis.intervals import EXPLORATORY_BELOW, MIN_REPLICATES
 from infscale.records.gate import SATURATED, VALID
-from infscale.records.server_gates import FIRST_PART
+from infscale.records.gates.server import FIRST_PART
 from infscale.report.figures.rates import NAMES
 
 Tables = Mapping[str, pd.DataFrame]

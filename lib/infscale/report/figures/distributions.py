@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from infscale.analysis.queues import MODELS, mean_response_ms
 from infscale.analysis.tables.trials import QUANTILES
 from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.generator_gates import DISPERSION_TOLERANCE
+from infscale.records.gates.generator import DISPERSION_TOLERANCE
 from infscale.report.figures.parts import (
     COLOURS,
     GREY,

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from infscale.analysis.tables.trials import QUANTILES, metric
-from infscale.records.generator_gates import LAG_FLOOR_NS
+from infscale.records.gates.generator import LAG_FLOOR_NS
 from infscale.report.figures.parts import (
     COLOURS,
     COLUMN_IN,

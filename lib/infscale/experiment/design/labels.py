@@ -1,0 +1,126 @@
+"""Labels of arms, made here alone and for display: no program reads a label. Programs select by factors."""
+
+from collections.abc import Callable, Sequence
+
+from infscale.experiment.design.arm import Arm
+from infscale.vocabulary import FRAMEWORKS, NAMES
+
+ENCODINGS = {
+    "json": "JSON",
+    "b64": "base64 in JSON",
+    "raw": "binary",
+    "npy": "npy",
+    "protobuf": "protobuf",
+    "contents": "protobuf floats",
+    "float_val": "protobuf floats",
+    "jpeg": "JPEG",
+}
+"""How encodings are shown; others are shown by their own names."""
+
+BALANCERS = {
+    "none": "",
+    "envoy-l4": "L4",
+    "envoy-round-robin": "L7 in turn",
+    "envoy-least-request": "L7 least requests",
+    "nginx": "nginx",
+}
+PICKED = {"": "client", "round_robin": "client in turn", "power_of_two": "client, power of two"}
+EMBEDDED = "embedded"
+
+
+def labels(arms: Sequence[Arm], implementations: Sequence[str] = ()) -> list[str]:
+    """Return a label for each arm, of the factors that tell the arms apart.
+
+    Args:
+        arms: all arms that are shown together, shape (n,).
+        implementations: what really answered each arm, shape (n,); an embedded server is named as one in its label.
+    """
+    parts: list[list[str]] = [[] for _ in arms]
+    for describe in DESCRIPTIONS:
+        words = [describe(arm) for arm in arms]
+        seen: dict[tuple[str, ...], set[str]] = {}
+        for part, word in zip(parts, words, strict=True):
+            seen.setdefault(tuple(part), set()).add(word)
+        if any(len(different) > 1 for different in seen.values()):
+            for part, word in zip(parts, words, strict=True):
+                part.append(word)
+    named = [", ".join(filter(None, part)) or NAMES[arm.protocol] for part, arm in zip(parts, arms, strict=True)]
+    return [_with_embedded(*pair) for pair in zip(named, implementations or [""] * len(arms), strict=True)]
+
+
+def _with_embedded(label: str, implementation: str) -> str:
+    return f"{label} ({EMBEDDED})" if EMBEDDED in implementation else label
+
+
+def framework(arm: Arm) -> str:
+    """Return the name of the arm's framework as it is shown."""
+    return FRAMEWORKS.get(arm.framework, arm.framework)
+
+
+def where_cached(arm: Arm) -> str:
+    """Return where answers are cached, in words."""
+    if arm.front == "cache":
+        return "gateway with Redis" if arm.store == "redis" else "gateway"
+    return "in the server" if arm.cache else "no cache"
+
+
+def front(arm: Arm) -> str:
+    """Return what stands before the server, if it is an edge."""
+    return "edge" if arm.front == "edge" else ""
+
+
+def balancer(arm: Arm) -> str:
+    """Return what shares the requests among replicas, in words."""
+    if arm.balancer == "client":
+        return PICKED[arm.pick]
+    return BALANCERS.get(arm.balancer, arm.balancer)
+
+
+def link(arm: Arm) -> str:
+    """Return the network between client and server, in words."""
+    if arm.front == "balanced" and arm.replicas == 1 and arm.balancer != "none":
+        return "loopback, one hop"
+    if not (arm.linked or arm.rate_mbit or arm.delay_ms):
+        return "loopback"
+    limit = arm.rate_mbit or 0.0
+    rate = f"{limit / 1000:g} Gb/s" if limit >= 1000 else f"{limit:g} Mb/s"
+    delay = f"{arm.delay_ms:g} ms" if arm.delay_ms else ""
+    return ", ".join(filter(None, (rate if limit else "link without a limit", delay)))
+
+
+def protocol(arm: Arm) -> str:
+    """Return the protocol as it is shown, with REST's HTTP version where it is not 1.1."""
+    return f"{NAMES[arm.protocol]} on HTTP/2" if arm.http == "2" else NAMES[arm.protocol]
+
+
+def encoding(arm: Arm) -> str:
+    """Return the encoding as it is shown."""
+    return ENCODINGS.get(arm.encoding, arm.encoding)
+
+
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
+    lambda arm: arm.model,
+    framework,
+    front,
+    where_cached,
+    lambda arm: count(arm.replicas, "replica"),
+    balancer,
+    lambda arm: f"one slower by {arm.slow_ms:g} ms" if arm.slow_ms else "",
+    link,
+    lambda arm: "TLS" if arm.tls else "",
+    lambda arm: arm.levels()["options"],
+    protocol,
+    encoding,
+    lambda arm: "gzip" if arm.gzip else "",
+    lambda arm: count(arm.batch, "row"),
+    lambda arm: arm.client,
+    lambda arm: count(arm.limit(), "connection") if arm.reuse else "one connection a request",
+    lambda arm: f"{arm.repeat:.0%} repeats" if arm.repeat is not None else "",
+    lambda arm: f"Zipf {arm.zipf:g}" if arm.zipf is not None else "",
+)
+"""The words of a label in their order, each from one factor or a few that belong together."""
