@@ -29,21 +29,22 @@ EMBEDDED = "embedded"
 
 
 def labels(arms: Sequence[Arm], implementations: Sequence[str] = ()) -> list[str]:
-    """Return a label for each arm, of the factors that tell the arms apart.
+    """Return a label for each arm, of the factors that tell it apart from others of those shown with it.
 
     Args:
         arms: all arms that are shown together, shape (n,).
         implementations: what really answered each arm, shape (n,); an embedded server is named as one in its label.
     """
-    parts: list[list[str]] = [[] for _ in arms]
+    parts: list[tuple[str, ...]] = [() for _ in arms]
     for describe in DESCRIPTIONS:
         words = [describe(arm) for arm in arms]
-        seen: dict[tuple[str, ...], set[str]] = {}
+        alike: dict[tuple[str, ...], set[str]] = {}  # the words of arms whose labels are equal so far
         for part, word in zip(parts, words, strict=True):
-            seen.setdefault(tuple(part), set()).add(word)
-        if any(len(different) > 1 for different in seen.values()):
-            for part, word in zip(parts, words, strict=True):
-                part.append(word)
+            alike.setdefault(part, set()).add(word)
+        parts = [
+            (*part, word) if len(alike[part]) > 1 or describe in ALWAYS else part
+            for part, word in zip(parts, words, strict=True)
+        ]
     named = [", ".join(filter(None, part)) or NAMES[arm.protocol] for part, arm in zip(parts, arms, strict=True)]
     return [_with_embedded(*pair) for pair in zip(named, implementations or [""] * len(arms), strict=True)]
 
@@ -98,6 +99,18 @@ def encoding(arm: Arm) -> str:
     return ENCODINGS.get(arm.encoding, arm.encoding)
 
 
+def slow(arm: Arm) -> str:
+    """Return by how much one replica is simulated to be slower, if one is."""
+    return f"one simulated slower by {arm.slow_ms:g} ms" if arm.slow_ms else ""
+
+
+def connections(arm: Arm) -> str:
+    """Return the number of connections, if it is not the default."""
+    if not arm.reuse:
+        return "one connection a request"
+    return count(arm.connections, "connection") if arm.connections else ""
+
+
 def count(number: int, noun: str) -> str:
     """Return a number with its noun, in the plural where it is not one."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -110,7 +123,7 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
     where_cached,
     lambda arm: count(arm.replicas, "replica"),
     balancer,
-    lambda arm: f"one slower by {arm.slow_ms:g} ms" if arm.slow_ms else "",
+    slow,
     link,
     lambda arm: "TLS" if arm.tls else "",
     lambda arm: arm.levels()["options"],
@@ -119,8 +132,11 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
     lambda arm: "gzip" if arm.gzip else "",
     lambda arm: count(arm.batch, "row"),
     lambda arm: arm.client,
-    lambda arm: count(arm.limit(), "connection") if arm.reuse else "one connection a request",
-    lambda arm: f"{arm.repeat:.0%} repeats" if arm.repeat is not None else "",
+    connections,
+    lambda arm: f"{100 * arm.repeat:g} % repeats" if arm.repeat is not None else "",
     lambda arm: f"Zipf {arm.zipf:g}" if arm.zipf is not None else "",
 )
 """The words of a label in their order, each from one factor or a few that belong together."""
+
+ALWAYS = (slow,)
+"""Descriptions that stand in every label that they are not empty for: a simulated delay is never left unsaid."""
