@@ -8,21 +8,20 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from infscale.errors import EngineError
-from infscale.experiment.trial import CONNECTIONS
 from infscale.load.engine import run as engine
 from infscale.load.null_server import null_server
-from infscale.vocabulary import SCHEME
+from infscale.vocabulary import CONNECTIONS, SCHEME
 
 SIZES = (256, 16_384, 1_048_576)
 """Bytes of a request's body: the reference models' lie in between."""
 LEAST_S = 0.5
 FIRST, MOST_BYTES = 2_000, 1 << 30
 
-Points = Sequence[Sequence[float]]
+Points = Sequence[tuple[float, float]]
 """(body bytes, requests/s) by rising size."""
 
 
-def measure(protocols: Sequence[str]) -> dict[str, list[list[float]]]:
+def measure(protocols: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """Requests/s that a null server answered when all were due at once, by protocol: a point for each of ``SIZES``.
 
     Takes about 2 s for each. On few cores the null server shares them with the engine, as a real one does.
@@ -33,7 +32,7 @@ def measure(protocols: Sequence[str]) -> dict[str, list[list[float]]]:
     with null_server() as server:
         addresses = {"rest": server.rest, "grpc": server.grpc}
         return {
-            protocol: [[size, round(_most(protocol, addresses[protocol], size), 1)] for size in SIZES]
+            protocol: [(float(size), round(_most(protocol, addresses[protocol], size), 1)) for size in SIZES]
             for protocol in protocols
         }
 

@@ -28,6 +28,7 @@ import pandas as pd
 from infscale.errors import EngineError, one_of
 from infscale.load.engine.child import peak_memory_bytes, prioritise
 from infscale.load.engine.run import Result
+from infscale.records.manifest import Generator
 from infscale.records.samples import NEVER
 
 CLIENTS = {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}
@@ -108,7 +109,7 @@ def run(
         "connection": np.zeros(n, np.int32),
         "shard": np.zeros(n, np.int32),
     }
-    return Result(pd.DataFrame(columns), found["stats"], interrupted=False)
+    return Result(pd.DataFrame(columns), Generator(**found["stats"]), interrupted=False)
 
 
 # ------------------------------------------------------------------------------------- in the process

@@ -202,6 +202,17 @@ class TrialManifest(Record, kw_only=True):
     started_at: str
     verdict: Verdict | None = None
 
+    @property
+    def judged(self) -> Verdict:
+        """The verdict of a trial that has one.
+
+        Raises:
+            DataError: it was not judged.
+        """
+        if self.verdict is None:
+            raise DataError(f"the trial {self.trial_id} has no verdict")
+        return self.verdict
+
 
 class LoadManifest(Record, kw_only=True):
     """What determined one load of a URL (``infscale load``), and how it went.

@@ -8,9 +8,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from infscale.deployment.endpoint import Endpoint
+from infscale.records.manifest import Container
 
 PATIENCE_S = 10.0
 _UNITS = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -64,12 +64,12 @@ def read(client: str, name: str) -> dict[str, float] | None:
 
 
 @contextlib.contextmanager
-def watching(endpoint: Endpoint) -> Iterator[list[dict[str, Any]]]:
+def watching(endpoint: Endpoint) -> Iterator[list[Container]]:
     """A list that fills with readings of the endpoint's container, one after the other; empty where there is none.
 
     ``time_ns`` is when a reading was complete (CLOCK_MONOTONIC). The last one ends after the end.
     """
-    seen: list[dict[str, Any]] = []
+    seen: list[Container] = []
     found = container_of(endpoint.command)
     if found is None:
         yield seen
@@ -79,7 +79,7 @@ def watching(endpoint: Endpoint) -> Iterator[list[dict[str, Any]]]:
     def keep_reading() -> None:
         while True:
             if reading := read(*found):
-                seen.append({"time_ns": time.monotonic_ns(), **reading})
+                seen.append(Container(time_ns=time.monotonic_ns(), **reading))
             if over.wait(1.0):
                 return
 

@@ -1,8 +1,8 @@
 """The process that reads what others use: standard library only, so that it starts fast and costs little.
 
-Started by :mod:`infscale.experiment.usage.sampler` as a plain script. Each line of standard input is a JSON list of [group, pid] to add
-to those that are watched; it is followed at once by a reading, and answered with one byte. End of file, be it
-by the owner's death, ends it; it then writes its readings, pickled, to standard output.
+Started by :mod:`infscale.experiment.usage.sampler` as a plain script. Each line of standard input is a JSON list of
+[group, pid] to add to those that are watched; it is followed at once by a reading, and answered with one byte. End of
+file, be it by the owner's death, ends it; it then writes its readings, pickled, to standard output.
 
 Files in /proc are opened once and read again with ``pread``: an open file belongs to its process, and never to another
 that gets the same pid later.

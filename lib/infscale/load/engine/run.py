@@ -23,6 +23,7 @@ from infscale.errors import ConfigError, EngineError, one_of
 from infscale.load.engine import status
 from infscale.load.engine.interfaces import Limits
 from infscale.load.engine.job import Job, parse
+from infscale.records.manifest import Generator, Shard
 from infscale.vocabulary import PICKS
 
 _SIZE = struct.Struct("<Q")
@@ -36,13 +37,12 @@ class Result:
 
     Attributes:
         samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
-        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each; ``start_ns`` is time 0 of
-            the schedule (CLOCK_MONOTONIC).
-        interrupted: the trial was ended before its schedule was.
+        generator: CPU seconds, run delay and connections, over all shards and of each.
+        interrupted: whether the trial was ended before its schedule was.
     """
 
     samples: pd.DataFrame
-    stats: dict[str, Any]
+    generator: Generator
     interrupted: bool
 
 
@@ -167,7 +167,7 @@ def run(
     samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
     samples["sequence"] = np.arange(len(samples), dtype=np.int64)
-    return Result(samples, _stats(results, children) | {"start_ns": start_ns}, interrupted)
+    return Result(samples, _generator(results, children, start_ns), interrupted)
 
 
 def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
@@ -233,16 +233,24 @@ def _frame(
     )
 
 
-def _stats(results: Sequence[dict[str, Any]], children: Sequence[_Child]) -> dict[str, Any]:
-    pairs = zip(results, children, strict=True)
-    shards = [{k: v for k, v in result.items() if k != "columns"} | {"pid": child.pid} for result, child in pairs]
-    summed = ("cpu_user_s", "cpu_system_s", "connections_opened", "connections_lost")
-    total: dict[str, Any] = {key: sum(shard[key] for shard in shards) for key in summed}
-    total["cpu_s"] = total["cpu_user_s"] + total["cpu_system_s"]
-    # A delay of one shard is not made good by another: the worst one counts.
-    total["run_delay_s"] = max(shard["run_delay_s"] for shard in shards)
-    total["wall_s"] = max(shard["wall_s"] for shard in shards)
-    total["error"] = next((shard["error"] for shard in shards if shard["error"]), "")
-    if any(shares := [shard.pop("share_by_target") for shard in shards]):
-        total["share_by_target"] = [sum(counts) for counts in zip(*shares, strict=True)]
-    return {**total, "shards": shards}
+def _generator(results: Sequence[dict[str, Any]], children: Sequence[_Child], start_ns: int) -> Generator:
+    shards, shares = [], []
+    for result, child in zip(results, children, strict=True):
+        facts = {name: value for name, value in result.items() if name not in ("columns", "share_by_target")}
+        shards.append(Shard(**facts, pid=child.pid))
+        shares.append(result["share_by_target"])
+    user, system = sum(shard.cpu_user_s for shard in shards), sum(shard.cpu_system_s for shard in shards)
+    delays = [shard.run_delay_s for shard in shards if shard.run_delay_s is not None]
+    return Generator(
+        cpu_user_s=user,
+        cpu_system_s=system,
+        cpu_s=user + system,
+        run_delay_s=max(delays, default=None),  # a delay of one shard is not made good by another: the worst counts
+        wall_s=max(shard.wall_s for shard in shards),
+        start_ns=start_ns,
+        connections_opened=sum(shard.connections_opened for shard in shards),
+        connections_lost=sum(shard.connections_lost for shard in shards),
+        error=next((shard.error for shard in shards if shard.error), ""),
+        shards=shards,
+        share_by_target=[sum(counts) for counts in zip(*shares, strict=True)] if any(shares) else [],
+    )

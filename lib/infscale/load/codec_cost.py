@@ -6,33 +6,37 @@ from collections.abc import Callable
 import numpy as np
 
 from infscale.deployment.endpoint import Endpoint, ask
-from infscale.experiment.design.case import Case
+from infscale.experiment.design.arm import Arm
 from infscale.models.reference import inputs
 from infscale.payloads import encoders as payloads
+from infscale.payloads.encoders import Payload
+
+ROUNDS, ROUND_NS = 5, 20_000_000
+"""How often a call is timed, and the CPU time of a round, ns."""
 
 
-def _encoded(endpoint: Endpoint, case: Case) -> tuple[payloads.Payload, Callable[[], object]]:
-    """One request of a case, and what makes it: compression apart."""
-    arm, name = case.arm, endpoint.model
+def encoded(endpoint: Endpoint, arm: Arm) -> tuple[Payload, Callable[[], object]]:
+    """Return one request of an arm, and a function that encodes it once more; compression is not part of it."""
+    name = endpoint.model
     rows = inputs(name)[np.arange(arm.batch) % len(inputs(name))]
     payload = payloads.build(endpoint.framework, arm.protocol, name, rows, encoding=arm.encoding, batch=arm.batch)
     encode = payloads.ENCODERS[endpoint.framework, arm.protocol][payload.encoding].encode
     return payload, lambda: encode(name, rows)
 
 
-def _decoding(endpoint: Endpoint, payload: payloads.Payload) -> Callable[[], object]:
-    """What decodes one real answer."""
+def decoding(endpoint: Endpoint, payload: Payload) -> Callable[[], object]:
+    """Return a function that decodes one real answer to ``payload``."""
     answer = ask(endpoint, payload)
     return lambda: payload.decode(answer)
 
 
-def _cpu_us(call: Callable[[], object]) -> float:
-    """CPU time of one call of this client, µs: the median of five rounds of at least 20 ms."""
+def cpu_us(call: Callable[[], object]) -> float:
+    """Return the CPU time of one call in this process, µs: the median over rounds of at least 20 ms."""
     call()
     rounds = []
-    for _ in range(5):
+    for _ in range(ROUNDS):
         start, count = time.process_time_ns(), 0
-        while time.process_time_ns() - start < 20_000_000:
+        while time.process_time_ns() - start < ROUND_NS:
             call()
             count += 1
         rounds.append((time.process_time_ns() - start) / count / 1e3)
