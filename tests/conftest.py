@@ -2,15 +2,12 @@
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from infscale import deployment as servers
 from infscale.deployment.endpoint import Endpoint
 from infscale.vocabulary import FRAMEWORKS
-
-ROOT = Path(__file__).parent.parent
 
 # A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

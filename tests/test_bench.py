@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT
+from helpers.project import ROOT
 
 sys.path.insert(0, str(ROOT))
 

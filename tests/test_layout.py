@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from conftest import ROOT
+from helpers.project import ROOT
 
 HEAVY = ("tensorflow", "torch", "grpc", "google.protobuf", "ts", "infscale.load.engine", "infscale.deployment")
 PURE = (

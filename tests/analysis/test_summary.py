@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from helpers.synthetic_run import GRPC_FASTER, TFSERVING, TORCHSERVE, build
 from infscale.analysis.intervals import geometric_mean, holm
 from infscale.analysis.percentiles import Times
 from infscale.analysis.tables import summary
@@ -21,7 +22,6 @@ from infscale.errors import DataError
 from infscale.records import runs, samples
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.manifest import write_json
-from synthetic_run import GRPC_FASTER, TFSERVING, TORCHSERVE, build
 
 Tables = dict[str, pd.DataFrame]
 

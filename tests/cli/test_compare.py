@@ -6,13 +6,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
 from infscale import cli
 from infscale.analysis.tables import summary
 from infscale.cli import compare
 from infscale.errors import ConfigError
 from infscale.load.null_server import null_server
 from infscale.records import runs
-from synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
 
 Tables = dict[str, pd.DataFrame]
 

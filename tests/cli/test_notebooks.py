@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,8 @@ import nbformat
 import psutil
 import pytest
 
-from conftest import ROOT
+from helpers.project import ROOT
+from helpers.waiting import await_true
 from infscale.cli import main
 from infscale.cli import notebooks as notebook
 from infscale.deployment.processes.pids import living
@@ -131,13 +131,6 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: p
 
 
 # --- whatever is killed, nothing is left ---
-
-
-def await_true(condition: Callable[[], bool], seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not come about in time"
-        time.sleep(0.05)
 
 
 def make_victim(make: psutil.Process) -> psutil.Process:

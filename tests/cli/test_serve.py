@@ -12,9 +12,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_attach import archive
-from test_process import await_true, gone
 
+from helpers.artifacts import archive
+from helpers.waiting import await_true, gone
 from infscale.deployment.processes.pids import living
 
 

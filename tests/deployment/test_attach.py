@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
+from helpers.artifacts import SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, archive
 from infscale import deployment as servers
 from infscale.deployment.client import AnsweredError
 from infscale.deployment.endpoint import Endpoint, ask
@@ -21,52 +22,6 @@ from infscale.deployment.own.metadata import Input
 from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
 from infscale.payloads.protos import tensorflow, triton
-
-SAVED_MODEL = """
-import sys, tensorflow as tf
-spec = tf.TensorSpec
-def default(x, label):
-    return {"sum": tf.reduce_sum(x, 1), "label": tf.strings.upper(label)}
-both = tf.function(default, input_signature=[spec([None, 3], tf.float32, "x"), spec([None], tf.string, "label")])
-half = tf.function(lambda n: {"half": n / 2}, input_signature=[spec([None, 2], tf.int32, "n")])
-any_ = tf.function(lambda x: {"y": x * 2}, input_signature=[spec(None, tf.float64, "x")])
-tf.saved_model.save(tf.Module(), sys.argv[1], signatures={"serving_default": both, "half": half, "any": any_})
-"""
-HANDLER = """
-class Handler:
-    def initialize(self, context):
-        self.initialized = True
-
-    def handle(self, rows, context):
-        bodies = [row.get("data") or row.get("body") for row in rows]
-        if any(b"bad" in bytes(body) for body in bodies):
-            raise ValueError("this handler takes no bad body")
-        return [{"bytes": len(body)} for body in bodies]
-"""
-TRITON_MODEL = """
-import numpy as np
-import triton_python_backend_utils as utils
-
-class TritonPythonModel:
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            n = utils.get_input_tensor_by_name(request, "n").as_numpy()
-            text = utils.get_input_tensor_by_name(request, "text").as_numpy()
-            total = n.sum(axis=1, keepdims=True) + np.array([[len(t)] for t in text[:, 0]])
-            answers.append(utils.InferenceResponse([utils.Tensor("total", total.astype(np.int64))]))
-        return answers
-"""
-TRITON_CONFIG = """
-name: "adds"
-backend: "python"
-max_batch_size: 8
-input [
-  { name: "n" data_type: TYPE_INT64 dims: [ 2 ] },
-  { name: "text" data_type: TYPE_STRING dims: [ 1 ] }
-]
-output [ { name: "total" data_type: TYPE_INT64 dims: [ 1 ] } ]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -303,17 +258,6 @@ def test_an_input_without_a_batch_axis_gets_one_row_a_request() -> None:
 
 
 # ---------------------------------------------------------------------------------------- own artifacts
-
-
-def archive(folder: Path, handler: str = HANDLER, name: str = "counts") -> Path:
-    (folder / "handler.py").write_text(handler)
-    (folder / "model-config.yaml").write_text("minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 3\n")
-    options = {"--model-name": name, "--version": "1.0", "--handler": folder / "handler.py", "--export-path": folder}
-    options["--config-file"] = folder / "model-config.yaml"
-    archiver = [sys.executable, "-m", "model_archiver.model_packaging"]
-    given = [str(part) for pair in options.items() for part in pair]
-    subprocess.run([*archiver, *given], check=True, capture_output=True)
-    return folder / f"{name}.mar"
 
 
 def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:

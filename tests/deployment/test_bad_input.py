@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from test_attach import TRITON_CONFIG, archive
-from test_process import await_true, gone
 
+from helpers.artifacts import TRITON_CONFIG, archive
+from helpers.waiting import await_true, gone
 from infscale import deployment as servers
 from infscale.deployment import tfserving, torchserve, triton
 from infscale.deployment.client import AnsweredError

@@ -6,9 +6,8 @@ import http.client
 import json
 import shutil
 import socket
-import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from helpers.waiting import await_true
 from infscale import deployment as servers
 from infscale.deployment.client import fetch
 from infscale.deployment.counters import statistics
@@ -249,7 +249,7 @@ def test_a_server_that_died_behind_its_cache_is_noticed() -> None:
         predict(front, "rest", inputs("mlp", 1))
         for process in server.processes():
             process.kill()
-        wait_until(lambda: not server.processes())
+        await_true(lambda: not server.processes())
         assert predict(front, "rest", inputs("mlp", 1)).shape == (1, 10), "the cache still answers"
         assert front.processes() == []
         with pytest.raises(ServerLostError):
@@ -272,7 +272,7 @@ def test_a_model_swap_makes_a_cache_stale_unless_it_knows_the_version(by_version
         predict(front, "rest", inputs("mlp", 1))
         shutil.copytree(old, tmp_path / "copying")
         (tmp_path / "copying").rename(base / new)
-        wait_until(lambda: gateway.refresh(front)["version"] == new)
+        await_true(lambda: gateway.refresh(front)["version"] == new)
         predict(front, "rest", inputs("mlp", 1))
         assert gateway.stats(front)["hits"] == (0 if by_version else 1)
 
@@ -284,13 +284,6 @@ def test_torchserves_version_comes_from_its_management_address() -> None:
         counted = gateway.stats(front)
         assert counted["version"] != ""
         assert counted["hits"] == counted["misses"] == 7
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @given(st.lists(st.binary(max_size=5), max_size=4), st.lists(st.binary(max_size=5), max_size=4))

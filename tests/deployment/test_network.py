@@ -21,9 +21,9 @@ import pytest
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
-from test_process import await_true, gone
 
-from conftest import ROOT
+from helpers.project import ROOT
+from helpers.waiting import await_true, gone
 from infscale.deployment import tfserving
 from infscale.deployment.client import fetch
 from infscale.deployment.counters import statistics

@@ -6,13 +6,12 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
+from helpers.waiting import await_true, first_line, gone
 from infscale.deployment.processes import process
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import check_port
@@ -29,25 +28,6 @@ worker = subprocess.Popen([sys.executable, "-S", "-c",
 print(worker.pid, flush=True)
 time.sleep(600)
 """
-
-
-def await_true(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "did not come about in time"
-        time.sleep(0.02)
-
-
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def first_line(path: Path) -> str:
-    await_true(lambda: path.exists() and path.read_text().endswith("\n"))
-    return path.read_text().splitlines()[0]
 
 
 def test_stop_ends_stubborn_descendants_too(tmp_path: Path) -> None:

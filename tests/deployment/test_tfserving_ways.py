@@ -1,7 +1,7 @@
 """If these fail, a user with Docker or the real binary is served by another server, or keeps containers for ever.
 
 Neither the real binary nor a Docker engine is here: the embedded server stands in as ``tensorflow_model_server``,
-and :mod:`docker_stand_in` for the engine. What is tested is the launcher.
+and :mod:`helpers.docker_stand_in` for the engine. What is tested is the launcher.
 """
 
 import signal
@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from test_process import await_true
 
-import docker_stand_in
-from docker_stand_in import Docker
+from helpers import docker_stand_in
+from helpers.docker_stand_in import Docker
+from helpers.waiting import await_true
 from infscale import deployment as servers
 from infscale.deployment import tfserving
 from infscale.deployment.endpoint import check_answers

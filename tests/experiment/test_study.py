@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT
+from helpers.project import ROOT
 from infscale.analysis.intervals import Interval
 from infscale.analysis.tables import cases as study_tables
 from infscale.analysis.tables.saturation import capacity_ratio

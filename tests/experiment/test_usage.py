@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from test_process import await_true, gone
 
-import synthetic_run
-from docker_stand_in import docker
+from helpers import synthetic_run
+from helpers.docker_stand_in import docker
+from helpers.waiting import await_true, gone
 from infscale.analysis import cost
 from infscale.analysis.tables import usage as usage_table
 from infscale.deployment import deploy, prometheus, tfserving

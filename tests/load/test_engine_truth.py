@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from virtual_server import VirtualServer
 
+from helpers.virtual_server import VirtualServer
 from infscale.load import schedule as arrivals
 from infscale.load.engine import run as engine
 from infscale.load.engine import status

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.waiting import await_true
 from infscale import cli
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes.ports import free_ports
@@ -164,7 +164,7 @@ def nginx() -> Iterator[tuple[Path, list[int]]]:
         (folder / "nginx.conf").write_text(NGINX_CONF.format(folder=folder, ports=ports))
         process = subprocess.Popen([NGINX, "-p", name, "-c", "nginx.conf", "-e", "error.log"])
         try:
-            wait_for(lambda: all(map(listening, ports)), lambda: process.poll() is None)
+            await_true(lambda: all(map(listening, ports)), alive=lambda: process.poll() is None)
             yield folder, ports
         finally:
             process.terminate()
@@ -174,14 +174,6 @@ def nginx() -> Iterator[tuple[Path, list[int]]]:
 def listening(port: int) -> bool:
     with socket.socket() as sock:
         return sock.connect_ex(("127.0.0.1", port)) == 0
-
-
-def wait_for(condition: Callable[[], bool], alive: Callable[[], bool], patience_s: float = 20) -> None:
-    end = time.monotonic() + patience_s
-    while not condition():
-        assert alive()
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("kind", ["http", "http-unix", "h2c", "https", "h2"])

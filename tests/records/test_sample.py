@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from conftest import ROOT
+from helpers.project import ROOT
 from infscale.cli import main
 from infscale.findings.studies import STUDIES
 from infscale.records import runs

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from helpers.synthetic_run import Ints, lindley, manifest_of, poisson
 from infscale.records import samples
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.gates.generator import arrivals, delivered, lag
 from infscale.records.samples import NEVER
 from infscale.records.gates.server import batch_means, saturated
 from infscale.records.gates.verdict import Verdict, judge
-from synthetic_run import Ints, lindley, manifest_of, poisson
 
 DURATION_S = 4.0
 GRID = 72

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from conftest import ROOT
+from helpers.project import ROOT
 from infscale.cli import main
 from infscale.cli.notebooks import execute
 from infscale.errors import ConfigError, DataError

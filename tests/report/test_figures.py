@@ -13,6 +13,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from helpers.synthetic_run import TORCHSERVE, build
 from infscale.analysis.tables import summary
 from infscale.records import runs
 from infscale.records.gate import INVALID, SATURATED, VALID
@@ -20,7 +21,6 @@ from infscale.report.figures import captions
 from infscale.report.figures import catalogue as drawing
 from infscale.report.figures import parts as figure_parts
 from infscale.report.figures import rates as figures
-from synthetic_run import TORCHSERVE, build
 
 Tables = dict[str, pd.DataFrame]
 

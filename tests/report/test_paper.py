@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from helpers.project import ROOT
+from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, TORCHSERVE, build
 from infscale.analysis.tables import summary
 from infscale.analysis.tables.saturation import arms_table
 from infscale.errors import DataError
@@ -31,10 +33,8 @@ from infscale.report.figures import captions
 from infscale.report.figures import catalogue as drawing
 from infscale.report.figures.files import save_figure
 from infscale.vocabulary import number
-from synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, TORCHSERVE, build
 
 Tables = dict[str, pd.DataFrame]
-ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ["30-summarise", "40-figures", "50-paper-values"]
 
 

@@ -9,8 +9,6 @@ import json
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,38 +19,23 @@ import numpy as np
 import psutil
 import pytest
 import requests
+import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("tensorflow")
-pytest.importorskip("pyvoy")
-import tensorflow as tf
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
     inference_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
 
+from helpers.embedded_server import Server, broken_model, floats, predict_request, run_command, spec, until, work_for
+from infscale.deployment.processes.ports import free_ports
 from infscale.servers.embedded.api import jsonin, jsonout, jsonvalues
 from infscale.servers.embedded.runtime import servable, tensors
-
-START_SECONDS = 60.0
-
-
-def work_for(seconds: Any) -> Any:
-    end = tf.timestamp() + tf.cast(seconds, tf.float64)
-    (rounds,) = tf.while_loop(lambda n: tf.timestamp() < end, lambda n: n + 1, [0.0])
-    return {"y": tf.reshape(rounds * 0.0, [1])}
-
-
-def spec(name: str, shape: Any = (None,), dtype: Any = tf.float32) -> Any:
-    return tf.TensorSpec(shape, dtype, name=name)
-
 
 TYPES = ("float64", "int32", "int64", "int8", "uint8", "uint32", "uint64", "bool", "string", "float16")
 SIGNATURES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
@@ -73,60 +56,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = {name: tf.function(run).get_concrete_function(*specs) for name, (run, specs) in SIGNATURES.items()}
     tf.saved_model.save(tf.Module(), str(base / "123"), signatures=made)
     return base
-
-
-def free_ports(count: int = 2) -> list[int]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports
-
-
-class Server:
-    """The real command as a process of ours, on free ports."""
-
-    def __init__(self, base: Path | None, log: Path, *flags: str) -> None:
-        self.grpc_port, self.rest_port = free_ports()
-        self.url = f"http://127.0.0.1:{self.rest_port}"
-        command = [sys.executable, "-m", "infscale.servers.embedded", f"--port={self.grpc_port}"]
-        command += ["--rest_api_port", str(self.rest_port), *flags]
-        command += ["--model_name=m", f"--model_base_path={base}"] if base else []
-        self.log = log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(command, stdout=output, stderr=output)
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.grpc_port}")
-        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.model = model_service_pb2_grpc.ModelServiceStub(self.channel)
-
-    def wait_ready(self, name: str = "m") -> None:
-        until(lambda: self.status(name), START_SECONDS, self)
-
-    def status(self, name: str = "m") -> dict[str, str]:
-        """Return state by version, empty while the server or the model is not there."""
-        try:
-            answer = requests.get(f"{self.url}/v1/models/{name}", timeout=5)
-        except requests.ConnectionError:
-            return {}
-        return {entry["version"]: entry["state"] for entry in answer.json().get("model_version_status", [])}
-
-    def post(self, body: Any, path: str = "/v1/models/m:predict") -> requests.Response:
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        return requests.post(self.url + path, data=data, timeout=20)
-
-    def stop(self) -> None:
-        self.channel.close()
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait(10)
-
-
-def until(condition: Callable[[], Any], seconds: float, server: Server) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert server.process.poll() is None, server.log.read_text()
-        assert time.monotonic() < deadline, server.log.read_text()
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -455,20 +384,6 @@ def test_a_grpc_client_sees_the_version_available(server: Server) -> None:
 # --- predictions over gRPC ------------------------------------------------------------------------------------------
 
 
-def predict_request(signature: str = "", *, name: str = "m", **inputs: Any) -> predict_pb2.PredictRequest:
-    request = predict_pb2.PredictRequest()
-    request.model_spec.name = name
-    request.model_spec.signature_name = signature
-    for alias, value in inputs.items():
-        proto = value if not isinstance(value, np.ndarray) else tf.make_tensor_proto(value)
-        request.inputs[alias].CopyFrom(proto)
-    return request
-
-
-def floats(*values: float) -> Any:
-    return np.array(values, np.float32)
-
-
 def test_values_come_in_typed_fields_with_the_model_they_came_from(server: Server) -> None:
     response = server.prediction.Predict(predict_request(x=floats(2, 3)))
     assert list(response.outputs["y"].float_val) == [3.0, 3.5]  # clients in the field read only these fields
@@ -792,22 +707,6 @@ def test_it_is_one_process(server: Server) -> None:
     assert psutil.Process(server.process.pid).children(recursive=True) == []
 
 
-def run_command(*flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "infscale.servers.embedded", *flags],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def broken_model(folder: Path) -> Path:
-    (folder / "1").mkdir(parents=True)
-    (folder / "1" / "saved_model.pb").write_bytes(b"broken")
-    return folder
-
-
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
@@ -839,7 +738,7 @@ def test_a_start_that_cannot_work_ends_with_the_reason(
             known["broken"] = broken_model(tmp_path / "broken")
         command = [flag.format(**known) for flag in flags]
         if not any(flag.startswith("--port") for flag in command):
-            command.append(f"--port={free_ports()[0]}")
+            command.append(f"--port={free_ports(1)[0]}")
         ended = run_command(*command)
     assert ended.returncode != 0
     assert reason.format(**known) in ended.stderr

@@ -15,17 +15,14 @@ import grpc
 import numpy as np
 import pytest
 import requests
-from hypothesis import given
-from hypothesis import strategies as st
-
-pytest.importorskip("tensorflow")
-pytest.importorskip("pyvoy")
 import tensorflow as tf
 from google.protobuf import text_format
+from hypothesis import given
+from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
-from test_tfserving_contract import Server, broken_model, floats, predict_request, run_command, spec, until, work_for
 
+from helpers.embedded_server import Server, broken_model, floats, predict_request, run_command, spec, until, work_for
 from infscale.deployment.processes.ports import free_ports
 from infscale.servers.asgi.status import Code, StatusError
 from infscale.servers.embedded import versions
