@@ -7,10 +7,10 @@ are dependent, replicates are not.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import stats
 
-Floats = NDArray[np.float64]
+from infscale.records.gate import Floats
 
 MIN_REPLICATES = 3
 """Fewer replicates get no interval."""
@@ -19,6 +19,9 @@ EXPLORATORY_BELOW = 5
 ROBUST_FROM = 6
 """From so many replicates on, the Hodges–Lehmann estimate stands beside the mean."""
 CONFIDENCE = 0.95
+"""The level of every interval."""
+ALPHA = 0.05
+"""A corrected p-value below this is a difference."""
 
 
 @dataclass(frozen=True)
