@@ -102,8 +102,8 @@ def common_rates(points: pd.DataFrame) -> dict[int, float]:
     arms = points.groupby("block")["arm"].nunique()
     valid = points[points["verdict"] == VALID].groupby(["block", "rate_per_s"])["arm"].nunique().reset_index()
     common = valid[valid["arm"] == valid["block"].map(arms)]
-    largest: dict[int, float] = common.groupby("block")["rate_per_s"].max().to_dict()
-    return largest
+    largest = common.groupby("block")["rate_per_s"].max()
+    return dict(zip(largest.index, largest, strict=True))
 
 
 def shares_table(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
