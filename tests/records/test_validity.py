@@ -1,7 +1,5 @@
 """The verdicts: each gate has a case that must fail it, and a sound trial that must pass it."""
 
-from typing import Any
-
 import msgspec
 import numpy as np
 import pandas as pd
@@ -10,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.synthetic_run import Ints, lindley, manifest_of, poisson
+from helpers.synthetic_run import Ints, generator_of, host_of, lindley, poisson
 from infscale.records import samples
 from infscale.records.gate import INVALID, SATURATED, VALID, Verdict
 from infscale.records.gates.generator import arrivals, delivered, lag
-from infscale.records.samples import NEVER
 from infscale.records.gates.server import batch_means, saturated
 from infscale.records.gates.verdict import judge
 from infscale.records.manifest import Generator, Host
+from infscale.records.samples import NEVER
 
 DURATION_S = 4.0
 GRID = 72
@@ -33,19 +31,17 @@ def sound(n_per_s: float = 800.0, seed: int = 0) -> pd.DataFrame:
 
 def verdict_of(
     frame: pd.DataFrame,
-    generator: dict[str, Any] | None = None,
-    host: dict[str, Any] | None = None,
+    generator: Generator | None = None,
+    host: Host | None = None,
     rate_per_s: float = 400.0,
     ceiling_per_s: float | None = 60_000.0,
 ) -> Verdict:
-    """The verdict where generator and host are sound but for what is given."""
-    cpu = {"cpu_s": 0.2, "cpu_user_s": 0.1, "cpu_system_s": 0.1, "wall_s": 2.1, "run_delay_s": 0.01}
-    state = {"same_host": True, "loadavg_1m": 0.4, "steal_fraction": 0.0, "cores": 2, "pinned": False}
+    """Return the verdict where generator and host are sound but for those given."""
     return judge(
         frame,
         DURATION_S,
-        Generator(**(cpu | (generator or {}))),
-        Host(**(state | (host or {}))),
+        generator or generator_of(),
+        host or host_of(),
         rate_per_s=rate_per_s,
         ceiling_per_s=ceiling_per_s,
         trials=GRID,
@@ -143,27 +139,22 @@ def test_a_sound_generator_passes_the_gate_of_arrivals(rate: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "change", "gate"),
+    ("generator", "host", "gate"),
     [
-        ("engine", {"cpu_s": 3.2}, "engine_cpu"),
-        ("engine", {"run_delay_s": 0.2}, "run_delay"),
-        ("host", {"steal_fraction": 0.03}, "host"),
+        (generator_of(cpu_s=3.2, wall_s=DURATION_S), host_of(), "engine_cpu"),
+        (generator_of(run_delay_s=0.2, wall_s=DURATION_S), host_of(), "run_delay"),
+        (generator_of(), host_of(steal_fraction=0.03), "host"),
     ],
 )
-def test_a_starved_generator_or_host_is_invalid(section: str, change: dict[str, float], gate: str) -> None:
+def test_a_starved_generator_or_host_is_invalid(generator: Generator, host: Host, gate: str) -> None:
     # Its delays would be published as the server's.
-    found = manifest_of()[section] | {"wall_s": DURATION_S} | change
-    verdict = verdict_of(sound(), **{section: found})
+    verdict = verdict_of(sound(), generator, host)
     assert (verdict.name, verdict.reasons) == (INVALID, (gate,))
 
 
 def test_what_a_machine_cannot_measure_is_said_not_failed() -> None:
     # Kernels without schedstat, hosts without steal: every trial there would be INVALID, or the absence hidden.
-    verdict = verdict_of(
-        sound(),
-        engine={"cpu_s": 0.2, "wall_s": 4.1, "run_delay_s": None},
-        host={"same_host": True, "loadavg_1m": None, "steal_fraction": None},
-    )
+    verdict = verdict_of(sound(), generator_of(run_delay_s=None), host_of(loadavg_1m=None, steal_fraction=None))
     assert verdict.name == VALID
     assert sum("not measured" in gate.text for gate in verdict.gates) == 2
 
@@ -196,8 +187,7 @@ def test_an_empty_trial_is_invalid() -> None:
 def test_a_bad_generator_outweighs_a_saturated_server() -> None:
     # Both signs at once: only one of them can be trusted to be the server's.
     frame = with_status(sound(), 0.5, "timeout")
-    engine = {"cpu_s": 4.0, "wall_s": 4.0, "run_delay_s": 0.0}
-    assert verdict_of(frame, engine=engine).name == INVALID
+    assert verdict_of(frame, generator_of(cpu_s=4.0, wall_s=4.0)).name == INVALID
 
 
 def test_a_drifting_server_is_saturated() -> None:
@@ -280,7 +270,7 @@ def test_a_verdict_survives_being_stored(status: str, n: int) -> None:
 
 def test_the_text_names_what_decided() -> None:
     # "INVALID" alone sends the user to read the code.
-    text = verdict_of(sound(), host={"same_host": True, "loadavg_1m": 3.0, "steal_fraction": 0.2}).text
+    text = verdict_of(sound(), host=host_of(loadavg_1m=3.0, steal_fraction=0.2)).text
     assert "20.0%" in text
     assert "hypervisor" in text
 
@@ -292,7 +282,7 @@ def test_a_client_library_that_is_late_is_slow_not_void() -> None:
         frame["scheduled_ns"].to_numpy(), np.full(len(frame), 3_000_000), lag_ns=np.full(len(frame), 4_000_000)
     )
     assert verdict_of(late).name == INVALID
-    assert verdict_of(late, generator={"client": "requests"}).name == VALID
+    assert verdict_of(late, generator_of(client="requests")).name == VALID
     held = frame.assign(due_ns=np.where(np.arange(len(frame)) % 10 == 0, NEVER, frame["due_ns"]))
-    assert verdict_of(held, generator={"client": "requests"}).name == SATURATED
-    assert verdict_of(late, generator={"client": "requests"}, host={"steal_fraction": 0.5}).name == INVALID
+    assert verdict_of(held, generator_of(client="requests")).name == SATURATED
+    assert verdict_of(late, generator_of(client="requests"), host_of(steal_fraction=0.5)).name == INVALID
