@@ -12,7 +12,7 @@ from infscale.analysis.tables import Tables
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SWEEP
-from infscale.experiment.design.labels import labels
+from infscale.experiment.design.labels import count, labels
 from infscale.findings.finding import Finding
 from infscale.records.runs import Run
 from infscale.report.figures.sweep import PICTURES
@@ -87,7 +87,7 @@ def _response(subject: str, names: list[str], metric: str, group: pd.DataFrame) 
     return (
         f"{subject}: at λ = {number(last['rate_per_s'])} requests/s, the largest at which they can be compared, "
         f"{words[last['interval_conclusion']]}: the {metric} of {over} was {number(last['ratio'])} times that of "
-        f"{under} ({interval}, {basis}). Over the {len(known)} arrival rates compared, {over} was slower at "
+        f"{under} ({interval}, {basis}). Of {count(len(known), 'arrival rate')} compared, {over} was slower at "
         f"{counts['slower']}, {under} at {counts['faster']}, and {counts[CANNOT]} cannot be decided; {corrected} "
         "differ after Holm's correction."
     )

@@ -138,5 +138,6 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
 )
 """The words of a label in their order, each from one factor or a few that belong together."""
 
-ALWAYS = (slow,)
-"""Descriptions that stand in every label that they are not empty for: a simulated delay is never left unsaid."""
+ALWAYS = (slow, connections)
+"""Descriptions that stand in every label that they are not empty for: neither a simulated delay nor a number of
+connections that is not the default is left unsaid."""
