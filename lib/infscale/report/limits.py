@@ -60,9 +60,7 @@ def _payload(design: Design, trials: pd.DataFrame) -> list[str]:
     texts = []
     encodings = trials[trials["phase"] != "sensitivity"].groupby(["framework", "protocol"])["encoding"].agg(set)
     if len(design.protocols()) > 1 and (encodings.map(len) == 1).all():
-        names = {
-            protocol: "/".join(sorted(set().union(*own))) for protocol, own in encodings.groupby(level="protocol")
-        }
+        names = {protocol: "/".join(sorted(set().union(*own))) for protocol, own in encodings.groupby(level="protocol")}
         pairs = ", ".join(f"{NAMES[str(protocol)]} with {name}" for protocol, name in names.items())
         texts.append(f"A protocol was measured together with an encoding ({pairs}): the difference is that of both.")
     models, batches = ("/".join(map(str, sorted(trials[name].unique()))) for name in ("model", "batch"))
@@ -106,7 +104,8 @@ def _verdicts(tables: Tables) -> list[str]:
         texts.append(f"{few} VALID points rest on fewer than {MIN_REPLICATES} replicates and have no interval.")
     unsteady = int((~trials.loc[trials["phase"] == "grid", "steady"].astype(bool)).sum())
     if unsteady:
-        texts.append(f"{unsteady} VALID trials never became steady (warm-up past half): their percentiles do not count.")
+        never = f"{unsteady} VALID trials never became steady (warm-up past half)"
+        texts.append(f"{never}: their percentiles do not count.")
     if not trials["ceiling_share"].notna().all():
         texts.append("The load generator's own ceiling was not measured in this run.")
     return texts

@@ -1,5 +1,8 @@
 """Sentences that captions share: how many replicates and requests a figure rests on, and what its marks mean."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pandas as pd
 
 from infscale.analysis.intervals import EXPLORATORY_BELOW, MIN_REPLICATES
@@ -10,7 +13,7 @@ from infscale.vocabulary import NAMES
 
 def basis(points: pd.DataFrame) -> str:
     """Return how many replicates and requests each point rests on."""
-    cut = f"warm-up cut by MSER; of a trial that is not VALID, its first {FIRST_PART:.0%} are cut"
+    cut = f"warm-up cut by MSER; of a trial that is not VALID, the first {100 * FIRST_PART:.0f} % are cut"
     return f"Each point: {replicates(points['replicates'])}, n = {span(points['n'])} requests ({cut})."
 
 
@@ -32,8 +35,16 @@ def span(values: "pd.Series[int]") -> str:
 def sizes(distributions: pd.DataFrame) -> str:
     """Return the number of requests in each distribution that is drawn."""
     first = distributions.drop_duplicates("arm")
-    counts = "; ".join(f"{row['system']}, {NAMES[row['protocol']]}: {row['n']:,}" for _, row in first.iterrows())
+    counts = by_system(first, lambda row: f"{NAMES[row['protocol']]} {row['n']:,}")
     return f"Requests: {counts} ({replicates(first['replicates'])}, pooled)."
+
+
+def by_system(table: pd.DataFrame, describe: "Callable[[pd.Series[Any]], str]") -> str:
+    """Return a description of each row, gathered by serving system: "Triton: REST 12, gRPC 15; TorchServe: …"."""
+    return "; ".join(
+        f"{system}: {', '.join(describe(row) for _, row in rows.iterrows())}"
+        for system, rows in table.groupby("system", sort=False)
+    )
 
 
 def not_valid(points: pd.DataFrame, *, arrows: bool = False) -> str:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import msgspec
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -54,7 +53,7 @@ def save_picture(picture: Picture, run: Run, tables: Tables, folder: Path) -> Dr
 
 
 def file_stem(finding: str, picture: str) -> str:
-    """Return the name without suffix of a figure's files: ``f0-ratio``, ``finding-caching``, ``finding-caching-gain``."""
+    """Return the stem of a figure's files: ``f0-ratio``, ``finding-caching`` or ``finding-caching-gain``."""
     start = "f0" if finding == PROTOCOLS else f"finding-{finding}"
     return f"{start}-{picture}" if picture else start
 
@@ -75,11 +74,11 @@ def save_figure(figure: Figure, name: str, folder: Path, numbers: pd.DataFrame, 
 
 def rounded(table: pd.DataFrame, digits: int = DIGITS) -> pd.DataFrame:
     """Return a copy of ``table`` with every float rounded to ``digits`` significant digits; NaN and ∞ stay."""
-    floats = table.select_dtypes("floating")
-    return table.assign(**{str(name): significant(column.to_numpy(), digits) for name, column in floats.items()})
+    floats = table.select_dtypes(float)
+    return table.assign(**{str(name): significant(column, digits) for name, column in floats.items()})
 
 
-def significant(values: np.ndarray[tuple[int, ...], np.dtype[np.float64]], digits: int) -> list[float]:
+def significant(values: "pd.Series[float]", digits: int) -> list[float]:
     """Return ``values``, shape (n,), rounded to ``digits`` significant digits."""
     return [float(f"{value:.{digits - 1}e}") for value in values]
 

@@ -21,7 +21,7 @@ def legend(figure: Figure, handles: Sequence[Handle]) -> None:
     labels = [str((handle[-1] if isinstance(handle, tuple) else handle).get_label()) for handle in handles]
     wide = figure.get_figwidth() > COLUMN_IN
     columns = 2 if not wide else len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.4)  # type: ignore[arg-type]
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.4)  # type: ignore[call-overload]
 
 
 def protocol_handles(table: pd.DataFrame) -> list[Artist]:
@@ -50,5 +50,3 @@ def not_valid_handles(points: pd.DataFrame, columns: Sequence[str] = ()) -> list
     if np.isposinf(points[list(columns)].to_numpy(dtype=float)).any():
         handles.append(mark("beyond the axis (failures)", "^", GREY, filled=False))
     return handles
-
-

@@ -31,8 +31,8 @@ vision."""
 MARKERS = {"rest": "o", "grpc": "s"}
 """Matplotlib's marker by protocol."""
 
-LineStyle = str | tuple[float, tuple[float, ...]]
-"""A line style as Matplotlib takes it: a name, or an offset and the lengths of dashes and gaps, points."""
+LineStyle = Literal["-", "--", "-.", ":", ""] | tuple[float, tuple[float, ...]]
+"""A line style as Matplotlib takes it: a short name, or an offset and the lengths of dashes and gaps, points."""
 
 LINES: dict[str, LineStyle] = {"rest": "-", "grpc": "--"}
 """Line style by protocol."""
@@ -145,9 +145,14 @@ def panel_title(text: str, columns: int) -> str:
 
     A figure of a single column of panels may be as narrow as a column of print.
     """
-    width = 34 if columns < 3 else 28 if columns < 6 else 11
+    width = 34 if columns < 4 else 28 if columns < 6 else 11
     lines = [text] if len(text) <= width else text.replace(" (", "\n(").splitlines()
     return "\n".join(textwrap.fill(line, width) for line in lines)
+
+
+def row_title(text: str) -> str:
+    """Return the name of a row of a figure, in lines that leave room for the panels."""
+    return textwrap.fill(text, 32)
 
 
 def rate_axis(ax: Axes, label: str = RATE_AXIS) -> None:
@@ -205,7 +210,8 @@ def series(
         if arrows:
             endless = np.isposinf(arm[column])
             edge = np.full(int(endless.sum()), 0.98)
-            ax.plot(at[endless], edge, transform=ax.get_xaxis_transform(), **{**hollow(look), "marker": "^"})
+            beyond: Look = {**hollow(look), "marker": "^"}
+            ax.plot(at[endless], edge, transform=ax.get_xaxis_transform(), **beyond)
             bound = finite & ((arm["verdict"] == SATURATED) | arm[f"{column}_bound"])
             bound_arrows(ax, at[bound], arm.loc[bound, column])
 

@@ -8,7 +8,18 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from infscale.report.figures.parts import COLOURS, GREY, MARKERS, PAGE_IN, PLAIN, LineStyle, Look, by_protocol, styled
+from infscale.report.figures.parts import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    PAGE_IN,
+    PLAIN,
+    LineStyle,
+    Look,
+    by_protocol,
+    row_title,
+    styled,
+)
 from infscale.vocabulary import NAMES
 
 REPLICAS = ("#1b4f4a", "#56b4a0", "#b8ddd0", "#e8c872", "#9a7b2f", "#cc79a7", "#7a4166", "#d9d9d9")
@@ -26,7 +37,7 @@ ALONE = "none"
 
 @styled
 def draw(table: pd.DataFrame) -> Figure:
-    """Return the share of each replica by arm (left), and λ* against the number of replicas (right) with the ideal line.
+    """Return the share of each replica by arm (left), and λ* against the number of replicas (right), with the ideal.
 
     The ideal is a protocol's λ* of one replica times their number, where that is known.
 
@@ -56,7 +67,7 @@ def _shares(ax: Axes, table: pd.DataFrame) -> list[Patch]:
         parts = np.asarray(shares, dtype=float) / sum(shares)
         starts = np.cumsum(parts) - parts
         ax.barh([at] * len(parts), parts, left=starts, color=REPLICAS[: len(parts)], height=0.7, edgecolor="white")
-    ax.set_yticks(y, table["label"])
+    ax.set_yticks(y, [row_title(label) for label in table["label"]])
     ax.set_xlim(0, 1)
     ax.xaxis.set_major_formatter(PercentFormatter(1))
     ax.set_xlabel("requests answered by each replica (%)")
@@ -101,8 +112,8 @@ def _ideal(ax: Axes, own: pd.DataFrame, most: int, colour: str) -> None:
 
 CAPTION = (
     "Left: the share of requests that each replica answered at the common rate, by the servers' own counters: the "
-    "busiest of each trial first, or the slow one where one is slow. Right: saturation rate λ* by number of replicas with "
-    "95 % intervals, and that of one replica times their number."
+    "busiest of each trial first, or the slow one where one is slow. Right: saturation rate λ* by number of replicas, "
+    "with 95 % intervals, and that of one replica times their number."
 )
 
 ALTERNATIVE = "Share of the requests by replica, and saturation rate against the number of replicas."

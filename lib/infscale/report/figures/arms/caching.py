@@ -67,6 +67,6 @@ CAPTION = (
 )
 
 ALTERNATIVE = (
-    "Saturation rate with a cache divided by that without, against the fraction of requests that repeat, a line for each "
-    "place of the cache, and a line at one."
+    "Saturation rate with a cache divided by that without, against the fraction of requests that repeat: a line for "
+    "each place of the cache, and a line at one."
 )

@@ -25,7 +25,10 @@ from infscale.report.figures.parts import (
     systems,
 )
 from infscale.report.figures.picture import Picture
-from infscale.vocabulary import NAMES, ROW_BYTES
+from infscale.vocabulary import NAMES
+
+MODEL, ROW_BYTES = "mlp", 3136
+"""The model whose rows are sent in several sizes, and bytes of one of its rows: 784 numbers of float32."""
 
 WAY = ["protocol", "encoding", "gzip"]
 """The factors that say how a tensor becomes bytes."""
@@ -41,7 +44,7 @@ def numbers(run: Run, tables: Tables) -> pd.DataFrame:
     ``way`` is the encoding as it is shown. Empty where there is but one size.
     """
     table, arms = tables.summary, run.manifest.design.arms
-    plain = (table["model"] == "mlp") & (table["front"] == "") & (table["http"] == "1.1") & (table["client"] == "wire")
+    plain = (table["model"] == MODEL) & (table["front"] == "") & (table["http"] == "1.1") & (table["client"] == "wire")
     table = table[plain].drop_duplicates(["system", *WAY, "batch"])
     table = table.assign(
         tensor_bytes=table["batch"].astype(int) * ROW_BYTES,
@@ -87,9 +90,7 @@ def _looks(table: pd.DataFrame, protocol: str) -> dict[str, Look]:
     }
 
 
-def _line(
-    ax: Axes, own: pd.DataFrame, name: str, ends: tuple[str, str], sure: "pd.Series[bool]", look: Look
-) -> None:
+def _line(ax: Axes, own: pd.DataFrame, name: str, ends: tuple[str, str], sure: "pd.Series[bool]", look: Look) -> None:
     at, values = own["tensor_bytes"], own[name].astype(float)
     ax.vlines(at[sure], own[ends[0]][sure], own[ends[1]][sure], color=look["color"], linewidth=0.8)
     ax.plot(at, values.where(sure), **look)
@@ -102,9 +103,9 @@ SIZES = Picture(
     numbers,
     draw,
     lambda _, tables: (
-        "Above p95 response time, below saturation rate λ*, against the bytes of the fp32 tensor of a request, with 95 % "
-        "intervals over replicates. Encodings of one size and serving system are compared at one arrival rate, which "
-        "differs between sizes. Hollow grey: not VALID; of a saturation rate: without a bracket."
+        "Above p95 response time, below saturation rate λ*, against the bytes of the fp32 tensor of a request, with "
+        "95 % intervals over replicates. Encodings of one size and serving system are compared at one arrival "
+        "rate, which differs between sizes. Hollow grey: not VALID; of a saturation rate: without a bracket."
     ),
     "p95 response time and saturation rate against the size of the tensor, a line for each encoding.",
 )

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from infscale.analysis.tables import Tables
@@ -23,10 +24,11 @@ from infscale.report.figures.parts import (
     Look,
     by_protocol,
     log_axis,
+    row_title,
     styled,
 )
 from infscale.report.figures.picture import Picture
-from infscale.vocabulary import NAMES, number
+from infscale.vocabulary import NAMES
 
 HATCHES = {"rest": "", "grpc": "//"}
 """Hatch of bars by protocol."""
@@ -47,7 +49,7 @@ def draw(table: pd.DataFrame) -> Figure:
         _bytes(axes[0], y, arms, protocol)
         _capacity(axes[1], y, arms, protocol)
         _times(axes[2], y, arms, protocol)
-    axes[0].set_yticks(height, table["label"])
+    axes[0].set_yticks(height, [row_title(label) for label in table["label"]])
     _finish(axes, height.to_numpy(), table)
     marks = [
         Line2D([], [], color=COLOURS[protocol], marker=MARKERS[protocol], label=NAMES[protocol])
@@ -59,18 +61,27 @@ def draw(table: pd.DataFrame) -> Figure:
 
 
 def _finish(axes: NDArray[np.object_], y: NDArray[np.int64], table: pd.DataFrame) -> None:
-    """Set scales and labels; where arms are compared at different rates, write the rate of each on the right."""
-    axes[0].set_xscale("log")
-    axes[0].set_xlabel("on the wire (bytes a request)")
-    axes[1].set_xlabel("saturation rate λ* (requests/s)")
+    """Set scales and labels, and part the blocks of arms that are compared with one another.
+
+    Where blocks are compared at different rates, the rate of each arm stands on the right.
+    """
+    log_axis(axes[0], "x")
+    axes[0].set_xlabel("on the wire\n(bytes a request)")
+    axes[1].set_xlabel("saturation rate λ*\n(requests/s)")
+    axes[1].xaxis.set_major_locator(MaxNLocator(4))
     axes[1].xaxis.set_major_formatter(PLAIN)
     axes[1].set_xlim(left=0)
     rates = table["rate_per_s"].dropna().unique()
-    one = len(rates) == 1
-    axes[2].set_xlabel(f"p95 response time (ms)\nat λ = {rates[0]:,.4g}/s" if one else "p95 response time (ms)\nat the λ on the right")
-    for at, rate in zip(y, table["rate_per_s"], strict=True) if not one else ():
-        text = f"{number(rate)}/s" if np.isfinite(rate) else ""
-        axes[2].text(1.02, at, text, transform=axes[2].get_yaxis_transform(), va="center", fontsize="x-small")
+    if len(rates) == 1:
+        axes[2].set_xlabel(f"p95 response time (ms)\nat λ = {rates[0]:,.4g}/s")
+    else:
+        axes[2].set_xlabel("p95 response time (ms)\nat the λ on the right")
+        for at, rate in zip(y, table["rate_per_s"], strict=True):
+            text = f"{rate:,.4g}/s" if np.isfinite(rate) else ""
+            axes[2].text(1.02, at, text, transform=axes[2].get_yaxis_transform(), va="center", fontsize="x-small")
+    for at in y[1:][np.diff(table["block"]) != 0]:
+        for ax in axes:
+            ax.axhline(at + 0.5, color="0.8", linewidth=0.6)
     if np.isfinite(table[P95].to_numpy(dtype=float)).any():
         log_axis(axes[2], "x")
     else:
@@ -82,9 +93,10 @@ def _finish(axes: NDArray[np.object_], y: NDArray[np.int64], table: pd.DataFrame
 
 def _bytes(ax: Axes, y: NDArray[np.int64], arms: pd.DataFrame, protocol: str) -> None:
     """Draw a bar for the request, and below it a lighter one for the answer."""
-    look = {"color": COLOURS[protocol], "edgecolor": "white", "hatch": HATCHES[protocol], "linewidth": 0}
-    ax.barh(y + 0.2, arms["bytes_out"], height=0.36, **look)
-    ax.barh(y - 0.2, arms["bytes_in"], height=0.36, alpha=0.45, **look)
+    for column, aside, alpha in (("bytes_out", 0.2, 1.0), ("bytes_in", -0.2, 0.45)):
+        bars = ax.barh(y + aside, arms[column], height=0.36, alpha=alpha, color=COLOURS[protocol], linewidth=0)
+        for bar in bars:
+            bar.set(edgecolor="white", hatch=HATCHES[protocol])
 
 
 def _capacity(ax: Axes, y: NDArray[np.int64], arms: pd.DataFrame, protocol: str) -> None:
@@ -103,9 +115,7 @@ def _times(ax: Axes, y: NDArray[np.int64], arms: pd.DataFrame, protocol: str) ->
     _marks(ax, y, arms[P95], valid, protocol)
 
 
-def _marks(
-    ax: Axes, y: NDArray[np.int64], values: "pd.Series[float]", sure: NDArray[np.bool_], protocol: str
-) -> None:
+def _marks(ax: Axes, y: NDArray[np.int64], values: "pd.Series[float]", sure: NDArray[np.bool_], protocol: str) -> None:
     """Draw a mark for each arm: filled where it is ``sure``, else hollow and grey."""
     x, other = values.to_numpy(dtype=float), Look(color=GREY, markerfacecolor="white")
     ax.plot(x[sure], y[sure], MARKERS[protocol], color=COLOURS[protocol], markersize=4)
@@ -121,8 +131,8 @@ def caption(_: Run, tables: Tables) -> str:
     unseen = " No bar: what that client put on the wire was not seen." if table["bytes_out"].isna().any() else ""
     return (
         "Left: bytes on the wire of a request and its answer, framing included. Middle: saturation rate λ*, with its "
-        "bracket (thick) and its 95 % interval over replicates (thin). Right: p95 response time with its 95 % interval, "
-        "at one arrival rate λ for all arms that are compared with one another (Poisson arrivals, open loop; "
+        "bracket (thick) and its 95 % interval over replicates (thin). Right: p95 response time with its 95 % "
+        "interval, at one arrival rate λ for all arms that are compared with one another (Poisson arrivals, open loop; "
         f"{counts}). Hollow grey: not VALID; of a saturation rate: without a bracket, or contradicted by other "
         f"verdicts.{unseen}"
     )

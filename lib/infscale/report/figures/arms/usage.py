@@ -31,6 +31,7 @@ from infscale.report.figures.parts import (
     panels,
     protocol_look,
     rate_axis,
+    row_title,
     styled,
 )
 from infscale.report.figures.picture import Picture
@@ -61,6 +62,7 @@ def draw_cores(table: pd.DataFrame) -> Figure:
     system time together, dotted ones system time alone. Where the achieved rate falls although λ rises, the line turns
     back. What is SATURATED is hollow.
     """
+    table = table.sort_values("arm", kind="stable")
     rows, (keys, titles) = groups(table), _columns(table)
     figure, axes = panels(len(rows), len(titles), row_in=1.6, sharex="col", sharey="row", wide=True)
     for row, group in enumerate(rows):
@@ -94,9 +96,10 @@ def _cores(ax: Axes, panel: pd.DataFrame) -> None:
             at, whole = arm["achieved_per_s"], arm["user_s_per_s"] + arm["system_s_per_s"]
             ax.plot(at, whole, color=COLOURS[protocol], linestyle=LINES[protocol])
             ax.plot(at, arm["system_s_per_s"], color=COLOURS[protocol], linestyle=":", linewidth=1)
-            valid, look = arm["verdict"] == VALID, protocol_look(protocol)
-            ax.plot(at[valid], whole[valid], **{**look, "linestyle": ""})
-            ax.plot(at[~valid], whole[~valid], **hollow(look))
+            valid, marks = arm["verdict"] == VALID, protocol_look(protocol)
+            marks["linestyle"] = ""
+            ax.plot(at[valid], whole[valid], **marks)
+            ax.plot(at[~valid], whole[~valid], **hollow(marks))
 
 
 CORES = Picture(
@@ -132,7 +135,10 @@ def draw_costs(table: pd.DataFrame) -> Figure:
         ax.xaxis.set_major_formatter(PLAIN)
     rates = bars["rate_per_s"].unique()
     one = f"\nat λ = {rates[0]:,.4g}/s" if len(rates) == 1 else ""
-    names = [str(row["label"]) + ("" if one else f"\nλ = {row['rate_per_s']:,.4g}/s") for _, row in bars.iterrows()]
+    names = [
+        row_title(str(row["label"])) + ("" if one else f"\nλ = {row['rate_per_s']:,.4g}/s")
+        for _, row in bars.iterrows()
+    ]
     axes[0].set_yticks(y, names)
     axes[0].set_xlabel(f"CPU of a request (ms){one}")
     axes[1].set_xlabel(f"peak resident memory (MB){one}")
@@ -184,5 +190,6 @@ def _caption(table: pd.DataFrame) -> str:
         "CPU time of all processes of a group, read every 100 ms and counted within the arrivals of a trial; that of a "
         "request: divided by the successes of that time. Memory is the peak of the resident sets, where pages that "
         "processes share count for each of them. Bytes by process are not shown, because the kernel counts them by "
-        f"interface only. Means over {captions.span(table['replicates'])} replicates, no intervals.{hollow_marks}{unread}"
+        f"interface only. Means over {captions.span(table['replicates'])} replicates, no intervals."
+        f"{hollow_marks}{unread}"
     )

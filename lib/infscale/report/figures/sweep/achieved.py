@@ -3,6 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from infscale.analysis.tables import Tables
 from infscale.records.runs import Run
@@ -26,6 +27,7 @@ def draw(points: pd.DataFrame) -> Figure:
         series(ax, panel, "achieved_per_s", x="offered_per_s", arrows=False)
         ax.set_title(panel_title(name, len(names)))
         rate_axis(ax, "offered rate (requests/s)")
+        ax.yaxis.set_major_locator(MaxNLocator(5))
         ax.yaxis.set_major_formatter(PLAIN)
         ax.set_xlim(0, end)
         ax.set_ylim(0, end)

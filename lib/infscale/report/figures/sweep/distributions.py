@@ -110,7 +110,7 @@ def draw_tail(distributions: pd.DataFrame) -> Figure:
                 shown["response_ms"], beyond, drawstyle="steps-post", markevery=0.15, **protocol_look(protocol)
             )  # fmt: skip
         log_axis(ax, "x")
-        ax.set_yscale("log")
+        log_axis(ax, "y")
         for level in PERCENTILES.values():
             ax.axhline(1 - level, zorder=0, **GRID)
         ax.set_title(title_with_rate(panel, len(names)))

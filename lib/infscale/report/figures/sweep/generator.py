@@ -82,10 +82,10 @@ def draw_arrivals(points: pd.DataFrame) -> Figure:
 def arrivals_caption(_: Run, tables: Tables) -> str:
     """Return the caption of :func:`draw_arrivals`."""
     return (
-        "How far the arrivals were from their schedule, the largest value over replicates. Above: the difference of the "
-        "index of dispersion of counts, due against scheduled; a trial above the limit is INVALID. Below: the Kolmogorov "
-        "distance between the gaps, which decides nothing: at thousands of requests per second a timer is as imprecise "
-        f"as a gap is long. {captions.basis(tables.points)} {captions.not_valid(tables.points)}"
+        "How far the arrivals were from their schedule, the largest value over replicates. Above: the difference of "
+        "the index of dispersion of counts, due against scheduled; a trial above the limit is INVALID. Below: the "
+        "Kolmogorov distance between the gaps, which decides nothing: at thousands of requests per second a timer is "
+        f"as imprecise as a gap is long. {captions.basis(tables.points)} {captions.not_valid(tables.points)}"
     )
 
 

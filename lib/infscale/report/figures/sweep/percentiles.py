@@ -33,8 +33,8 @@ SATURATION = ["bound", "saturation_per_s", "low_per_s", "high_per_s", "interval_
 """Columns of ``arms`` that hold an arm's λ*."""
 
 HEIGHTS = {"rest": 0.985, "grpc": 0.945}
-"""Where the bracket of each protocol's λ* lies, as a share of the panel's height: one below the other at the upper edge,
-because bands over the whole panel would mix where they overlap."""
+"""Where the bracket of each protocol's λ* lies, as a share of the panel's height: one below the other at the upper
+edge, because bands over the whole panel would mix where they overlap."""
 
 
 def numbers(_: Run, tables: Tables) -> pd.DataFrame:
@@ -100,9 +100,9 @@ def caption(_: Run, tables: Tables) -> str:
     """Return the caption."""
     return (
         "Response time, from the scheduled time of a request to the end of its answer, against the arrival rate λ "
-        f"(Poisson arrivals, open loop). {captions.basis(tables.points)} Bars: 95 % intervals over replicates (t on the "
-        "logarithm; those of few replicates may leave the axis). The protocols are set slightly apart sideways. Vertical "
-        "line: the saturation rate λ* of a protocol; block at the upper edge: the bracket that it lies in. "
+        f"(Poisson arrivals, open loop). {captions.basis(tables.points)} Bars: 95 % intervals over replicates (t on "
+        "the logarithm; those of few replicates may leave the axis). The protocols are set slightly apart sideways. "
+        "Vertical line: the saturation rate λ* of a protocol; block at the upper edge: the bracket that it lies in. "
         f"{captions.not_valid(tables.points, arrows=True)}"
     )
 

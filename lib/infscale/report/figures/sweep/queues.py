@@ -16,6 +16,7 @@ from infscale.report.figures.parts import (
     COLOURS,
     GREY,
     LineStyle,
+    Look,
     log_axis,
     panel_title,
     panels,
@@ -34,8 +35,8 @@ QUEUE_LINES: dict[str, LineStyle] = {
 }
 """Line style by queueing model."""
 
-FIT_DIGITS = 3
-"""Significant digits of fitted parameters: an optimiser finds further ones that differ between machines."""
+FIT_DIGITS = 4
+"""Significant digits of fitted parameters: those of an optimiser differ between machines from the eighth on."""
 
 COLUMNS = ["arm", "label", "system", "implementation", "framework", "protocol", "rate_per_s", "verdict"]
 """Columns of points that are kept beside the mean response time."""
@@ -76,8 +77,8 @@ def _curve(ax: Axes, fit: "pd.Series[float]", last_per_s: float) -> None:
     queue, protocol = str(fit["queue"]), str(fit["protocol"])
     means = mean_response_ms(queue, rates, fit["t_ms"], fit["s_ms"], fit["cv2"])
     means[~np.isfinite(means)] = np.nan  # rounding S may move the limit below the last rate
-    line = {"color": COLOURS[protocol], "linestyle": QUEUE_LINES[queue]}
-    ax.plot(rates, means, linewidth=0.7, alpha=0.75, zorder=1, **line)
+    look = Look(color=COLOURS[protocol], linestyle=QUEUE_LINES[queue], linewidth=0.7, alpha=0.75)
+    ax.plot(rates, means, zorder=1, **look)
 
 
 def caption(_: Run, tables: Tables) -> str:
@@ -85,14 +86,16 @@ def caption(_: Run, tables: Tables) -> str:
     fits = tables.queues
     known = fits[np.isfinite(fits["misfit"])]
     best = known.loc[known.groupby("arm", sort=False)["misfit"].idxmin()] if len(known) else known
-    least = "; ".join(
-        f"{row['system']}, {NAMES[row['protocol']]}: {row['queue']}, {row['misfit']:.0%} on {row['points']:.0f} points"
-        for _, row in best.iterrows()
+    least = captions.by_system(
+        best,
+        lambda row: (
+            f"{NAMES[row['protocol']]} {row['queue']} with {100 * row['misfit']:.0f} % on {row['points']:.0f} points"
+        ),
     )
     return (
-        "Mean response time of the successes against the arrival rate, and thin behind it three queues with one server "
-        "fitted to the VALID points below λ*; an arm with too few points has no curve. Smallest misfit (root mean square "
-        f"of the relative deviations) of each arm: {least or 'no arm has enough points'}. "
+        "Mean response time of the successes against the arrival rate, and thin behind it three queues with one "
+        "server, fitted to the VALID points below λ*; an arm with too few points has no curve. Smallest misfit (root "
+        f"mean square of the relative deviations) of each arm: {least or 'no arm has enough points'}. "
         f"{captions.basis(tables.points)} {captions.not_valid(tables.points)}"
     )
 

@@ -79,10 +79,10 @@ def caption(run: Run, tables: Tables) -> str:
     basis = f" ({captions.replicates(known['replicates'])})" if len(known) else ""
     few = "" if np.isfinite(known["ratio_low"]).all() else f" Dashes: fewer than {MIN_REPLICATES} pairs, no interval."
     return (
-        f"Ratio of the p95 response times, {over} ÷ {under}, paired by replicate{basis}: above 1 {over} is slower, below "
-        f"1 {under} is. Bars: 95 % intervals (t on the log ratio). Filled marks: different from 1 at 5 % after Holm's "
-        "correction over the figure. Crosses: no ratio, because a protocol was SATURATED in a replicate, or because "
-        f"there is no replicate in which both are VALID.{few}"
+        f"Ratio of the p95 response times, {over} ÷ {under}, paired by replicate{basis}: above 1 {over} is slower, "
+        f"below 1 {under} is. Bars: 95 % intervals (t on the log ratio). Filled marks: different from 1 at 5 % after "
+        "Holm's correction over the figure. Crosses: no ratio, because a protocol was SATURATED in a replicate, or "
+        f"because there is no replicate in which both are VALID.{few}"
     )
 
 
@@ -91,6 +91,6 @@ RATIO = Picture(
     numbers,
     draw,
     caption,
-    "Ratio of the p95 response times of the two protocols against the arrival rate, with intervals and a line at one, a "
-    "panel for each serving system. The numbers are in the table of ratios.",
+    "Ratio of the p95 response times of the two protocols against the arrival rate, with intervals and a line at one; "
+    "a panel for each serving system. The numbers are in the table of ratios.",
 )
