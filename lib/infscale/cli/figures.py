@@ -1,6 +1,5 @@
 """``infscale figures``: draw a run's figures, values and report again from stored data."""
 
-import json
 from pathlib import Path
 
 from infscale.cli.options import Command, option
@@ -19,14 +18,14 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     """
     from tqdm import tqdm
 
-    from infscale.analysis.tables import summary
+    from infscale.analysis.tables import load_tables
     from infscale.cli import notebooks
     from infscale.paths import project_root
-    from infscale.records import runs
-    from infscale.records.manifest import read_json
-    from infscale.report import sentences
+    from infscale.records.manifest import RunManifest, read
+    from infscale.records.runs import find_run
+    from infscale.report.limits import validity
 
-    folder = runs.find_run(run)
+    folder = find_run(run)
     target = executed or project_root() / "data" / "derived" / folder.name / "notebooks"
     for name in tqdm(notebooks.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
         if name == "50-paper-values":
@@ -37,24 +36,24 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
         if name != "30-summarise":
             parameters["figures_folder"] = figures
         notebooks.execute(name, parameters, target)
-    run_id = read_json(folder / "run.json")["run_id"]
-    print(sentences.validity_finding(summary.load_tables(project_root() / "data" / "derived" / run_id)))
+    run_id = read(folder / "run.json", RunManifest).run_id
+    print(validity(load_tables(project_root() / "data" / "derived" / run_id)))
     print(f"figures, values.tex and report.html are in {project_root() / figures}")
 
 
 def _draw_findings(figures: str, runs_folder: Path, executed: Path) -> None:
     """Draw every finding again that has a complete run in ``runs_folder``."""
     from infscale.cli import notebooks
-    from infscale.findings import studies
-    from infscale.records import runs
+    from infscale.findings import FINDINGS
+    from infscale.records.manifest import RunManifest, read
+    from infscale.records.runs import PROTOCOLS, newest
 
-    for name, study in studies.STUDIES.items():
-        folder = runs.newest(runs_folder, name)
-        if folder is None:
-            continue
-        profile = json.loads((folder / "run.json").read_text(encoding="utf-8"))["profile"]
-        parameters = {"profile": profile, "run": str(folder), "figures_folder": figures}
-        notebooks.execute(study.notebook, parameters, executed)
+    for name, finding in FINDINGS.items():
+        folder = newest(runs_folder, name) if name != PROTOCOLS else None
+        if folder is not None:
+            profile = read(folder / "run.json", RunManifest).design.profile
+            parameters = {"profile": profile, "run": str(folder), "figures_folder": figures}
+            notebooks.execute(finding.notebook, parameters, executed)
 
 
 command = Command(

@@ -10,6 +10,7 @@ from typing import Any
 
 from infscale.errors import ConfigError, InfscaleError
 from infscale.paths import project_root
+from infscale.records.manifest import RunManifest, read
 
 MEASURING = "10-protocol-grid"
 DRAWING = ("30-summarise", "40-figures", "50-paper-values")
@@ -128,4 +129,5 @@ def trials_bar(folder: Path, expected: int) -> Iterator[None]:
 
 
 def _stored(folder: Path) -> int:
-    return len(list((folder / "trials").glob("[!.]*.json")))
+    """Return how many trials of a run are stored, as its manifest counts them."""
+    return sum(session.trials for session in read(folder / "run.json", RunManifest).sessions)

@@ -225,6 +225,7 @@ class LoadManifest(Record, kw_only=True):
         duration_s: the same, or the time until an interruption, s.
         header_names: names only, because values may be secret.
         rows: scheduled requests.
+        machine, commit, versions, summary: added when it is stored; the summary is that of the command.
     """
 
     version: int = VERSION
@@ -252,6 +253,10 @@ class LoadManifest(Record, kw_only=True):
     started_at: str
     generator: Generator
     host: Host
+    machine: Machine | None = None
+    commit: str = "unknown"
+    versions: dict[str, str] = {}
+    summary: dict[str, object] = {}
 
 
 # ------------------------------------------------------------------------------------------------ runs
