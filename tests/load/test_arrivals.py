@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -185,6 +185,55 @@ def test_any_schedule_is_ascending_within_its_time_and_repeats_by_seed(
     assert all(np.array_equal(a, b) for a, b in zip(parts, again, strict=True))
 
 
+FLOATS = st.one_of(st.floats(), st.floats(0, 5000), st.sampled_from([5e-324, 1e-310, 1e300, 1.7e308]))
+INTEGERS = st.integers(-(2**63), 2**63 - 1)
+
+
+@st.composite
+def anything(draw: st.DrawFn) -> tuple[Process, arrivals.Rates, float, int]:
+    """A process, rates, a duration and a number of shards, which are whatever their types allow."""
+    name = draw(st.sampled_from(arrivals.PROCESSES))
+    trace = draw(st.lists(INTEGERS, max_size=4)) if name == "trace" else []
+    process = Process(name, draw(FLOATS), np.array(trace, np.int64))
+    single = st.one_of(FLOATS, st.just(10**400))
+    several = st.lists(FLOATS, max_size=5).map(tuple)
+    rates = several if name == "steps" else st.tuples(FLOATS, FLOATS) if name == "ramp" else single
+    no_rate: st.SearchStrategy[arrivals.Rates] = st.just(()) if name == "trace" else st.nothing()
+    return process, draw(st.one_of(rates, no_rate)), draw(FLOATS), draw(st.integers(1, 5))
+
+
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawing=anything(), seed=st.integers(0, 2**32))
+def test_whatever_numbers_are_given_make_a_schedule_or_are_refused(
+    drawing: tuple[Process, arrivals.Rates, float, int], seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's typing error must not become arrivals at wrong times, nor a traceback from inside numpy."""
+    monkeypatch.setattr(arrivals, "MAX_REQUESTS", 10_000)  # more would only take long
+    process, rate, duration, count = drawing
+    with np.errstate(over="raise", divide="raise", invalid="raise"):
+        try:
+            parts = arrivals.shards(rate, duration, SEED(seed), count, process)
+        except ConfigError:
+            return
+    assert len(parts) == count
+    for schedule in parts:
+        assert schedule.dtype == np.int64
+        assert (np.diff(schedule) >= 0).all()
+        assert ((schedule >= 0) & (schedule < duration * 1e9)).all()
+    if process.name in ("constant", "poisson", "ramp", "steps"):
+        rates = np.atleast_1d(np.asarray(rate, dtype=float))
+        expected = float(np.mean(rates / rates.max()) * (rates.max() * duration))
+        assert abs(sum(map(len, parts)) - expected) <= 8 * np.sqrt(expected) + 20
+
+
+@pytest.mark.parametrize("rates", [(5e-324, 100.0), (100.0, 5e-324), (5e-324, 0, 100.0), (1e-310, 100.0, 1e-310)])
+def test_a_step_too_weak_to_send_a_request_is_a_pause(rates: tuple[float, ...]) -> None:
+    schedule, step = arrivals.steps(rates, 10, SEED(1)), 10e9 / len(rates)
+    busy = rates.index(100.0)
+    assert len(schedule) == pytest.approx(1000 / len(rates), rel=0.2)
+    assert ((schedule >= busy * step) & (schedule < (busy + 1) * step)).all()
+
+
 @pytest.mark.parametrize("cv", [0.5, 4.0])
 def test_gamma_expects_the_asked_number_of_requests_however_short(cv: float) -> None:
     """A bursty process that starts at a burst would offer more than its rate in short trials."""
@@ -229,6 +278,9 @@ def test_a_rate_that_is_no_positive_number_is_named(rate: float) -> None:
         (Process("gamma", cv=float("nan")), 5, 1, "cv=nan"),
         (Process("trace"), (), 1, "the trace holds no arrival"),
         (Process("trace", trace=np.array([7, 7])), 5, 1, "simultaneous"),
+        (Process("trace", trace=np.array([-(2**62) - 1, 2**62])), 5, 1, "further apart"),
+        (Process("trace", trace=np.array([7, 8])), 5e-324, 1, "rate=5e-324 stretches the trace beyond"),
+        (Process("poisson"), 10**400, 1, "accepted: a number of requests/s above 0"),
         (Process("uniform"), 5, 1, "accepted: constant, gamma, poisson, ramp, steps, trace"),
     ],
 )

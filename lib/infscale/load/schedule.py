@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from infscale.errors import ConfigError, _is_number, check_duration, check_rate, one_of
+from infscale.errors import MAX_DURATION_S, ConfigError, _is_number, check_duration, check_rate, one_of
 
 Schedule = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -20,6 +20,10 @@ Rates = float | Sequence[float]
 PROCESSES = ("constant", "gamma", "poisson", "ramp", "steps", "trace")
 MAX_REQUESTS = 100_000_000
 CV_RANGE = (0.001, 100.0)
+LEAST_RATE = 1e-280
+"""Arrival rate (1/s) that stands for all lower ones: it expects no request in any duration, and its gaps are floats."""
+WEAK = 2.0**-500
+"""Share of the highest of several rates below which a rate counts as 0."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def shards(
     if count == 1 or process.name not in ("poisson", "ramp", "steps"):
         whole = draw(process, rate, duration_s, seed)
         return [np.ascontiguousarray(whole[k::count]) for k in range(count)]
-    parts = tuple(r / count for r in _as_tuple(rate))
+    # The smallest floats cannot be divided. They expect no request in any duration, so they may stay as they are.
+    parts = tuple(r / count or r for r in _rates(_as_tuple(rate)))
     return [draw(process, parts, duration_s, child) for child in _children(seed, count)]
 
 
@@ -138,11 +143,15 @@ def ramp(start_per_s: float, end_per_s: float, duration_s: float, seed: np.rando
     """
     first, last = _rates((start_per_s, end_per_s))
     duration = check_duration(duration_s)
-    slope = (last - first) / duration
     counts = _unit((first + last) / 2 * duration, seed)
-    root = np.sqrt(np.maximum(first**2 + 2 * slope * counts, 0))  # the rate at each arrival
-    times = np.divide(2 * counts, first + root, out=np.zeros_like(counts), where=counts > 0)
-    return _nanoseconds(times, duration)
+    # In units that bring the higher rate and the duration below 1, or a square could be beyond all floats. The units
+    # are powers of two, which change no digit.
+    (_, rate_unit), (length, time_unit) = math.frexp(max(first, last)), math.frexp(duration)
+    start, end = math.ldexp(first, -rate_unit), math.ldexp(last, -rate_unit)
+    areas = np.ldexp(counts, -rate_unit - time_unit)
+    root = np.sqrt(np.maximum(start**2 + 2 * ((end - start) / length) * areas, 0))  # the rate at each arrival
+    times = np.divide(2 * areas, start + root, out=np.zeros_like(areas), where=areas > 0)
+    return _nanoseconds(np.ldexp(times, time_unit), duration)
 
 
 def steps(rates_per_s: Sequence[float], duration_s: float, seed: np.random.SeedSequence) -> Schedule:
@@ -153,7 +162,11 @@ def steps(rates_per_s: Sequence[float], duration_s: float, seed: np.random.SeedS
     rates = _rates(rates_per_s)
     duration = check_duration(duration_s)
     edges = np.linspace(0, duration, len(rates) + 1)
-    expected = np.concatenate([[0.0], np.cumsum(np.asarray(rates) * duration / len(rates))])
+    # A step that is weaker by so much expects no request, and the slope below would be beyond all floats.
+    weakest = max(rates) * WEAK
+    heights = [rate if rate > weakest else 0.0 for rate in rates]
+    with np.errstate(over="ignore"):  # infinitely many requests are refused below
+        expected = np.concatenate([[0.0], np.cumsum(np.asarray(heights) * duration / len(rates))])
     return _nanoseconds(np.interp(_unit(float(expected[-1]), seed), expected, edges), duration)
 
 
@@ -164,17 +177,24 @@ def replay(trace: Schedule, duration_s: float | None = None, rate_per_s: float |
     length. Without a duration all of it is replayed. It repeats nothing: a trace that is shorter ends early.
 
     Raises:
-        ConfigError: an empty trace, or one that has no length and is to be scaled.
+        ConfigError: an empty trace, one that has no length and is to be scaled, or one that would last too long.
     """
     if not len(trace):
         raise ConfigError("the trace holds no arrival")
+    if int(np.max(trace)) - int(np.min(trace)) > np.iinfo(np.int64).max:
+        raise ConfigError("the trace's first and last arrival lie further apart than int64 nanoseconds reach")
     times: Schedule = np.sort(trace) - np.min(trace)
-    if rate_per_s is not None:
-        if times[-1] == 0:
-            raise ConfigError(f"the trace's {len(times)} arrivals are simultaneous: no rate can be made of them")
-        factor = (len(times) - 1) / (times[-1] / 1e9) / check_rate(rate_per_s)
-        times = np.asarray(times * factor, dtype=np.int64)
-    return times if duration_s is None else times[times < check_duration(duration_s) * 1e9]
+    until = math.inf if duration_s is None else check_duration(duration_s) * 1e9
+    if rate_per_s is None:
+        return times[times < until]
+    if times[-1] == 0:
+        raise ConfigError(f"the trace's {len(times)} arrivals are simultaneous: no rate can be made of them")
+    factor = (len(times) - 1) / (float(times[-1]) / 1e9) / check_rate(rate_per_s)
+    last = factor * float(times[-1])
+    if math.isinf(last) or (duration_s is None and last > MAX_DURATION_S * 1e9):
+        raise ConfigError(f"rate={rate_per_s!r} stretches the trace beyond {MAX_DURATION_S:g} s; accepted: higher ones")
+    stretched = np.floor(times * factor)
+    return np.asarray(stretched[stretched < until], dtype=np.int64)
 
 
 def payload_choice(count: int, pool: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int32]:
@@ -206,7 +226,7 @@ def _rates(rates_per_s: Sequence[float]) -> tuple[float, ...]:
 def _checked(rate_per_s: float, duration_s: float) -> tuple[float, float]:
     rate, duration = check_rate(rate_per_s), check_duration(duration_s)
     _check_count(rate * duration)
-    return rate, duration
+    return max(rate, LEAST_RATE), duration
 
 
 def _check_count(expected: float) -> None:
