@@ -81,18 +81,18 @@ def _packages(modules: Sequence[str], package: str) -> str:
 def _system() -> Check:
     described = machine.describe()
     supported = sys.platform == "linux" and os.uname().machine == "x86_64" and sys.version_info[:2] == (3, 11)
-    text = f"{described['os']}, kernel {described['kernel']}, {os.uname().machine}, Python {described['python']}"
+    text = f"{described.os}, kernel {described.kernel}, {os.uname().machine}, Python {described.python}"
     return Check("system", text if supported else "", "everything", "Linux on x86-64 with Python 3.11", needed=True)
 
 
 def _cpu() -> Check:
     described, split = machine.describe(), machine.split_cores()
     shared = "load engine and servers share them: four or more keep them apart" if split is None else "one for the load"
-    return Check("CPU", f"{described['cpu']}; {described['cores']} cores usable", shared)
+    return Check("CPU", f"{described.cpu}; {described.cores} cores usable", shared)
 
 
 def _governor() -> Check:
-    name = machine.describe()["governor"]
+    name = machine.describe().governor
     steady = name in (None, "performance")
     get = "" if steady else "sudo cpupower frequency-set --governor performance"
     return Check("CPU governor", name or "not reported by this machine", "steady clock rates", get)
