@@ -30,7 +30,7 @@ from infscale.load import trace as load_trace
 from infscale.models import reference as models
 from infscale.payloads import encoders as payloads
 from infscale.records import samples
-from infscale.records.manifest import read_json
+from infscale.records.manifest import LoadManifest, read
 from infscale.vocabulary import PROTOCOLS, SCHEME
 
 COMMAND = (sys.executable, "-m", "infscale.cli", "load")
@@ -327,13 +327,14 @@ def test_a_stored_load_can_be_replayed_as_a_trace(recorder: Recorded, tmp_path: 
 
 def test_the_manifest_beside_the_rows_tells_how_they_came_about(recorder: Recorded, tmp_path: Path) -> None:
     found, rows = measured(tmp_path, recorder[0], "--rate", 50, "--duration", 0.5, "--header", "Authorization: secret")
-    manifest = read_json(tmp_path / "samples.json")
-    assert manifest["rows"] == len(rows)
-    assert manifest["summary"] == found
-    assert manifest["header_names"] == ["authorization"]
+    manifest = read(tmp_path / "samples.json", LoadManifest)
+    assert manifest.rows == len(rows)
+    assert manifest.summary == found
+    assert manifest.header_names == ["authorization"]
     assert "secret" not in (tmp_path / "samples.json").read_text()
-    assert manifest["machine"]["cores"] >= 1
-    assert manifest["versions"]["numpy"] == np.__version__
+    assert manifest.machine is not None
+    assert manifest.machine.cores >= 1
+    assert manifest.versions["numpy"] == np.__version__
 
 
 # ----------------------------------------------------------------------------------- what can go wrong
