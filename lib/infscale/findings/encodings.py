@@ -71,7 +71,7 @@ FILES: Mapping[str, tuple[tuple[str, str], ...]] = {
 def blocks(profile: str) -> Blocks:
     """Return ways to write one tensor: on Triton with 16 rows (quick); everywhere, by batch, and of images (full)."""
     if profile == "full":
-        return [*_tensors(), *_images(), *_versions_of_http()]
+        return [*_tensors(), *_images(), _edge()]
     ways = itertools.islice(TENSORS["triton"], 2 if profile == "tiny" else None)
     return [[_arm("triton", way, 16) for way in ways]]
 
@@ -82,11 +82,18 @@ def _arm(framework: str, way: Way, batch: int) -> Arm:
 
 
 def _tensors() -> Blocks:
-    """Return fp32 in every encoding on every framework, a block for each batch."""
-    everywhere = [
-        [_arm(framework, way, batch) for way in ways] for framework, ways in TENSORS.items() for batch in BATCHES
-    ]
-    return [*everywhere, *([_arm("triton", way, batch) for way in PLAIN] for batch in MORE_BATCHES)]
+    """Return fp32 in every encoding on every framework, a block for each batch.
+
+    The embedded server also takes JSON on HTTP/2: with HTTP/1.1 and gRPC beside it, the framing is told apart from the
+    encoding.
+    """
+    everywhere = {
+        (framework, batch): [_arm(framework, way, batch) for way in ways]
+        for framework, ways in TENSORS.items()
+        for batch in BATCHES
+    }
+    everywhere["tfserving", 16].append(Arm("rest", "json", batch=16, framework="tfserving", http="2"))
+    return [*everywhere.values(), *([_arm("triton", way, batch) for way in PLAIN] for batch in MORE_BATCHES)]
 
 
 def _images() -> Blocks:
@@ -102,22 +109,13 @@ def _images() -> Blocks:
     ]
 
 
-def _versions_of_http() -> Blocks:
-    """Return the same bytes by REST on HTTP/1.1 and on HTTP/2, and by gRPC: on the servers that speak them.
-
-    The edge is in front of both versions, so that the framing alone differs.
-    """
-    embedded = [
-        Arm("rest", "json", batch=16, framework="tfserving"),
-        Arm("rest", "json", batch=16, framework="tfserving", http="2"),
-        Arm("grpc", batch=16, framework="tfserving"),
-    ]
-    edge = [
+def _edge() -> list[Arm]:
+    """Return the same bytes by REST on HTTP/1.1 and on HTTP/2 to the edge: the framing alone differs."""
+    return [
         Arm("rest", encoding, batch=16, framework="triton", front="edge", http=http)
         for encoding in ("json", "raw")
         for http in ("1.1", "2")
     ]
-    return [embedded, edge]
 
 
 FINDING = Finding(

@@ -97,12 +97,14 @@ def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.D
     named = list(contrasts)
     values = {name: wide(trials, name) for name in {contrast.metric for contrast in named}}
     labels = dict(zip(trials["arm"], trials["label"], strict=True))
+    pairs_named = {(contrast.arm, contrast.reference) for contrast in named}
+    capacities = {pair: _capacities(brackets, *pair) for pair in pairs_named}
     rows: list[Row] = []
     for contrast in named:
         own = frame[frame["arm"].isin((contrast.arm, contrast.reference))]
         if own["arm"].nunique() < 2:
             continue
-        capacity = _capacities(brackets, contrast)
+        capacity = capacities[contrast.arm, contrast.reference]
         for rate in sorted(own["rate_per_s"].unique()):
             estimate = _estimate(pairs(values[contrast.metric], contrast.arm, contrast.reference, rate))
             what = {"arm": contrast.arm, "reference": contrast.reference, "metric": contrast.metric}
@@ -139,9 +141,9 @@ def withheld_because(ratios: int) -> str:
     return f"{ratios} of at least {MIN_REPLICATES} replicates" if ratios < MIN_REPLICATES else ""
 
 
-def _capacities(brackets: pd.DataFrame, contrast: Contrast) -> Row:
+def _capacities(brackets: pd.DataFrame, arm: int, reference: int) -> Row:
     """Return the columns that describe the ratio of two saturation rates."""
-    estimate = capacity_ratio(brackets, contrast.arm, contrast.reference)
+    estimate = capacity_ratio(brackets, arm, reference)
     return {
         "capacity_ratio": estimate.value,
         "capacity_ratio_low": estimate.low,
