@@ -3,16 +3,17 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
 from infscale.records.gate import Floats
-from infscale.records.samples import ordered
+from infscale.records.samples import NEVER, ordered
 
 
 @dataclass(frozen=True)
 class Percentile:
-    """A percentile; ``bound`` is true when the request at that rank never succeeded (``value`` is what it exceeds)."""
+    """A percentile; ``bound`` is true when the request at that rank never succeeded, so that it exceeds ``value``."""
 
     value: float
     bound: bool
@@ -54,6 +55,35 @@ class Times:
         if rank <= k + self.timeouts:
             return Percentile(max(self.limit, float(self.ordered[-1]) if k else 0.0), True)
         return Percentile(float("inf"), True)
+
+
+def trial_times(rows: pd.DataFrame, timeout_ms: float) -> dict[str, Times]:
+    """Return the times of one trial's requests in ms, ready for percentiles.
+
+    Args:
+        rows: the trial's samples, with ``status`` and the times ``scheduled_ns``, ``due_ns``, ``sent_ns``, ``done_ns``.
+        timeout_ms: the limit that a request with status "timeout" exceeded.
+
+    Returns:
+        ``response`` (from the scheduled time) and ``roundtrip`` (from the actual send) of all requests, failures
+        ordered above the successes; ``response_ok`` and ``roundtrip_ok`` of the successes alone; ``lag`` of those that
+        became due and ``wait`` of those that were sent.
+    """
+    ok = (rows["status"] == "ok").to_numpy()
+    timeouts = int((rows["status"] == "timeout").sum())
+    failures = len(rows) - int(ok.sum()) - timeouts
+    names = ("scheduled_ns", "due_ns", "sent_ns", "done_ns")
+    scheduled, due, sent, done = (rows[name].to_numpy(dtype=np.int64) for name in names)
+    response, roundtrip = ordered((done - scheduled)[ok] / 1e6), ordered((done - sent)[ok] / 1e6)
+    was_due, was_sent = due != NEVER, sent != NEVER
+    return {
+        "response": Times(response, timeouts, failures, timeout_ms),
+        "roundtrip": Times(roundtrip, timeouts, failures, timeout_ms),
+        "response_ok": Times(response),
+        "roundtrip_ok": Times(roundtrip),
+        "lag": Times((due - scheduled)[was_due] / 1e6),
+        "wait": Times((sent - due)[was_due & was_sent] / 1e6),
+    }
 
 
 def early_stopping(n: int, over: int, p: float = 0.99, confidence: float = 0.99) -> bool:

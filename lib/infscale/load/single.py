@@ -1,39 +1,83 @@
-"""``infscale load``: the load engine alone, against any URL. It knows nothing of models or frameworks."""
+"""One load on one URL: draws its schedule, sends it and returns its rows. It knows nothing of models or frameworks."""
 
-import argparse
 import datetime as dt
 import os
-import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from infscale import machine
-from infscale.cli import load_options
-from infscale.cli.load_options import Load
 from infscale.errors import ConfigError
 from infscale.load import schedule as arrivals
+from infscale.load import trace
 from infscale.load.engine import run as engine
 from infscale.load.engine.job import parse
 from infscale.load.schedule import Process, Schedule
 from infscale.records.manifest import write_json
 from infscale.records.samples import SCHEMA_VERSION, write
 
-MEASURED, BAD, GENERATOR_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 1, 3, 4, 130
-"""Exit codes; 1 is given by :func:`infscale.cli.main` for any :class:`infscale.errors.InfscaleError`."""
-
 _DRAWS = ("arrivals", "payload", "warmup")
+"""What is drawn at random, each from a seed of its own."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to send, checked; times in seconds, bodies as bytes, header names in lower case.
+
+    Attributes:
+        url: as :func:`infscale.load.engine.job.parse` takes it.
+        rates_per_s: one value; two for "ramp", any number for "steps", none or one for "trace".
+        duration_s: length of the arrivals without the warm-up; None for the whole of a trace.
+        bodies: the pool, of which each request carries one at random.
+        headers: sent with every request, beside those that the protocol needs.
+        arrivals: one of :data:`infscale.load.schedule.PROCESSES`.
+        cv: coefficient of variation of the gaps, for "gamma".
+        trace: file of arrival times, for "trace".
+        trace_column: its column; "" for the first that is known.
+        connections: most connections at a time, over all shards.
+        streams: most requests at a time on an HTTP/2 connection; 0 for the server's limit.
+        shards: number of engine processes.
+        timeout_s: from a request's scheduled time to giving it up.
+        warmup_s: load before the measured part.
+        seed: of the arrivals and of the choice of bodies.
+        keep_alive: False opens a connection for every request.
+        gzip: compress the bodies (gRPC: the messages).
+        ca: file of trusted certificates; "" for the system's.
+        insecure: trust any certificate.
+        out: where the rows are to be stored; None for nowhere.
+    """
+
+    url: str
+    rates_per_s: tuple[float, ...]
+    duration_s: float | None
+    bodies: tuple[bytes, ...]
+    headers: dict[str, str]
+    arrivals: str
+    cv: float
+    trace: Path | None
+    trace_column: str
+    connections: int
+    streams: int
+    shards: int
+    timeout_s: float
+    warmup_s: float
+    seed: int
+    keep_alive: bool
+    gzip: bool
+    ca: str
+    insecure: bool
+    out: Path | None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished load: every row (``infscale.records.samples``), warm-up included, and its manifest.
+    """A finished load: every row (:mod:`infscale.records.samples`), warm-up included, and its manifest.
 
     The manifest's ``duration_s`` is that of all arrivals, of which the first ``warmup_s`` are left out of the
     numbers; of an interrupted load, it is the time until the interruption.
@@ -44,69 +88,40 @@ class Outcome:
     interrupted: bool
 
 
-def main(words: argparse.Namespace) -> int:
-    """Check the options, load, report; returns the exit code.
-
-    Raises:
-        InfscaleError: bad input, or the engine failed.
-    """
-    load = load_options.check(words)
-    try:
-        plan = schedules(load)
-        with _ended_by_signals(), _bar(plan.duration_s) as progress:
-            outcome = run(load, plan, progress)
-            if not outcome.interrupted:
-                progress(plan.duration_s)
-    except KeyboardInterrupt:
-        print("infscale: interrupted before the first request", file=sys.stderr)
-        return INTERRUPTED
-    from infscale.cli import load_report  # not before: SciPy takes a second of the CPU
-
-    found = load_report.summarise(outcome.samples, outcome.manifest)
-    if load.out:
-        _store(load, outcome, found)
-    print(load_report.as_json(found) if load.json else load_report.as_text(found))
-    return _exit_code(found, outcome)
-
-
-def _exit_code(found: Mapping[str, Any], outcome: Outcome) -> int:
-    if outcome.interrupted:
-        print("infscale: interrupted; what was not sent is 'unsent'", file=sys.stderr)
-        return INTERRUPTED
-    if not found["succeeded"]:
-        kinds = ", ".join(f"{n} {kind}" for kind, n in found["errors"].items())
-        reason = f" ({outcome.manifest['engine']['error']})" if outcome.manifest["engine"]["error"] else ""
-        print(f"infscale: no request to {found['url']} succeeded: {kinds}{reason}", file=sys.stderr)
-        return NOTHING_SUCCEEDED
-    return GENERATOR_FAILED if found["verdict"] == "INVALID" else MEASURED
-
-
 # ---------------------------------------------------------------------------------------- the schedule
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The schedules and choices of bodies, one for each shard, warm-up first.
+    """Schedules and choices of bodies, one of each for every shard, warm-up first.
 
-    ``duration_s`` includes the warm-up; ``rate_per_s`` is the mean rate of the measured part (of a trace, its own).
+    Attributes:
+        schedules: ascending arrival times in ns.
+        choices: the body that each request carries, as an index into the pool.
+        duration_s: length of all arrivals, warm-up included.
+        rate_per_s: mean rate of the measured part; of a trace, its own.
     """
 
     schedules: list[Schedule]
-    choices: list[Any]
+    choices: list[npt.NDArray[np.int32]]
     duration_s: float
     rate_per_s: float
 
 
 def schedules(load: Load) -> Plan:
-    """Draw what ``load`` asks for; the measured part is the same whatever the warm-up is.
+    """Draw the arrivals and bodies of a load; the measured part is the same whatever the warm-up is.
 
     Raises:
         ConfigError: no request falls into the duration, or there would be too many.
         DataError: the trace cannot be read.
     """
     seeds = {name: np.random.SeedSequence(load.seed, spawn_key=(i,)) for i, name in enumerate(_DRAWS)}
-    process = _process(load)
-    duration = load.duration_s or _length_s(arrivals.replay(_trace(process), None, *load.rates_per_s))
+    times = trace.read(load.trace, load.trace_column) if load.trace else None
+    process = Process(load.arrivals, load.cv, times)
+    duration = load.duration_s
+    if duration is None:
+        whole_trace = np.empty(0, np.int64) if times is None else times
+        duration = _length_s(arrivals.replay(whole_trace, None, *load.rates_per_s))
     parts = arrivals.shards(load.rates_per_s, duration, seeds["arrivals"], load.shards, process)
     count = sum(map(len, parts))
     if not count:
@@ -121,27 +136,17 @@ def schedules(load: Load) -> Plan:
     return Plan(whole, np.split(choice, cuts), load.warmup_s + duration, float(np.mean(rates)))
 
 
-def _process(load: Load) -> Process:
-    if load.trace is None:
-        return Process(load.arrivals, load.cv)
-    from infscale.load import trace as load_trace
-
-    return Process(load.arrivals, trace=load_trace.read(load.trace, load.trace_column))
-
-
-def _trace(process: Process) -> Schedule:
-    assert process.trace is not None
-    return process.trace
-
-
-def _length_s(trace: Schedule) -> float:
-    """A duration that holds the last arrival, and one mean gap after it."""
-    last = int(trace[-1])
-    return (last + max(1, round(last / max(1, len(trace) - 1)))) / 1e9
+def _length_s(times: Schedule) -> float:
+    """Return a duration (s) that holds a trace's last arrival and one mean gap after it."""
+    last = int(times[-1])
+    return (last + max(1, round(last / max(1, len(times) - 1)))) / 1e9
 
 
 def _warmup(load: Load, rate: float, seed: np.random.SeedSequence) -> list[Schedule]:
-    """Load before the measured part: the same process at its first rate; Poisson where the rate changes or is read."""
+    """Draw the load before the measured part, at its first rate.
+
+    Its process is the same where the rate is constant, and Poisson where the rate changes or comes from a trace.
+    """
     if not load.warmup_s or not rate:
         return [np.empty(0, np.int64)] * load.shards
     steady = load.arrivals in ("constant", "gamma")
@@ -153,7 +158,12 @@ def _warmup(load: Load, rate: float, seed: np.random.SeedSequence) -> list[Sched
 
 
 def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None) -> Outcome:
-    """Send the load and return all rows; Ctrl-C ends it early.
+    """Send a load and return all its rows; Ctrl-C ends it early.
+
+    Args:
+        load: what to send.
+        plan: its schedules, from :func:`schedules`.
+        progress: called a few times a second with the seconds since the schedule's start.
 
     Raises:
         ConfigError: an unknown host, or a file of certificates that cannot be read.
@@ -192,7 +202,7 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
 
 
 def _manifest(load: Load, plan: Plan, duration_s: float) -> dict[str, Any]:
-    """What determined the load; values of headers may be secret and are left out."""
+    """Return what determined the load; the values of headers may be secret and are left out."""
     return {
         "schema_version": SCHEMA_VERSION,
         "url": load.url,
@@ -227,7 +237,7 @@ def _host(url: str, steal: tuple[int, int]) -> dict[str, Any]:
 
 
 def _is_here(url: str) -> bool:
-    """Whether a URL's host is this machine: a Unix socket, a loopback address, or one of its own."""
+    """Return whether a URL's host is this machine: a Unix socket, a loopback address, or one of its own."""
     target = parse(url)
     if target.socket_path:
         return True
@@ -240,34 +250,8 @@ def _is_here(url: str) -> bool:
     return True
 
 
-@contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM (``timeout``, ``kill``) keep the rows as Ctrl-C does, and SIGINT where a shell's ``&`` masks it."""
-    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _bar(total_s: float) -> Iterator[Callable[[float], None]]:
-    """A progress bar over the schedule, on standard error."""
-    from tqdm import tqdm
-
-    total = round(total_s, 1)
-    with tqdm(total=total, unit="s", bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} s") as bar:
-
-        def show(elapsed_s: float) -> None:
-            bar.update(max(0.0, min(elapsed_s, total) - bar.n))
-
-        yield show
-
-
-def _store(load: Load, outcome: Outcome, found: Mapping[str, Any]) -> None:
-    """Write the rows and, beside them, the manifest with the machine and what was found."""
-    assert load.out is not None
-    write(load.out, outcome.samples)
+def store(file: Path, outcome: Outcome, summary: Mapping[str, Any]) -> None:
+    """Write the rows to a Parquet file and, beside it, the manifest with the machine and the summary of the rows."""
+    write(file, outcome.samples)
     described = {"machine": machine.describe(), "commit": machine.commit(), "versions": machine.versions()}
-    write_json(load.out.with_suffix(".json"), {**outcome.manifest, "found": dict(found), **described})
+    write_json(file.with_suffix(".json"), {**outcome.manifest, "summary": dict(summary), **described})

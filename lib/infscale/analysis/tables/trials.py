@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from infscale.analysis.percentiles import Times, early_stopping
+from infscale.analysis.percentiles import early_stopping, trial_times
 from infscale.analysis.warm_up import quantiles, warm_up
 from infscale.errors import DataError
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.generator_gates import gaps_distance
 from infscale.records.runs import Run, Trial, trials_of_grid
-from infscale.records.samples import NEVER, ordered
+from infscale.records.samples import NEVER
 from infscale.records.server_gates import FIRST_PART
 from infscale.records.verdict import judge
 
@@ -183,26 +183,20 @@ def measures(
 
 def _percentiles(kept: pd.DataFrame, limit_ms: float) -> dict[str, Any]:
     """Response and round-trip percentiles with their bounds, those of successes alone, lag and wait."""
-    ok = (kept["status"] == "ok").to_numpy()
-    timeouts = int((kept["status"] == "timeout").sum())
-    failures = len(kept) - int(ok.sum()) - timeouts
-    scheduled, due, sent, done = (kept[name].to_numpy(dtype=np.float64) / 1e6 for name in COLUMNS[:4])
-    successes = {"response": ordered((done - scheduled)[ok]), "roundtrip": ordered((done - sent)[ok])}
+    times = trial_times(kept, limit_ms)
     row: dict[str, Any] = {}
-    for boundary, values in successes.items():
-        every = Times(values, timeouts, failures, limit_ms)
-        alone = Times(values)
+    for boundary in BOUNDARIES:
         for name, p in QUANTILES.items():
-            found = every.percentile(p)
-            row[metric(boundary, name)] = found.value
-            row[metric(boundary, name) + "_bound"] = found.bound
-            row[metric(f"{boundary}_ok", name)] = alone.percentile(p).value
-    row |= _within(np.where(ok, done - scheduled, np.where(kept["status"] == "timeout", limit_ms, np.inf)))
-    row["response_mean_ms"] = float(np.mean(successes["response"])) if len(successes["response"]) else float("nan")
-    was_due, was_sent = (kept[name].to_numpy() != NEVER for name in ("due_ns", "sent_ns"))
-    lag, wait = Times((due - scheduled)[was_due]), Times((sent - due)[was_due & was_sent])
-    row["lag_p50_ms"], row["lag_p99_ms"] = lag.percentile(0.50).value, lag.percentile(0.99).value
-    row["wait_p99_ms"] = wait.percentile(0.99).value
+            percentile = times[boundary].percentile(p)
+            row[metric(boundary, name)] = percentile.value
+            row[metric(boundary, name) + "_bound"] = percentile.bound
+            row[metric(f"{boundary}_ok", name)] = times[f"{boundary}_ok"].percentile(p).value
+    ok, response = kept["status"] == "ok", (kept["done_ns"] - kept["scheduled_ns"]) / 1e6
+    row |= _within(np.where(ok, response, np.where(kept["status"] == "timeout", limit_ms, np.inf)))
+    successes = times["response_ok"].ordered
+    row["response_mean_ms"] = float(np.mean(successes)) if len(successes) else float("nan")
+    row["lag_p50_ms"], row["lag_p99_ms"] = (times["lag"].percentile(p).value for p in (0.50, 0.99))
+    row["wait_p99_ms"] = times["wait"].percentile(0.99).value
     return row
 
 

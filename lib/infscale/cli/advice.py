@@ -1,0 +1,43 @@
+"""``infscale advice``: from stored trials, what to deploy for a payload, an arrival rate and a limit."""
+
+from pathlib import Path
+
+from infscale.cli.options import Command, Milliseconds, Number, option
+
+
+def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, data: str) -> None:
+    """Print a line of advice for each choice, and below it the trials that it rests on.
+
+    Raises:
+        InfscaleError: an unknown payload or quantile, or no stored trial that carries the payload.
+    """
+    from infscale.report import advice
+
+    question = advice.Question(payload, rate, slo, repeat, quantile)
+    evidence = [advice.evidence(run) for run in advice.stored(Path(data) if data else None)]
+    for row in advice.advise(question, evidence).to_dict("records"):
+        source = f" [run {row['run_id']}: {row['cases']}]" if row["run_id"] else ""
+        print(f"{row['choice']}: {row['advice']}\n    {row['why']}{source}")
+
+
+command = Command(
+    "advice",
+    _run,
+    [
+        option(
+            "--payload",
+            section="Question",
+            default="row",
+            metavar="NAME",
+            note="One of row, rows, 'grey image', pixels, photograph.",
+        ),
+        option("--rate", section="Question", default="100", type=Number()),
+        option("--slo", section="Question", default="20ms", type=Milliseconds()),
+        option("--quantile", section="Question", default="p95"),
+        option("--repeat", section="Question", default="0", type=Number()),
+        option("--data", section="Folders", note="Default: data/raw, then the committed sample."),
+    ],
+    help="Say which protocol, encoding, framework, number of replicas and cache the stored trials advise, with the "
+    "trials behind each choice, or that they cannot decide and which run would.",
+    examples=("infscale advice --payload rows --rate 500 --slo 20ms", "infscale advice --data data/sample --slo 50ms"),
+)

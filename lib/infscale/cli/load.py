@@ -1,0 +1,288 @@
+"""``infscale load``: the load engine alone, against any URL: checks the options, sends the load, prints the result."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from infscale.cli.options import Command, Number, Whole, number, option
+from infscale.errors import ConfigError, one_of
+
+if TYPE_CHECKING:
+    from infscale.load.single import Load, Outcome
+
+MEASURED, GENERATOR_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 3, 4, 130
+"""Exit codes; for 1 and 2 see :func:`infscale.cli.main`."""
+
+CONNECTIONS = {"http": 256, "https": 256}
+"""Most connections at a time, by scheme, unless an option says otherwise."""
+CONNECTIONS_HTTP2 = 8
+"""The same for every other scheme: HTTP/2 carries many requests on each connection."""
+SET_BY_ENGINE = ("connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade")
+"""Names of headers that the engine writes itself."""
+
+NOTES = """\
+URL: http, https (HTTP/1.1), h2c, h2 (HTTP/2), grpc or grpcs, as in http://host:8080/path and \
+grpc://host:8500/package.Service/Method, or over a Unix socket: http://unix:/run/server.sock:/path.
+
+A trace's column of times is the first of arrival_ns, arrival_s, scheduled_ns (as in --out), timestamp_ns and \
+timestamp_s, unless --trace-column names another.
+
+Exit codes: 0 measured (VALID, or SATURATED, a finding about the server); 1 bad input, or the engine failed; 2 unknown \
+option; 3 INVALID: the generator or its host failed; 4 no request succeeded; 130 ended by Ctrl-C or SIGTERM (the rows \
+are kept).
+"""
+
+
+# ------------------------------------------------------------------------------------------------ the command
+
+
+def _run(*, json: bool, **options: Any) -> int:
+    """Send the load and print what came of it; returns the exit code.
+
+    Raises:
+        InfscaleError: bad input, or the engine failed.
+    """
+    load = checked(**options)
+    from infscale.load import single
+
+    try:
+        plan = single.schedules(load)
+        with _ended_by_signals(), _bar(plan.duration_s) as progress:
+            outcome = single.run(load, plan, progress)
+            if not outcome.interrupted:
+                progress(plan.duration_s)
+    except KeyboardInterrupt:
+        print("infscale: interrupted before the first request", file=sys.stderr)
+        return INTERRUPTED
+    from infscale.cli import load_report  # not before the load: importing SciPy takes a second of the CPU
+
+    summary = load_report.summarise(outcome.samples, outcome.manifest)
+    if load.out:
+        single.store(load.out, outcome, summary)
+    print(load_report.as_json(summary) if json else load_report.as_text(summary))
+    return _exit_code(summary, outcome)
+
+
+def _exit_code(summary: Mapping[str, Any], outcome: "Outcome") -> int:
+    if outcome.interrupted:
+        print("infscale: interrupted; what was not sent is 'unsent'", file=sys.stderr)
+        return INTERRUPTED
+    if not summary["succeeded"]:
+        kinds = ", ".join(f"{n} {kind}" for kind, n in summary["errors"].items())
+        reason = f" ({summary['connection_error']})" if summary["connection_error"] else ""
+        print(f"infscale: no request to {summary['url']} succeeded: {kinds}{reason}", file=sys.stderr)
+        return NOTHING_SUCCEEDED
+    return GENERATOR_FAILED if summary["verdict"] == "INVALID" else MEASURED
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGTERM (``timeout``, ``kill``) keep the rows as Ctrl-C does, and SIGINT where a shell's ``&`` masks it."""
+    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+@contextmanager
+def _bar(total_s: float) -> Iterator[Callable[[float], None]]:
+    """Show a progress bar over the schedule on standard error; yields what moves it to a time in s."""
+    from tqdm import tqdm
+
+    total = round(total_s, 1)
+    with tqdm(total=total, unit="s", bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} s") as bar:
+
+        def show(elapsed_s: float) -> None:
+            bar.update(max(0.0, min(elapsed_s, total) - bar.n))
+
+        yield show
+
+
+# ------------------------------------------------------------------------------------------------ the options
+
+
+def checked(
+    *,
+    url: str,
+    rate: str,
+    duration: float | None,
+    body: Sequence[str],
+    header: Sequence[str],
+    arrivals: str,
+    cv: float | None,
+    trace: str,
+    trace_column: str,
+    connections: int | None,
+    streams: int,
+    shards: int,
+    timeout: float,
+    warmup: float,
+    seed: int,
+    no_keep_alive: bool,
+    gzip: bool,
+    ca: str,
+    insecure: bool,
+    out: str,
+) -> "Load":
+    """Check the options against each other, and read the bodies; arguments are named after the options.
+
+    Raises:
+        ConfigError: naming the option, its value and what is accepted.
+    """
+    from infscale.load.engine.job import parse
+    from infscale.load.schedule import PROCESSES
+    from infscale.load.single import Load
+
+    target = parse(url)
+    process = one_of("--arrivals", arrivals, PROCESSES)
+    if (trace != "") != (process == "trace"):
+        raise ConfigError(f"--arrivals {process} and --trace {trace!r}: a trace needs both, others neither")
+    if trace_column and process != "trace":
+        raise ConfigError(f"--trace-column {trace_column!r} is for --arrivals trace only")
+    if (cv is not None) != (process == "gamma"):
+        raise ConfigError(
+            f"--arrivals {process} and --cv {'none' if cv is None else cv}: gamma needs both, others neither"
+        )
+    if connections is None:
+        connections = max(CONNECTIONS.get(target.scheme, CONNECTIONS_HTTP2), shards)
+    if connections < shards:
+        raise ConfigError(
+            f"--connections {connections} cannot be shared by {shards} shards; accepted: {shards} or more"
+        )
+    return Load(
+        url=url,
+        rates_per_s=_rates(rate, process),
+        duration_s=10.0 if duration is None and process != "trace" else duration,
+        bodies=tuple(map(body_of, body)) or (b"",),
+        headers=headers_of(header, gzip=gzip),
+        arrivals=process,
+        cv=1.0 if cv is None else cv,
+        trace=Path(trace) if trace else None,
+        trace_column=trace_column,
+        connections=connections,
+        streams=streams,
+        shards=shards,
+        timeout_s=timeout,
+        warmup_s=warmup,
+        seed=seed,
+        keep_alive=not no_keep_alive,
+        gzip=gzip,
+        ca=ca,
+        insecure=insecure,
+        out=_out(out),
+    )
+
+
+def _rates(text: str, process: str) -> tuple[float, ...]:
+    accepted: dict[str, tuple[str, Callable[[int], bool]]] = {
+        "ramp": ("START,END", lambda n: n == 2),
+        "steps": ("a rate for each step, as in 100,500,100", lambda n: n > 0),
+        "trace": ("one rate, or none", lambda n: n < 2),
+    }
+    form, fits = accepted.get(process, ("one rate, as in 2000", lambda n: n == 1))
+    parts = text.split(",") if text else []
+    if not fits(len(parts)):
+        raise ConfigError(f"--rate {text!r} for {process} arrivals; accepted: {form}")
+    return tuple(number("--rate", part) for part in parts)
+
+
+def body_of(name: str) -> bytes:
+    """Return the bytes of a file.
+
+    Raises:
+        ConfigError: it cannot be read, or is empty.
+    """
+    try:
+        body = Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--body {name!r} cannot be read: {error.strerror}") from error
+    if not body:
+        raise ConfigError(f"--body {name!r} is empty; leave --body out to send empty bodies")
+    return body
+
+
+def headers_of(lines: Sequence[str], *, gzip: bool = False) -> dict[str, str]:
+    """Return headers such as ``"Accept: */*"`` as the engine takes them, names in lower case.
+
+    Raises:
+        ConfigError: a line is no header, names one that the engine sets itself, or names one again.
+    """
+    own = {*SET_BY_ENGINE, *(("content-encoding", "grpc-encoding") if gzip else ())}
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        key, value = name.lower(), value.strip(" \t")
+        token = re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", key)  # RFC 9110, 5.6.2
+        if not colon or not token or not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
+            raise ConfigError(f"--header {line!r} is not a header; accepted: 'Name: value', in one line")
+        if key in own:
+            raise ConfigError(f"--header {line!r}: {name} is set by the engine")
+        if key in headers:
+            raise ConfigError(f"--header {line!r}: {name} is given twice")
+        headers[key] = value
+    return headers
+
+
+def _out(name: str) -> Path | None:
+    if not name:
+        return None
+    path = Path(name)
+    if path.suffix != ".parquet":
+        raise ConfigError(f"--out {name!r}: accepted: a name that ends in .parquet (the manifest gets .json)")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK) or path.is_dir():
+        raise ConfigError(f"--out {name!r} cannot be written: {path.parent} is no folder that can be written to")
+    return path
+
+
+ARRIVALS, REQUESTS, CONNECTION, OUTPUT = "Arrivals", "Requests", "Connections", "Output"
+
+command = Command(
+    "load",
+    _run,
+    [
+        click.Argument(["url"], help="Address of an HTTP/1.1, HTTP/2 or gRPC endpoint, see below."),
+        option(
+            "--rate",
+            section=ARRIVALS,
+            default="",
+            metavar="R[,R...]",
+            note="Ramp takes START,END; steps one rate for each step, as in 100,500,100; trace none, or the rate to "
+            "which the trace is scaled.",
+        ),
+        option("--duration", section=ARRIVALS, type=Number(above=0), note="Default: 10; the whole of a trace."),
+        option("--arrivals", section=ARRIVALS, default="poisson"),
+        option("--cv", section=ARRIVALS, type=Number()),
+        option("--trace", section=ARRIVALS, default=""),
+        option("--trace-column", section=ARRIVALS, default=""),
+        option("--warmup", section=ARRIVALS, default="0", type=Number()),
+        option("--seed", section=ARRIVALS, default="1", type=Whole(0)),
+        option("--body", section=REQUESTS),
+        option("--header", section=REQUESTS),
+        option("--gzip", section=REQUESTS),
+        option("--timeout", section=CONNECTION, default="5", type=Number(above=0)),
+        option("--connections", section=CONNECTION, type=Whole(1), note="Default: 256; over HTTP/2 and gRPC 8."),
+        option("--streams", section=CONNECTION, default="0", type=Whole(0)),
+        option("--shards", section=CONNECTION, default="1", type=Whole(1, most=256)),
+        option("--no-keep-alive", section=CONNECTION),
+        option("--ca", section=CONNECTION, default=""),
+        option("--insecure", section=CONNECTION),
+        option("--out", section=OUTPUT, default=""),
+        option("--json", section=OUTPUT),
+    ],
+    help="Send an open-loop load to a URL, whose arrivals never wait for responses, and print response times, rates, "
+    "the generator's own cost and a verdict. It knows nothing of models or frameworks.",
+    notes=NOTES,
+    examples=(
+        "infscale load http://127.0.0.1:8080/ --rate 200 --duration 5",
+        "infscale load http://127.0.0.1:8080/ --rate 50,500 --arrivals ramp --duration 60 --json --out rows.parquet",
+    ),
+)

@@ -1,0 +1,253 @@
+"""What the commands share: option names, types of values, and help with sections and examples.
+
+Every option of every command is named in :data:`NAMES`, so that one thing has one name everywhere.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from infscale.errors import ConfigError
+
+NAMES: dict[str, tuple[str, str]] = {
+    # What is run, and where it is kept.
+    "--profile": ("NAME", "Size of the run: quick (minutes), full (overnight) or tiny (a smoke test)."),
+    "--new": ("", "Measure afresh instead of continuing or reusing a run."),
+    "--frameworks": ("NAME...", "Only these: tfserving, torchserve, triton."),
+    "--replicates": ("N", "Repeats of every arm and rate."),
+    "--run": ("FOLDER", "Folder of a run; without it the newest complete one in data/raw, else the committed sample."),
+    "--data": ("FOLDER", "Folder of runs."),
+    "--figures": ("FOLDER", "Folder to draw into."),
+    "--out": ("FILE.parquet", "Write a row per request to this file, and the manifest beside it as .json."),
+    "--json": ("", "Print one JSON object, whose keys carry their units."),
+    # Arrivals.
+    "--rate": ("R", "Arrival rate λ, requests/s."),
+    "--max-rate": ("R", "Highest arrival rate to offer, requests/s."),
+    "--duration": ("S", "Length of the arrivals, s."),
+    "--warmup": ("S", "Load before the measured part, at its first rate, s."),
+    "--arrivals": ("PROCESS", "poisson, constant, gamma, ramp, steps or trace."),
+    "--cv": ("CV", "Coefficient of variation of the gaps; for gamma arrivals, which need it."),
+    "--trace": ("FILE", "CSV or Parquet file of arrival times; for trace arrivals, which need it."),
+    "--trace-column": ("NAME", "Column of the trace that holds the times, in s or ns by the end of its name."),
+    "--seed": ("N", "Seed of the arrivals and of the choice of bodies."),
+    # Requests.
+    "--rest": ("URL", "http or https, with its path."),
+    "--grpc": ("URL", "grpc or grpcs, ending in /package.Service/Method."),
+    "--body": ("FILE...", "Request bodies; each request carries one of them at random. Without it they are empty."),
+    "--body-rest": ("FILE...", "HTTP bodies of the REST requests."),
+    "--body-grpc": ("FILE...", "Serialised protobuf messages of the gRPC requests."),
+    "--header": ("'K: V'", "Header of every request; may be repeated."),
+    "--header-rest": ("'K: V'", "Header of every REST request; may be repeated."),
+    "--header-grpc": ("'K: V'", "Header of every gRPC request; may be repeated."),
+    "--payload": ("WHAT", "What a request carries."),
+    "--repeat": ("F", "Fraction of the requests that repeat an earlier one, 0 to 1."),
+    "--gzip": ("", "Compress the bodies (gRPC: the messages)."),
+    # Connections.
+    "--timeout": ("S", "Time from a request's scheduled time to giving it up, s."),
+    "--connections": ("N", "Most connections at a time."),
+    "--streams": ("N", "Most requests at a time on an HTTP/2 connection; 0 for the server's limit."),
+    "--shards": ("N", "Processes of the load engine, which share rate and connections."),
+    "--no-keep-alive": ("", "Open a connection for every request."),
+    "--ca": ("FILE", "File of certificates to trust instead of the system's."),
+    "--insecure": ("", "Trust any certificate."),
+    # Judgement.
+    "--slo": ("TIME", "Limit of the response time, such as 50ms, 0.2s or 800us."),
+    "--quantile": ("NAME", "Percentile of the response time that the limit is for: p50, p95 or p99."),
+    "--effect": ("RATIO", "Ratio of two response times to be told apart from 1."),
+    # Servers.
+    "--rest-port": ("PORT", "TCP port of the REST endpoint; 0 for a free one."),
+    "--grpc-port": ("PORT", "TCP port of the gRPC endpoint; 0 for a free one."),
+    "--way": ("WAY", "How to run TensorFlow Serving: auto, binary, docker or embedded."),
+    "--log-folder": ("FOLDER", "Keep the server's log in this folder."),
+    "--pid-log": ("FILE", "Append the ids of the processes started to this file."),
+}
+"""Option → placeholder of its value ("" for a switch) and what it means, with the unit of a quantity."""
+
+
+class Option(click.Option):
+    """A command's option, shown under a heading of its help; ``several`` values may follow it."""
+
+    def __init__(self, names: Sequence[str], *, section: str, several: bool, **attributes: Any) -> None:
+        super().__init__(names, **attributes)
+        self.section = section
+        self.several = several
+
+
+def option(
+    name: str,
+    *,
+    section: str = "Options",
+    default: object = None,
+    note: str = "",
+    type: click.ParamType[Any] | None = None,
+    metavar: str = "",
+    required: bool = False,
+) -> Option:
+    """Return the option ``name`` of :data:`NAMES` for one command.
+
+    Args:
+        name: as typed, such as "--rate".
+        section: the heading of the help under which it stands.
+        default: the value without the option; shown in the help.
+        note: what holds for this command alone, added to the help.
+        type: of the value; text without it.
+        metavar: placeholder of the value instead of the one in :data:`NAMES`.
+        required: whether the command needs it.
+
+    Raises:
+        KeyError: the name is not in :data:`NAMES`.
+    """
+    usual, meaning = NAMES[name]
+    several = usual.endswith("...")
+    return Option(
+        [name],
+        section=section,
+        several=several,
+        multiple=several or usual == "'K: V'",
+        is_flag=not usual,
+        metavar=metavar or usual or None,
+        help=f"{meaning} {note}".rstrip(),
+        default=False if not usual else default,
+        show_default=default not in (None, ""),
+        required=required,
+        type=type,
+    )
+
+
+class Command(click.Command):
+    """A command whose help shows its options by section, and examples that work as they stand."""
+
+    def __init__(
+        self,
+        name: str,
+        callback: Callable[..., int | None],
+        params: Sequence[click.Parameter],
+        *,
+        help: str,
+        examples: Sequence[str],
+        notes: str = "",
+    ) -> None:
+        super().__init__(name, callback=callback, params=list(params), help=help)
+        self.examples = tuple(examples)
+        self.notes = notes
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse arguments; an option for several values takes all up to the next option (``--body a b``)."""
+        several = {name for param in self.params if isinstance(param, Option) and param.several for name in param.opts}
+        return super().parse_args(ctx, list(_repeated(args, several)))
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, a heading for each section, in the order of their definition."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                sections.setdefault(getattr(param, "section", "Help"), []).append(record)
+        for title, records in sections.items():
+            with formatter.section(title):
+                formatter.write_dl(records, col_max=24)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the notes, and the examples unwrapped, so that they can be copied."""
+        if self.notes:
+            formatter.write_paragraph()
+            formatter.write_text(self.notes)
+        write_examples(formatter, self.examples)
+
+
+def write_examples(formatter: click.HelpFormatter, examples: Iterable[str]) -> None:
+    """Write command lines under the heading "Examples", unwrapped."""
+    with formatter.section("Examples"):
+        for line in examples:
+            formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _repeated(args: Iterable[str], several: set[str]) -> Iterator[str]:
+    """Yield ``args`` with each option in ``several`` written again before its second and later values."""
+    name, values = "", 0
+    for arg in args:
+        if arg.startswith("-") and len(arg) > 1:
+            name, values = arg if arg in several else "", 0
+        elif name:
+            values += 1
+            if values > 1:
+                yield name
+        yield arg
+
+
+# --------------------------------------------------------------------------------------------- types of values
+
+
+class Number(click.ParamType[float]):
+    """A finite number of at least 0, or ``above`` a limit; another is a :class:`ConfigError` that names the option."""
+
+    name = "number"
+
+    def __init__(self, above: float | None = None) -> None:
+        self._above = above
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number."""
+        return number(_name(param), value, self._above)
+
+
+class Whole(click.ParamType[int]):
+    """A whole number from ``least`` to ``most``; another is a :class:`ConfigError` that names the option."""
+
+    name = "whole number"
+
+    def __init__(self, least: int, most: int = 2**31 - 1) -> None:
+        self._least, self._most = least, most
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the number."""
+        result = int(str(value)) if re.fullmatch(r"[0-9]{1,10}", str(value)) else -1
+        if not self._least <= result <= self._most:
+            accepted = f"a whole number from {self._least} to {self._most}"
+            raise ConfigError(f"{_name(param)} {value!r} cannot be used; accepted: {accepted}")
+        return result
+
+
+class Milliseconds(click.ParamType[float]):
+    """A time with its unit, such as ``50ms``; the value is in ms."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the time in ms."""
+        return milliseconds(str(value), _name(param))
+
+
+def number(option: str, value: object, above: float | None = None) -> float:
+    """Return a finite number that is at least 0, or larger than ``above``.
+
+    Raises:
+        ConfigError: ``value`` is another, or no number at all.
+    """
+    try:
+        result = float(str(value))
+    except ValueError:
+        result = math.nan
+    if not math.isfinite(result) or result < 0 or (above is not None and result <= above):
+        accepted = f"a number above {above:g}" if above is not None else "a number, 0 or more"
+        raise ConfigError(f"{option} {value!r} cannot be used; accepted: {accepted}")
+    return result
+
+
+def milliseconds(text: str, option: str = "--slo") -> float:
+    """Return a time such as ``50ms``, ``0.2s`` or ``800us`` in ms.
+
+    Raises:
+        ConfigError: the text is no such time, or not above 0.
+    """
+    match = re.fullmatch(r"([0-9.]+)\s*(us|µs|ms|s)", text.strip())
+    if match is None:
+        raise ConfigError(f"{option} {text!r} is not a time; accepted: such as 50ms, 0.2s or 800us")
+    return number(option, match[1], above=0) * {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+
+
+def _name(param: click.Parameter | None) -> str:
+    return param.opts[0] if param is not None else "value"

@@ -1,0 +1,32 @@
+"""``infscale plan``: what a run would measure, how long it takes, and which differences it could find."""
+
+from infscale.cli.options import Command, Number, Whole, option
+
+
+def _run(profile: str, frameworks: tuple[str, ...], replicates: int | None, run: str, effect: float) -> None:
+    """Print arms, time, contrasts and power of a protocol grid.
+
+    Raises:
+        InfscaleError: an unknown profile or framework, or an effect of 1.
+    """
+    from infscale.analysis import power
+    from infscale.experiment.design.profiles import from_parameters
+
+    grid = from_parameters(profile, frameworks=list(frameworks) or None, replicates=replicates)
+    print(power.plan(grid, run, effect))
+
+
+command = Command(
+    "plan",
+    _run,
+    [
+        option("--profile", section="Measurement", default="quick"),
+        option("--frameworks", section="Measurement"),
+        option("--replicates", section="Measurement", type=Whole(1), note="Default: the profile's."),
+        option("--effect", section="Power", default="1.1", type=Number()),
+        option("--run", section="Power", default="", note="Its spread between replicates is taken."),
+    ],
+    help="Say what 'infscale paper' would measure, how long it takes, which comparisons it names beforehand, and which "
+    "differences it could find by the spread of an earlier run.",
+    examples=("infscale plan --profile full", "infscale plan --replicates 6 --effect 1.05"),
+)
