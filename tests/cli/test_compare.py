@@ -9,7 +9,7 @@ import pytest
 from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
 from infscale import cli
 from infscale.analysis.tables import summary
-from infscale.cli import compare
+from infscale.cli import compare, options
 from infscale.errors import ConfigError
 from infscale.load.null_server import null_server
 from infscale.records import runs
@@ -23,31 +23,33 @@ def tables_of(place: Path, capacities: dict[tuple[str, str], float]) -> Tables:
 
 
 def test_the_sentence_turns_with_the_data(tmp_path: Path) -> None:
-    for capacities, quick in ((GRPC_FASTER, "gRPC"), (REST_FASTER, "REST")):
-        said = compare.verdict(tables_of(tmp_path / quick, capacities), 60.0)
-        found = re.match(rf"{quick} answers p95 ([0-9.]+)–([0-9.]+)× faster", said)
-        assert found, said
-        assert 1 < float(found[1]) < float(found[2])
-        assert "λ* of REST lies" in said
+    for capacities, faster in ((GRPC_FASTER, "gRPC"), (REST_FASTER, "REST")):
+        sentence = compare.verdict(tables_of(tmp_path / faster, capacities), 60.0)
+        match = re.match(rf"{faster} answers p95 ([0-9.]+)–([0-9.]+)× faster", sentence)
+        assert match, sentence
+        assert 1 < float(match[1]) < float(match[2])
+        assert "λ* of REST lies" in sentence
 
 
-def test_without_a_difference_the_cost_of_finding_one_is_told(tmp_path: Path) -> None:
+def test_without_a_difference_the_cost_of_finding_one_is_reported(tmp_path: Path) -> None:
     tables = tables_of(tmp_path, GRPC_FASTER)
     ratios = tables["ratios"].assign(p_holm=0.4, conclusion="cannot conclude", spread=0.05, replicates=5)
-    said = compare.verdict(tables | {"ratios": ratios}, 60.0)
-    assert said.startswith("Cannot conclude which answers faster: to tell a difference of 10% apart here needs 5 repl")
-    assert "5 min 00 s" in said
+    sentence = compare.verdict(tables | {"ratios": ratios}, 60.0)
+    assert sentence.startswith(
+        "Cannot conclude which protocol answers faster: finding a difference of 10% here takes 5 repl"
+    )
+    assert "5 min 00 s" in sentence
 
 
 @pytest.mark.parametrize(("text", "value"), [("50ms", 50.0), ("0.2s", 200.0), ("800us", 0.8)])
 def test_times_are_read(text: str, value: float) -> None:
-    assert compare.milliseconds(text) == pytest.approx(value)
+    assert options.milliseconds(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["50", "ms", "-1ms", "1e3ms", "1.2.3s", "0ms"])
 def test_what_is_no_time_is_named(text: str) -> None:
     with pytest.raises(ConfigError, match="--slo"):
-        compare.milliseconds(text)
+        options.milliseconds(text)
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def bodies(tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("rest", "grpc", "told"),
+    ("rest", "grpc", "message"),
     [
         ("grpc://127.0.0.1:1/a.B/C", "grpc://127.0.0.1:1/a.B/C", "--rest"),
         ("http://127.0.0.1:1/", "http://127.0.0.1:1/", "--grpc"),
@@ -66,21 +68,21 @@ def bodies(tmp_path: Path) -> list[str]:
     ],
 )
 def test_bad_addresses_are_named(
-    rest: str, grpc: str, told: str, bodies: list[str], capsys: pytest.CaptureFixture[str]
+    rest: str, grpc: str, message: str, bodies: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["compare", "--rest", rest, "--grpc", grpc, *bodies]) == 1
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_two_real_addresses_are_compared(bodies: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From the command to the sentence, against a real server, which is as fast over both: both keep up."""
-    sizes = ["--replicates", "3", "--seconds", "0.4", "--max-rate", "400", "--out", str(tmp_path)]
+    sizes = ["--replicates", "3", "--duration", "0.4", "--max-rate", "400", "--data", str(tmp_path)]
     with null_server() as server:
         urls = ["--rest", f"http://{server.rest}/", "--grpc", f"grpc://{server.grpc}/a.B/C"]
         assert cli.main(["compare", *urls, *bodies, *sizes]) == 0
-    said = capsys.readouterr().out
-    assert len(re.findall(r"p95 REST ÷ gRPC = ", said)) == 5
-    assert "client CPU" in said
+    sentence = capsys.readouterr().out
+    assert len(re.findall(r"p95 REST ÷ gRPC = ", sentence)) == 5
+    assert "client CPU" in sentence
     (folder,) = tmp_path.glob("*-compare")
     rates = [t.manifest["rate_per_s"] for t in runs.load_run(folder).trials]
     assert max(rates) <= 400

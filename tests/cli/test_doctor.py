@@ -1,4 +1,4 @@
-"""If these fail, a user is told that their machine is ready when it is not, or not how to make it so."""
+"""If these fail, a user is printed that their machine is ready when it is not, or not how to make it so."""
 
 import importlib.util
 import subprocess
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from infscale.cli import doctor
+from infscale.cli import doctor, main
 from infscale.cli.doctor import Check
-from infscale.deployment.processes import process
+from infscale.deployment.processes import ports
 
 
 def find(name: str) -> Check:
@@ -32,7 +32,8 @@ def test_it_names_every_part_and_the_main_job_can_run_where_the_tests_can() -> N
 def test_it_imports_no_framework() -> None:
     """Else it takes seconds, and says nothing where one of them cannot be imported."""
     heavy = ("tensorflow", "torch", "grpc", "ts", "pandas")
-    code = f"import sys; from infscale import doctor; doctor.examine(); print([m for m in {heavy} if m in sys.modules])"
+    examine = "import sys; from infscale.cli import doctor; doctor.examine()"
+    code = f"{examine}; print([m for m in {heavy} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
 
@@ -52,31 +53,31 @@ def test_a_missing_package_that_the_main_job_needs_is_exit_1_and_says_how_to_get
 ) -> None:
     original = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == module else original(n, *a))
-    assert doctor.main() == 1
-    told = capsys.readouterr().out
-    assert f"MISSING  {name}" in told
-    assert f"get it: {command}" in told
-    assert f"make paper cannot run without: {name}" in told
+    assert main(["doctor"]) == 1
+    printed = capsys.readouterr().out
+    assert f"MISSING  {name}" in printed
+    assert f"get it: {command}" in printed
+    assert f"make paper cannot run without: {name}" in printed
 
 
 def test_optional_parts_do_not_fail_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(process, "SYSTEM_FOLDERS", ())
+    monkeypatch.setattr(ports, "SYSTEM_FOLDERS", ())
     monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
-    assert doctor.main() == 0
-    told = capsys.readouterr().out
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
     for name, command in (("Docker", "docker.io"), ("nginx", "nginx")):
-        assert f"-        {name}" in told
-        assert f"sudo apt-get install {command}" in told
+        assert f"-        {name}" in printed
+        assert f"sudo apt-get install {command}" in printed
 
 
 def test_docker_counts_only_if_its_daemon_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     program(tmp_path, "docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
-    assert not find("Docker").found
+    assert not find("Docker").present
     assert find("Docker").get == "sudo systemctl start docker"
     program(tmp_path, "docker", "echo 27.0")
-    assert str(tmp_path / "docker") in find("Docker").found
+    assert str(tmp_path / "docker") in find("Docker").present
 
 
 def test_a_program_that_hangs_does_not_hang_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,16 +85,16 @@ def test_a_program_that_hangs_does_not_hang_it(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(doctor, "_PATIENCE_S", 0.2)
     for name in ("docker", "nginx", "unshare"):
         program(tmp_path, name, "exec sleep 600")
-    assert not find("Docker").found
-    assert not find("netem").found
-    assert "does not tell its version" in find("nginx").found
+    assert not find("Docker").present
+    assert not find("netem").present
+    assert "version unknown" in find("nginx").present
 
 
 def test_the_real_servers_binary_is_found_with_its_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
     monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
-    assert not find("TensorFlow Serving").found
+    assert not find("TensorFlow Serving").present
     program(tmp_path, "tensorflow_model_server", "echo 'TensorFlow ModelServer: 2.19.1'")
-    assert "TensorFlow ModelServer: 2.19.1" in find("TensorFlow Serving").found
+    assert "TensorFlow ModelServer: 2.19.1" in find("TensorFlow Serving").present
     monkeypatch.setenv("TENSORFLOW_MODEL_SERVER", str(tmp_path / "none"))
     assert "none' is no program" in find("TensorFlow Serving").get

@@ -329,7 +329,7 @@ def test_the_manifest_beside_the_rows_tells_how_they_came_about(recorder: Record
     found, rows = measured(tmp_path, recorder[0], "--rate", 50, "--duration", 0.5, "--header", "Authorization: secret")
     manifest = read_json(tmp_path / "samples.json")
     assert manifest["rows"] == len(rows)
-    assert manifest["found"] == found
+    assert manifest["summary"] == found
     assert manifest["header_names"] == ["authorization"]
     assert "secret" not in (tmp_path / "samples.json").read_text()
     assert manifest["machine"]["cores"] >= 1

@@ -182,7 +182,7 @@ def test_every_line_is_traceable_to_stored_trials(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["advice", "--data", str(ROOT / "data" / "sample"), "--rate", "100", "--slo-ms", "50"]) == 0
+    assert main(["advice", "--data", str(ROOT / "data" / "sample"), "--rate", "100", "--slo", "50ms"]) == 0
     told = capsys.readouterr().out
     assert all(f"{choice}: " in told for choice in advice.CHOICES)
     assert main(["advice", "--data", str(ROOT / "data" / "sample"), "--payload", "photograph"]) == 1

@@ -102,6 +102,7 @@ def option(
     """
     usual, meaning = NAMES[name]
     several = usual.endswith("...")
+    attributes = {} if default is None else {"default": default}
     return Option(
         [name],
         section=section,
@@ -110,10 +111,10 @@ def option(
         is_flag=not usual,
         metavar=metavar or usual or None,
         help=f"{meaning} {note}".rstrip(),
-        default=False if not usual else default,
         show_default=default not in (None, ""),
         required=required,
         type=type,
+        **attributes,
     )
 
 
