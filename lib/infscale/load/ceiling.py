@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from infscale.errors import EngineError
-from infscale.experiment.trial import CONNECTIONS
 from infscale.load.engine import run as engine
 from infscale.load.null_server import null_server
-from infscale.vocabulary import SCHEME
+from infscale.vocabulary import CONNECTIONS, SCHEME
 
 SIZES = (256, 16_384, 1_048_576)
 """Bytes of a request's body: the reference models' lie in between."""
