@@ -45,6 +45,7 @@ check: .venv/.complete
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 	$(BIN)/nbstripout --verify $(wildcard notebooks/*.ipynb)
 
 format: .venv/.complete

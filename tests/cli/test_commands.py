@@ -88,7 +88,6 @@ def test_help_imports_neither_a_framework_nor_what_measures_or_draws() -> None:
         "scipy",
         "matplotlib",
         "papermill",
-        "psutil",
         "grpc",
         "infscale.load",
         "infscale.experiment",
