@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from infscale.experiment.design.grid import Grid
+from infscale.experiment.design.profiles import PROFILES, from_parameters
 
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes.pids import living
 from infscale.errors import ConfigError, DataError, ServerLostError
 from infscale.experiment import sweep as experiment
 from infscale.experiment import trial
-from infscale.experiment.design.grid import Grid
-from infscale.experiment.design.profiles import PROFILES, from_parameters
 from infscale.experiment.session import Session
 from infscale.experiment.trial import Arm, Plan
 from infscale.records import runs

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from infscale.experiment.design.grid import Grid
 
 from helpers import synthetic_run
 from helpers.docker_stand_in import docker
@@ -21,7 +22,6 @@ from infscale.deployment import deploy, prometheus, tfserving
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError, EngineError
 from infscale.experiment import trial
-from infscale.experiment.design.grid import Grid
 from infscale.experiment.folder import folder_for
 from infscale.experiment.session import Session
 from infscale.experiment.usage import containers

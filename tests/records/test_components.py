@@ -87,6 +87,4 @@ def test_a_trial_stores_the_components_where_the_server_reports_them(endpoint: E
         assert parts is not None
         mean = (rows["done_ns"] - rows["scheduled_ns"]).mean() / 1e6
         assert sum(getattr(parts, name) for name in PARTS) == pytest.approx(mean)
-        assert min(msgspec.structs.astuple(parts)) >= 0, (
-            "busy for longer than its client waited"
-        )
+        assert min(msgspec.structs.astuple(parts)) >= 0, "busy for longer than its client waited"

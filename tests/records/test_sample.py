@@ -4,10 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from infscale.findings.studies import STUDIES
 
 from helpers.project import ROOT
 from infscale.cli import main
-from infscale.findings.studies import STUDIES
 from infscale.records import runs
 
 SAMPLE = ROOT / "data" / "sample"
