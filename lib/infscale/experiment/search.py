@@ -4,6 +4,7 @@ Within a replicate all arms of a block get the same arrivals at the common rate,
 order. Rows, verdicts and files are those of a sweep.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -89,7 +90,7 @@ def _leave_out(session: Session, arms: list[int], error: Exception) -> None:
 
 
 def _find_capacities(session: Session, endpoint: Endpoint, arms: list[int], losses: "Counter[int]") -> None:
-    differences = check_answers(endpoint)
+    differences = {name: value if math.isfinite(value) else None for name, value in check_answers(endpoint).items()}
     for number in arms:
         if _settled(session, number):  # before the server was lost
             continue

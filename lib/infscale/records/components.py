@@ -3,6 +3,7 @@
 Only means: a counter knows no single request, so no percentile can be split.
 """
 
+import math
 from collections.abc import Mapping
 
 import pandas as pd
@@ -13,7 +14,7 @@ PARTS = ("lag", "wait", "transport", "queue", "compute")
 """The parts, in the order of a request's way."""
 
 MATCH = 0.01
-"""Largest accepted difference of the server's count of requests from the client's, as a share of the latter."""
+"""Largest accepted difference of the server's count of requests from the client's, as a share of the client's."""
 
 OVERLAPPING = ("compute_output_ms",)
 """Counters left out of ``compute``: Triton sends the answer within its output phase, which ends after the answer has
@@ -21,13 +22,13 @@ left and may end after it has arrived. What the client sees of that phase is wit
 
 
 def server_means(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    """Means over the requests between two readings of ``servers.statistics``: ms per request, by counter.
+    """Return the mean ms per request, by counter, between two readings of a server's statistics.
 
     Empty where the server counted no request or no time (TorchServe times none that came over gRPC).
     """
     requests = after.get("requests", 0) - before.get("requests", 0)
     times = {name: after[name] - before.get(name, 0.0) for name in after if name.endswith("_ms")}
-    if requests <= 0 or sum(times.values()) <= 0:
+    if requests <= 0 or not 0 < sum(times.values()) < math.inf:
         return {}
     return {name: value / requests for name, value in times.items()}
 
@@ -44,7 +45,7 @@ def split(samples: pd.DataFrame, before: Mapping[str, float], after: Mapping[str
 
     Args:
         samples: rows of one trial (``infscale.records.samples``).
-        before, after: readings of ``servers.statistics`` around the trial.
+        before, after: readings of the server's statistics around the trial (``infscale.deployment.counters``).
     """
     good = samples[samples["status"] == "ok"]
     means = server_means(before, after)

@@ -1,11 +1,14 @@
 """Manifests: what is known of a run and of each of its trials, as typed records that are checked when they are read.
 
+JSON holds neither NaN nor infinity: both are written as null. So a number that may be either is typed ``float | None``,
+and None stands for what was not measured.
+
 Version history: 1 — dictionaries, one file per trial. 2 — these records; factors of an arm in one place; arms are
 numbered by their place in the design.
 """
 
 import os
-import tempfile
+import re
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -169,7 +172,7 @@ class TrialManifest(Record, kw_only=True):
         counters: the server's own counters that grew.
         shares: requests that each replica answered, None for one that does not tell; empty without replicas.
         started_at: UTC.
-        verdict: as it was found when measured; None before it is judged.
+        verdict: as judged when measured; None before.
     """
 
     version: int = VERSION
@@ -282,7 +285,8 @@ class Pilot(Record, kw_only=True):
         saturation_per_s: roughly the saturation rate λ*, requests/s.
         bracket_per_s: the largest rate that kept up and the smallest that did not, requests/s; None if not kept.
         encode_us, decode_us: the client's CPU time for one request and one answer, µs; None if not measured.
-        differences: largest absolute difference of the outputs from the reference, by protocol and encoding.
+        differences: largest absolute difference of the outputs from the reference, by protocol and encoding; None
+            where an output is not a number.
         ready_s: seconds from the server's start to its first right answer.
     """
 
@@ -291,7 +295,7 @@ class Pilot(Record, kw_only=True):
     bracket_per_s: tuple[float, float] | None = None
     encode_us: float | None = None
     decode_us: float | None = None
-    differences: dict[str, float] = {}
+    differences: dict[str, float | None] = {}
     ready_s: float | None = None
 
 
@@ -366,13 +370,13 @@ class _Version(msgspec.Struct):
 R = TypeVar("R", bound=Record)
 
 
-def decode(text: bytes, kind: type[R], source: Path) -> R:
+def decode(text: bytes, kind: type[R], source: str) -> R:
     """Return the record that ``text`` (JSON) holds.
 
     Args:
         text: one JSON object.
         kind: :class:`RunManifest` or :class:`TrialManifest`.
-        source: the file that it came from, for messages.
+        source: where the text comes from, for messages: a file, and the row of a table.
 
     Raises:
         DataError: not JSON, of another version, or a field is missing, unknown or of another type; the message names
@@ -381,7 +385,8 @@ def decode(text: bytes, kind: type[R], source: Path) -> R:
     try:
         version = msgspec.json.decode(text, type=_Version).version
         if version != VERSION:
-            raise DataError(f"{source}: field version is {version}; this program reads version {VERSION}")
+            problem = "is missing" if version is None else f"is {version}"
+            raise DataError(f"{source}: field version {problem}; this program reads version {VERSION}")
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
         raise DataError(f"{source}: {_field(str(error))}") from error
@@ -391,9 +396,10 @@ def decode(text: bytes, kind: type[R], source: Path) -> R:
 
 def _field(message: str) -> str:
     """Turn msgspec's "Expected `int`, got `str` - at `$.a.b`" into "field a.b: Expected `int`, got `str`"."""
-    problem, found, place = message.partition(" - at `$")
-    field = place.rstrip("`").lstrip(".")
-    return f"field {field}: {problem}" if found and field else problem
+    parts = re.fullmatch(r"(.*) - at (`key` in )?`\$\.?(.*)`", message, re.DOTALL)
+    if not parts or not parts[3]:
+        return message
+    return f"{'a key of ' if parts[2] else ''}field {parts[3]}: {parts[1]}"
 
 
 def read(path: Path, kind: type[R]) -> R:
@@ -406,16 +412,20 @@ def read(path: Path, kind: type[R]) -> R:
         text = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    return decode(text, kind, path)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    return decode(text, kind, str(path))
 
 
 def write(path: Path, record: Record) -> None:
     """Write a manifest so that a reader sees all of it or nothing."""
     text = msgspec.json.format(msgspec.json.encode(record), indent=1)
-    with tempfile.NamedTemporaryFile("wb", dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(text + b"\n")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(text + b"\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def number(value: float | None) -> float:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from infscale.errors import DataError
 from infscale.records import manifest as manifests
 from infscale.records import samples
-from infscale.records.manifest import RunManifest, TrialManifest
+from infscale.records.manifest import TrialManifest
 from infscale.records.packed import SAMPLES, TRIALS, USAGE
 from infscale.records.runs import load_run
 
@@ -40,10 +40,10 @@ COLUMNS = (
 
 
 def pack(folder: Path) -> None:
-    """Pack a complete run in place.
+    """Pack a complete run in place; a packed one stays as it is.
 
     ``run.json`` says last that the run is packed, and only then are the trials' own files removed: whenever this is
-    interrupted, the run reads as before.
+    interrupted, the run reads as before, and the next call completes it.
 
     Raises:
         DataError: the run is not complete, or a file of it cannot be read.
@@ -52,6 +52,7 @@ def pack(folder: Path) -> None:
     if run.manifest.status != "complete":
         raise DataError(f"{folder} is not complete: only complete runs are packed")
     if run.manifest.packed:
+        _remove_trials(folder)
         return
     ordered = list(run.trials)
     frames = [_usage(trial.usage(), trial.manifest.trial_id) for trial in ordered if trial.usage_path]
@@ -61,7 +62,12 @@ def pack(folder: Path) -> None:
     _write(folder / TRIALS, pa.Table.from_pylist([_row(trial.manifest) for trial in ordered]))
     run.manifest.packed = True
     manifests.write(folder / "run.json", run.manifest)
-    shutil.rmtree(folder / "trials")
+    _remove_trials(folder)
+
+
+def _remove_trials(folder: Path) -> None:
+    if (folder / "trials").exists():
+        shutil.rmtree(folder / "trials")
 
 
 def _usage(readings: pd.DataFrame, trial_id: str) -> pd.DataFrame:
@@ -84,17 +90,27 @@ def _write(path: Path, table: pa.Table) -> None:
 
 
 def pack_copy(source: Path, destination: Path) -> Path:
-    """Copy a run's data to ``destination`` (logs and notebooks are left behind), packed; return the new folder.
+    """Copy a run's data into the folder ``destination``, packed, without logs and notebooks; return the new folder.
 
     Raises:
-        DataError: ``source`` is no complete run.
+        DataError: ``source`` is no complete run, or ``destination`` has a run of this name.
     """
-    if not (source / "run.json").is_file():
-        raise DataError(f"{source} is not a run: it has no run.json")
-    if manifests.read(source / "run.json", RunManifest).status != "complete":
+    run = load_run(source)
+    if run.manifest.status != "complete":
         raise DataError(f"{source} is not complete: only complete runs are packed")
-    wanted = {"run.json", "trials", TRIALS, SAMPLES, USAGE}
     target = destination / source.name
-    shutil.copytree(source, target, ignore=lambda at, names: set(names) - wanted if Path(at) == source else set())
-    pack(target)
+    if target.exists():
+        raise DataError(f"{target} exists already: remove it, or choose another destination")
+    target.mkdir(parents=True)
+    try:
+        for name in (TRIALS, SAMPLES, USAGE) if run.manifest.packed else ("trials",):
+            if (source / name).is_dir():
+                shutil.copytree(source / name, target / name)
+            elif (source / name).exists():
+                shutil.copy(source / name, target / name)
+        shutil.copy(source / "run.json", target / "run.json")
+        pack(target)
+    except BaseException:
+        shutil.rmtree(target)
+        raise
     return target

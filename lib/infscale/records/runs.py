@@ -57,8 +57,10 @@ class Trial:
         """
         if self.usage_path is None:
             return pd.DataFrame()
-        filters = None if self.row_group is None else [("trial_id", "==", self.manifest.trial_id)]
-        return samples.read_table(self.usage_path, filters=filters)
+        if self.row_group is None:
+            return samples.read_table(self.usage_path)
+        readings = samples.read_table(self.usage_path, filters=[("trial_id", "==", self.manifest.trial_id)])
+        return readings.drop(columns="trial_id").astype({"group": "category", "name": "category"})
 
 
 @dataclass(frozen=True)
@@ -119,10 +121,11 @@ def load_run(folder: Path) -> Run:
 
 
 def _packed(folder: Path) -> list[Trial]:
-    usage = folder / packed.USAGE
+    trials = packed.read_trials(folder)
+    with_usage = packed.trials_with_usage(folder, trials)
     return [
-        Trial(trial, folder / packed.SAMPLES, group, usage if usage.is_file() else None)
-        for group, trial in enumerate(packed.read_trials(folder))
+        Trial(trial, folder / packed.SAMPLES, group, folder / packed.USAGE if trial.trial_id in with_usage else None)
+        for group, trial in enumerate(trials)
     ]
 
 
@@ -180,8 +183,8 @@ def find_run(run: str = "", root: Path | None = None, finding: str = PROTOCOLS) 
             )
         return folder
     for place in (root / "data" / "raw", root / "data" / "sample"):
-        if found := newest(place, finding):
-            return found
+        if latest := newest(place, finding):
+            return latest
     raise DataError(
         f"no complete run of {finding} in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
         "measure one with the notebooks 1x, or give the path of an interrupted one"

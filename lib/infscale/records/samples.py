@@ -58,12 +58,12 @@ _DELTA = ("sequence", *TIMES)
 
 
 def is_status(status: str) -> bool:
-    """Whether ``status`` belongs to the closed set of the table."""
+    """Return whether ``status`` belongs to the closed set of the table."""
     return status in FIXED_STATUSES or re.fullmatch(r"http_[1-5][0-9]{2}|grpc_[A-Z_]+", status) is not None
 
 
 def ordered(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Sorted values, float64; those that are sorted already come back as they are, which costs far less."""
+    """Return the values sorted, as float64; sorted ones are returned as they are, which costs far less."""
     x = np.asarray(values, dtype=np.float64)
     return x if bool((x[1:] >= x[:-1]).all()) else np.sort(x)
 
@@ -137,14 +137,14 @@ def read(path: Path, columns: Iterable[str] | None = None, row_group: int | None
     return frame
 
 
-def row_groups(path: Path) -> int:
-    """Return how many trials' rows a file holds.
+def row_counts(path: Path) -> list[int]:
+    """Return the number of rows of each trial that a file holds, in their order.
 
     Raises:
         DataError: the file is absent or truncated.
     """
     with _open(path) as file:
-        return int(file.num_row_groups)
+        return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
 
 
 def read_table(
@@ -155,15 +155,14 @@ def read_table(
     Raises:
         DataError: the file is absent, truncated, or lacks a column.
     """
-    try:
-        frame: pd.DataFrame = pq.read_table(path, columns=columns, filters=filters).to_pandas()
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
-    lacking = sorted(set(columns or ()) - set(frame.columns))
+    with _open(path) as file:
+        lacking = sorted(set(columns or ()) - set(file.schema_arrow.names))
     if lacking:
         raise DataError(f"{path} lacks the columns {', '.join(lacking)}")
+    try:
+        frame: pd.DataFrame = pq.read_table(path, columns=columns, filters=filters).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
     return frame
 
 

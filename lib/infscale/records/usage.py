@@ -1,16 +1,16 @@
 """What groups of processes used during a trial, from readings ten times a second."""
 
 import math
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from infscale.errors import ConfigError
+from infscale.records.gate import Floats
 from infscale.records.manifest import GroupUsage
 
 HOST = "host"
-"""The group of what the kernel tells of no single process: the bytes of the loopback interface."""
+"""The group that stands for the whole machine: the bytes of the loopback interface, which belong to no process."""
 
 
 def summarise(rows: pd.DataFrame, start_ns: int | None = None, end_ns: int | None = None) -> dict[str, GroupUsage]:
@@ -59,8 +59,8 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _within(one: pd.DataFrame, start: int, end: int, first: int) -> Any:
-    """By how much a process's counters grew between two times, shape (5,)."""
+def _within(one: pd.DataFrame, start: int, end: int, first: int) -> Floats:
+    """Return by how much a process's counters grew between two times, shape (5,)."""
     times = one["time_ns"].to_numpy()
     left = {"left": 0.0} if times[0] > max(first, start) else {}
 

@@ -1,10 +1,11 @@
 """Arms: combinations of factor levels. An arm says what is deployed, and how it is asked."""
 
-from typing import Any
+import math
 
 import msgspec
 
 from infscale.errors import ConfigError, one_of
+from infscale.experiment.design.types import check_types
 from infscale.vocabulary import CONNECTIONS, HTTP, PICKS, PROTOCOLS
 
 FRONTS = ("", "edge", "cache", "balanced", "network")
@@ -14,7 +15,8 @@ before replicas; a network link or TLS."""
 STORES = ("", "memory", "redis")
 """Where a caching gateway keeps answers."""
 
-Scalar = str | int | float | bool
+Level = str | int | float | bool
+"""The level of a factor."""
 
 
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -44,7 +46,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         balancer: what shares requests among replicas; "none" for one server alone.
         slow_ms: milliseconds by which the first replica is simulated to answer later.
         rate_mbit: limit of the network link, Mb/s; None for no limit.
-        delay_ms: one-way delay of the network link, ms.
+        delay_ms: delay that the network link adds to a round trip, ms; half of it in each direction.
         linked: whether a network link is used although it has neither limit nor delay.
         tls: whether the connection is encrypted.
         options: further options of the deployment, as names and values.
@@ -76,9 +78,10 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     delay_ms: float = 0.0
     linked: bool = False
     tls: bool = False
-    options: tuple[tuple[str, Scalar], ...] = ()
+    options: tuple[tuple[str, Level], ...] = ()
 
     def __post_init__(self) -> None:
+        check_types(self)
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
         one_of("pick", self.pick, ("", *PICKS))
@@ -87,6 +90,8 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         one_of("store", self.store, STORES)
         if self.connections < 0:
             raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
+        if self.batch < 1:
+            raise ConfigError(f"batch={self.batch} is not a number of rows; accepted: 1 or more")
         _check_similarity(self)
         _check_client(self)
         _check_deployment(self)
@@ -96,15 +101,18 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.connections or CONNECTIONS["grpc" if self.http == "2" else self.protocol]
 
     @property
-    def deployment(self) -> tuple[Any, ...]:
+    def deployment(self) -> tuple[object, ...]:
         """Return the levels of the deployment's factors: equal for arms that one running server can answer."""
         return tuple(getattr(self, name) for name in DEPLOYMENT_FACTORS)
 
-    def levels(self) -> dict[str, Any]:
+    def levels(self) -> dict[str, Level | None]:
         """Return every factor with its level, as columns of a table hold them (options as one text)."""
-        levels = msgspec.structs.asdict(self)
-        levels["options"] = " ".join(f"{name}={value}" for name, value in self.options)
-        return levels
+        return {**msgspec.structs.asdict(self), "options": self.options_text}
+
+    @property
+    def options_text(self) -> str:
+        """Return the further options of the deployment as one text, such as "threads=2 fast=True"."""
+        return " ".join(f"{name}={level}" for name, level in self.options)
 
 
 FACTORS = Arm.__struct_fields__
@@ -138,6 +146,16 @@ def _check_client(arm: Arm) -> None:
 
 
 def _check_deployment(arm: Arm) -> None:
+    if arm.replicas < 1:
+        raise ConfigError(f"replicas={arm.replicas} is not a number of servers; accepted: 1 or more")
+    for name in ("slow_ms", "delay_ms"):
+        if not 0 <= getattr(arm, name) < math.inf:
+            raise ConfigError(f"{name}={getattr(arm, name)} is not a delay; accepted: 0 ms or more")
+    if arm.rate_mbit is not None and not 0 < arm.rate_mbit < math.inf:
+        raise ConfigError(f"rate_mbit={arm.rate_mbit} is not a rate; accepted: above 0 Mb/s, or None for no limit")
+    for name, level in arm.options:
+        if isinstance(level, float) and not math.isfinite(level):
+            raise ConfigError(f"options: {name}={level} is not a finite number")
     if arm.store and arm.front != "cache":
         raise ConfigError(f"store={arm.store!r} belongs to front='cache', not to front={arm.front!r}")
     if arm.front != "balanced" and (arm.replicas, arm.balancer, arm.slow_ms) != (1, "none", 0):

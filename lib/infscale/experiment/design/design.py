@@ -9,6 +9,7 @@ import msgspec
 from infscale.errors import ConfigError, check_rate, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import labels
+from infscale.experiment.design.types import check_types
 
 P95 = "response_p95_ms"
 """The metric of contrasts: the 95th percentile of the response time, in ms."""
@@ -20,6 +21,9 @@ a short trial would hold a handful."""
 SWEEP, SEARCH = "sweep", "search"
 """How rates are set. "sweep": all arms of a block at shares of the larger saturation rate, which gives curves.
 "search": each arm's saturation rate by bisection, and all arms of a block at shares of the smallest one."""
+
+BESIDE = ("staleness",)
+"""What can be measured once, beside the trials: how many answers of a cache are stale after the model was swapped."""
 
 
 class Contrast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,7 +50,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         sensitivity: further arms, tried at one rate, that show how much fixed defaults decide; each belongs to the
             block of the arms with its framework. They follow ``arms`` in the numbering of arms.
         rates: :data:`SWEEP` or :data:`SEARCH`.
-        beside: what else is measured once, beside trials ("staleness").
+        beside: what else is measured once, beside the trials, see :data:`BESIDE`.
         profile: the name under which the sizes are known.
         replicates: repeats of every arm, on restarted servers in a new random order.
         trial_s: length of a trial's arrivals, s.
@@ -81,25 +85,51 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     most_per_s: float = 30_000.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not self.arms:
             raise ConfigError("arms=[] makes an empty design; accepted: one arm or more")
-        if len(set(self.arms)) < len(self.arms):
-            raise ConfigError(f"arms {', '.join(labels(self.arms))}: two of them are equal")
+        if len(set(self.every_arm())) < len(self.every_arm()):
+            raise ConfigError(f"arms {', '.join(labels(self.every_arm()))}: two of them are equal")
         one_of("rates", self.rates, (SWEEP, SEARCH))
+        for name in self.beside:
+            one_of("beside", name, BESIDE)
+        self._check_contrasts()
+        self._check_sensitivity()
+        self._check_sizes()
+
+    def _check_contrasts(self) -> None:
+        references: dict[int, int] = {}
         for contrast in self.contrasts:
-            if (
-                not {contrast.arm, contrast.reference} <= set(range(len(self.arms)))
-                or contrast.arm == contrast.reference
-            ):
+            pair = {contrast.arm, contrast.reference}
+            if len(pair) < 2 or not pair <= set(range(len(self.arms))):
                 raise ConfigError(f"contrasts: {contrast} does not name two of {len(self.arms)} arms")
+            if references.setdefault(contrast.arm, contrast.reference) != contrast.reference:
+                raise ConfigError(f"contrasts: arm {contrast.arm} has two references; accepted: one, of its block")
+        if both := references.keys() & set(references.values()):
+            raise ConfigError(
+                f"contrasts: arm {min(both)} is compared with a reference, and is one itself; accepted: "
+                "one reference for all arms of a block, which get the same arrivals"
+            )
+
+    def _check_sensitivity(self) -> None:
+        deployments = {arm.deployment for arm in self.arms}
+        for arm in self.sensitivity:
+            if arm.deployment not in deployments:
+                raise ConfigError(f"sensitivity: no arm of the design has the deployment of {labels([arm])[0]}: {arm}")
+
+    def _check_sizes(self) -> None:
         if not self.fractions:
             raise ConfigError("fractions=[] sets no rate; accepted: shares of the saturation rate, such as 0.5")
         for fraction in self.fractions:
             check_rate(fraction, "fractions")
-        check_rate(self.trial_s, "trial_s")
-        check_rate(self.timeout_s, "timeout_s")
-        if isinstance(self.replicates, bool) or not isinstance(self.replicates, int) or self.replicates < 1:
-            raise ConfigError(f"replicates={self.replicates!r} is not a number of repeats; accepted: 1 or more")
+        for name in ("trial_s", "timeout_s", "most_per_s"):
+            check_rate(getattr(self, name), name)
+        if self.replicates < 1:
+            raise ConfigError(f"replicates={self.replicates} is not a number of repeats; accepted: 1 or more")
+        if self.bisections < 0:
+            raise ConfigError(f"bisections={self.bisections} is not a number of trials; accepted: 0 or more")
+        if self.seed < 0:
+            raise ConfigError(f"seed={self.seed} is not a seed; accepted: 0 or more")
 
     def digest(self) -> str:
         """Return twelve hexadecimal digits that differ where any factor or size does."""
@@ -116,12 +146,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         of the first arm with its deployment.
         """
         if arm >= len(self.arms):
-            alike = (
-                k
-                for k, one in enumerate(self.arms)
-                if one.deployment == self.sensitivity[arm - len(self.arms)].deployment
-            )
-            return self.block(next(alike))
+            deployment = self.every_arm()[arm].deployment
+            return self.block(next(k for k, one in enumerate(self.arms) if one.deployment == deployment))
         return next((c.reference for c in self.contrasts if c.arm == arm), arm)
 
     def blocks(self) -> list[list[int]]:

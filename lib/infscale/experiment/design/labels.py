@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import FACTORS, Arm
 from infscale.vocabulary import FRAMEWORKS, NAMES
 
 ENCODINGS = {
@@ -24,12 +24,19 @@ BALANCERS = {
     "envoy-least-request": "L7 least requests",
     "nginx": "nginx",
 }
+"""How balancers are shown."""
+
 PICKED = {"": "client", "round_robin": "client in turn", "power_of_two": "client, power of two"}
+"""How a client is shown that chooses among replicas itself."""
+
 EMBEDDED = "embedded"
+"""What names of implementations contain if the server is this project's own, and what labels say then."""
 
 
 def labels(arms: Sequence[Arm], implementations: Sequence[str] = ()) -> list[str]:
     """Return a label for each arm, of the factors that tell it apart from others of those shown with it.
+
+    Arms that differ have different labels.
 
     Args:
         arms: all arms that are shown together, shape (n,).
@@ -37,16 +44,34 @@ def labels(arms: Sequence[Arm], implementations: Sequence[str] = ()) -> list[str
     """
     parts: list[tuple[str, ...]] = [() for _ in arms]
     for describe in DESCRIPTIONS:
-        words = [describe(arm) for arm in arms]
-        alike: dict[tuple[str, ...], set[str]] = {}  # the words of arms whose labels are equal so far
-        for part, word in zip(parts, words, strict=True):
-            alike.setdefault(part, set()).add(word)
+        names = [describe(arm) for arm in arms]
+        alternatives: dict[tuple[str, ...], set[str]] = {}  # of arms whose labels are equal so far
+        for part, name in zip(parts, names, strict=True):
+            alternatives.setdefault(part, set()).add(name)
         parts = [
-            (*part, word) if len(alike[part]) > 1 or describe in ALWAYS else part
-            for part, word in zip(parts, words, strict=True)
+            (*part, name) if len(alternatives[part]) > 1 or describe in ALWAYS else part
+            for part, name in zip(parts, names, strict=True)
         ]
-    named = [", ".join(filter(None, part)) or NAMES[arm.protocol] for part, arm in zip(parts, arms, strict=True)]
-    return [_with_embedded(*pair) for pair in zip(named, implementations or [""] * len(arms), strict=True)]
+    texts = [", ".join(filter(None, part)) or NAMES[arm.protocol] for part, arm in zip(parts, arms, strict=True)]
+    return [
+        _with_embedded(text, implementation)
+        for text, implementation in zip(_distinct(texts, arms), implementations or [""] * len(arms), strict=True)
+    ]
+
+
+def _distinct(texts: Sequence[str], arms: Sequence[Arm]) -> list[str]:
+    """Add to labels that are equal the levels in which their arms differ: no description is made for them."""
+    alike: dict[str, list[Arm]] = {}
+    for text, arm in zip(texts, arms, strict=True):
+        alike.setdefault(text, []).append(arm)
+    differing = {
+        text: [name for name in FACTORS if len({getattr(arm, name) for arm in same}) > 1]
+        for text, same in alike.items()
+    }
+    return [
+        ", ".join([text, *(f"{name}={getattr(arm, name)!r}" for name in differing[text])])
+        for text, arm in zip(texts, arms, strict=True)
+    ]
 
 
 def _with_embedded(label: str, implementation: str) -> str:
@@ -59,7 +84,7 @@ def framework(arm: Arm) -> str:
 
 
 def where_cached(arm: Arm) -> str:
-    """Return where answers are cached, in words."""
+    """Return where answers are cached, as it is shown."""
     if arm.front == "cache":
         return "gateway with Redis" if arm.store == "redis" else "gateway"
     return "in the server" if arm.cache else "no cache"
@@ -71,14 +96,14 @@ def front(arm: Arm) -> str:
 
 
 def balancer(arm: Arm) -> str:
-    """Return what shares the requests among replicas, in words."""
+    """Return what shares the requests among replicas, as it is shown; "" for one server alone."""
     if arm.balancer == "client":
         return PICKED[arm.pick]
     return BALANCERS.get(arm.balancer, arm.balancer)
 
 
 def link(arm: Arm) -> str:
-    """Return the network between client and server, in words."""
+    """Return the network between client and server, as it is shown."""
     if arm.front == "balanced" and arm.replicas == 1 and arm.balancer != "none":
         return "loopback, one hop"
     if not (arm.linked or arm.rate_mbit or arm.delay_ms):
@@ -126,7 +151,7 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
     slow,
     link,
     lambda arm: "TLS" if arm.tls else "",
-    lambda arm: arm.levels()["options"],
+    lambda arm: arm.options_text,
     protocol,
     encoding,
     lambda arm: "gzip" if arm.gzip else "",
@@ -136,7 +161,7 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
     lambda arm: f"{100 * arm.repeat:g} % repeats" if arm.repeat is not None else "",
     lambda arm: f"Zipf {arm.zipf:g}" if arm.zipf is not None else "",
 )
-"""The words of a label in their order, each from one factor or a few that belong together."""
+"""The parts of a label in their order, each from one factor or a few that belong together."""
 
 ALWAYS = (slow, connections)
 """Descriptions that stand in every label that they are not empty for: neither a simulated delay nor a number of

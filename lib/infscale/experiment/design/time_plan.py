@@ -1,9 +1,11 @@
 """How long a run takes, roughly: printed before anything starts."""
 
 from infscale.experiment.design.design import SEARCH, Design
+from infscale.experiment.design.labels import count
 from infscale.vocabulary import clock
 
-# Seconds beside the arrivals themselves, from runs on two cores; they only feed the time plan.
+# Seconds beside the arrivals themselves, measured on two cores; they only feed the time plan: the start of a server,
+# its warm-up by protocol, the pause between trials, the pilot by arm, the generator's ceiling by protocol.
 _START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S, _CEILING_S = 6.0, 2.5, 0.5, 20.0, 7.0
 
 
@@ -14,7 +16,7 @@ def seconds(design: Design) -> float:
 
 def time_plan(design: Design) -> str:
     """Return the plan as text: what takes how long."""
-    sizes = f"{design.replicates} replicates, {len(design.fractions)} rates"
+    sizes = f"{count(design.replicates, 'replicate')}, {count(len(design.fractions), 'rate')}"
     lines = [f"Time plan, profile {design.profile} ({sizes}):"]
     lines += [f"  {clock(duration):>8}  {what}" for what, duration in parts(design) if duration]
     return "\n".join([*lines, f"  {clock(seconds(design))}  in all, roughly"])

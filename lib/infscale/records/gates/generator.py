@@ -9,31 +9,42 @@ from infscale.records.manifest import Generator, Host
 from infscale.records.samples import NEVER, ordered
 
 DELIVERED_MIN = 0.999
+"""Smallest accepted share of the scheduled requests that came due before the trial's end."""
 
 LAG_FLOOR_NS = 1e6
+"""Lag (due − scheduled) that is accepted at p99 however fast the server is, ns."""
 
 LAG_SHARE_OF_MEDIAN = 0.05
+"""Lag that is accepted at p99, as a share of the median response time, where that is more than the floor."""
 
 DISPERSION_TOLERANCE = 0.05
+"""Largest accepted difference of the indices of dispersion, as a share of max(1, the schedule's index)."""
 
 DISPERSION_MIN_ARRIVALS = 400
+"""Arrivals below which dispersion is reported and does not decide."""
 
 ENGINE_CPU_MAX = 0.70
+"""Largest accepted CPU time of the generator's busiest process, as a share of one core."""
 
 RUN_DELAY_MAX = 0.02
+"""Largest accepted share of the trial in which the generator was ready to run and waited for a core."""
 
 CEILING_MAX = 0.80
+"""Largest accepted λ, as a share of the rate at which a null server answered this generator."""
 
 STEAL_MAX = 0.02
+"""Largest accepted share of the CPU time that the hypervisor gave to others."""
 
 GAP_BINS = 1_000_000
+"""Gaps between arrivals are compared on a grid of so many steps of 1 µs; longer ones share the last step."""
 
 
 def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], list[Gate]]:
-    """The gates where a client library is itself what is measured.
+    """Return the gates on the generator and on the server for a trial in which a client library is what is measured.
 
-    Its lag is in its response times, which count from the schedule: told, not gated. Requests that it does not send in
-    time are its saturation; only the host can void the trial.
+    The library's lag is part of its response times, which count from the schedule, so the gates on the generator are
+    shown and do not decide. Requests that it does not send in time count as saturation; only the host can make the
+    trial INVALID.
     """
     shown = [
         gate
@@ -45,11 +56,11 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
 
 
 def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:
-    """Due before the end ÷ scheduled before the end.
+    """Judge the share of the requests scheduled before the trial's end that came due before it.
 
     *Due*, not sent: a server that holds every connection is not the generator's fault. And against the
     schedule, not λT: a fair draw may differ from its mean. The end is extended by the 1 ms that the lag
-    gate allows anyway; without that, one arrival in the trial's last 60 µs would void a short trial.
+    gate allows anyway; without that, one arrival in the last 60 µs would make a short trial INVALID.
     """
     scheduled = int((samples["scheduled_ns"] < duration_ns).sum())
     if scheduled == 0:
@@ -62,7 +73,7 @@ def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:
 
 
 def lag(samples: pd.DataFrame) -> Gate:
-    """The 99th percentile of due − scheduled (ns), against max(1 ms, 5 % of the median response time)."""
+    """Judge the 99th percentile of due − scheduled (ns) by max(1 ms, 5 % of the median response time)."""
     came_due = (samples["due_ns"] != NEVER).to_numpy()
     late = (samples["due_ns"] - samples["scheduled_ns"]).to_numpy()[came_due]
     if late.size == 0:
@@ -77,12 +88,13 @@ def lag(samples: pd.DataFrame) -> Gate:
 
 
 def arrivals(samples: pd.DataFrame, duration_ns: float) -> Gate:
-    """Whether the requests came due with the dispersion of their schedule.
+    """Judge whether the requests came due with the dispersion of their schedule.
 
-    The index of dispersion of counts (variance ÷ mean over equal windows: 1 for Poisson, 0 for constant
-    arrivals) of the due times, minus that of the scheduled times, over windows of 10 ms and of ten mean
-    gaps; the larger difference counts, relative to max(1, the schedule's index). In trials of fewer than
-    400 arrivals one displaced arrival can move the index by the whole tolerance: reported, not gated.
+    The value is the index of dispersion of counts (variance ÷ mean over equal windows: 1 for Poisson, 0 for
+    constant arrivals) of the due times, minus that of the scheduled times, over windows of 10 ms and of ten
+    mean gaps; the larger difference counts, relative to max(1, the schedule's index). With fewer than 400
+    arrivals one displaced arrival can move the index by the whole tolerance: then it is reported and does not
+    decide.
     """
     times = samples.loc[samples["due_ns"] != NEVER, ["scheduled_ns", "due_ns"]].to_numpy(dtype=np.float64)
     n = len(times)
@@ -97,7 +109,7 @@ def arrivals(samples: pd.DataFrame, duration_ns: float) -> Gate:
 
 
 def gaps_distance(samples: pd.DataFrame) -> float:
-    """The Kolmogorov distance between the gaps of the due times and those of the schedule; reported, not gated.
+    """Return the Kolmogorov distance between the gaps of the due times and those of the schedule; it decides nothing.
 
     At thousands of requests per second any timer's jitter is of the order of the gap. Gaps are compared on a grid of
     1 µs, up to 1 s. NaN below two requests.
@@ -155,7 +167,7 @@ def host(state: Host) -> Gate:
 
 
 def _dispersion_difference(times: Floats, window: float, duration_ns: float) -> float:
-    """Difference of the indices of dispersion of columns 0 (scheduled) and 1 (due)."""
+    """Return the difference of the indices of dispersion of the columns 0 (scheduled) and 1 (due) of ``times``."""
     windows = int(duration_ns / window)
     if windows < 2:
         return 0.0

@@ -8,19 +8,23 @@ from infscale.records.gate import Floats, Gate
 from infscale.records.samples import NEVER, ordered
 
 FAILED_MAX = 0.01
+"""Largest accepted share of requests that did not succeed."""
 
 GROWTH_MAX = 0.25
+"""Largest accepted growth of requests in flight, or of response times, over a trial, as a share of their mean."""
 
 GROWTH_ALPHA = 0.01
+"""Probability of taking chance for growth, shared over all trials that a run plans (Bonferroni)."""
 
 BATCHES = 20
+"""Equal parts of a trial whose means are compared."""
 
 FIRST_PART = 0.10
-"""The share of a trial, from its start, that neither the growth rule nor the percentiles look at."""
+"""Share of a trial, from its start, that neither the growth rule nor the percentiles look at."""
 
 
 def saturated(samples: pd.DataFrame, duration_ns: float, trials_of_grid: int) -> tuple[Gate, Gate, Gate]:
-    """The three signs that a server is not keeping up: in-flight grows, response time grows, requests fail.
+    """Judge the signs that a server does not keep up: requests in flight grow, response times grow, requests fail.
 
     Growth is judged on the means of twenty equal batches of time after the first 10 % of the trial.
     """
@@ -34,7 +38,7 @@ def saturated(samples: pd.DataFrame, duration_ns: float, trials_of_grid: int) ->
 
 
 def batch_means(samples: pd.DataFrame, duration_ns: float, batches: int = BATCHES) -> tuple[Floats, Floats]:
-    """Means over equal batches of [10 %, 100 %] of the trial, each of shape (batches,).
+    """Return means over equal batches of [10 %, 100 %] of the trial, each of shape (batches,).
 
     First the requests in flight (scheduled, not yet done), averaged over time exactly: the integral up to x
     of a counting process with events t is Σ (x − t) over the events before x. Then the response time in ms
@@ -46,7 +50,7 @@ def batch_means(samples: pd.DataFrame, duration_ns: float, batches: int = BATCHE
     done = samples["done_ns"].to_numpy(dtype=np.float64)
     ended = done != NEVER
     in_flight = np.diff(_integral(scheduled, edges) - _integral(done[ended], edges)) / np.diff(edges)
-    # Equal batches are counted by arithmetic: np.histogram with edges given sorts all values.
+    # Equal batches are counted by arithmetic: np.histogram sorts all values if it gets edges.
     batch = np.floor((scheduled - edges[0]) / (edges[1] - edges[0])).astype(np.int64)
     inside = ended & (batch >= 0) & (batch < batches)
     count = np.bincount(batch[inside], minlength=batches)
@@ -56,11 +60,11 @@ def batch_means(samples: pd.DataFrame, duration_ns: float, batches: int = BATCHE
 
 
 def growth(name: str, what: str, means: Floats, alpha: float) -> Gate:
-    """Whether batch means grow by more than 25 % of their mean, and beyond chance.
+    """Judge whether batch means grow by more than 25 % of their mean, and beyond chance.
 
     Both are needed. The slope's t interval takes batches for independent, which those of a busy queue are
     not: alone, at 5 %, it condemns most stationary queues at ρ = 0.9. The strict level and the floor on the
-    size of the growth hold false alarms down (``tests/test_validity.py`` simulates both sides).
+    size of the growth hold false alarms down (``tests/records/test_validity.py`` simulates both sides).
     """
     known = np.isfinite(means)
     y = means[known]
@@ -76,7 +80,7 @@ def growth(name: str, what: str, means: Floats, alpha: float) -> Gate:
 
 
 def failures(samples: pd.DataFrame) -> Gate:
-    """The share of requests that did not succeed: a server that sheds load is not keeping up with it."""
+    """Judge the share of requests that did not succeed: a server that sheds load does not keep up with it."""
     n = len(samples)
     failed = int((samples["status"] != "ok").sum())
     value = failed / n if n else 0.0
@@ -85,7 +89,7 @@ def failures(samples: pd.DataFrame) -> Gate:
 
 
 def _integral(events: Floats, edges: Floats) -> Floats:
-    """∫₀ˣ (number of events before t) dt at every edge x."""
+    """Return ∫₀ˣ (number of events before t) dt at every edge x."""
     rising = ordered(events)
     before = np.searchsorted(rising, edges)
     sums = np.concatenate(([0.0], np.cumsum(rising)))
