@@ -1,5 +1,7 @@
 """Porting (F5): what changes when the same weights are served by another framework, and so by another runtime?"""
 
+import math
+
 from infscale.analysis.tables import Tables
 from infscale.experiment.design.arm import Arm
 from infscale.findings.finding import Blocks, Finding, compared
@@ -41,7 +43,7 @@ def answer(run: Run, tables: Tables) -> list[str]:
 def _outputs(run: Run) -> list[str]:
     worst: dict[str, float] = {}
     for pilot in run.manifest.pilot.values():
-        most = max(pilot.differences.values(), default=0.0)
+        most = max((math.inf if one is None else one for one in pilot.differences.values()), default=0.0)
         worst[pilot.implementation] = max(most, worst.get(pilot.implementation, 0.0))
     if not any(pilot.differences for pilot in run.manifest.pilot.values()):
         return []
