@@ -7,7 +7,6 @@ lower end of that interval lies above the limit at some rate of at most λ. That
 do not fall as λ rises. Otherwise it is open.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -305,6 +304,9 @@ def state(question: Question, one: Evidence, arm: "pd.Series[Any]") -> State:
     return State.OPEN
 
 
+FILE = "advice.csv"
+"""The file that holds the answers to :data:`STANDARD` questions."""
+
 STANDARD = (
     Question("row", 100, 20),
     Question("row", 1000, 20),
@@ -339,16 +341,12 @@ def _line(question: Question, known: Sequence[Evidence]) -> Row:
 
 
 def save(lines: pd.DataFrame, folder: Path) -> Path:
-    """Write ``advice.json``, which the report takes in, and ``advice.csv``; return the path of the former."""
-    rows = [
-        {
-            **row,
-            "rate_per_s": f"{row['rate_per_s']:g}",
-            "slo_ms": f"{row['slo_ms']:g}",
-            "repeat": f"{row['repeat']:.0%}",
-        }
-        for row in lines.to_dict("records")
-    ]
-    write(folder / "advice.csv", lines.to_csv(index=False, lineterminator="\n"))
-    text = json.dumps({"choices": CHOICES, "rows": rows}, indent=1, ensure_ascii=False)
-    return write(folder / "advice.json", text + "\n")
+    """Write what :func:`table` returned to ``folder`` as ``advice.csv``, which the report takes in; return its path."""
+    return write(folder / FILE, lines.to_csv(index=False, lineterminator="\n"))
+
+
+def load(folder: Path) -> pd.DataFrame | None:
+    """Return what :func:`save` wrote to ``folder``; None where it has not."""
+    texts = dict.fromkeys((*CHOICES, "payload", "why", "run_ids"), str)
+    path = folder / FILE
+    return pd.read_csv(path, dtype=texts, keep_default_na=False) if path.is_file() else None

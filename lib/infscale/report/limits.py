@@ -117,7 +117,8 @@ def validity(tables: Tables) -> str:
     total, valid = int(shares["trials"].sum()), int(shares["valid"].sum())
     grid = trials[trials["phase"] == "grid"]
     invalid, saturated = (int((grid["verdict"] == name).sum()) for name in (INVALID, SATURATED))
-    below = f"{valid} of {total} trials below λ* are VALID ({valid / total:.0%})" if total else "No trial lies below λ*"
+    share = f" ({100 * valid / total:.0f} %)" if total else ""
+    below = f"{valid} of {total} trials below λ* are VALID{share}" if total else "No trial lies below λ*"
     counts = grid.loc[grid["verdict"] == INVALID, "reasons"].str.split().explode().value_counts()
     gates = ", ".join(f"{name} {count}" for name, count in counts.items())
     reasons = f" (gates not passed: {gates})" if gates else ""

@@ -1,7 +1,7 @@
 """The report of a run: one page of HTML that needs no other file, for a reader who was not there."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,11 +86,11 @@ def page(
         machine=_machine(manifest, tables.every),
         arms=_arms(tables),
         figures=[_figure(picture, run, tables, figures) for picture in finding.pictures],
-        contrasts=[_contrast(row) for _, row in tables.contrasts.iterrows()],
+        contrasts=_by_arm(tables.contrasts, _contrast, ["arm", "reference", "metric"]),
         sensitivity=[_sensitivity(row) for _, row in tables.sensitivity.iterrows()],
         parts=(*PARTS, "response"),
-        components=[_components(row) for _, row in tables.components.iterrows()],
-        points=[_point(row) for _, row in tables.points.iterrows()],
+        components=_by_arm(tables.components, _components),
+        points=_by_arm(tables.points, _point),
         limits=limits(run, tables),
         others=[(result, [_drawn(result, k, figures) for k in range(len(result.figures))]) for result in others],
         choices=[] if advice is None else [name for name in advice.columns if name not in ASKED],
@@ -203,6 +203,14 @@ def _arms(tables: Tables) -> list[Cells]:
     ]
 
 
+def _by_arm(
+    table: pd.DataFrame, describe: "Callable[[pd.Series[Any]], Cells]", keys: Sequence[str] = ("arm",)
+) -> list[list[Cells]]:
+    """Return the rows of a table, those of an arm together, so that its name needs to be written once."""
+    groups = table.groupby(list(keys), sort=False)
+    return [[describe(row) for _, row in group.iterrows()] for _, group in groups]
+
+
 def _point(point: "pd.Series[Any]") -> Cells:
     """Return one row of the table of points."""
     return {
@@ -243,7 +251,8 @@ def _contrast(row: "pd.Series[Any]") -> Cells:
         "metric": metric_text(row["metric"]),
         "rate": number(row["rate_per_s"]),
         "ratio": _number(row["ratio"]),
-        "interval": interval or row["note"],
+        "interval": interval,
+        "note": row["note"],
         "hodges_lehmann": _number(row["hodges_lehmann"]),
         "spread": _percent(row["spread"]),
         "holm": number(row["p_holm"]) if interval else NONE,
@@ -266,13 +275,13 @@ def _sensitivity(row: "pd.Series[Any]") -> Cells:
     }
 
 
-def _components(row: "pd.Series[Any]") -> Mapping[str, str | list[str]]:
+def _components(row: "pd.Series[Any]") -> Cells:
     """Return one row of the table of components."""
     return {
         "label": str(row["label"]),
         "rate": number(row["rate_per_s"]),
         "replicates": str(row["replicates"]),
-        "means": [number(row[f"mean_{part}_ms"]) for part in (*PARTS, "response")],
+        **{part: number(row[f"mean_{part}_ms"]) for part in (*PARTS, "response")},
     }
 
 

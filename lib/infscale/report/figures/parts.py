@@ -151,8 +151,9 @@ def panel_title(text: str, columns: int) -> str:
 
 
 def row_title(text: str) -> str:
-    """Return the name of a row of a figure, in lines that leave room for the panels."""
-    return textwrap.fill(text, 32)
+    """Return the name of a row of a figure, in lines that leave room for the panels; lines end after a comma."""
+    parts = text.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return textwrap.fill(parts, 34).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def rate_axis(ax: Axes, label: str = RATE_AXIS) -> None:
@@ -162,12 +163,12 @@ def rate_axis(ax: Axes, label: str = RATE_AXIS) -> None:
     ax.xaxis.set_major_formatter(PLAIN)
 
 
-def log_axis(ax: Axes, which: Literal["x", "y"]) -> None:
-    """Make an axis logarithmic, with plain numbers at each decade, at 1, 2 and 5 where there are less than two."""
+def log_axis(ax: Axes, which: Literal["x", "y"], steps: tuple[float, ...] = (1, 2, 5)) -> None:
+    """Make an axis logarithmic, with plain numbers at each decade, or at ``steps`` of each where there are few."""
     axis = ax.yaxis if which == "y" else ax.xaxis
     (ax.set_yscale if which == "y" else ax.set_xscale)("log")
     low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=12))
+    axis.set_major_locator(LogLocator(subs=steps if high < 100 * low else (1,), numticks=12))
     axis.set_major_formatter(PLAIN)
     axis.set_minor_formatter(NullFormatter())
 

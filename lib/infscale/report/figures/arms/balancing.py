@@ -69,7 +69,7 @@ def _shares(ax: Axes, table: pd.DataFrame) -> list[Patch]:
         ax.barh([at] * len(parts), parts, left=starts, color=REPLICAS[: len(parts)], height=0.7, edgecolor="white")
     ax.set_yticks(y, [row_title(label) for label in table["label"]])
     ax.set_xlim(0, 1)
-    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.xaxis.set_major_formatter(PercentFormatter(1, symbol=""))
     ax.set_xlabel("requests answered by each replica (%)")
     ax.grid(axis="y", visible=False)
     return [Patch(color=REPLICAS[k], label=f"replica {k + 1}") for k in range(most)]

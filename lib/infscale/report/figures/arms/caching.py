@@ -44,7 +44,7 @@ def draw(table: pd.DataFrame) -> Figure:
             ax.plot(x, own["gain"], **look)
         ax.set_title(panel_title(str(name), columns))
         ax.set_xlabel("requests that repeat (%)")
-        log_axis(ax, "y")
+        log_axis(ax, "y", (1, 2, 3, 5, 7))
         ax.set_xlim(-4, 101)
     for ax in axes[:, 0]:
         ax.set_ylabel("λ* with a cache ÷ without (ratio)")

@@ -65,7 +65,7 @@ def _finish(axes: NDArray[np.object_], y: NDArray[np.int64], table: pd.DataFrame
 
     Where blocks are compared at different rates, the rate of each arm stands on the right.
     """
-    log_axis(axes[0], "x")
+    log_axis(axes[0], "x", (1, 3))
     axes[0].set_xlabel("on the wire\n(bytes a request)")
     axes[1].set_xlabel("saturation rate λ*\n(requests/s)")
     axes[1].xaxis.set_major_locator(MaxNLocator(4))
