@@ -39,6 +39,8 @@ from infscale.load.engine import run as engine
 from infscale.models import reference as models
 from infscale.vocabulary import FRAMEWORKS
 
+pytestmark = pytest.mark.server
+
 
 def _cannot(link: Link) -> str:
     """Why the link cannot be made here; empty if it can."""
@@ -253,7 +255,7 @@ def _held() -> set[str]:
 
 OWNER = """
 import time
-from infscale import network
+from infscale.deployment.fronts import link as network
 with network.deploy("triton", "mlp", link=network.Link(100), tls=True) as endpoint:
     print(*[p.pid for p in endpoint.processes()], flush=True)
     time.sleep(600)

@@ -223,6 +223,7 @@ def test_the_engine_ends_with_its_owner() -> None:
         assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_bytes_sent_are_counted_past_the_servers_window(protocol: str) -> None:
     """A body that waits for windows is as many bytes as one that does not: else gRPC looks small where it is large."""

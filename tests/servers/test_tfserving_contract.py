@@ -59,7 +59,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def server(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(saved: Path, tmp_path_factory: pytest.TempPathFactory, server_process: None) -> Iterator[Server]:
     running = Server(saved, tmp_path_factory.mktemp("log") / "server.log", "--rest_api_timeout_in_ms=1500")
     try:
         running.wait_ready()
@@ -663,6 +663,7 @@ def copy_version(source: Path, target: Path) -> None:
     target.with_name("copying").rename(target)
 
 
+@pytest.mark.server
 def test_a_new_version_replaces_the_old_one_without_a_gap(saved: Path, tmp_path: Path) -> None:
     base = tmp_path / "model"
     base.mkdir()
@@ -688,6 +689,7 @@ def test_a_new_version_replaces_the_old_one_without_a_gap(saved: Path, tmp_path:
         running.stop()
 
 
+@pytest.mark.server
 def test_sigterm_ends_it_at_once_even_while_a_model_runs(saved: Path, tmp_path: Path) -> None:
     running = Server(saved, tmp_path / "log")
     try:
