@@ -65,7 +65,8 @@ def test_the_timeout_runs_from_the_scheduled_time(client: str, scheme: str, port
     late = rows["status"] == "timeout"
     assert late.mean() > 0.5
     took = rows["done_ns"] - rows["scheduled_ns"]
-    assert (took[~late] < 700_000_000).all()
+    # Without its limit the last of these would wait for 9 s.
+    assert (took[~late] < 1_500_000_000).all()
     assert (rows["due_ns"] != NEVER).all()
 
 
