@@ -1,10 +1,15 @@
-"""Shared servers: each framework is deployed once for the tests that only talk to it."""
+"""Shared servers: each framework is deployed once for the tests that only talk to it. And the marker ``server``."""
 
+import os
 import signal
-from collections.abc import Iterator
+import sys
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
+from helpers.watch import sitecustomize as watch
 from infscale import deployment as servers
 from infscale.deployment.endpoint import Endpoint
 from infscale.vocabulary import FRAMEWORKS
@@ -13,8 +18,49 @@ from infscale.vocabulary import FRAMEWORKS
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session")
+def server_process() -> None:
+    """Ask for this in every fixture that starts a server process: tests that use it get the marker ``server``."""
+
+
 @pytest.fixture(scope="session", params=FRAMEWORKS)
-def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+def endpoint(request: pytest.FixtureRequest, server_process: None) -> Iterator[Endpoint]:
     """Each framework's endpoint in turn, serving ``mlp``."""
     with servers.deploy(request.param, "mlp") as deployed:
         yield deployed
+
+
+# --- the marker ``server`` ---
+
+sys.addaudithook(watch.note)
+
+
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use a fixture which starts a server."""
+    for item in items:
+        if "server_process" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.server)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Watch what a test without the marker starts, also in its fixtures and in its Python children."""
+    if item.get_closest_marker("server"):
+        return (yield)
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        path = (str(Path(watch.__file__).parent), os.environ.get("PYTHONPATH", ""))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, path)))
+        patch.setenv(watch.NOTES, f"{folder}/started")
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Fail a test without the marker that has started a server."""
+    result = yield
+    notes = Path(os.environ.get(watch.NOTES, ""))
+    if not item.get_closest_marker("server") and notes.is_file():
+        started = ", ".join(sorted(set(notes.read_text().splitlines())))
+        pytest.fail(f"starts {started}: it needs the marker pytest.mark.server", pytrace=False)
+    return result

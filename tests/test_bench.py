@@ -212,6 +212,7 @@ def test_the_whole_plan_fits_its_budget() -> None:
     assert asked >= {("ours", "rest"), ("ours", "grpc"), ("perf_analyzer", "rest"), ("perf_analyzer", "grpc")}
 
 
+@pytest.mark.server
 def test_a_real_run_gives_a_table_and_a_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ours against the null server, a client that is not installed, and one that fails."""
     gone = peers.Tool(peers.wrk, ("rest",), "apt-get install gone", programs=("no-such-program",))

@@ -72,6 +72,7 @@ def test_bad_addresses_are_named(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.server
 def test_two_real_addresses_are_compared(bodies: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From the command to the sentence, against a real server, which is as fast over both: both keep up."""
     sizes = ["--replicates", "3", "--duration", "0.4", "--max-rate", "400", "--data", str(tmp_path)]

@@ -31,7 +31,7 @@ def at_the_projects_root(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def paper(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+def paper(tmp_path_factory: pytest.TempPathFactory, server_process: None) -> tuple[Path, Path, str]:
     """``make paper`` at tiny size: the run's folder, the figures' folder and what was printed."""
     folder = tmp_path_factory.mktemp("paper")
     arguments = ["--profile", "tiny", "--data", str(folder / "raw"), "--figures", str(folder / "figures")]
@@ -68,6 +68,7 @@ def test_figures_drawn_twice_are_equal_byte_for_byte(paper: tuple[Path, Path, st
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_exploring_runs(framework: str, tmp_path: Path) -> None:
     parameters = {"framework": framework, "duration_s": 0.5, "rate_per_s": 50.0}
@@ -103,6 +104,7 @@ def test_an_unknown_parameter_is_an_error_in_plain_papermill_too(tmp_path: Path)
     assert "unknown parameters: profle; accepted: fractions" in shown.stderr
 
 
+@pytest.mark.server
 def test_a_failed_cell_is_an_error_and_its_notebook_is_kept(tmp_path: Path) -> None:
     with pytest.raises(InfscaleError, match=r"rate_per_s=-1.* accepted: a number of requests/s above 0"):
         notebook.execute("00-explore", {"rate_per_s": -1.0, "framework": "torchserve"}, tmp_path)
@@ -145,6 +147,7 @@ def kernel_victim(make: psutil.Process) -> psutil.Process:
     return next(p for p in make.children(recursive=True) if "ipykernel_launcher" in " ".join(p.cmdline()))
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("victim", "number"),
     [

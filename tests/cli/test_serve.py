@@ -17,6 +17,8 @@ from helpers.artifacts import archive
 from helpers.waiting import await_true, gone
 from infscale.deployment.processes.pids import living
 
+pytestmark = pytest.mark.server
+
 
 class Serving:
     """``infscale serve`` as a user starts it, and what it has printed."""

@@ -32,7 +32,7 @@ def saved_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(saved_model: Path) -> Iterator[Endpoint]:
+def running(saved_model: Path, server_process: None) -> Iterator[Endpoint]:
     """A server that already runs: TensorFlow Serving's API before a SavedModel that this project does not know."""
     with servers.deploy("tfserving", saved_model, way="embedded") as endpoint:
         yield endpoint
@@ -260,6 +260,7 @@ def test_an_input_without_a_batch_axis_gets_one_row_a_request() -> None:
 # ---------------------------------------------------------------------------------------- own artifacts
 
 
+@pytest.mark.server
 def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
     """Its handler knows nothing of this project; the payload file's bytes are its body, over both protocols."""
     payload = tmp_path / "body.bin"
@@ -280,6 +281,7 @@ def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.server
 def test_a_payload_that_the_users_own_model_refuses_ends_the_start_with_its_error(tmp_path: Path) -> None:
     (tmp_path / "body.bin").write_bytes(b"bad")
     message = r"answered 503: [\s\S]*Prediction failed[\s\S]*end of the server's log[\s\S]*takes no bad body"
@@ -290,6 +292,7 @@ def test_a_payload_that_the_users_own_model_refuses_ends_the_start_with_its_erro
         pass
 
 
+@pytest.mark.server
 def test_a_triton_repository_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
     (tmp_path / "adds" / "1").mkdir(parents=True)
     (tmp_path / "adds" / "config.pbtxt").write_text(TRITON_CONFIG)

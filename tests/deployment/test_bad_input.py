@@ -26,6 +26,8 @@ from infscale.experiment import trial
 from infscale.models import reference as models
 from infscale.vocabulary import FRAMEWORKS
 
+pytestmark = pytest.mark.server
+
 MODULES: dict[str, Any] = {"tfserving": tfserving, "torchserve": torchserve, "triton": triton}
 START: dict[str, dict[str, Any]] = {"tfserving": {"way": "embedded"}, "torchserve": {}, "triton": {}}
 each = pytest.mark.parametrize("framework", FRAMEWORKS)

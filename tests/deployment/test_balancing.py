@@ -29,11 +29,12 @@ def shares(endpoint: Endpoint, protocol: str, **arm: object) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def by_client() -> Iterator[Endpoint]:
+def by_client(server_process: None) -> Iterator[Endpoint]:
     with balancing.deploy(FRAMEWORK, balancer="client", slow={"replica": 1, "delay_ms": 50}) as endpoint:
         yield endpoint
 
 
+@pytest.mark.server
 def test_one_grpc_connection_through_l4_reaches_one_replica_and_fresh_ones_reach_all() -> None:
     with balancing.deploy(FRAMEWORK, balancer="envoy-l4") as endpoint:
         assert min(shares(endpoint, "grpc", connections=1)) == 0
@@ -44,6 +45,7 @@ def test_one_grpc_connection_through_l4_reaches_one_replica_and_fresh_ones_reach
         )
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("balancer", ["envoy-round-robin", "nginx"])
 def test_a_router_shares_requests_evenly_even_those_of_one_connection(balancer: str) -> None:
     if balancer == "nginx":
@@ -57,6 +59,7 @@ def test_a_router_shares_requests_evenly_even_those_of_one_connection(balancer: 
             assert abs(found[0] - found[1]) <= 2
 
 
+@pytest.mark.server
 def test_least_request_and_tensorflow_servings_counter() -> None:
     """Without the counter of the Prometheus page a share of TensorFlow Serving would be unknown."""
     with balancing.deploy("tfserving", balancer="envoy-least-request", way="embedded") as endpoint:
@@ -80,6 +83,7 @@ def test_rows_tell_their_target(by_client: Endpoint) -> None:
     assert counted == outcome.manifest["engine"]["share_by_target"] == outcome.manifest["shares"]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("balancer", "pick"), [("envoy-round-robin", ""), ("client", "round_robin")])
 def test_a_killed_replica_costs_its_requests_and_hangs_nothing(balancer: str, pick: str) -> None:
     with balancing.deploy(FRAMEWORK, balancer=balancer) as endpoint:

@@ -44,19 +44,19 @@ PREDICT = "/v1/models/mlp:predict"
 
 
 @pytest.fixture(scope="module")
-def triton() -> Iterator[Endpoint]:
+def triton(server_process: None) -> Iterator[Endpoint]:
     with servers.deploy("triton", "mlp") as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="module")
-def edge(triton: Endpoint) -> Iterator[Endpoint]:
+def edge(triton: Endpoint, server_process: None) -> Iterator[Endpoint]:
     with gateway.serve(triton, mode="edge") as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="module")
-def shared_cache(triton: Endpoint) -> Iterator[Endpoint]:
+def shared_cache(triton: Endpoint, server_process: None) -> Iterator[Endpoint]:
     with gateway.serve(triton, mode="cache") as endpoint:
         yield endpoint
 
@@ -86,6 +86,7 @@ def test_an_edge_predicts_what_the_server_does(triton: Endpoint, edge: Endpoint,
     assert max_difference(predict(edge, "rest", rows, encoding=encoding), predict(triton, "grpc", rows)) == 0
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("framework", ["tfserving", "torchserve"])
 def test_an_edge_stands_before_the_other_frameworks_too(framework: str) -> None:
     with servers.deploy(framework, "mlp") as server, gateway.serve(server, mode="edge") as front:
@@ -142,6 +143,7 @@ def test_an_unknown_model_or_path_is_not_found(edge: Endpoint) -> None:
         assert post(edge, good, kind=payloads.OCTETS, path=path)[0] == 404
 
 
+@pytest.mark.server
 def test_a_lost_server_is_503_and_the_gateway_lives() -> None:
     with servers.deploy("triton", "mlp") as server, contextlib.ExitStack() as stack:
         front, cached = (stack.enter_context(gateway.serve(server, mode=mode)) for mode in gateway.MODES)
@@ -226,6 +228,7 @@ def test_what_is_no_prediction_passes_through(cache: Endpoint, triton: Endpoint)
     assert gateway.stats(cache)["misses"] == 0
 
 
+@pytest.mark.server
 def test_many_requests_at_once_are_no_failure_of_redis() -> None:
     """redis-py's pool of 100 connections would refuse the next, and the cache would be off where load is highest."""
     try:
@@ -243,6 +246,7 @@ def test_many_requests_at_once_are_no_failure_of_redis() -> None:
     assert counted["hits"] > 0.3 * len(rows)
 
 
+@pytest.mark.server
 def test_a_server_that_died_behind_its_cache_is_noticed() -> None:
     """Hits would go on, and every trial that follows would be of a cache in front of nothing."""
     with servers.deploy("triton", "mlp") as server, gateway.serve(server, mode="cache") as front:
@@ -256,6 +260,7 @@ def test_a_server_that_died_behind_its_cache_is_noticed() -> None:
             drain(front)
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("by_version", [True, False])
 def test_a_model_swap_makes_a_cache_stale_unless_it_knows_the_version(by_version: bool, tmp_path: Path) -> None:
     """A new version answers after a refresh; without the version in the key the old model's answer stays."""
@@ -277,6 +282,7 @@ def test_a_model_swap_makes_a_cache_stale_unless_it_knows_the_version(by_version
         assert gateway.stats(front)["hits"] == (0 if by_version else 1)
 
 
+@pytest.mark.server
 def test_torchserves_version_comes_from_its_management_address() -> None:
     with servers.deploy("torchserve", "mlp") as server, gateway.serve(server, mode="cache") as front:
         assert max(check_answers(front).values()) <= 1e-5

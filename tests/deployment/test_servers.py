@@ -23,6 +23,8 @@ from infscale.models.export import export
 from infscale.payloads import encoders as payloads
 from infscale.vocabulary import FRAMEWORKS
 
+pytestmark = pytest.mark.server
+
 
 def test_every_protocol_and_encoding_gives_the_references_numbers(endpoint: Endpoint) -> None:
     differences = check_answers(endpoint)

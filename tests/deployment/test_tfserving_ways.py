@@ -22,6 +22,8 @@ from infscale.deployment.endpoint import check_answers
 from infscale.errors import DeploymentError, MissingError
 from infscale.models.export import export
 
+pytestmark = pytest.mark.server
+
 STAND_IN = f"""#!/bin/sh
 [ "$1" = --version ] && {{ echo "TensorFlow ModelServer: stand-in"; exit 0; }}
 exec {sys.executable} -m infscale.servers.embedded "$@"

@@ -82,7 +82,7 @@ def test_arms_of_a_replicate_get_the_same_arrivals(endpoint: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+def measured(tmp_path_factory: pytest.TempPathFactory, server_process: None) -> tuple[Path, list[str]]:
     """A tiny run that was interrupted in its middle and then continued; and what its second session said."""
     place = tmp_path_factory.mktemp("raw")
     plan = Grid(**{**TINY, "frameworks": ("torchserve",)})
@@ -151,6 +151,7 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         experiment.folder_for(Grid(**TINY), tmp_path / "file")
 
 
+@pytest.mark.server
 def test_a_server_that_is_killed_is_started_anew_and_it_is_told(tmp_path: Path) -> None:
     """One crash at three in the morning must not end the night's run, nor go unmentioned."""
     plan = Grid(**{**TINY, "frameworks": ("torchserve",), "protocols": ("rest",), "trial_s": 1.0})

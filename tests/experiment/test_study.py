@@ -136,6 +136,7 @@ def test_capacities_that_overlap_are_not_told_apart() -> None:
     assert "cannot conclude whether higher" in study_tables.sentences(tables)[1]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("name", list(studies.STUDIES))
 def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path) -> None:
     """The whole way at its smallest, on real servers."""
@@ -194,6 +195,7 @@ def test_a_trial_at_a_low_rate_has_requests_enough_for_its_percentile() -> None:
     assert grid.duration_s(1000.0) == grid.trial_s
 
 
+@pytest.mark.server
 def test_a_server_that_is_lost_again_and_again_costs_the_case_that_loses_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

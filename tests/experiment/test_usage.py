@@ -191,7 +191,7 @@ def test_a_group_without_processes_costs_nothing_and_is_no_error() -> None:
 
 OWNER = """
 import sys, time
-from infscale import usage
+from infscale.experiment.usage import sampler as usage
 with usage.Sampler({"server": list}) as sampler:
     print(sampler.pid, flush=True)
     time.sleep(600)
@@ -249,6 +249,7 @@ def test_a_trial_tells_what_client_and_server_used(endpoint: Endpoint, protocol:
     assert set(of(own, "client")["pid"]) == {shard["pid"] for shard in engine["shards"]}
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("protocol", "client"), [("rest", "requests"), ("grpc", "grpcio")])
 def test_what_a_client_library_used_is_what_it_counts(protocol: str, client: str) -> None:
     """Its imports cost more than a short trial does, and are no part of it."""
@@ -285,6 +286,7 @@ def test_a_servers_own_counters_grow_by_the_requests(endpoint: Endpoint) -> None
     assert len(outcome.samples) <= grown <= len(outcome.samples) + 2
 
 
+@pytest.mark.server
 def test_tensorflow_serving_shows_counters_when_told_to() -> None:
     with tfserving.deploy("noop", way="embedded", monitoring=True) as endpoint:
         outcome = trial.run(endpoint, trial.Plan(trial.Arm("grpc"), 100.0, 0.5, usage=True))
@@ -292,6 +294,7 @@ def test_tensorflow_serving_shows_counters_when_told_to() -> None:
     assert outcome.manifest["counters"][name] == len(outcome.samples)
 
 
+@pytest.mark.server
 def test_a_run_stores_readings_and_its_table_and_figures_read_them(tmp_path: Path) -> None:
     """Readings lie beside a trial's rows and must not be taken for a trial."""
     grid = Grid(frameworks=("triton",), model="noop", replicates=1, trial_s=0.5, sensitivity=False)

@@ -29,6 +29,7 @@ def test_a_payload_is_judged_by_its_mean_size() -> None:
     assert ceiling.of_payload({"rest": POINTS}, "grpc", [bytes(256)]) is None
 
 
+@pytest.mark.server
 def test_the_ceiling_is_measured_against_a_real_server_at_every_size() -> None:
     found = ceiling.measure(("grpc",))
     assert [size for size, _ in found["grpc"]] == list(ceiling.SIZES)

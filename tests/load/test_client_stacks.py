@@ -22,6 +22,7 @@ def load(client: str, url: str, timeout_s: float = 5.0) -> Result:
     )
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("client", "scheme", "port"), CLIENTS)
 def test_every_request_is_a_row_with_its_four_times_in_order(client: str, scheme: str, port: str) -> None:
     with null_server() as server:
@@ -36,6 +37,7 @@ def test_every_request_is_a_row_with_its_four_times_in_order(client: str, scheme
     assert found.generator.cpu_s > 0
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("client", "scheme", "port"), CLIENTS)
 def test_a_library_gets_the_priority_that_the_engine_gets(client: str, scheme: str, port: str) -> None:
     """Else the kernel's favour would count as the library's slowness."""
@@ -53,6 +55,7 @@ def test_a_server_that_is_not_there_is_a_status_not_a_traceback(client: str, sch
     assert all(is_status(status) for status in rows["status"])
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("client", "scheme", "port"), CLIENTS)
 def test_the_timeout_runs_from_the_scheduled_time(client: str, scheme: str, port: str) -> None:
     """A server that answers one request in 50 ms, 200 of them a second: a client that waits is not excused."""
@@ -62,7 +65,8 @@ def test_the_timeout_runs_from_the_scheduled_time(client: str, scheme: str, port
     late = rows["status"] == "timeout"
     assert late.mean() > 0.5
     took = rows["done_ns"] - rows["scheduled_ns"]
-    assert (took[~late] < 700_000_000).all()
+    # Without its limit the last of these would wait for 9 s.
+    assert (took[~late] < 1_500_000_000).all()
     assert (rows["due_ns"] != NEVER).all()
 
 

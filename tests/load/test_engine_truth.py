@@ -281,6 +281,7 @@ def stalled_trial(scheme: str, **options: int) -> pd.DataFrame:
     return rows
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("scheme", "options"),
     [("http", {"connections": 1}), ("grpc", {"connections": 1, "server_streams": 1})],
@@ -300,6 +301,7 @@ def test_one_request_at_a_time_shows_the_stall_in_the_response_times_only(scheme
     assert (round_trip >= STALL_S * 1e9).sum() == 1, "one round trip in 160 holds the stall: less than 1 %"
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("scheme", "options"),
     [("http", {"connections": 256}), ("grpc", {"connections": 1}), ("grpc", {"connections": 4, "open_first": 4})],

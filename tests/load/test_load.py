@@ -153,7 +153,7 @@ def certificate(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def nginx() -> Iterator[tuple[Path, list[int]]]:
+def nginx(server_process: None) -> Iterator[tuple[Path, list[int]]]:
     """nginx with a static location over HTTP/1.1, h2c, TLS and a Unix socket; its folder and three ports."""
     if NGINX is None or shutil.which("openssl") is None:
         pytest.skip("nginx or openssl is not installed (neither on PATH nor in /usr/sbin)")

@@ -59,7 +59,7 @@ def test_a_photograph_is_the_picture_that_the_pixels_are() -> None:
 
 
 @pytest.fixture(scope="module", params=[(f, m) for m in ("image", "photo") for f in FRAMEWORKS])
-def served(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+def served(request: pytest.FixtureRequest, server_process: None) -> Iterator[Endpoint]:
     framework, name = request.param
     with servers.deploy(framework, name) as endpoint:
         yield endpoint
@@ -114,6 +114,7 @@ def test_what_a_picture_cannot_be_sent_as_is_said_first(given: Any, told: str) -
         check(Grid(frameworks=(framework,), cases=(case,), sensitivity=False))
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("framework", "protocol", "encoding"),
     [

@@ -19,7 +19,7 @@ from infscale.vocabulary import FRAMEWORKS, HTTP, PROTOCOLS
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
-def mlp(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+def mlp(request: pytest.FixtureRequest, server_process: None) -> Iterator[Endpoint]:
     """Each framework's endpoint in turn, serving ``mlp``."""
     with servers.deploy(request.param, "mlp") as deployed:
         yield deployed
@@ -31,6 +31,7 @@ def load(endpoint: Endpoint, arm: Arm) -> trial.Outcome:
     return outcome
 
 
+@pytest.mark.server
 def test_rest_on_http2_carries_the_same_body_and_gets_the_references_answer() -> None:
     with servers.deploy("tfserving", "mlp") as endpoint:
         if endpoint.implementation != "tfserving-embedded":

@@ -30,7 +30,7 @@ MIB = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[NullServer]:
+def server(server_process: None) -> Iterator[NullServer]:
     with null_server(reply_bytes=1000) as running:
         yield running
 
@@ -49,6 +49,7 @@ def call(address: str, message: bytes, options: list[tuple[str, Any]] | None = N
 # --- HTTP/1.1 ---
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("chunked", [False, True], ids=["content-length", "chunked"])
 @pytest.mark.parametrize("size", [0, 1, 1000, 3 * MIB])
 def test_http_client_reads_reply_after_reply_on_one_connection(chunked: bool, size: int) -> None:
@@ -138,6 +139,7 @@ def test_grpcio_sends_any_size_and_gets_the_reply(server: NullServer, size: int)
     assert call(server.grpc, b"m" * size) == b"x" * 1000
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("size", [0, 70_000, 5 * MIB])
 def test_grpcio_receives_a_reply_larger_than_its_windows(size: int) -> None:
     with null_server(reply_bytes=size) as running:
@@ -208,6 +210,7 @@ def test_ping_is_acknowledged_and_large_windows_are_announced(server: NullServer
         assert client.h2.outbound_flow_control_window == 2**31 - 1
 
 
+@pytest.mark.server
 def test_a_reply_stops_at_the_client_s_window_and_goes_on_with_it() -> None:
     """A server that ignored the windows would be faster than one may be."""
     with null_server(reply_bytes=100_000) as running, Client(running.grpc) as client:
@@ -224,6 +227,7 @@ def test_a_reply_stops_at_the_client_s_window_and_goes_on_with_it() -> None:
         assert client.body(stream) == b"x" * 100_000
 
 
+@pytest.mark.server
 def test_more_streams_than_announced_are_refused_and_a_reset_one_makes_room() -> None:
     with null_server(max_streams=2) as running, Client(running.grpc) as client:
         client.until(h2.events.RemoteSettingsChanged)
@@ -269,6 +273,7 @@ def test_random_bytes_raise_nothing(parts: list[bytes]) -> None:
                 feed(connection, part, [])
 
 
+@pytest.mark.server
 def test_goodbye_is_said_before_the_end() -> None:
     """Without GOAWAY a client cannot tell a shutdown from a crash."""
     with null_server() as running:
@@ -283,6 +288,7 @@ def test_goodbye_is_said_before_the_end() -> None:
 # --- service times ---
 
 
+@pytest.mark.server
 def test_the_fifo_server_takes_the_service_times_in_order_of_receipt_over_both_ports() -> None:
     service = np.array([0.2, 0.0, 0.1], np.float64) * 1e9
     with (
@@ -325,6 +331,7 @@ def test_bad_options_are_named(options: dict[str, Any]) -> None:
 # --- the process ---
 
 
+@pytest.mark.server
 def test_it_imports_no_framework_and_ends_with_its_owner() -> None:
     """A server that outlives a killed benchmark would take a core from the next one."""
     code = """

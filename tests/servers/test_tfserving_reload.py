@@ -82,7 +82,7 @@ def states(server: Server, name: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def base_server(numbered: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def base_server(numbered: Path, tmp_path_factory: pytest.TempPathFactory, server_process: None) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("policies")
     (folder / "models.config").write_text(BASE_CONFIG.replace("BASE", str(numbered)))
     running = Server(None, folder / "log", f"--model_config_file={folder / 'models.config'}")
@@ -153,6 +153,7 @@ def test_metadata_and_status_take_labels_too(server: Server, numbered: Path) -> 
     assert (only.version, only.state) == (1, only.AVAILABLE)
 
 
+@pytest.mark.server
 def test_a_new_label_may_wait_for_its_version_if_the_flag_allows_it(numbered: Path, tmp_path: Path) -> None:
     base = tmp_path / "model"
     shutil.copytree(numbered / "1", base / "1")
@@ -258,6 +259,7 @@ def test_a_reload_says_which_new_model_cannot_be_loaded_and_the_others_answer(
 # --- the configuration file -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.server
 def test_a_polled_configuration_file_is_followed_and_a_broken_one_is_not(numbered: Path, tmp_path: Path) -> None:
     file = tmp_path / "models.config"
     file.write_text(config_text(entry("m", numbered)))
@@ -343,6 +345,7 @@ class Askers:
         return float(response.outputs["y"].float_val[0])
 
 
+@pytest.mark.server
 def test_no_request_fails_while_versions_are_swapped_many_times(numbered: Path, tmp_path: Path) -> None:
     base = tmp_path / "model"
     shutil.copytree(numbered / "1", base / "1")
@@ -366,6 +369,7 @@ def test_no_request_fails_while_versions_are_swapped_many_times(numbered: Path, 
 END_3_TO_1 = {"3": "END", "2": "END", "1": "END"}
 
 
+@pytest.mark.server
 def test_a_request_that_runs_on_an_unloaded_version_still_gets_its_answer(numbered: Path, tmp_path: Path) -> None:
     base = tmp_path / "model"
     shutil.copytree(numbered / "1", base / "1")
