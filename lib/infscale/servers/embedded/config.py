@@ -14,7 +14,7 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from infscale.errors import ConfigError
-from infscale.payloads import protos
+from infscale.payloads import messages
 from infscale.servers.asgi.status import Code, StatusError, invalid
 from infscale.servers.embedded.flags import Settings
 
@@ -23,7 +23,7 @@ PLATFORM = "tensorflow"
 DEFAULT_POOL = "model_server_batch_threads"
 
 # tensorflow-serving-api ships no stubs for these two.
-_MESSAGES = protos._build(
+_MESSAGES = messages.build(
     "tensorflow.serving",
     {
         "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},

