@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 
 from infscale.analysis.intervals import geometric_mean
-from infscale.deployment import deploy
+from infscale.deployment import FRAMEWORKS, deploy
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import free_ports
 from infscale.deployment.processes.process import Process, wait_ready
 from infscale.load import schedule as arrivals
 from infscale.load.engine import run as engine
 from infscale.models.reference import inputs
-from infscale.payloads import encoders as payloads
 
 CONNECTIONS = 8
 BODY_BYTES = 3_200
@@ -114,18 +113,18 @@ def parts() -> dict[str, dict[str, float]]:
     """µs of decode, model and encode of one row of ``mlp``, by protocol: medians of 20 loops."""
     from tensorflow_serving.apis import predict_pb2
 
-    from infscale.models.exporters import savedmodel
+    from infscale.deployment.exporters import savedmodel
     from infscale.models.reference import model
     from infscale.servers.embedded.api import jsonin, jsonout
     from infscale.servers.embedded.runtime import predict, tensors
     from infscale.servers.embedded.runtime.servable import Servable
 
     with working_folder("split") as folder:
-        savedmodel(model("mlp"), folder)
+        savedmodel.write(model("mlp"), folder)
         servable = Servable("mlp", 1, folder / "mlp" / "1")
     signature = predict.signature_of(servable, "")
     rows = inputs("mlp", 1)
-    bodies = {p: payloads.build("tfserving", p, "mlp", rows).bodies[0] for p in PROTOCOLS}
+    bodies = {p: FRAMEWORKS["tfserving"].interface.payload(p, "mlp", rows).bodies[0] for p in PROTOCOLS}
 
     def of_json() -> dict[str, Any]:
         return jsonin.inputs(jsonin.parse(bodies["rest"]), signature, bodies["rest"])[1]

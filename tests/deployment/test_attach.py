@@ -18,10 +18,10 @@ from infscale.deployment.client import AnsweredError
 from infscale.deployment.endpoint import Endpoint, ask
 from infscale.deployment.own import requests as own
 from infscale.deployment.own.attach import attach
-from infscale.deployment.own.metadata import Input
 from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
-from infscale.payloads.protos import tensorflow, triton
+from infscale.payloads.messages import tensorflow, triton
+from infscale.payloads.tensors import Input
 
 
 @pytest.fixture(scope="module")

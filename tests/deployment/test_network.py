@@ -305,7 +305,7 @@ def test_a_deployment_that_fails_on_a_link_leaves_nothing(tmp_path: Path) -> Non
     before = ours(os.getpid())
     with (
         pytest.raises(DeploymentError, match="cannot read the model"),
-        network.deploy("triton", "mlp", link=Link(100), repository=tmp_path),
+        network.deploy("triton", "mlp", link=Link(100), artifact=tmp_path),
     ):
         pass
     assert ours(os.getpid()) == before

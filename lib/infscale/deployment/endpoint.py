@@ -205,13 +205,13 @@ def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float = 10.0) -> byt
 
 
 def check_answers(endpoint: Endpoint) -> dict[str, float]:
-    """Return the largest difference from the numpy reference by ``protocol/encoding``, from eight rows where they fit."""
+    """Return the largest difference from the numpy reference by ``protocol/encoding``, for eight rows if they fit."""
     rows = inputs(endpoint.model, min(8, most_rows(endpoint.interface, endpoint.model)))
     truth = model(endpoint.model).predict(rows)
     return {
         f"{protocol}/{encoding}": max_difference(predict(endpoint, protocol, rows, encoding=encoding), truth)
         for protocol in endpoint.protocols()
-        for encoding in endpoint.interface.encodings(protocol, endpoint.model)
+        for encoding in endpoint.interface.encodings(protocol, model(endpoint.model).dtype)
     }
 
 

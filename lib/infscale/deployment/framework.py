@@ -9,7 +9,7 @@ from typing import Any
 
 from infscale import vocabulary
 from infscale.deployment.endpoint import Endpoint
-from infscale.deployment.processes.programs import Requirement
+from infscale.programs import Requirement
 from infscale.errors import ConfigError
 from infscale.payloads.encoders import Interface
 from infscale.payloads.tensors import Input, Target, Tensors

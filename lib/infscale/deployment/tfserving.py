@@ -30,7 +30,7 @@ from infscale.deployment.processes import docker
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import Process, serving
-from infscale.deployment.processes.programs import Requirement, first_line, package_version
+from infscale.programs import Requirement, first_line, package_version
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
 from infscale.models import export as exports
@@ -328,8 +328,8 @@ def _binary_requirement() -> Requirement:
         program = binary()
     except MissingError as error:
         return Requirement("TensorFlow Serving", "", enables, str(error))
-    found = f"{program}: {first_line([program, '--version']) or 'does not tell its version'}" if program else ""
-    return Requirement("TensorFlow Serving", found, enables, f"put {BINARY} on PATH (see README)")
+    present = f"{program}: {first_line([program, '--version']) or 'version unknown'}" if program else ""
+    return Requirement("TensorFlow Serving", present, enables, f"put {BINARY} on PATH (see README)")
 
 
 def _docker_requirement() -> Requirement:

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from infscale import vocabulary
@@ -26,7 +25,7 @@ from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
-from infscale.deployment.processes.programs import Requirement, package_version
+from infscale.programs import Requirement, package_version
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs, tensors
@@ -311,8 +310,8 @@ def _requirements() -> list[Requirement]:
     spec = importlib.util.find_spec("pytriton") if number else None
     folders = (spec.submodule_search_locations if spec else None) or ()
     program = any((Path(folder) / "tritonserver" / "bin" / "tritonserver").is_file() for folder in folders)
-    found = f"in nvidia-pytriton {number}" if program else ""
-    return [Requirement("Triton", found, "triton", "pip install nvidia-pytriton", needed=True)]
+    present = f"in nvidia-pytriton {number}" if program else ""
+    return [Requirement("Triton", present, "triton", "pip install nvidia-pytriton", needed=True)]
 
 
 INTERFACE = Interface(

@@ -1,11 +1,11 @@
 """Finding out, before anything is deployed, what cannot be measured."""
 
+from infscale.deployment import FRAMEWORKS
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.case import Case
 from infscale.experiment.design.grid import Grid
-from infscale.payloads import encoders as payloads
-from infscale.payloads.limits import check_batch, check_gzip, check_http
+from infscale.payloads import limits
 
 
 def check(grid: Grid) -> None:
@@ -28,14 +28,18 @@ def check(grid: Grid) -> None:
 
 
 def _check_payload(grid: Grid, case: Case) -> None:
-    taker = case.front if (case.front, case.arm.protocol) in payloads.ENCODERS else case.framework
-    known = payloads.taken(taker, case.arm.protocol, case.model or grid.model)
-    encoding = case.arm.encoding or next(iter(known), "")
-    if encoding not in known:
-        raise ConfigError(
-            f"{case.name}: encoding={encoding!r} is not one that {taker} takes over {case.arm.protocol}; "
-            f"accepted: {', '.join(known)}"
+    one_of(f"{case.name}: framework", case.framework, FRAMEWORKS)
+    interface = (FRONTS[case.front].interface if case.front else None) or FRAMEWORKS[case.framework].interface
+    arm = case.arm
+    try:
+        limits.check(
+            interface,
+            arm.protocol,
+            case.model or grid.model,
+            encoding=arm.encoding,
+            batch=arm.batch,
+            http=arm.http,
+            gzip=arm.gzip,
         )
-    check_http(taker, case.arm.http)
-    check_gzip(taker, case.arm.protocol, gzip=case.arm.gzip)
-    check_batch(taker, case.arm.protocol, encoding, case.model or grid.model, case.arm.batch)
+    except ConfigError as error:
+        raise ConfigError(f"{case.name}: {error}") from error

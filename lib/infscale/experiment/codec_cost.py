@@ -8,19 +8,19 @@ import numpy as np
 from infscale.deployment.endpoint import Endpoint, ask
 from infscale.experiment.design.case import Case
 from infscale.models.reference import inputs
-from infscale.payloads import encoders as payloads
+from infscale.payloads.encoders import Payload
 
 
-def _encoded(endpoint: Endpoint, case: Case) -> tuple[payloads.Payload, Callable[[], object]]:
+def _encoded(endpoint: Endpoint, case: Case) -> tuple[Payload, Callable[[], object]]:
     """One request of a case, and what makes it: compression apart."""
     arm, name = case.arm, endpoint.model
     rows = inputs(name)[np.arange(arm.batch) % len(inputs(name))]
-    payload = payloads.build(endpoint.framework, arm.protocol, name, rows, encoding=arm.encoding, batch=arm.batch)
-    encode = payloads.ENCODERS[endpoint.framework, arm.protocol][payload.encoding].encode
+    payload = endpoint.interface.payload(arm.protocol, name, rows, encoding=arm.encoding, batch=arm.batch)
+    encode = endpoint.interface.encoders[arm.protocol][payload.encoding].encode
     return payload, lambda: encode(name, rows)
 
 
-def _decoding(endpoint: Endpoint, payload: payloads.Payload) -> Callable[[], object]:
+def _decoding(endpoint: Endpoint, payload: Payload) -> Callable[[], object]:
     """What decodes one real answer."""
     answer = ask(endpoint, payload)
     return lambda: payload.decode(answer)

@@ -54,7 +54,7 @@ class Session:
     @contextlib.contextmanager
     def server(self, framework: str, *, model: str = "", front: str = "", **options: Any) -> Iterator[Endpoint]:
         """A framework's endpoint, told in the manifest; ``options`` are the deployment's."""
-        start = FRONTS[front] if front else self.start
+        start = FRONTS[front].start if front else self.start
         given = {**options, "log_folder": self.folder / "logs", "pid_log": self.pids}
         with start(framework, model or self.grid.model, **given) as endpoint:
             known, name = self.manifest["implementations"], endpoint.implementation

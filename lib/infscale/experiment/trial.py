@@ -91,7 +91,7 @@ def run(
     schedule = arrivals.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
     payload, choice = _chosen(payload, plan, len(schedule), seeds["payload"])
     if endpoint.own is None:  # a handler of the user's own may decompress
-        check_gzip(endpoint.framework, plan.arm.protocol, gzip=plan.arm.gzip)
+        check_gzip(endpoint.interface, plan.arm.protocol, gzip=plan.arm.gzip)
     scheme = endpoint.scheme(plan.arm.protocol, plan.arm.http)
     url = f"{scheme}://{endpoint.address(plan.arm.protocol)}{payload.path}"
     counted, cached = statistics(endpoint), cache_counts(endpoint)

@@ -7,7 +7,6 @@ from typing import Any
 
 from infscale.experiment.design.case import Case
 from infscale.experiment.trial import Arm
-from infscale.payloads.encoders import taken
 from infscale.vocabulary import FRAMEWORKS
 
 NAMES = FRAMEWORKS
@@ -80,16 +79,38 @@ def _tensors() -> Cases:
     )
 
 
+PICTURES: dict[tuple[str, str, str], tuple[str, ...]] = {
+    ("tfserving", "rest", "image"): ("json", "b64"),
+    ("tfserving", "rest", "photo"): ("b64",),
+    ("tfserving", "grpc", "image"): ("protobuf",),
+    ("tfserving", "grpc", "photo"): ("protobuf",),
+    ("torchserve", "rest", "image"): ("json", "raw", "npy", "b64"),
+    ("torchserve", "rest", "photo"): ("raw", "b64"),
+    ("torchserve", "grpc", "image"): ("raw", "json", "npy"),
+    ("torchserve", "grpc", "photo"): ("raw",),
+    ("triton", "rest", "image"): ("json", "raw"),
+    ("triton", "rest", "photo"): ("raw",),
+    ("triton", "grpc", "image"): ("protobuf",),
+    ("triton", "grpc", "photo"): ("protobuf",),
+}
+"""Encodings in which each framework takes pictures, by framework, protocol and model."""
+
+
 def _pictures() -> Cases:
     """224×224 pixels as uint8 and as a JPEG file: a block for each framework."""
     return tuple(
         case
-        for framework, title in NAMES.items()
+        for framework in dict.fromkeys(framework for framework, _, _ in PICTURES)
         for case in compared(
-            Case(f"{title}, {name}, {encoding} over {protocol}", framework, Arm(protocol, encoding), model=model)
+            Case(
+                f"{NAMES[framework]}, {name}, {encoding} over {protocol}",
+                framework,
+                Arm(protocol, encoding),
+                model=model,
+            )
             for model, name in (("image", "pixels"), ("photo", "JPEG"))
             for protocol in ("rest", "grpc")
-            for encoding in taken(framework, protocol, model)
+            for encoding in PICTURES[framework, protocol, model]
         )
     )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infscale.errors import ConfigError, one_of
-from infscale.models.reference import Rows, model
+from infscale.models.reference import Rows
 from infscale.payloads.codecs import Decode, Encode
 from infscale.vocabulary import PROTOCOLS
 
@@ -39,6 +39,11 @@ class Payload:
     bodies: list[bytes]
     decode: Decode
     headers: dict[str, str] = field(default_factory=dict)
+
+
+def dtype_of(rows: Rows) -> str:
+    """Return the kind of some rows as a reference model's ``dtype`` tells it."""
+    return "bytes" if rows.dtype.kind == "S" else rows.dtype.name
 
 
 def no_headers(rows: Rows) -> dict[str, str]:
@@ -86,41 +91,37 @@ class Interface:
     message_bytes: int = 64 << 20
     one_file: bool = False
 
-    def encodings(self, protocol: str, model_name: str) -> dict[str, Encoder]:
-        """Return the encodings over ``protocol`` that can carry the rows of a reference model, the default first."""
-        dtype = model(model_name).dtype
+    def encodings(self, protocol: str, dtype: str = "float32") -> dict[str, Encoder]:
+        """Return the encodings over ``protocol`` that carry rows of a model's ``dtype``, the default first."""
         return {name: one for name, one in self.encoders.get(protocol, {}).items() if dtype in one.dtypes}
 
-    def encoding(self, protocol: str, model_name: str, name: str = "") -> str:
-        """Return the encoding called ``name``, or the default one for a reference model.
+    def encoding(self, protocol: str, dtype: str = "float32", name: str = "") -> str:
+        """Return the encoding called ``name``, or the default one, for such rows.
 
         Raises:
-            ConfigError: the server does not take the protocol, or not that encoding of the model's rows.
+            ConfigError: the server does not take the protocol, or not that encoding of such rows.
         """
         one_of("protocol", protocol, [known for known in PROTOCOLS if self.encoders.get(known)])
-        known = self.encodings(protocol, model_name)
-        if not known:
-            raise ConfigError(f"model={model_name!r}: no encoding of {self.name} over {protocol} carries its rows")
-        if name and name not in known:
-            accepted = ", ".join(known)
+        accepted = self.encodings(protocol, dtype)
+        if not accepted or (name and name not in accepted):
             raise ConfigError(
-                f"encoding={name!r} is not one that {self.name} takes of {model_name} over {protocol}; "
-                f"accepted: {accepted}"
+                f"encoding={name!r} is not one in which {self.name} takes rows of {dtype} over {protocol}; "
+                f"accepted: {', '.join(sorted(accepted)) or 'none'}"
             )
-        return name or next(iter(known))
+        return name or next(iter(accepted))
 
-    def payload(self, protocol: str, model_name: str, rows: Rows, *, encoding: str = "", batch: int = 1) -> Payload:
-        """Encode ``rows`` of shape (n, …) for a reference model into ``n // batch`` request bodies.
+    def payload(self, protocol: str, model: str, rows: Rows, *, encoding: str = "", batch: int = 1) -> Payload:
+        """Encode ``rows`` of shape (n, …) for the model called ``model`` into ``n // batch`` request bodies.
 
         Raises:
             ConfigError: the protocol or encoding is not taken, or ``rows`` are fewer than ``batch``.
         """
-        encoding = self.encoding(protocol, model_name, encoding)
+        encoding = self.encoding(protocol, dtype_of(rows), encoding)
         if not 1 <= batch <= len(rows):
             raise ConfigError(f"batch={batch} cannot be cut from {len(rows)} rows; accepted: 1 to {len(rows)}")
         encoder = self.encoders[protocol][encoding]
         groups = [rows[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
         headers = {"content-type": encoder.content_type} if encoder.content_type else {}
         headers |= encoder.headers(groups[0])
-        bodies = [encoder.encode(model_name, group) for group in groups]
-        return Payload(protocol, encoding, encoder.path.format(model=model_name), bodies, encoder.decode, headers)
+        bodies = [encoder.encode(model, group) for group in groups]
+        return Payload(protocol, encoding, encoder.path.format(model=model), bodies, encoder.decode, headers)

@@ -75,7 +75,7 @@ def check(
     Raises:
         ConfigError: it does not; the message gives the accepted values.
     """
-    encoding = interface.encoding(protocol, model_name, encoding)
+    encoding = interface.encoding(protocol, model(model_name).dtype, encoding)
     check_http(interface, http)
     check_gzip(interface, protocol, gzip=gzip)
     check_batch(interface, protocol, encoding, model_name, batch)

@@ -187,8 +187,8 @@ def _endpoint(upstream: Endpoint, mode: str, port: int, process: Process) -> End
     address = f"127.0.0.1:{port}"
 
     def processes() -> list[psutil.Process]:
-        """List both; none once either has ended, since a cache would hide that its server has. (Attached: no server.)"""
-        gateway, server = process.tree(), upstream.processes()
+        """List both; none once either has ended, since a cache would hide the loss of its server."""
+        gateway, server = process.tree(), upstream.processes()  # an attached server has no processes here
         return [*gateway, *server] if gateway and (server or not upstream.command) else []
 
     endpoint = replace(

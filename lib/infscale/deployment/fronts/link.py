@@ -27,7 +27,7 @@ from infscale.deployment.fronts.tls import terminate
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place
 from infscale.deployment.processes.process import Process
-from infscale.deployment.processes.programs import find_program
+from infscale.programs import find_program
 from infscale.errors import ConfigError, DeploymentError, MissingError
 
 FRAME_BYTES = 1_600

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from infscale.deployment.processes.programs import find_program
+from infscale.programs import find_program
 from infscale.errors import MissingError
 
 

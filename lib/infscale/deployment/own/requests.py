@@ -60,14 +60,14 @@ class Own:
         """
         if self.file is not None and not self.file.exists():
             raise ConfigError(f"payload={str(self.file)!r} does not exist; accepted: a file, or a folder of files")
-        tensors = isinstance(self.api, TensorApi)
-        if self.file is None and not tensors:
-            raise ConfigError(
-                f"payload=None: {self.title} does not describe a model's inputs; accepted: a payload file"
-            )
-        if tensors and self.api.numeric_versions and self.version and not self.version.isdigit():
+        numeric_versions, signatures = False, False
+        if isinstance(self.api, TensorApi):
+            numeric_versions, signatures = self.api.numeric_versions, self.api.signatures
+        elif self.file is None:
+            raise ConfigError(f"payload=None: {self.title} does not tell a model's inputs; accepted: a payload file")
+        if numeric_versions and self.version and not self.version.isdigit():
             raise ConfigError(f"version={self.version!r}: versions of {self.title}'s models are numbers")
-        if self.signature and not (tensors and self.api.signatures):
+        if self.signature and not signatures:
             raise ConfigError(f"signature={self.signature!r}: {self.title}'s models have no signatures")
 
     def answered(self, endpoint: Endpoint) -> bool:

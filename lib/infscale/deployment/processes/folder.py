@@ -27,7 +27,7 @@ def check_writable(log: Path) -> None:
 
 @contextlib.contextmanager
 def working_folder(name: str) -> Iterator[Path]:
-    """Make a temporary folder with a short name, since paths of sockets must stay under 107 bytes; remove it at the end.
+    """Make a temporary folder, and remove it at the end. Its name is short: paths of sockets stay under 107 bytes.
 
     Folders whose owner no longer lives are removed first.
     """

@@ -3,6 +3,6 @@
 It is ours, not TensorFlow Serving: it exists because no package registry carries the real binary. What it answers,
 to the byte and the error text, follows the contract; what it costs says nothing about the real server.
 
-One process in the end: :mod:`~infscale.servers.embedded.__main__` checks flags, paths and ports and then *becomes* Envoy,
+It is one process: :mod:`~infscale.servers.embedded.__main__` checks flags, paths and ports, and then *becomes* Envoy,
 which carries HTTP/1.1 and HTTP/2 and runs :mod:`~infscale.servers.embedded.app` inside itself.
 """

@@ -33,7 +33,7 @@ class Store(Protocol):
         """Remove all values and set the counts to 0."""
 
     async def info(self) -> Stats:
-        """Return how many entries were ``evicted`` and ``expired``, and the ``bytes`` and ``entries`` that are there."""
+        """Return how many entries were evicted and expired, and the bytes and entries that are there."""
 
 
 class _Counted(cachetools.TTLCache[bytes, bytes]):

@@ -16,18 +16,18 @@ PATIENCE_S = 1.0
 
 @dataclass(frozen=True)
 class Requirement:
-    """Something that has to be installed, and what was found of it on this machine.
+    """Something that has to be installed, and what of it is on this machine.
 
     Attributes:
         name: what was looked for.
-        found: what is here, such as its version; empty if nothing usable is.
+        present: what is here, such as its version; empty if nothing usable is.
         enables: what it is for.
         get: how to get it; empty where nothing can be done.
         needed: whether the main job (``make paper``) cannot run without it.
     """
 
     name: str
-    found: str
+    present: str
     enables: str
     get: str = ""
     needed: bool = False
