@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.synthetic_run import Ints, lindley, manifest_of, poisson
+from helpers.synthetic_run import Ints, manifest_of, poisson
+from infscale.load.null_server import lindley
 from infscale.records import samples
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.generator_gates import arrivals, delivered, lag

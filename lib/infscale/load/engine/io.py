@@ -1,7 +1,6 @@
 """Real input and output for the loop: non-blocking sockets, epoll, and a timerfd on CLOCK_MONOTONIC."""
 
 import ctypes
-import os
 import select
 import socket
 import struct
@@ -102,8 +101,3 @@ class SocketIo:
             self._pack(self._spec, 0, 0, 0, until // 1_000_000_000, until % 1_000_000_000 or 1)
             self._settime(self._timer, _ABSTIME, self._spec_at, None)
         return self._poll()
-
-    def shut(self) -> None:
-        """Give back the timer and the epoll descriptor."""
-        os.close(self._timer)
-        self._epoll.close()

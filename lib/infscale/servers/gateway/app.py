@@ -134,7 +134,7 @@ async def _start(settings: Settings) -> Gateway:
 
 
 def __getattr__(name: str) -> App:
-    """Make the application when the server asks for it: importing this module starts nothing."""
+    """Make the application when the server asks for it, so that importing this module starts nothing."""
     if name != "app":
         raise AttributeError(name)
     return App(from_json(os.environ[ENVIRONMENT_KEY]))

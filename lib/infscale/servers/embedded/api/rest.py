@@ -1,4 +1,4 @@
-"""The REST API: what a method, a path and a body are answered with."""
+"""The REST API: answers to a method, a path and a body."""
 
 import functools
 import json
@@ -34,7 +34,7 @@ def is_api(path: str) -> bool:
 
 
 def plain(body: bytes, encoding: bytes) -> bytes:
-    """Return a body as its Content-Encoding says; as in the real server, one that is no whole gzip is an empty one."""
+    """Return a body decompressed by its Content-Encoding; incomplete gzip counts as empty, as in the real server."""
     if b"gzip" not in encoding:
         return body
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: gzip
@@ -46,7 +46,7 @@ def plain(body: bytes, encoding: bytes) -> bytes:
 
 
 async def handle(server: Server, method: str, path: str, body: bytes, timeout: float | None) -> tuple[int, bytes]:
-    """Answer one request: HTTP status and JSON body."""
+    """Answer one request: return HTTP status and JSON body."""
     started, asked, code = time.perf_counter(), None, Code.OK
     try:
         asked = route(method, path)
@@ -60,7 +60,7 @@ async def handle(server: Server, method: str, path: str, body: bytes, timeout: f
 
 @dataclass(frozen=True)
 class Route:
-    """What a method and a path ask for."""
+    """The request that a method and a path make."""
 
     verb: str
     name: str
@@ -70,7 +70,7 @@ class Route:
 
 @functools.lru_cache(1024)
 def route(method: str, path: str) -> Route:
-    """Return what a request asks for; ``verb`` is predict, classify, regress, status or metadata.
+    """Return the request that a method and a path make; ``verb`` is predict, classify, regress, status or metadata.
 
     Raises:
         StatusError: INVALID_ARGUMENT if the API has no such request.
@@ -113,7 +113,7 @@ def _version(text: str | None) -> int | None:
 
 
 async def _predict(
-    server: Server, servable: Servable, key: str, document: dict[str, Any], body: bytes, timeout: float | None
+    server: Server, servable: Servable, key: str, document: jsonin.Object, body: bytes, timeout: float | None
 ) -> bytes:
     signature = servable.signatures.get(key or DEFAULT_SIGNATURE)
     if signature is None:
