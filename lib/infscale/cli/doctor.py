@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 from infscale import machine
 from infscale.cli.options import Command
@@ -30,7 +29,9 @@ def _system() -> Requirement:
     described = machine.describe()
     supported = sys.platform == "linux" and os.uname().machine == "x86_64" and sys.version_info[:2] == (3, 11)
     text = f"{described['os']}, kernel {described['kernel']}, {os.uname().machine}, Python {described['python']}"
-    return Requirement("system", text if supported else "", "everything", "Linux on x86-64 with Python 3.11", needed=True)
+    return Requirement(
+        "system", text if supported else "", "everything", "Linux on x86-64 with Python 3.11", needed=True
+    )
 
 
 def _cpu() -> Requirement:
@@ -57,7 +58,9 @@ def _memory() -> Requirement:
 
     free, whole = (getattr(psutil.virtual_memory(), name) / 2**30 for name in ("available", "total"))
     text = f"{free:.1f} of {whole:.1f} GiB free"
-    return Requirement("memory", text if free >= _LEAST_GIB else "", "TensorFlow, torch", "1 GiB of free memory", needed=True)
+    return Requirement(
+        "memory", text if free >= _LEAST_GIB else "", "TensorFlow, torch", "1 GiB of free memory", needed=True
+    )
 
 
 def _disk() -> Requirement:
@@ -73,7 +76,9 @@ def _disk() -> Requirement:
 
 def _notebooks() -> Requirement:
     modules = ("papermill", "ipykernel", "matplotlib", "pandas", "pyarrow", "scipy", "jinja2", "numpy")
-    return Requirement("notebooks", package_version(modules, "papermill"), "measuring and drawing", _INSTALL, needed=True)
+    return Requirement(
+        "notebooks", package_version(modules, "papermill"), "measuring and drawing", _INSTALL, needed=True
+    )
 
 
 def _engine() -> Requirement:

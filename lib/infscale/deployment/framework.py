@@ -9,10 +9,10 @@ from typing import Any
 
 from infscale import vocabulary
 from infscale.deployment.endpoint import Endpoint
-from infscale.programs import Requirement
 from infscale.errors import ConfigError
 from infscale.payloads.encoders import Interface
 from infscale.payloads.tensors import Input, Target, Tensors
+from infscale.programs import Requirement
 from infscale.servers.gateway.settings import VersionQuery
 
 Start = Callable[..., AbstractContextManager[Endpoint]]

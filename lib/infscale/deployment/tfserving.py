@@ -30,13 +30,13 @@ from infscale.deployment.processes import docker
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import Process, serving
-from infscale.programs import Requirement, first_line, package_version
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
 from infscale.models import export as exports
 from infscale.payloads import codecs, tensors
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, Encoder, Interface
 from infscale.payloads.tensors import Input, Target
+from infscale.programs import Requirement, first_line, package_version
 from infscale.servers.embedded.versions import versions_at
 from infscale.servers.gateway.settings import VersionQuery
 

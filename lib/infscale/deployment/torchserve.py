@@ -24,12 +24,12 @@ from infscale.deployment.framework import FileApi, Framework
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import Process, serving
-from infscale.programs import Requirement, first_line, package_version
 from infscale.errors import DeploymentError, MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
 from infscale.payloads.tensors import Target
+from infscale.programs import Requirement, first_line, package_version
 from infscale.servers.gateway.settings import VersionQuery
 
 _PREDICT = "/predictions/{model}"

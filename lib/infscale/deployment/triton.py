@@ -25,12 +25,12 @@ from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
-from infscale.programs import Requirement, package_version
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs, tensors
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
 from infscale.payloads.tensors import Input, Target
+from infscale.programs import Requirement, package_version
 from infscale.servers.gateway.settings import VersionQuery
 
 CACHE_BYTES = 16 * 2**20

@@ -27,8 +27,8 @@ from infscale.deployment.fronts.tls import terminate
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place
 from infscale.deployment.processes.process import Process
-from infscale.programs import find_program
 from infscale.errors import ConfigError, DeploymentError, MissingError
+from infscale.programs import find_program
 
 FRAME_BYTES = 1_600
 """Size of a frame, rounded up."""

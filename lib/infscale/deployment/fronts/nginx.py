@@ -6,8 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from infscale.programs import find_program
 from infscale.errors import MissingError
+from infscale.programs import find_program
 
 
 def program() -> str:

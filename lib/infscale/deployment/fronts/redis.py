@@ -8,8 +8,8 @@ from pathlib import Path
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import free_ports
 from infscale.deployment.processes.process import serving
-from infscale.programs import find_program
 from infscale.errors import MissingError
+from infscale.programs import find_program
 
 START_TIMEOUT_S = 20.0
 MEMORY = "256mb"
