@@ -9,7 +9,6 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from infscale import machine
@@ -75,7 +74,18 @@ def _disk() -> Requirement:
 
 
 def _notebooks() -> Requirement:
-    modules = ("papermill", "ipykernel", "matplotlib", "pandas", "pyarrow", "scipy", "jinja2", "numpy")
+    modules = (
+        "click",
+        "msgspec",
+        "papermill",
+        "ipykernel",
+        "matplotlib",
+        "pandas",
+        "pyarrow",
+        "scipy",
+        "jinja2",
+        "numpy",
+    )
     return Requirement(
         "notebooks", package_version(modules, "papermill"), "measuring and drawing", _INSTALL, needed=True
     )
@@ -160,6 +170,8 @@ CHECKS: tuple[Callable[[], Requirement | list[Requirement]], ...] = (
 
 def examine() -> list[Requirement]:
     """Return the results of :data:`CHECKS`, in their order; they run at the same time."""
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(len(CHECKS)) as pool:
         results = list(pool.map(lambda look: look(), CHECKS))
     return [each for result in results for each in (result if isinstance(result, list) else [result])]
