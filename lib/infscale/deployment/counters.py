@@ -1,4 +1,4 @@
-"""What servers and caches count of themselves."""
+"""Counts that servers and caches keep: requests, hits, time in the queue."""
 
 import math
 

@@ -17,11 +17,11 @@ from infscale.payloads.limits import most_rows
 from infscale.vocabulary import OTHER, PROTOCOLS, SCHEME
 
 Processes = Callable[[], list[psutil.Process]]
-"""Lists the processes that live now."""
+"""A function that lists the processes that live now."""
 
 
 class Requests(Protocol):
-    """Requests for a model that is none of the reference models; see :mod:`infscale.deployment.own.requests`."""
+    """Makes requests for a model of the user's own; see :mod:`infscale.deployment.own.requests`."""
 
     def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> Payload:
         """Return a pool of request bodies that fit the served model."""
@@ -151,7 +151,7 @@ class Endpoint:
 
 
 _POOL_BYTES = 1 << 25
-"""Most bytes of the tensors of a pool; as JSON they take several times as many."""
+"""Largest size of a pool's tensors, bytes; as JSON they take several times as many."""
 
 
 def _batches(rows: Rows, batch: int, count: int) -> Rows:

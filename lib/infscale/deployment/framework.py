@@ -1,4 +1,4 @@
-"""What a serving framework is here: one object that says how it is started, what it takes, and what it tells."""
+"""Frameworks: an object for each says how it is started, which requests it takes, and which counts it keeps."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ All arguments but the model's name are optional, and a framework may add its own
 
 @dataclass(frozen=True)
 class TensorApi:
-    """How models of the user's own are asked, where the server describes their inputs and takes tensors by name.
+    """Requests for a model of the user's own, on a server that describes the model's inputs and takes tensors by name.
 
     Attributes:
         rest_path: REST path of a prediction.
@@ -52,7 +52,7 @@ class TensorApi:
 
 @dataclass(frozen=True)
 class FileApi:
-    """How models of the user's own are asked, where the server describes nothing and takes any bytes.
+    """Requests for a model of the user's own, on a server that describes no inputs and takes any bytes.
 
     Attributes:
         rest_path: REST path of a prediction.
@@ -65,7 +65,7 @@ class FileApi:
     message: Callable[[Target, bytes], bytes]
 
 
-_INTERNAL = {"artifact", "own", "place"}
+_INTERNAL = {"artifact", "own", "place"}  # options that this package sets, not the user
 
 
 def _no_statistics(endpoint: Endpoint) -> dict[str, float]:
@@ -95,7 +95,7 @@ class Framework:
         counting: options of ``start`` without which a server does not count.
         metrics_path: path of the counters in Prometheus' format on the REST port; empty if they have their own address.
         version: reads a server's version from its REST address.
-        own: how models of the user's own are asked; None where only the reference models can be.
+        own: how requests for models of the user's own are made; None if it serves only the reference models.
         artifact_name: the name under which the file or folder of such a model is served.
         predictions: regular expression of the REST paths of predictions, which a cache may answer; empty for those of
             ``interface``.
@@ -131,23 +131,21 @@ class Framework:
                 raise ConfigError(f"{name}={value!r} is no option of {self.title}; accepted: {known}")
 
     def own_api(self) -> TensorApi | FileApi:
-        """Return how models of the user's own are asked.
+        """Return how requests for models of the user's own are made.
 
         Raises:
-            ConfigError: only the reference models can be.
+            ConfigError: it serves only the reference models.
         """
         if self.own is None:
-            raise ConfigError(
-                f"framework={self.name!r} serves the reference models only; it takes no model of your own"
-            )
+            raise ConfigError(f"framework={self.name!r} serves the reference models only, and no model of your own")
         return self.own
 
 
 FRAMEWORKS: dict[str, Framework] = {}
-"""Every framework by its name."""
+"""All frameworks, by name; :func:`add` adds one."""
 
 
 def add(framework: Framework) -> None:
-    """Make a framework known by its name, and its title to tables and figures."""
+    """Add a framework to :data:`FRAMEWORKS`, and its title to those that tables and figures show."""
     FRAMEWORKS[framework.name] = framework
     vocabulary.FRAMEWORKS[framework.name] = framework.title

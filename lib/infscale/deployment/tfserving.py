@@ -41,9 +41,13 @@ from infscale.servers.embedded.versions import versions_at
 from infscale.servers.gateway.settings import VersionQuery
 
 BINARY = "tensorflow_model_server"
+"""Name of TensorFlow Serving's program."""
 IMAGE = "tensorflow/serving"
+"""Name of its Docker image."""
 WAYS = ("auto", "binary", "docker", "embedded")
+"""Ways to start it; "auto" is the first of the others that this machine has."""
 METADATA_TIMEOUT_S = 10.0
+"""Longest wait for the description of a model, seconds."""
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 _PREDICT = "/v1/models/{model}:predict"
 _SERVICE = "/tensorflow.serving.PredictionService"

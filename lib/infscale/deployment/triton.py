@@ -34,8 +34,9 @@ from infscale.programs import Requirement, package_version
 from infscale.servers.gateway.settings import VersionQuery
 
 CACHE_BYTES = 16 * 2**20
-"""Size of the response cache."""
+"""Size of the response cache, bytes."""
 METADATA_TIMEOUT_S = 10.0
+"""Longest wait for the description of a model, seconds."""
 _PREDICT = "/v2/models/{model}/infer"
 _SERVICE = "/inference.GRPCInferenceService"
 
@@ -47,7 +48,7 @@ def export(model: str) -> Path:
 
 @dataclass(frozen=True)
 class _Options:
-    """What a user may tune; None leaves it to the model's own configuration, and so to Triton's default."""
+    """Options of a model's configuration; None leaves what its own file says, or Triton's default."""
 
     instances: int | None
     batch_delay_us: int | None

@@ -127,6 +127,7 @@ _MODELS: dict[str, Callable[[], Model]] = {
     "photo": lambda: _image_model("photo"),
 }
 MODELS = tuple(_MODELS)
+"""Names of the reference models."""
 
 
 @lru_cache

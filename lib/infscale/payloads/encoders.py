@@ -1,4 +1,4 @@
-"""What a server takes as a request, and pools of request bodies that are encoded before the load begins.
+"""Encodings that servers take, and pools of request bodies that are encoded before the load begins.
 
 An encoding is how a tensor becomes bytes. An :class:`Interface` lists the encodings that one kind of server takes over
 each protocol; the functions that encode and decode are in :mod:`infscale.payloads.codecs`.
@@ -12,8 +12,8 @@ from infscale.models.reference import Rows
 from infscale.payloads.codecs import Decode, Encode
 from infscale.vocabulary import PROTOCOLS
 
-JSON = "application/json"
-OCTETS = "application/octet-stream"
+JSON, OCTETS = "application/json", "application/octet-stream"
+"""Content types."""
 FLOATS = ("float32",)
 NUMBERS = ("float32", "uint8")
 FILES_TOO = ("float32", "uint8", "bytes")
@@ -53,7 +53,7 @@ def no_headers(rows: Rows) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Encoder:
-    """How one kind of server takes one encoding.
+    """The requests of one encoding that one kind of server takes.
 
     Attributes:
         path: HTTP path or gRPC method; ``{model}`` is replaced by the model's name.
@@ -73,7 +73,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Interface:
-    """What one kind of server takes as requests.
+    """The requests that one kind of server takes.
 
     Attributes:
         name: the server's, for messages.

@@ -1,4 +1,4 @@
-"""Checks of what a server takes, made before anything is deployed: encodings, versions of HTTP, compression, sizes."""
+"""Checks of requests before anything is deployed: encodings, versions of HTTP, compression, sizes."""
 
 from infscale.errors import ConfigError, one_of
 from infscale.models.reference import inputs, model

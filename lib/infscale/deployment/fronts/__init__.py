@@ -1,4 +1,4 @@
-"""What can stand between the load and a server: the fronts, by the name that an arm calls them."""
+"""Fronts: what can stand between the load and a server, by the name that stands in an arm."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ def _cache(
 def _cache_redis(
     framework: str, model: str, *, log_folder: Path | None = None, pid_log: Path | None = None, **options: Any
 ) -> Iterator[Endpoint]:
-    """Do the same with a Redis server that is started for it."""
+    """Start a Redis, a server, and a gateway that keeps its answers in the Redis."""
     with (
         redis_server(log_folder=log_folder, pid_log=pid_log) as url,
         _cache(framework, model, store=url, log_folder=log_folder, pid_log=pid_log, **options) as cache,
@@ -100,4 +100,4 @@ FRONTS: dict[str, Front] = {
     "balanced": Front(_balanced),
     "network": Front(_network),
 }
-"""Every front by its name."""
+"""All fronts, by name."""

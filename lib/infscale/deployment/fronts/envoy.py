@@ -17,7 +17,7 @@ from pathlib import Path
 from infscale.errors import MissingError
 
 Config = dict[str, object]
-"""A part of a configuration, as JSON takes it."""
+"""A part of a configuration, to be written as JSON."""
 
 BALANCERS = {"envoy-l4": "", "envoy-round-robin": "ROUND_ROBIN", "envoy-least-request": "LEAST_REQUEST"}
 """Policy of the HTTP router, by balancer; empty for a proxy of TCP connections, which go round in turn.
@@ -60,7 +60,7 @@ def command(path: str, config: Mapping[str, object]) -> list[str]:
 
 @dataclass(frozen=True)
 class Tls:
-    """How a listener encrypts.
+    """The certificate with which a listener encrypts.
 
     Attributes:
         certificate, key: PEM files.

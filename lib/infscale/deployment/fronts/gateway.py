@@ -23,7 +23,9 @@ from infscale.payloads.encoders import JSON, OCTETS, Encoder, Interface
 from infscale.servers.gateway.settings import Settings, Stats
 
 MODES = ("edge", "cache")
+"""What a gateway can be."""
 START_TIMEOUT_S = 30.0
+"""Longest time that a gateway may take to start, seconds."""
 
 _PATH = "/v1/models/{model}:predict"
 EDGE = Interface(
@@ -37,7 +39,7 @@ EDGE = Interface(
     http=("1.1", "2"),
     gzip=(),
 )
-"""What an edge takes as requests."""
+"""The requests that an edge takes."""
 
 
 @contextlib.contextmanager

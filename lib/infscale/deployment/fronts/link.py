@@ -31,7 +31,7 @@ from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.programs import find_program
 
 FRAME_BYTES = 1_600
-"""Size of a frame, rounded up."""
+"""Size of an Ethernet frame, rounded up."""
 BURST_S = 0.0001
 """The bucket holds a frame, and what passes in this time at the link's rate, seconds.
 
@@ -41,7 +41,7 @@ lets nothing pass, and one without room for late timers (tens of µs) is slower 
 QUEUE_S = 0.1
 """Longest time that a packet waits in the link's queue, seconds; what exceeds it is dropped."""
 QUEUE_BYTES = 1 << 18
-"""Least size of that queue, however slow the link."""
+"""Least size of that queue, bytes, however slow the link."""
 _NETWORKS = ipaddress.ip_network("10.200.0.0/16")
 _NAME = re.compile(r"infscale-(\d+)-\d+")
 _INSIDE = "eth0"

@@ -12,6 +12,7 @@ from infscale.errors import MissingError
 from infscale.programs import find_program
 
 START_TIMEOUT_S = 20.0
+"""Longest time that Redis may take to start, seconds."""
 MEMORY = "256mb"
 """Redis's ``maxmemory``; beyond it the least recently used keys go."""
 

@@ -25,8 +25,11 @@ from infscale.errors import ConfigError, one_of
 from infscale.vocabulary import PROTOCOLS
 
 BALANCERS = ("none", *envoy.BALANCERS, "nginx", "client")
+"""What can choose among replicas, or "none" for one server alone."""
 MOST_REPLICAS = 8
+"""Most servers of one deployment: more may not fit in memory."""
 START_TIMEOUT_S = 20.0
+"""Longest time that a proxy may take to start, seconds."""
 
 _DESCRIPTIONS = {
     "none": "",

@@ -1,4 +1,4 @@
-"""How many answers are the old model's after a model is swapped behind a warm cache."""
+"""Count the answers of the old model after a new one has replaced it behind a warm cache."""
 
 import contextlib
 import json

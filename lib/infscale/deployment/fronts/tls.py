@@ -20,8 +20,9 @@ from infscale.deployment.processes.process import Process, serving
 from infscale.errors import MissingError
 
 START_TIMEOUT_S = 20.0
+"""Longest time that the terminator may take to start, seconds."""
 ALPN = {"rest": "http/1.1", "grpc": "h2"}
-"""What each protocol's port offers by ALPN."""
+"""Application protocol that each port offers by ALPN."""
 
 
 @contextlib.contextmanager

@@ -36,23 +36,23 @@ def attach(
         ConfigError: an unknown framework, a bad address, or a payload file that does not fit.
         DeploymentError: it does not answer, or answers with an error, whose text is passed on.
     """
-    known = FRAMEWORKS[one_of("framework", framework, FRAMEWORKS)]
+    chosen = FRAMEWORKS[one_of("framework", framework, FRAMEWORKS)]
     if not rest and not grpc:
         raise ConfigError("rest='' and grpc='': a server to attach to needs an address; accepted: host:port")
-    own = Own(known.own_api(), known.title, Path(payload) if payload is not None else None, version, signature)
+    own = Own(chosen.own_api(), chosen.title, Path(payload) if payload is not None else None, version, signature)
     own.check()
     rest, grpc = _address("rest", rest), _address("grpc", grpc)
     endpoint = Endpoint(
         framework=framework,
         implementation=f"{framework}-attached",
-        version=_version(known, rest),
-        label=f"{known.title} at {rest or grpc} (attached)",
+        version=_version(chosen, rest),
+        label=f"{chosen.title} at {rest or grpc} (attached)",
         runtime="unknown",
         model=model,
         rest=rest,
         grpc=grpc,
-        interface=known.interface,
-        metrics=f"{rest}{known.metrics_path}" if rest and known.metrics_path else "",
+        interface=chosen.interface,
+        metrics=f"{rest}{chosen.metrics_path}" if rest and chosen.metrics_path else "",
         own=own,
         http=HTTP,  # not known from outside; a version that the server does not speak fails the trial
     )

@@ -34,10 +34,10 @@ _CONTENT_TYPES = {".npy": "application/x-npy", ".bin": OCTETS, ".raw": OCTETS}
 
 @dataclass
 class Own:
-    """Makes requests for one endpoint; the model's inputs are read from the server once.
+    """Makes the requests for one endpoint. The model's inputs are read from the server once.
 
     Attributes:
-        api: how the framework is asked.
+        api: how the framework takes requests.
         title: the framework's, for messages.
         file: payload file or folder; None to make up inputs that fit what the server describes.
         version: of the model; empty for the server's choice.

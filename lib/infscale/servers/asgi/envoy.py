@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 from pyvoy import PyvoyServer
 
 Config = dict[str, Any]
-"""Envoy's configuration, or a part of it, as JSON takes it."""
+"""Envoy's configuration, or a part of it, to be written as JSON."""
 
 BUFFER_BYTES = 1 << 30
-"""Largest body: bodies are read whole, and those of 64 MB messages are larger as JSON."""
+"""Size of the largest body; bodies are read whole, and a 64 MB message is several times as large in JSON."""
 MAX_STREAMS = 1024
 """Most streams of an HTTP/2 connection."""
 _WINDOW_BYTES = 1 << 24

@@ -19,8 +19,11 @@ from infscale.servers.asgi.status import Code, StatusError, invalid
 from infscale.servers.embedded.flags import Settings
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
+"""Path of the Prometheus page, unless the monitoring file names another."""
 PLATFORM = "tensorflow"
+"""The one model platform that is served."""
 DEFAULT_POOL = "model_server_batch_threads"
+"""Label of the batching metrics, unless the batching file names another."""
 
 # tensorflow-serving-api ships no stubs for these two.
 _MESSAGES = messages.build(

@@ -1,4 +1,4 @@
-"""What a gateway and its launcher exchange: settings, which pass into Envoy's process as JSON, and counts."""
+"""Data that a gateway and its launcher exchange: settings, which pass into Envoy's process as JSON, and counts."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ APP = "infscale.servers.gateway.app:app"
 
 @dataclass(frozen=True)
 class VersionQuery:
-    """How a server is asked over HTTP which versions of a model it serves; its answer is JSON.
+    """An HTTP request that asks a server which versions of a model it serves; the answer is JSON.
 
     Attributes:
         path: of the request; ``{model}`` is replaced by the model's name.

@@ -11,9 +11,9 @@ from infscale.servers.gateway.settings import Stats
 
 _PREFIX = b"infscale:gateway:"
 _PAUSE_S = 1.0
-"""How long a Redis that failed is not asked, seconds: requests must not each wait for it."""
+"""Time in which a Redis that failed is left alone, seconds: requests must not each wait for it."""
 KEY_BYTES = 32
-"""Size of a key."""
+"""Size of a key, bytes."""
 
 
 class StoreError(Exception):

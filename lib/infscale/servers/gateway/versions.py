@@ -1,4 +1,4 @@
-"""Which versions of its model a server serves, by its own account."""
+"""Reading from a server which versions of its model it serves."""
 
 from urllib.parse import quote
 

@@ -24,7 +24,7 @@ _OK = [(":status", "200")]
 _TRAILERS = [("grpc-status", "0")]
 
 Parts = tuple[bytes, bytes, bytes, bytes]
-"""A whole reply, cut at the three places where the stream's number goes (REST: two, and an empty part)."""
+"""A whole reply, cut where the number of the stream goes: three places for gRPC; for REST two, and an empty part."""
 
 
 def _head(kind: int, flags: int, length: int) -> bytes:

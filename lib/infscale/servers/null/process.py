@@ -66,7 +66,7 @@ class _Codec(Protocol):
 
 
 class _Discard:
-    """Discards whatever comes; the throughput of large bodies is compared with its."""
+    """Discards everything it receives; large bodies through a codec are compared with it."""
 
     def __init__(self) -> None:
         self.skip = 1 << 62

@@ -47,14 +47,14 @@ def plain(body: bytes, encoding: bytes) -> bytes:
 
 async def handle(server: Server, method: str, path: str, body: bytes, timeout: float | None) -> tuple[int, bytes]:
     """Answer one request: return HTTP status and JSON body."""
-    started, asked, code = time.perf_counter(), None, Code.OK
+    started, request, code = time.perf_counter(), None, Code.OK
     try:
-        asked = route(method, path)
-        answer = await _answer(server, asked, body, timeout)
+        request = route(method, path)
+        answer = await _answer(server, request, body, timeout)
     except StatusError as error:
         code, answer = error.code, jsonout.error_body(error.message)
-    if asked is not None and method == "POST":
-        server.count(asked.name, asked.verb, "REST", code, started)
+    if request is not None and method == "POST":
+        server.count(request.name, request.verb, "REST", code, started)
     return http_status(code), answer
 
 
@@ -90,18 +90,18 @@ def route(method: str, path: str) -> Route:
     return Route("metadata" if match["part"] == "metadata" else "status", name, version, label)
 
 
-async def _answer(server: Server, asked: Route, body: bytes, timeout: float | None) -> bytes:
+async def _answer(server: Server, request: Route, body: bytes, timeout: float | None) -> bytes:
     models = server.models
-    if asked.verb == "predict":
+    if request.verb == "predict":
         document = jsonin.parse(body)
         key = jsonin.signature_name(document)
-        servable = models.find(asked.name, asked.version, asked.label)
+        servable = models.find(request.name, request.version, request.label)
         return await _predict(server, servable, key, document, body, timeout)
-    if asked.verb == "status":
-        return _status(models, asked)
-    if asked.verb == "metadata":
-        return _metadata(models.find(asked.name, asked.version, asked.label))
-    raise StatusError(Code.UNIMPLEMENTED, f"{asked.verb.capitalize()} API is not supported yet")
+    if request.verb == "status":
+        return _status(models, request)
+    if request.verb == "metadata":
+        return _metadata(models.find(request.name, request.version, request.label))
+    raise StatusError(Code.UNIMPLEMENTED, f"{request.verb.capitalize()} API is not supported yet")
 
 
 def _version(text: str | None) -> int | None:
@@ -128,8 +128,8 @@ async def _predict(
     return jsonout.rows(outputs) if in_rows else jsonout.columns(outputs)
 
 
-def _status(models: Models, asked: Route) -> bytes:
-    response = status.model_status(models, asked.name, asked.version, asked.label)
+def _status(models: Models, request: Route) -> bytes:
+    response = status.model_status(models, request.name, request.version, request.label)
     return (_proto_json(response) + "\n").encode()
 
 

@@ -21,7 +21,7 @@ from infscale.servers.embedded import config, versions
 from infscale.servers.embedded.runtime.servable import Servable
 
 LOAD_ATTEMPTS = 5
-"""How often a version that fails to load is tried."""
+"""Number of attempts to load a version that fails."""
 
 Load = Callable[[str, int, Path], Servable]
 
