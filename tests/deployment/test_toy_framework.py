@@ -13,6 +13,8 @@ from infscale.errors import ConfigError
 from infscale.experiment import trial
 from infscale.models.reference import inputs
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module", autouse=True)
 def added() -> Iterator[None]:
