@@ -6,8 +6,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from infscale.deployment import FRAMEWORKS
 from infscale.models import reference as models
-from infscale.payloads import encoders as payloads
 from infscale.vocabulary import PROTOCOLS
 
 MODEL = "mlp"
@@ -53,7 +53,7 @@ class Target:
 
 def _target(server: str, rest: str, grpc: str) -> Target:
     rows = models.inputs(MODEL, 1)
-    built = {p: payloads.build("triton", p, MODEL, rows, encoding=ENCODING[p]) for p in PROTOCOLS}
+    built = {p: FRAMEWORKS["triton"].interface.payload(p, MODEL, rows, encoding=ENCODING[p]) for p in PROTOCOLS}
     return Target(
         server,
         rest,

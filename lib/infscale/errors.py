@@ -75,7 +75,7 @@ def check_rate(rate_per_s: float, name: str = "rate") -> float:
     Raises:
         ConfigError: not a number, infinite, zero or negative.
     """
-    if not _is_number(rate_per_s) or rate_per_s <= 0:
+    if not is_number(rate_per_s) or rate_per_s <= 0:
         raise ConfigError(f"{name}={rate_per_s!r} is not an arrival rate; accepted: a number of requests/s above 0")
     return float(rate_per_s)
 
@@ -86,12 +86,13 @@ def check_duration(duration_s: float) -> float:
     Raises:
         ConfigError: not a number, infinite, zero, negative, or above :data:`MAX_DURATION_S`.
     """
-    if not _is_number(duration_s) or not 0 < duration_s <= MAX_DURATION_S:
+    if not is_number(duration_s) or not 0 < duration_s <= MAX_DURATION_S:
         raise ConfigError(f"duration_s={duration_s!r} is not a duration; accepted: a number of seconds above 0")
     return float(duration_s)
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
+    """Return whether ``value`` is a finite real number (not a truth value)."""
     try:
         return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond the range of floats

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from infscale import programs
 from infscale.cli import doctor, main
-from infscale.cli.doctor import Check
-from infscale.deployment.processes import ports
+from infscale.programs import Requirement
 
 
-def find(name: str) -> Check:
+def find(name: str) -> Requirement:
     return next(check for check in doctor.examine() if check.name == name)
 
 
@@ -62,7 +62,7 @@ def test_a_missing_package_that_the_main_job_needs_is_exit_1_and_says_how_to_get
 
 def test_optional_parts_do_not_fail_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    monkeypatch.setattr(ports, "SYSTEM_FOLDERS", ())
+    monkeypatch.setattr(programs, "SYSTEM_FOLDERS", ())
     monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
@@ -82,7 +82,7 @@ def test_docker_counts_only_if_its_daemon_answers(tmp_path: Path, monkeypatch: p
 
 def test_a_program_that_hangs_does_not_hang_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
-    monkeypatch.setattr(doctor, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr(programs, "PATIENCE_S", 0.2)
     for name in ("docker", "nginx", "unshare"):
         program(tmp_path, name, "exec sleep 600")
     assert not find("Docker").present

@@ -18,10 +18,10 @@ from infscale.deployment.client import AnsweredError
 from infscale.deployment.endpoint import Endpoint, ask
 from infscale.deployment.own import requests as own
 from infscale.deployment.own.attach import attach
-from infscale.deployment.own.metadata import Input
 from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
-from infscale.payloads.protos import tensorflow, triton
+from infscale.payloads.messages import tensorflow, triton
+from infscale.payloads.tensors import Input
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_a_version_and_a_signature_that_exist_are_used(running: Endpoint) -> Non
         ("tfserving", {"rest": "127.0.0.1:1", "version": "one"}, r"version='one'.*numbers"),
         ("torchserve", {"rest": "127.0.0.1:1"}, r"payload=None: TorchServe does not tell.*accepted: a payload file"),
         ("torchserve", {"rest": "127.0.0.1:1", "signature": "s"}, "payload=None"),
-        ("triton", {"rest": "127.0.0.1:1", "signature": "s"}, "only TensorFlow Serving's models have signatures"),
+        ("triton", {"rest": "127.0.0.1:1", "signature": "s"}, "Triton's models have no signatures"),
         ("tfserving", {"rest": "127.0.0.1:1", "payload": "/none"}, r"payload='/none' does not exist"),
         ("onnx", {"rest": "127.0.0.1:1"}, r"framework='onnx'.*accepted: tfserving, torchserve, triton"),
     ],
@@ -218,7 +218,7 @@ def test_a_wrong_type_is_refused_by_the_framework_in_its_own_words(running: Endp
         ("rows.npz", b"PK\x03\x04 truncated", r"rows\.npz' cannot be read"),
         ("rows.csv", b"1,2", r"rows\.csv' cannot be read.*accepted: \.npy"),
         ("body.json", b"{", r"body\.json' is no JSON"),
-        ("body.json", b'{"rows": []}', r"not a request of tfserving.*accepted: \{\"instances\""),
+        ("body.json", b'{"rows": []}', r"not a request of TF Serving API.*accepted: \{\"instances\""),
     ],
 )
 def test_a_payload_file_that_is_none_is_named(

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from infscale.analysis import scaling
 from infscale.deployment.endpoint import Endpoint
+from infscale.deployment.fronts import nginx
 from infscale.deployment.fronts import replicas as balancing
-from infscale.deployment.fronts.nginx import nginx
 from infscale.errors import ConfigError, MissingError
 from infscale.experiment import trial
 
@@ -50,7 +50,7 @@ def test_one_grpc_connection_through_l4_reaches_one_replica_and_fresh_ones_reach
 def test_a_router_shares_requests_evenly_even_those_of_one_connection(balancer: str) -> None:
     if balancer == "nginx":
         try:
-            nginx()
+            nginx.program()
         except MissingError as error:
             pytest.skip(str(error))
     with balancing.deploy(FRAMEWORK, balancer=balancer) as endpoint:

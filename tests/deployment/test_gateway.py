@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from helpers.waiting import await_true
 from infscale import deployment as servers
+from infscale.deployment import FRAMEWORKS
 from infscale.deployment.client import fetch
 from infscale.deployment.counters import statistics
 from infscale.deployment.endpoint import Endpoint, answers, ask, check_answers, predict
@@ -31,7 +32,7 @@ from infscale.errors import ConfigError, DeploymentError, MissingError, ServerLo
 from infscale.experiment import trial
 from infscale.experiment.settle import drain
 from infscale.models.reference import inputs, max_difference
-from infscale.payloads import encoders as payloads
+from infscale.payloads.encoders import JSON, OCTETS
 from infscale.servers.asgi.status import Code
 from infscale.servers.gateway.app import http_status
 from infscale.servers.gateway.cache import digest
@@ -67,7 +68,7 @@ def cache(shared_cache: Endpoint) -> Endpoint:
     return shared_cache
 
 
-def post(endpoint: Endpoint, body: bytes, *, kind: str = payloads.JSON, path: str = PREDICT) -> tuple[int, bytes]:
+def post(endpoint: Endpoint, body: bytes, *, kind: str = JSON, path: str = PREDICT) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection(endpoint.rest, timeout=20)
     try:
         connection.request("POST", path, body, {"content-type": kind})
@@ -116,14 +117,14 @@ def test_an_edge_has_no_grpc_arm(edge: Endpoint) -> None:
 @pytest.mark.parametrize(
     ("body", "kind", "said"),
     [
-        (b"{", payloads.JSON, "instances"),
-        (b'{"instances": [[1, 2]]}', payloads.JSON, "784"),
-        (b'{"instances": [["1.5", "2"]]}', payloads.JSON, "no nested lists of numbers"),
-        (b'{"instances": [[1], [1, 2]]}', payloads.JSON, "instances"),
-        (b'{"instances": []}', payloads.JSON, "accepted"),
-        (json.dumps({"instances": [[1e39] * 784]}).encode(), payloads.JSON, "beyond fp32"),
-        (b"", payloads.OCTETS, "multiples of 3136"),
-        (b"x" * 3135, payloads.OCTETS, "multiples of 3136"),
+        (b"{", JSON, "instances"),
+        (b'{"instances": [[1, 2]]}', JSON, "784"),
+        (b'{"instances": [["1.5", "2"]]}', JSON, "no nested lists of numbers"),
+        (b'{"instances": [[1], [1, 2]]}', JSON, "instances"),
+        (b'{"instances": []}', JSON, "accepted"),
+        (json.dumps({"instances": [[1e39] * 784]}).encode(), JSON, "beyond fp32"),
+        (b"", OCTETS, "multiples of 3136"),
+        (b"x" * 3135, OCTETS, "multiples of 3136"),
     ],
 )
 def test_an_edge_says_what_is_wrong_with_a_body(edge: Endpoint, body: bytes, kind: str, said: str) -> None:
@@ -140,7 +141,7 @@ def test_the_servers_errors_have_an_http_status() -> None:
 def test_an_unknown_model_or_path_is_not_found(edge: Endpoint) -> None:
     good = inputs("mlp", 1).tobytes()
     for path in ("/v1/models/none:predict", "/v1/models/mlp", "/", "/v1/models/mlp:predict/x"):
-        assert post(edge, good, kind=payloads.OCTETS, path=path)[0] == 404
+        assert post(edge, good, kind=OCTETS, path=path)[0] == 404
 
 
 @pytest.mark.server
@@ -149,7 +150,7 @@ def test_a_lost_server_is_503_and_the_gateway_lives() -> None:
         front, cached = (stack.enter_context(gateway.serve(server, mode=mode)) for mode in gateway.MODES)
         for process in server.processes():
             process.kill()
-        assert post(front, inputs("mlp", 1).tobytes(), kind=payloads.OCTETS)[0] == 503
+        assert post(front, inputs("mlp", 1).tobytes(), kind=OCTETS)[0] == 503
         assert post(cached, b"x", path="/v2/models/mlp/infer")[0] == 503
         with pytest.raises(DeploymentError, match="UNAVAILABLE"):
             predict(cached, "grpc", inputs("mlp", 1))
@@ -192,7 +193,7 @@ def test_an_edge_needs_grpc(triton: Endpoint) -> None:
 def test_a_hit_is_the_miss_byte_for_byte(triton: Endpoint, cache: Endpoint) -> None:
     rows = inputs("mlp", 3)
     for number, (protocol, encoding) in enumerate([("rest", "json"), ("rest", "raw"), ("grpc", "protobuf")]):
-        payload = payloads.build("triton", protocol, "mlp", rows, encoding=encoding, batch=3)
+        payload = FRAMEWORKS["triton"].interface.payload(protocol, "mlp", rows, encoding=encoding, batch=3)
         direct, miss, hit = (ask(one, payload) for one in (triton, cache, cache))
         assert hit == miss == direct
         counted = gateway.stats(cache)
@@ -203,7 +204,7 @@ def test_other_bytes_headers_and_protocols_are_other_entries(cache: Endpoint) ->
     predict(cache, "rest", inputs("mlp", 2)[:1])
     predict(cache, "rest", inputs("mlp", 2)[1:])
     predict(cache, "grpc", inputs("mlp", 1))
-    payload = payloads.build("triton", "rest", "mlp", inputs("mlp", 1), batch=1)
+    payload = FRAMEWORKS["triton"].interface.payload("rest", "mlp", inputs("mlp", 1), batch=1)
     ask(cache, replace(payload, headers={**payload.headers, "authorization": "Bearer x"}))
     counted = gateway.stats(cache)
     assert (counted["hits"], counted["misses"], counted["entries"]) == (0, 4, 4)
@@ -216,7 +217,7 @@ def test_errors_are_passed_on_and_not_kept(triton: Endpoint, cache: Endpoint) ->
     assert [post(cache, bad, path="/v2/models/mlp/infer") for _ in range(2)] == [expected] * 2
     for _ in range(2):
         with pytest.raises(DeploymentError, match="none"):
-            ask(cache, payloads.build("triton", "grpc", "none", inputs("mlp", 1), batch=1))
+            ask(cache, FRAMEWORKS["triton"].interface.payload("grpc", "none", inputs("mlp", 1), batch=1))
     counted = gateway.stats(cache)
     assert (counted["hits"], counted["stored"], counted["upstream_errors"]) == (0, 0, 4)
 
@@ -265,14 +266,13 @@ def test_a_server_that_died_behind_its_cache_is_noticed() -> None:
 def test_a_model_swap_makes_a_cache_stale_unless_it_knows_the_version(by_version: bool, tmp_path: Path) -> None:
     """A new version answers after a refresh; without the version in the key the old model's answer stays."""
     from infscale.deployment import tfserving
-    from infscale.models.export import export
 
     base = tmp_path / "mlp"
-    shutil.copytree(export("mlp", "savedmodel"), base)
+    shutil.copytree(tfserving.export("mlp"), base)
     (old,) = (path for path in base.iterdir() if path.name.isdigit())
     new = str(int(old.name) + 1)
     with contextlib.ExitStack() as stack:
-        server = stack.enter_context(tfserving.deploy("mlp", way="embedded", base_path=base))
+        server = stack.enter_context(tfserving.deploy("mlp", way="embedded", artifact=base))
         front = stack.enter_context(gateway.serve(server, mode="cache", by_version=by_version))
         predict(front, "rest", inputs("mlp", 1))
         shutil.copytree(old, tmp_path / "copying")
@@ -383,11 +383,11 @@ def test_a_redis_keeps_answers_and_its_loss_is_counted_not_felt(triton: Endpoint
 @given(body=st.binary(max_size=200) | st.text(alphabet='{}[]":,.0123456789eE-+ntrufalsNI', max_size=60).map(str.encode))
 def test_no_body_hangs_or_kills_an_edge(edge: Endpoint, body: bytes) -> None:
     assert post(edge, body)[0] == 400
-    assert post(edge, body, kind=payloads.OCTETS)[0] == 400
+    assert post(edge, body, kind=OCTETS)[0] == 400
 
 
 @quickly
-@given(message=st.binary(max_size=200), path=st.sampled_from([payloads.TRITON_INFER, "/x.Y/Z"]))
+@given(message=st.binary(max_size=200), path=st.sampled_from(["/inference.GRPCInferenceService/ModelInfer", "/x.Y/Z"]))
 def test_no_message_hangs_or_kills_a_cache(cache: Endpoint, message: bytes, path: str) -> None:
     with grpc.insecure_channel(cache.grpc) as channel:
         call: Any = channel.unary_unary(path, None, None)

@@ -25,13 +25,13 @@ from hypothesis import strategies as st
 from helpers.project import ROOT
 from helpers.trials import sound
 from helpers.waiting import await_true, gone
-from infscale.deployment import tfserving
 from infscale.deployment.client import fetch
 from infscale.deployment.counters import statistics
 from infscale.deployment.endpoint import Endpoint, check_answers, predict
 from infscale.deployment.fronts import link as network
 from infscale.deployment.fronts.link import Link
 from infscale.deployment.fronts.tls import terminate
+from infscale.deployment.processes import docker
 from infscale.deployment.processes.ports import Place, free_ports
 from infscale.deployment.processes.process import Process
 from infscale.errors import ConfigError, DeploymentError, MissingError
@@ -231,7 +231,7 @@ def test_a_trial_runs_over_a_link_and_tls_and_its_manifest_says_so(linked: Endpo
 @links
 def test_a_container_is_not_put_on_a_link_unnoticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Docker's network would be measured, and called a link."""
-    monkeypatch.setattr(tfserving, "docker", lambda: "/usr/bin/docker")
+    monkeypatch.setattr(docker, "docker", lambda: "/usr/bin/docker")
     with (
         pytest.raises(ConfigError, match="a container has a network of its own; accepted on a link: binary, embedded"),
         network.deploy("tfserving", "mlp", way="docker", link=Link(100)),
@@ -305,7 +305,7 @@ def test_a_deployment_that_fails_on_a_link_leaves_nothing(tmp_path: Path) -> Non
     before = ours(os.getpid())
     with (
         pytest.raises(DeploymentError, match="cannot read the model"),
-        network.deploy("triton", "mlp", link=Link(100), repository=tmp_path),
+        network.deploy("triton", "mlp", link=Link(100), artifact=tmp_path),
     ):
         pass
     assert ours(os.getpid()) == before

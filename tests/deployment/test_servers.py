@@ -15,13 +15,10 @@ import pytest
 import requests
 
 from infscale import deployment as servers
-from infscale.deployment import tfserving, torchserve, triton
+from infscale.deployment import FRAMEWORKS, tfserving, torchserve, triton
 from infscale.deployment.endpoint import Endpoint, check_answers, predict
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.models import reference as models
-from infscale.models.export import export
-from infscale.payloads import encoders as payloads
-from infscale.vocabulary import FRAMEWORKS
 
 pytestmark = pytest.mark.server
 
@@ -74,9 +71,9 @@ def test_unknown_names_list_the_accepted_ones() -> None:
     with pytest.raises(ConfigError, match=r"model='vgg'.*accepted: cnn, image, mlp, noop, photo"):
         servers.deploy("torchserve", "vgg")
     with pytest.raises(ConfigError, match=r"encoding='xml'.*accepted: b64, json, npy, raw"):
-        payloads.build("torchserve", "rest", "mlp", models.inputs("mlp", 1), encoding="xml")
+        FRAMEWORKS["torchserve"].interface.payload("rest", "mlp", models.inputs("mlp", 1), encoding="xml")
     with pytest.raises(ConfigError, match=r"protocol='soap'.*accepted: grpc, rest"):
-        payloads.default_encoding("torchserve", "soap")
+        FRAMEWORKS["torchserve"].interface.encoding("soap")
 
 
 def test_a_savedmodel_that_does_not_load_fails_with_the_servers_log(tmp_path: Path) -> None:
@@ -84,7 +81,7 @@ def test_a_savedmodel_that_does_not_load_fails_with_the_servers_log(tmp_path: Pa
     (tmp_path / "m" / "1" / "saved_model.pb").write_bytes(b"this is no graph")
     with (
         pytest.raises(DeploymentError, match=r"ended while starting[\s\S]*end of the server's log[\s\S]*\w"),
-        tfserving.deploy("mlp", way="embedded", base_path=tmp_path / "m"),
+        tfserving.deploy("mlp", way="embedded", artifact=tmp_path / "m"),
     ):
         pass
 
@@ -92,19 +89,19 @@ def test_a_savedmodel_that_does_not_load_fails_with_the_servers_log(tmp_path: Pa
 def test_a_missing_savedmodel_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(DeploymentError, match="nowhere does not exist"),
-        tfserving.deploy("mlp", base_path=tmp_path / "nowhere"),
+        tfserving.deploy("mlp", artifact=tmp_path / "nowhere"),
     ):
         pass
 
 
 def test_an_archive_that_does_not_load_fails_with_the_servers_log(tmp_path: Path) -> None:
     broken = tmp_path / "mlp.mar"
-    with zipfile.ZipFile(export("mlp", "mar")) as good, zipfile.ZipFile(broken, "w") as bad:
+    with zipfile.ZipFile(torchserve.export("mlp")) as good, zipfile.ZipFile(broken, "w") as bad:
         for item in good.infolist():
             bad.writestr(item, b"garbage" if item.filename == "model.pt" else good.read(item))
     with (
         pytest.raises(DeploymentError, match=r"cannot load the model mlp[\s\S]*end of the server's log"),
-        torchserve.deploy("mlp", archive=broken),
+        torchserve.deploy("mlp", artifact=broken),
     ):
         pass
 
@@ -112,7 +109,7 @@ def test_an_archive_that_does_not_load_fails_with_the_servers_log(tmp_path: Path
 def test_a_missing_archive_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(DeploymentError, match=r"cannot read the model archive .*none\.mar"),
-        torchserve.deploy("mlp", archive=tmp_path / "none.mar"),
+        torchserve.deploy("mlp", artifact=tmp_path / "none.mar"),
     ):
         pass
 
@@ -212,7 +209,7 @@ def test_tritons_batching_gives_every_request_its_own_answer() -> None:
 
 def _repository(folder: Path) -> Path:
     """A copy of the reference model's repository, to be broken."""
-    return Path(shutil.copytree(export("mlp", "triton"), folder / "repository"))
+    return Path(shutil.copytree(triton.export("mlp"), folder / "repository"))
 
 
 def test_a_triton_model_that_does_not_load_fails_with_the_servers_log(tmp_path: Path) -> None:
@@ -223,7 +220,7 @@ def test_a_triton_model_that_does_not_load_fails_with_the_servers_log(tmp_path: 
             DeploymentError,
             match=r"Triton ended while starting[\s\S]*end of the server's log[\s\S]*failed to load 'mlp'",
         ),
-        triton.deploy("mlp", repository=repository),
+        triton.deploy("mlp", artifact=repository),
     ):
         pass
 
@@ -231,7 +228,7 @@ def test_a_triton_model_that_does_not_load_fails_with_the_servers_log(tmp_path: 
 def test_a_missing_triton_repository_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(DeploymentError, match=r"cannot read the model mlp of the repository .*nowhere"),
-        triton.deploy("mlp", repository=tmp_path / "nowhere"),
+        triton.deploy("mlp", artifact=tmp_path / "nowhere"),
     ):
         pass
 
@@ -246,7 +243,7 @@ def test_a_triton_backend_that_answers_with_nothing_is_never_ready(
     monkeypatch.setattr(triton, "START_TIMEOUT_S", 3.0)
     with (
         pytest.raises(DeploymentError, match="Triton did not answer a prediction"),
-        triton.deploy("mlp", repository=repository),
+        triton.deploy("mlp", artifact=repository),
     ):
         pass
 

@@ -19,8 +19,8 @@ from helpers.waiting import await_true
 from infscale import deployment as servers
 from infscale.deployment import tfserving
 from infscale.deployment.endpoint import check_answers
+from infscale.deployment.processes import docker, ports
 from infscale.errors import DeploymentError, MissingError
-from infscale.models.export import export
 
 pytestmark = pytest.mark.server
 
@@ -100,7 +100,7 @@ def test_docker_serves_with_ports_on_loopback_and_the_model_read_only(engine: Do
         assert container.image == "tensorflow/serving"
         ports = {address.rpartition(":")[2] for address in (endpoint.rest, endpoint.grpc)}
         assert set(container.all("-p")) == {f"127.0.0.1:{port}:{port}" for port in ports}
-        assert container.all("-v") == [f"{export('mlp', 'savedmodel').resolve()}:/models/mlp:ro"]
+        assert container.all("-v") == [f"{tfserving.export('mlp').resolve()}:/models/mlp:ro"]
         assert "--model_base_path=/models/mlp" in container.flags
         assert ["run", "--rm", "--name", container.name] == next(c for c in engine.calls if c[0] == "run")[:4]
         assert container.process.pid in [p.pid for p in endpoint.processes()], "the server's own CPU is not seen"
@@ -130,6 +130,7 @@ def test_an_image_that_cannot_be_fetched_is_an_error_with_dockers_text(
 OWNER = """
 import sys, time
 from infscale.deployment import tfserving
+from infscale.deployment.processes import docker, ports
 with tfserving.deploy("noop", way="docker") as endpoint:
     print(endpoint.rest, flush=True)
     time.sleep(600)
@@ -164,7 +165,7 @@ def test_dockers_taken_port_is_an_error_though_another_server_answers_there(
     """Between our check and Docker's start somebody took the ports, with the same model even."""
     with tfserving.deploy("noop", way="embedded") as other:
         rest, grpc = (int(address.rpartition(":")[2]) for address in (other.rest, other.grpc))
-        monkeypatch.setattr(tfserving, "check_port", lambda _, port, *place: port)
+        monkeypatch.setattr(ports, "check_port", lambda _, port, *place: port)
         with (
             pytest.raises(DeploymentError, match=r"ended while starting[\s\S]*port is already allocated"),
             tfserving.deploy("noop", way="docker", rest_port=rest, grpc_port=grpc),
@@ -176,6 +177,6 @@ def test_a_docker_client_without_a_daemon_is_no_docker(bin_folder: Path) -> None
     client = bin_folder / "docker"
     client.write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n")
     client.chmod(0o755)
-    assert tfserving.docker() is None
+    assert docker.docker() is None
     with pytest.raises(MissingError, match="no Docker daemon answers"), tfserving.deploy("mlp", way="docker"):
         pass

@@ -18,6 +18,7 @@ from infscale.analysis.intervals import Interval
 from infscale.analysis.tables import cases as study_tables
 from infscale.analysis.tables.saturation import capacity_ratio
 from infscale.cli.notebooks import execute
+from infscale.deployment import FRAMEWORKS
 from infscale.errors import ConfigError, InfscaleError, ServerLostError
 from infscale.experiment import cases as study
 from infscale.experiment import search as pilot
@@ -28,18 +29,19 @@ from infscale.findings import report as study_report
 from infscale.findings import studies
 from infscale.findings import topology as study_topology
 from infscale.models.reference import inputs
-from infscale.payloads import encoders as payloads
 from infscale.records import runs
+from infscale.vocabulary import PROTOCOLS
 
 make_sample = runpy.run_path(str(ROOT / "data" / "make_sample.py"))["main"]
-EVERY = [(f, p, e) for (f, p), known in payloads.ENCODERS.items() for e in known]
+EVERY = [(f, p, e) for f, one in FRAMEWORKS.items() for p in PROTOCOLS for e in one.interface.encodings(p)]
 
 
 @pytest.mark.parametrize(("framework", "protocol", "encoding"), EVERY)
 @pytest.mark.parametrize("batch", [1, 16, 64])
 def test_a_body_carries_every_byte_of_its_tensor(framework: str, protocol: str, encoding: str, batch: int) -> None:
     """``make_tensor_proto`` with a fill value sends 3 kB at every batch size, and gRPC looks ever faster."""
-    body = payloads.build(framework, protocol, "mlp", inputs("mlp", 64), encoding=encoding, batch=batch).bodies[0]
+    rows, interface = inputs("mlp", 64), FRAMEWORKS[framework].interface
+    body = interface.payload(protocol, "mlp", rows, encoding=encoding, batch=batch).bodies[0]
     tensor = 4 * 784 * batch
     assert len(body) >= tensor
     if encoding in ("raw", "npy", "protobuf", "float_val", "contents"):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SWEEP, Contrast, Design
+from infscale.load.null_server import lindley
 from infscale.machine import Machine
 from infscale.records import manifest as manifests
 from infscale.records import samples
@@ -46,17 +47,6 @@ REST_FASTER = {
 GRID = (0.1, 0.3, 0.45, 0.7, 0.85, 1.2)
 TRANSPORT_NS = 300_000
 LAG_NS = np.random.default_rng(7).lognormal(np.log(60_000), 0.6, 100_000).astype(np.int64)
-
-
-def lindley(arrivals_ns: Ints, service_ns: Ints) -> Ints:
-    """Response times of a FIFO queue with one server, exactly, shape (n,) ns.
-
-    d_i = max(a_i, d_{i−1}) + s_i, unrolled: d_i = S_i + max_{j ≤ i} (a_j − S_{j−1}) with S the running sum.
-    """
-    total = np.cumsum(service_ns)
-    departures = total + np.maximum.accumulate(arrivals_ns - (total - service_ns))
-    response: Ints = departures - arrivals_ns
-    return response
 
 
 def poisson(rng: np.random.Generator, rate_per_s: float, duration_s: float) -> Ints:

@@ -19,7 +19,6 @@ from infscale.load import schedule as arrivals
 from infscale.load.engine import run as engine
 from infscale.load.null_server import null_server
 from infscale.models import reference as models
-from infscale.payloads import encoders as payloads
 from infscale.records import samples
 from infscale.vocabulary import PROTOCOLS, SCHEME
 
@@ -69,7 +68,7 @@ def replying(reply: bytes, *, close: bool = False) -> Callable[[socket.socket], 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_every_scheduled_request_has_one_row_in_order(endpoint: Endpoint, protocol: str) -> None:
-    payload = payloads.build(endpoint.framework, protocol, "mlp", models.inputs("mlp", 64))
+    payload = endpoint.interface.payload(protocol, "mlp", models.inputs("mlp", 64))
     schedule = arrivals.poisson(100, 2, np.random.SeedSequence(1))
     choice = arrivals.payload_choice(len(schedule), 64, np.random.SeedSequence(2))
     url = f"{SCHEME[protocol]}://{endpoint.address(protocol)}{payload.path}"

@@ -28,7 +28,6 @@ from infscale.deployment.processes.ports import free_ports
 from infscale.errors import DataError
 from infscale.load import trace as load_trace
 from infscale.models import reference as models
-from infscale.payloads import encoders as payloads
 from infscale.records import samples
 from infscale.records.manifest import LoadManifest, read
 from infscale.vocabulary import PROTOCOLS, SCHEME
@@ -79,7 +78,7 @@ def agree(found: dict[str, Any], rows: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_against_serving_systems(endpoint: Endpoint, protocol: str, tmp_path: Path) -> None:
-    payload = payloads.build(endpoint.framework, protocol, "mlp", models.inputs("mlp", 3))
+    payload = endpoint.interface.payload(protocol, "mlp", models.inputs("mlp", 3))
     files = [tmp_path / f"body{i}" for i in range(3)]
     for file, body in zip(files, payload.bodies, strict=True):
         file.write_bytes(body)

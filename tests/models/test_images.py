@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from infscale import deployment as servers
+from infscale.deployment import FRAMEWORKS
 from infscale.deployment.client import AnsweredError
 from infscale.deployment.endpoint import PARITY, Endpoint, ask, check_answers
 from infscale.errors import ConfigError
@@ -15,17 +16,16 @@ from infscale.experiment import trial
 from infscale.experiment.check import check
 from infscale.models import photographs
 from infscale.models.reference import inputs, model
-from infscale.payloads import encoders as payloads
-from infscale.vocabulary import FRAMEWORKS, PROTOCOLS
+from infscale.vocabulary import PROTOCOLS
 
 PIXELS = 224 * 224 * 3
-EVERY = [(f, p, e) for (f, p) in payloads.ENCODERS for e in payloads.taken(f, p, "image")]
-FILES = [(f, p, e) for (f, p) in payloads.ENCODERS for e in payloads.taken(f, p, "photo")]
+EVERY = [(f, p, e) for f in FRAMEWORKS for p in PROTOCOLS for e in FRAMEWORKS[f].interface.encodings(p, "uint8")]
+FILES = [(f, p, e) for f in FRAMEWORKS for p in PROTOCOLS for e in FRAMEWORKS[f].interface.encodings(p, "bytes")]
 
 
 def body(framework: str, protocol: str, encoding: str, name: str, batch: int) -> bytes:
     rows = inputs(name, 8)[:batch]
-    return payloads.build(framework, protocol, name, rows, encoding=encoding, batch=batch).bodies[0]
+    return FRAMEWORKS[framework].interface.payload(protocol, name, rows, encoding=encoding, batch=batch).bodies[0]
 
 
 @pytest.mark.parametrize(("framework", "protocol", "encoding"), EVERY)
@@ -67,7 +67,7 @@ def served(request: pytest.FixtureRequest, server_process: None) -> Iterator[End
 
 def test_every_encoding_gets_the_references_answer(served: Endpoint) -> None:
     differences = check_answers(served)
-    known = {p: payloads.taken(served.framework, p, served.model) for p in PROTOCOLS}
+    known = {p: served.interface.encodings(p, model(served.model).dtype) for p in PROTOCOLS}
     assert set(differences) == {f"{p}/{e}" for p, encodings in known.items() for e in encodings}
     assert max(differences.values()) < PARITY[model(served.model).dtype]
 
@@ -76,7 +76,7 @@ def test_bytes_on_the_wire_are_those_of_the_picture(served: Endpoint) -> None:
     """The sizes of the figure are counted by the engine, whatever the encoders say."""
     least = PIXELS if served.model == "image" else min(len(file.item()) for file in inputs(served.model))
     for protocol in PROTOCOLS:
-        for encoding in payloads.taken(served.framework, protocol, served.model):
+        for encoding in served.interface.encodings(protocol, model(served.model).dtype):
             plan = trial.Plan(trial.Arm(protocol, encoding, connections=2), rate_per_s=10, duration_s=1)
             rows = trial.run(served, plan).samples
             assert set(rows["status"]) == {"ok"}
@@ -88,7 +88,7 @@ def test_numbers_that_are_no_pixels_are_refused_by_torchserve(served: Endpoint) 
     """numpy would wrap 300 to 44, and a wrong picture would be answered."""
     if (served.framework, served.model) != ("torchserve", "image"):
         pytest.skip("TorchServe's handler is the project's own")
-    payload = payloads.build("torchserve", "rest", "image", inputs("image", 1), encoding="json")
+    payload = FRAMEWORKS["torchserve"].interface.payload("rest", "image", inputs("image", 1), encoding="json")
     for wrong in (b"300", b"-1", b"0.5"):
         head, _, tail = payload.bodies[0].partition(b",")
         body = head.rstrip(b"0123456789") + wrong + b"," + tail

@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from infscale.deployment import FRAMEWORKS
+from infscale.deployment.exporters import triton_model
 from infscale.errors import ConfigError
-from infscale.models import photographs, triton_model
+from infscale.models import photographs
 from infscale.models import reference as models
 from infscale.payloads import codecs
-from infscale.payloads import encoders as payloads
-from infscale.vocabulary import FRAMEWORKS
 
 FLOATS = [name for name in models.MODELS if models.model(name).dtype == "float32"]
 
@@ -62,7 +62,7 @@ def test_json_gives_the_same_fp32_back(rows: models.Array) -> None:
 def test_binary_bodies_carry_every_value_of_a_batch(framework: str, batch: int) -> None:
     """A client that lets TensorProto's fill rule shrink a batch sends one row at every batch size."""
     rows = models.inputs("mlp", batch)
-    payload = payloads.build(framework, "grpc", "mlp", rows, batch=batch)
+    payload = FRAMEWORKS[framework].interface.payload("grpc", "mlp", rows, batch=batch)
     assert len(payload.bodies) == 1
     assert rows.nbytes <= len(payload.bodies[0]) <= rows.nbytes + 200
     assert rows.tobytes() in payload.bodies[0]
@@ -70,7 +70,7 @@ def test_binary_bodies_carry_every_value_of_a_batch(framework: str, batch: int) 
 
 def test_a_batch_larger_than_the_rows_is_named() -> None:
     with pytest.raises(ConfigError, match=r"batch=5 .*accepted: 1 to 2"):
-        payloads.build("torchserve", "grpc", "mlp", models.inputs("mlp", 2), batch=5)
+        FRAMEWORKS["torchserve"].interface.payload("grpc", "mlp", models.inputs("mlp", 2), batch=5)
 
 
 def test_our_small_messages_are_the_official_ones_on_the_wire() -> None:
@@ -78,7 +78,7 @@ def test_our_small_messages_are_the_official_ones_on_the_wire() -> None:
     from tensorflow_serving.apis import predict_pb2
 
     rows = models.inputs("mlp", 2)
-    body = payloads.build("tfserving", "grpc", "mlp", rows, batch=2).bodies[0]
+    body = FRAMEWORKS["tfserving"].interface.payload("grpc", "mlp", rows, batch=2).bodies[0]
     official = predict_pb2.PredictRequest.FromString(body)
     assert official.model_spec.name == "mlp"
     assert [d.size for d in official.inputs["x"].tensor_shape.dim] == [2, 784]
@@ -90,7 +90,7 @@ def test_tritons_grpc_messages_are_the_official_ones_on_the_wire() -> None:
     from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
 
     rows = models.inputs("mlp", 2)
-    body = payloads.build("triton", "grpc", "mlp", rows, batch=2).bodies[0]
+    body = FRAMEWORKS["triton"].interface.payload("grpc", "mlp", rows, batch=2).bodies[0]
     official = service_pb2.ModelInferRequest.FromString(body)
     assert official.model_name == "mlp"
     assert list(official.inputs[0].shape) == [2, 784]
@@ -108,7 +108,7 @@ def test_one_header_length_fits_every_binary_body_of_a_pool(name: str, batch: in
     from tritonclient.http import InferenceServerClient, InferInput  # type: ignore[import-untyped]
 
     rows = models.inputs(name, 21)
-    payload = payloads.build("triton", "rest", name, rows, encoding="raw", batch=batch)
+    payload = FRAMEWORKS["triton"].interface.payload("rest", name, rows, encoding="raw", batch=batch)
     length = int(payload.headers["inference-header-content-length"])
     for i, body in enumerate(payload.bodies):
         part = rows[i * batch : (i + 1) * batch]

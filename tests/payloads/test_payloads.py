@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from infscale import deployment as servers
+from infscale.deployment import FRAMEWORKS
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError
 from infscale.experiment import trial
@@ -14,8 +15,8 @@ from infscale.experiment.trial import Arm, Plan
 from infscale.load.ceiling import of_payload
 from infscale.models import reference as models
 from infscale.payloads import encoders as payloads
-from infscale.payloads.limits import NO_GZIP, check_http
-from infscale.vocabulary import FRAMEWORKS, HTTP, PROTOCOLS
+from infscale.payloads.limits import check_http
+from infscale.vocabulary import HTTP, PROTOCOLS
 
 
 @pytest.fixture(scope="module", params=FRAMEWORKS)
@@ -59,8 +60,8 @@ def test_rest_on_http2_carries_the_same_body_and_gets_the_references_answer() ->
 @pytest.mark.parametrize("framework", ["torchserve", "triton"])
 def test_servers_without_http2_are_named_before_anything_is_deployed(framework: str) -> None:
     with pytest.raises(ConfigError, match=f"http='2': {framework}'s REST does not speak HTTP/2.*accepted: 1.1"):
-        check_http(framework, "2")
-    check_http(framework, "1.1")
+        check_http(FRAMEWORKS[framework].interface, "2")
+    check_http(FRAMEWORKS[framework].interface, "1.1")
 
 
 def test_a_deployed_server_without_http2_is_named_before_it_is_loaded(mlp: Endpoint) -> None:
@@ -76,7 +77,7 @@ def test_compressed_bodies_are_smaller_and_answered_or_refused_beforehand(mlp: E
     """A server that hands gzip to its model answers nothing but errors: a capacity of zero would be reported."""
     for protocol in PROTOCOLS:
         arm = Arm(protocol, gzip=True)
-        if (mlp.framework, protocol) in NO_GZIP:
+        if protocol not in mlp.interface.gzip:
             with pytest.raises(ConfigError, match=f"gzip=True: {mlp.framework} takes no compressed body over rest"):
                 load(mlp, arm)
             continue

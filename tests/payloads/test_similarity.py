@@ -5,18 +5,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from infscale.deployment import FRAMEWORKS
 from infscale.errors import ConfigError
 from infscale.experiment.trial import Arm
 from infscale.models.reference import inputs
-from infscale.payloads import encoders as payloads
 from infscale.payloads import similarity
+from infscale.payloads.encoders import Payload
 
 SEED = np.random.SeedSequence(1)
 
 
-def pool(framework: str, protocol: str, encoding: str) -> payloads.Payload:
+def pool(framework: str, protocol: str, encoding: str) -> Payload:
     rows = similarity.marked(inputs("mlp", 8))
-    return payloads.build(framework, protocol, "mlp", rows, encoding=encoding)
+    return FRAMEWORKS[framework].interface.payload(protocol, "mlp", rows, encoding=encoding)
 
 
 ENCODINGS = [("triton", "rest", "json"), ("triton", "rest", "raw"), ("triton", "grpc", "protobuf")]

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.synthetic_run import Ints, generator_of, host_of, lindley, poisson
+from helpers.synthetic_run import Ints, generator_of, host_of, poisson
+from infscale.load.null_server import lindley
 from infscale.records import samples
 from infscale.records.gate import INVALID, SATURATED, VALID, Verdict
 from infscale.records.gates.generator import arrivals, delivered, lag

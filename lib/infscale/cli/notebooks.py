@@ -1,4 +1,4 @@
-"""Notebooks: executing them in order with papermill, and the check of parameters inside them."""
+"""Notebooks: executes them with papermill, checks their parameters, and shows the progress of a run."""
 
 import ast
 import contextlib
@@ -13,11 +13,13 @@ from infscale.paths import project_root
 from infscale.records.manifest import RunManifest, read
 
 MEASURING = "10-protocol-grid"
+"""Notebook that measures the headline experiment."""
 DRAWING = ("30-summarise", "40-figures", "50-paper-values")
+"""Notebooks that summarise and draw a run, in order."""
 
 
 def names(source: str) -> set[str]:
-    """Names that a cell of assignments defines."""
+    """Return the names that a cell of assignments defines."""
     targets = (t for node in ast.parse(source).body for t in _targets(node))
     return {t.id for t in targets if isinstance(t, ast.Name)}
 
@@ -29,13 +31,13 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
 
 
 def check_parameters() -> None:
-    """Stop a notebook whose injected parameters its parameters cell does not have.
+    """Stop a notebook that was given a parameter which its parameters cell does not define.
 
-    papermill only warns of a misspelled parameter, which then silently does nothing. Called from a
-    notebook's first cell after its parameters; outside a notebook it does nothing.
+    papermill only warns of a misspelled parameter, which then has no effect. A notebook calls this in its first cell
+    after the parameters; outside a notebook it does nothing.
 
     Raises:
-        ConfigError: naming the unknown parameters and the known ones.
+        ConfigError: an unknown parameter; with the accepted ones.
     """
     from IPython import get_ipython
 
@@ -46,14 +48,14 @@ def check_parameters() -> None:
         _check_known(names(cells[0]), names(injected[0]))
 
 
-def _check_known(known: set[str], given: set[str]) -> None:
-    unknown = sorted(given - known)
+def _check_known(known: set[str], injected: set[str]) -> None:
+    unknown = sorted(injected - known)
     if unknown:
         raise ConfigError(f"unknown parameters: {', '.join(unknown)}; accepted: {', '.join(sorted(known))}")
 
 
 def _parameters(source: Path) -> set[str]:
-    """Names that the cell tagged ``parameters`` defines (papermill's own reading stumbles over comments)."""
+    """Return the names that the cell tagged ``parameters`` defines; papermill's own reading fails on comments."""
     import nbformat
 
     cells = nbformat.read(source, as_version=4).cells
@@ -67,11 +69,17 @@ def execute(
     *,
     progress: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> Path:
-    """Execute one notebook of the project; returns the executed copy, which is kept also on failure.
+    """Execute a notebook of the project and return its executed copy, which is kept also when a cell fails.
+
+    Args:
+        name: of the notebook, without its extension.
+        parameters: to inject.
+        output_folder: gets the executed copy.
+        progress: makes a context that shows progress during the execution.
 
     Raises:
-        ConfigError: unknown notebook or parameter.
-        InfscaleError: a cell failed, with its error's last line.
+        ConfigError: an unknown notebook or parameter.
+        InfscaleError: a cell failed; with the last line of its error.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -102,7 +110,12 @@ def execute(
 
 @contextlib.contextmanager
 def trials_bar(folder: Path, expected: int) -> Iterator[None]:
-    """A progress bar of a run's trials, with the time left, while a notebook measures them."""
+    """Show a progress bar of a run's trials, with the time left, while a notebook measures them.
+
+    Args:
+        folder: of the run.
+        expected: number of trials that are expected.
+    """
     from tqdm import tqdm
 
     stop = threading.Event()

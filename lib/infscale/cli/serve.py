@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infscale.cli.options import Command, Whole, option
-from infscale.errors import ConfigError, DeploymentError
+from infscale.errors import DeploymentError
 from infscale.vocabulary import SCHEME
 
 if TYPE_CHECKING:
@@ -26,8 +26,6 @@ def _run(framework: str, model: str, way: str | None, **options: Any) -> None:
     Raises:
         InfscaleError: as :func:`serve`.
     """
-    if way and framework != "tfserving":
-        raise ConfigError(f"--way {way}: only tfserving can be run in several ways")
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)

@@ -1,13 +1,23 @@
-"""Deployments: real serving systems as supervised processes."""
+"""Deployments: real serving systems as supervised processes, or servers that already run.
 
-import math
+Importing this package imports no framework; each is imported in the processes that need it.
+"""
+
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from infscale.deployment import tfserving, torchserve, triton
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import ConfigError, DeploymentError, one_of
-from infscale.vocabulary import FRAMEWORKS
+from infscale.deployment.framework import FRAMEWORKS, Framework, add
+from infscale.deployment.own.attach import attach, deploy_own, is_artifact
+from infscale.errors import ConfigError, one_of
+from infscale.models import reference as models
+
+__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "deploy"]
+
+for _framework in (tfserving.FRAMEWORK, torchserve.FRAMEWORK, triton.FRAMEWORK):
+    add(_framework)
 
 
 def deploy(
@@ -18,27 +28,19 @@ def deploy(
     ``model`` is the name of a reference model, or the path of a model of your own: a SavedModel base path, a .mar or
     a Triton repository, with the requests to send in ``payload`` (see :mod:`infscale.deployment.own.requests`).
 
-    ``options`` are those of the framework's own module, such as ``rest_port``, ``grpc_port``,
-    ``log_folder``; TorchServe's ``workers``; TensorFlow Serving's ``way``;
-    Triton's ``cache``, ``instances``, ``batch_delay_us``.
+    ``options`` are those of the framework's own module, such as ``rest_port``, ``grpc_port`` and ``log_folder``;
+    TorchServe's ``workers``; TensorFlow Serving's ``way``; Triton's ``cache``, ``instances`` and ``batch_delay_us``.
 
     Raises:
-        ConfigError: unknown framework or model, taken port.
+        ConfigError: an unknown framework, model or option, or a taken port.
         MissingError: a program or package that it needs is not installed.
-        DeploymentError: it did not become ready, with the end of its log.
+        DeploymentError: it did not become ready; the message has the end of its log.
     """
-    from infscale.deployment import tfserving, torchserve, triton
-    from infscale.deployment.own import attach
-    from infscale.models import reference as models
-
-    one_of("framework", framework, FRAMEWORKS)
-    start: Any = {"tfserving": tfserving.deploy, "torchserve": torchserve.deploy, "triton": triton.deploy}[framework]
-    deployment: AbstractContextManager[Endpoint]
-    if attach.is_artifact(model):
-        deployment = attach.deploy(framework, Path(model), payload=payload, start=start, **options)
-        return deployment
+    chosen = FRAMEWORKS[one_of("framework", framework, FRAMEWORKS)]
+    if is_artifact(model):
+        return deploy_own(chosen, Path(model), payload=payload, **options)
     models.model(str(model))
     if payload is not None:
         raise ConfigError(f"payload={str(payload)!r} is for a model of your own; {model} is a reference model")
-    deployment = start(model, **options)
-    return deployment
+    chosen.check_options(options)
+    return chosen.start(str(model), **options)

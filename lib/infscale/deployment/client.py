@@ -1,4 +1,4 @@
-"""One request at a time to a server, over HTTP or gRPC."""
+"""One request at a time to a server, over HTTP or gRPC; measuring is the load engine's work."""
 
 import http.client
 import ssl
@@ -10,7 +10,7 @@ from infscale.errors import DeploymentError
 
 
 class AnsweredError(DeploymentError):
-    """The server answered, with an error of its own, whose text is passed on."""
+    """The server answered with an error; the message has its text."""
 
 
 def fetch(
@@ -23,7 +23,9 @@ def fetch(
     timeout_s: float,
     ca: str = "",
 ) -> bytes:
-    """One HTTP request, over TLS if ``ca`` names the file that vouches for the server; returns the body of a 200.
+    """Send one HTTP request and return the body of the answer, whose status must be 200.
+
+    ``ca`` names the file of the certificate that vouches for the server; empty for clear text.
 
     Raises:
         AnsweredError: another status.
@@ -60,7 +62,9 @@ def _certificate(ca: str) -> str:
 
 
 def call(address: str, path: str, message: bytes, *, timeout_s: float, ca: str = "") -> bytes:
-    """One unary gRPC call of ``/package.Service/Method``, over TLS if ``ca`` is given; returns the serialised answer.
+    """Make one unary gRPC call of ``/package.Service/Method`` and return the serialised answer.
+
+    ``ca`` names the file of the certificate that vouches for the server; empty for clear text.
 
     Raises:
         AnsweredError: the server ended the call with a status of its own.
@@ -69,9 +73,10 @@ def call(address: str, path: str, message: bytes, *, timeout_s: float, ca: str =
     import grpc
 
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
-    trusted = grpc.ssl_channel_credentials(_certificate(ca).encode()) if ca else None
-    opened = grpc.secure_channel(address, trusted, options) if trusted else grpc.insecure_channel(address, options)
-    with opened as channel:
+    credentials = grpc.ssl_channel_credentials(_certificate(ca).encode()) if ca else None
+    with (
+        grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
+    ) as channel:
         method: Any = channel.unary_unary(path, None, None)
         try:
             return bytes(method(message, timeout=timeout_s))

@@ -1,47 +1,39 @@
-"""What servers count of themselves."""
+"""Counts that servers and caches keep: requests, hits, time in the queue."""
 
 import math
 
 from infscale.deployment.endpoint import Endpoint
+from infscale.deployment.framework import FRAMEWORKS
 from infscale.errors import DeploymentError
 
 
 def statistics(endpoint: Endpoint) -> dict[str, float]:
-    """What the server has counted for its model since its start: ``requests``, and sums of ms (names in ``…_ms``).
+    """Return what the server has counted for its model since its start: ``requests``, and sums of ms (``…_ms``).
 
-    Of replicas the sum. Empty where a server counts nothing (TensorFlow Serving without ``monitoring``), or does
-    not tell.
+    The counts of several servers behind an endpoint are added. Empty where a server counts nothing (TensorFlow Serving
+    without ``monitoring``), or does not tell.
     """
-    from infscale.deployment import tfserving, torchserve, triton
-
     if endpoint.members:
-        counted = [statistics(member) for member in endpoint.members]
-        return {key: sum(one[key] for one in counted) for key in counted[0]} if all(counted) else {}
-    readers = {"tfserving": tfserving.statistics, "torchserve": torchserve.statistics, "triton": triton.statistics}
-    if endpoint.framework not in readers or not endpoint.rest:  # attached by gRPC alone
+        counts = [statistics(member) for member in endpoint.members]
+        return {key: sum(each[key] for each in counts) for key in counts[0]} if all(counts) else {}
+    if endpoint.framework not in FRAMEWORKS:
         return {}
     try:
-        return readers[endpoint.framework](endpoint)
-    except (DeploymentError, ValueError, KeyError):  # an answer that is not what this server sends
+        return FRAMEWORKS[endpoint.framework].statistics(endpoint)
+    except (DeploymentError, ValueError, KeyError):  # no answer, or not one that this framework gives
         return {}
 
 
 def cache_counts(endpoint: Endpoint) -> dict[str, float]:
-    """``hits`` and ``misses`` of the cache in front of the server or within it; empty where there is none to ask."""
-    from infscale.deployment.fronts import gateway
-
-    try:
-        if "gateway" in endpoint.parts:
-            told = gateway.stats(endpoint)
-            return {name: float(told[name]) for name in ("hits", "misses", "store_errors", "bytes") if told.get(name)}
-        if endpoint.framework == "triton":
-            told = statistics(endpoint)
-            return {"hits": told["cache_hits"], "misses": told["requests"] - told["cache_hits"]}
-    except (DeploymentError, KeyError):
+    """Return ``hits`` and ``misses`` of the cache in front of the server or within it; empty where there is none."""
+    if endpoint.cache is not None:
+        return endpoint.cache()
+    counts = statistics(endpoint)
+    if "cache_hits" not in counts:
         return {}
-    return {}
+    return {"hits": counts["cache_hits"], "misses": counts["requests"] - counts["cache_hits"]}
 
 
 def answered(endpoint: Endpoint) -> float:
-    """Requests that the server has counted since its start; NaN where it does not tell."""
+    """Return how many requests the server has counted since its start; NaN where it does not tell."""
     return statistics(endpoint).get("requests", math.nan)

@@ -12,19 +12,22 @@ import psutil
 from infscale.deployment.client import call, fetch
 from infscale.errors import ConfigError, DeploymentError
 from infscale.models.reference import Array, Rows, inputs, max_difference, model
-from infscale.payloads import encoders as payloads
+from infscale.payloads.encoders import Interface, Payload
 from infscale.payloads.limits import most_rows
-from infscale.vocabulary import PROTOCOLS, SCHEME
+from infscale.vocabulary import OTHER, PROTOCOLS, SCHEME
+
+Processes = Callable[[], list[psutil.Process]]
+"""A function that lists the processes that live now."""
 
 
 class Requests(Protocol):
-    """Requests for a model that is none of the reference models; see :mod:`infscale.deployment.own.requests`."""
+    """Makes requests for a model of the user's own; see :mod:`infscale.deployment.own.requests`."""
 
-    def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> payloads.Payload:
-        """A pool of request bodies that fit the served model."""
+    def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> Payload:
+        """Return a pool of request bodies that fit the served model."""
 
     def answered(self, endpoint: "Endpoint") -> bool:
-        """Whether the model is loaded and a request is answered over each protocol, or with an error over one."""
+        """Return whether the model is loaded and answers over each protocol, or refuses a request with an error."""
 
 
 @dataclass(frozen=True)
@@ -32,29 +35,32 @@ class Endpoint:
     """A running deployment.
 
     Attributes:
-        framework: "tfserving", "torchserve" or "triton"; "edge" for a REST edge in front of one of them.
+        framework: a name in :data:`infscale.deployment.FRAMEWORKS`; "edge" for a REST edge in front of one of them.
         implementation: what really answers, e.g. "tfserving-embedded"; the label of every result.
-        version: of the server.
-        label: for titles; says so when the server is our own.
+        version: the server's.
+        label: for titles; it says so when the server is our own.
         runtime: what computes, e.g. "TensorFlow 2.21.0".
         model: name of the served model.
-        rest, grpc: ``host:port``; empty for a protocol that an attached server was not given for.
+        rest, grpc: ``host:port``; empty for a protocol without an address.
+        interface: what it takes as requests for the reference models.
         command: the server's command line.
-        processes: the server's processes that live now.
+        processes: lists the server's processes that live now.
         ready_s: seconds from the start to the first right answer.
-        log_tail: the end of the server's log; empty for a server that is not ours.
-        metrics: ``host:port`` of the server's own counters, where they have an address of their own.
+        log_tail: returns the end of the server's log; empty for a server that is not ours.
+        metrics: ``host:port/path`` of the server's counters in Prometheus' format; empty where there are none.
         management: ``host:port`` of the server's administration, where it has one.
         own: makes the requests of a model of the user's own; None for a reference model.
         tls: the protocols that are encrypted.
         ca: file of the certificate that vouches for an encrypted server; "" for the system's.
         link: what lies between client and server on this machine, e.g. "100 Mb/s, 0 ms"; "" for the loopback.
-        parts: the processes that live now by what they do ("server", "gateway", "balancer", "server 2"); empty where
-            all of ``processes`` are the server's.
+        parts: lists the processes that live now, by what they do ("server", "gateway", "balancer", "server 2"); empty
+            where all of ``processes`` are the server's.
         http: versions of HTTP that its REST speaks; "2" is prior knowledge in clear text, ALPN over TLS.
-        members: the endpoint of each replica behind this one; empty for one server alone.
-        replicas: the addresses of all replicas by protocol, where the client is to choose among them; else empty.
-        shares: requests that each replica has counted since its start; NaN for one that does not tell.
+        members: the endpoint of each server behind this one; empty for one server alone.
+        replicas: the addresses of all replicas by protocol, where the client chooses among them; else empty.
+        shares: returns the requests that each replica has counted since its start; NaN for one that does not tell.
+        cache: reads ``hits``, ``misses`` and other counts of what stands in front of the server; None where nothing
+            does, so that the server's own counters tell of its cache.
     """
 
     framework: str
@@ -65,8 +71,9 @@ class Endpoint:
     model: str
     rest: str
     grpc: str
+    interface: Interface = field(default=Interface(OTHER), repr=False)
     command: Sequence[str] = ()
-    processes: Callable[[], list[psutil.Process]] = field(default=list, repr=False)
+    processes: Processes = field(default=list, repr=False)
     ready_s: float = 0.0
     log_tail: Callable[[], str] = field(default=str, repr=False)
     metrics: str = ""
@@ -75,14 +82,15 @@ class Endpoint:
     tls: Collection[str] = ()
     ca: str = ""
     link: str = ""
-    parts: Mapping[str, Callable[[], list[psutil.Process]]] = field(default_factory=dict, repr=False)
+    parts: Mapping[str, Processes] = field(default_factory=dict, repr=False)
     http: Collection[str] = ("1.1",)
     members: Sequence["Endpoint"] = ()
     replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
     shares: Callable[[], list[float]] = field(default=list, repr=False)
+    cache: Callable[[], dict[str, float]] | None = field(default=None, repr=False)
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:
-        """The scheme of the engine's URLs; ``http`` is REST's version.
+        """Return the scheme of the load engine's URLs; ``http`` is the version that REST uses.
 
         Raises:
             ConfigError: the server's REST does not speak it.
@@ -95,10 +103,10 @@ class Endpoint:
         return SCHEME[protocol] + ("s" if protocol in self.tls else "")
 
     def address(self, protocol: str) -> str:
-        """``host:port`` for "rest" or "grpc".
+        """Return ``host:port`` for "rest" or "grpc".
 
         Raises:
-            ConfigError: an attached server without an address for it.
+            ConfigError: there is no address for that protocol.
         """
         address = {"rest": self.rest, "grpc": self.grpc}[protocol]
         if not address:
@@ -106,8 +114,8 @@ class Endpoint:
         return address
 
     def protocols(self) -> tuple[str, ...]:
-        """The protocols that have an address."""
-        return tuple(p for p in PROTOCOLS if {"rest": self.rest, "grpc": self.grpc}[p])
+        """Return the protocols that have an address."""
+        return tuple(protocol for protocol in PROTOCOLS if {"rest": self.rest, "grpc": self.grpc}[protocol])
 
     def payload(
         self,
@@ -117,37 +125,37 @@ class Endpoint:
         batch: int = 1,
         count: int = 256,
         change: Callable[[Rows], Rows] | None = None,
-    ) -> payloads.Payload:
-        """A pool of at most ``count`` request bodies of ``batch`` rows each, ready for the engine.
+    ) -> Payload:
+        """Return a pool of at most ``count`` request bodies of ``batch`` rows each, ready for the load engine.
 
-        ``change`` is done to the rows before they are encoded.
+        ``change`` is applied to the rows before they are encoded.
 
         Raises:
-            ConfigError: the protocol or encoding is unknown, or the payload file does not fit.
-            DeploymentError: the server does not tell its metadata.
+            ConfigError: the protocol or encoding is not taken, or the payload file does not fit.
+            DeploymentError: the server does not describe its model.
         """
         if self.own is not None:
             return self.own.payload(self, protocol, encoding, batch)
         rows = _batches(inputs(self.model), batch, count)
         rows = change(rows) if change else rows
-        return payloads.build(self.framework, protocol, self.model, rows, encoding=encoding, batch=batch)
+        return self.interface.payload(protocol, self.model, rows, encoding=encoding, batch=batch)
 
     def same_host(self) -> bool:
-        """Whether a link of ours is in between, or every address is a loopback one (a tunnel looks like one, too)."""
+        """Return whether all addresses are loopback ones, or a link of ours leads to them; a tunnel looks the same."""
         return bool(self.link) or all(_is_loopback(self.address(protocol)) for protocol in self.protocols())
 
     def describe(self) -> dict[str, str]:
-        """Names and versions for the manifest."""
+        """Return names and versions, for a run's manifest."""
         keys = ("framework", "implementation", "version", "label", "runtime", "model")
         return {key: getattr(self, key) for key in keys}
 
 
 _POOL_BYTES = 1 << 25
-"""Most bytes of the tensors of a pool; as JSON they are several times that."""
+"""Largest size of a pool's tensors, bytes; as JSON they take several times as many."""
 
 
 def _batches(rows: Rows, batch: int, count: int) -> Rows:
-    """Rows for at most ``count`` distinct bodies of ``batch`` rows each, drawn from ``rows`` with a fixed seed."""
+    """Return rows for at most ``count`` bodies of ``batch`` rows each, drawn from ``rows`` with a fixed seed."""
     bodies = max(1, min(count, _POOL_BYTES // (batch * rows[0].nbytes)))
     if batch == 1:
         return rows[:bodies]
@@ -158,33 +166,34 @@ def _batches(rows: Rows, batch: int, count: int) -> Rows:
 def _is_loopback(address: str) -> bool:
     host = address.rpartition(":")[0].strip("[]")
     try:
-        found = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
+        resolved = {str(info[4][0]) for info in socket.getaddrinfo(host, None)}
     except OSError:
         return False
-    return all(ipaddress.ip_address(one.partition("%")[0]).is_loopback for one in found)
+    return all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in resolved)
 
 
 def predict(endpoint: Endpoint, protocol: str, rows: Rows, *, encoding: str = "", timeout_s: float = 10.0) -> Array:
-    """One prediction of a reference model for ``rows`` (batch, …) in a single request; float32 (batch, …).
+    """Ask a reference model for one prediction: ``rows`` (batch, …) in a single request; return float32 (batch, …).
 
     Raises:
-        DeploymentError: refused, timed out, or answered with an error (whose text is passed on).
+        ConfigError: the protocol or encoding is not taken.
+        DeploymentError: refused, timed out, or answered with an error, whose text is passed on.
     """
-    payload = payloads.build(endpoint.framework, protocol, endpoint.model, rows, encoding=encoding, batch=len(rows))
+    payload = endpoint.interface.payload(protocol, endpoint.model, rows, encoding=encoding, batch=len(rows))
     reply = ask(endpoint, payload, timeout_s=timeout_s)
     try:
         return payload.decode(reply).reshape(len(rows), *model(endpoint.model).output_shape)
     except Exception as error:  # whatever the decoder of a foreign answer raises
-        said = f"{type(error).__name__}: {error}"
-        raise DeploymentError(f"{endpoint.label} answered over {protocol} with no prediction ({said})") from error
+        reason = f"{type(error).__name__}: {error}"
+        raise DeploymentError(f"{endpoint.label} answered over {protocol} with no prediction ({reason})") from error
 
 
-def ask(endpoint: Endpoint, payload: payloads.Payload, *, timeout_s: float = 10.0) -> bytes:
-    """Send the first body of ``payload``; returns the answer's body.
+def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float = 10.0) -> bytes:
+    """Send the first body of ``payload`` and return the body of the answer.
 
     Raises:
         AnsweredError: the server answered with an error.
-        DeploymentError: refused, reset or timed out. Both carry the end of the server's log.
+        DeploymentError: refused, reset or timed out. Both have the end of the server's log.
     """
     address, body = endpoint.address(payload.protocol), payload.bodies[0]
     try:
@@ -196,22 +205,25 @@ def ask(endpoint: Endpoint, payload: payloads.Payload, *, timeout_s: float = 10.
 
 
 def check_answers(endpoint: Endpoint) -> dict[str, float]:
-    """Largest difference from the numpy reference for each protocol and encoding; eight rows each, where they fit."""
-    rows = inputs(endpoint.model, min(8, most_rows(endpoint.framework, endpoint.model)))
+    """Return the largest difference from the numpy reference by ``protocol/encoding``, for eight rows if they fit."""
+    rows = inputs(endpoint.model, min(8, most_rows(endpoint.interface, endpoint.model)))
     truth = model(endpoint.model).predict(rows)
     return {
         f"{protocol}/{encoding}": max_difference(predict(endpoint, protocol, rows, encoding=encoding), truth)
         for protocol in endpoint.protocols()
-        for encoding in payloads.taken(endpoint.framework, protocol, endpoint.model)
+        for encoding in endpoint.interface.encodings(protocol, model(endpoint.model).dtype)
     }
 
 
 PARITY = {"float32": 1e-4, "uint8": 1e-4, "bytes": 2e-2}
-"""Largest difference of a right answer from the reference; libraries decode a JPEG a little differently."""
+"""Largest difference of a right answer from the reference, by the ``dtype`` of the model's rows.
+
+Libraries decode a JPEG a little differently.
+"""
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Whether a prediction comes back over each protocol it has, and right where the model is a reference model."""
+    """Return whether a prediction comes back over each protocol; that of a reference model must also be right."""
     if endpoint.own is not None:
         return endpoint.own.answered(endpoint)
     rows = inputs(endpoint.model, 1)

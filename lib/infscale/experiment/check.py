@@ -1,14 +1,14 @@
 """Checking a design before anything is deployed."""
 
+from infscale.deployment import FRAMEWORKS
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SWEEP, Design
 from infscale.experiment.design.labels import labels
 from infscale.models import reference
-from infscale.payloads import encoders as payloads
-from infscale.payloads.limits import check_batch, check_gzip, check_http
-from infscale.vocabulary import FRAMEWORKS, OTHER
+from infscale.payloads import limits
+from infscale.vocabulary import OTHER
 
 
 def check(design: Design) -> None:
@@ -33,14 +33,16 @@ def check(design: Design) -> None:
 
 
 def _check_payload(arm: Arm, label: str) -> None:
-    taker = arm.front if (arm.front, arm.protocol) in payloads.ENCODERS else arm.framework
-    known = payloads.taken(taker, arm.protocol, arm.model)
-    encoding = arm.encoding or next(iter(known), "")
-    if encoding not in known:
-        raise ConfigError(
-            f"{label}: encoding={encoding!r} is not one that {taker} takes over {arm.protocol}; "
-            f"accepted: {', '.join(known)}"
+    interface = (FRONTS[arm.front].interface if arm.front else None) or FRAMEWORKS[arm.framework].interface
+    try:
+        limits.check(
+            interface,
+            arm.protocol,
+            arm.model,
+            encoding=arm.encoding,
+            batch=arm.batch,
+            http=arm.http,
+            gzip=arm.gzip,
         )
-    check_http(taker, arm.http)
-    check_gzip(taker, arm.protocol, gzip=arm.gzip)
-    check_batch(taker, arm.protocol, encoding, arm.model, arm.batch)
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {error}") from error

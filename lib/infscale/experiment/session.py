@@ -64,7 +64,7 @@ class Session:
     @contextlib.contextmanager
     def server(self, arm: Arm) -> Iterator[Endpoint]:
         """Deploy what an arm needs, and record in the manifest what answers."""
-        start = FRONTS[_front(arm)] if arm.front else self.start
+        start = FRONTS[_front(arm)].start if arm.front else self.start
         where = {"log_folder": self.folder / "logs", "pid_log": self.pids}
         with start(arm.framework, arm.model, **options(arm), **where) as endpoint:
             self._record(endpoint)

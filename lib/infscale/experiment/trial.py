@@ -109,7 +109,7 @@ def run(endpoint: Endpoint, plan: Plan, *, trials: int = 1, ceilings: Mapping[st
     arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
     payload, choice = _chosen(payload, plan, len(arrivals), seeds["payload"])
     if endpoint.own is None:  # a handler of the user's own may decompress
-        limits.check_gzip(endpoint.framework, plan.arm.protocol, gzip=plan.arm.gzip)
+        limits.check_gzip(endpoint.interface, plan.arm.protocol, gzip=plan.arm.gzip)
     counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     shares = endpoint.shares()

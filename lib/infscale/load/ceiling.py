@@ -1,6 +1,6 @@
-"""The most that the load engine is answered by a server that does nothing, by protocol and body size.
+"""The load engine's own ceiling: the most requests/s that a server which does nothing answers it.
 
-A server that comes near it may be held back by the generator, not by itself.
+A server whose throughput comes near the ceiling may be held back by the generator instead of by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,18 +13,23 @@ from infscale.load.null_server import null_server
 from infscale.vocabulary import CONNECTIONS, SCHEME
 
 SIZES = (256, 16_384, 1_048_576)
-"""Bytes of a request's body: the reference models' lie in between."""
+"""Sizes of a request's body at which the ceiling is measured, bytes; those of the reference models lie between."""
 LEAST_S = 0.5
+"""Shortest load that counts as a measurement, s."""
 FIRST, MOST_BYTES = 2_000, 1 << 30
+"""Requests of the first load, and most bytes of bodies that a load sends."""
 
 Points = Sequence[tuple[float, float]]
 """(body bytes, requests/s) by rising size."""
 
 
 def measure(protocols: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
-    """Requests/s that a null server answered when all were due at once, by protocol: a point for each of ``SIZES``.
+    """Measure the ceiling of each protocol at each of :data:`SIZES`, with requests that are all due at once.
 
-    Takes about 2 s for each. On few cores the null server shares them with the engine, as a real one does.
+    Takes about 2 s for each point. On few cores the null server shares them with the engine, as a real server does.
+
+    Returns:
+        Body bytes and requests/s of each point, by protocol.
 
     Raises:
         EngineError: a request failed.
@@ -38,7 +43,7 @@ def measure(protocols: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
 
 
 def _most(protocol: str, address: str, size: int) -> float:
-    """Load with more and more requests, until they take ``LEAST_S``."""
+    """Return the requests/s of a load that takes at least :data:`LEAST_S`, found by sending more and more requests."""
     count = min(FIRST, MOST_BYTES // (8 * size))
     while True:
         seconds = _seconds(protocol, address, size, count)
@@ -48,7 +53,7 @@ def _most(protocol: str, address: str, size: int) -> float:
 
 
 def _seconds(protocol: str, address: str, size: int, count: int) -> float:
-    """From the first send to the last answer of ``count`` requests that are all due at the start."""
+    """Return the time from the first send to the last response of ``count`` requests that are all due at once, s."""
     url = f"{SCHEME[protocol]}://{address}/infscale.Null/Call"
     schedule, choice = np.zeros(count, np.int64), np.zeros(count, np.int32)
     most = CONNECTIONS[protocol]
@@ -63,7 +68,10 @@ def _seconds(protocol: str, address: str, size: int, count: int) -> float:
 
 
 def at(points: Points, body_bytes: float) -> float:
-    """The ceiling for a body size: interpolated on log scales, level below the smallest, ∝ 1/size above the largest."""
+    """Return the ceiling for a body size, requests/s.
+
+    It is interpolated on logarithmic scales, constant below the smallest size and ∝ 1/size above the largest.
+    """
     sizes, rates = np.array(points, dtype=np.float64).T
     if body_bytes > sizes[-1]:
         return float(rates[-1] * sizes[-1] / body_bytes)
@@ -71,6 +79,6 @@ def at(points: Points, body_bytes: float) -> float:
 
 
 def of_payload(ceilings: Mapping[str, Points], protocol: str, bodies: Sequence[bytes]) -> float | None:
-    """The ceiling for a pool of bodies, by its mean size; None where none was measured."""
+    """Return the ceiling for a pool of bodies by their mean size, requests/s; None if the protocol was not measured."""
     points = ceilings.get(protocol)
     return at(points, float(np.mean([len(body) for body in bodies]))) if points else None

@@ -1,10 +1,10 @@
-"""The same schedule through the clients that people use: ``requests`` over REST, ``grpcio`` over gRPC.
+"""Sends a schedule through a common client library instead of the load engine: ``requests`` (REST), ``grpcio`` (gRPC).
 
-What they add to a response time is theirs: the rows are those of the load engine, from the same scheduled times by the
-same kind of clock, in a process of its own. One thread follows the schedule. ``requests`` sends from a pool of threads
-with a session (and so a connection) each, ``grpcio`` from its own, over as many channels as connections. The process
-has the engine's cores and priority, so that no difference can be the kernel's favour. What a foreign client puts
-on the wire is not seen: its bytes are :data:`~infscale.records.samples.NEVER`.
+The rows are like the load engine's, with the same scheduled times and the same clock, so that a difference in response
+time is the library's. The client has a process of its own, with the engine's cores and priority. One thread follows the
+schedule; ``requests`` sends from a pool of threads with a session, and so a connection, each; ``grpcio`` from its own
+threads, over one channel for each connection. The bytes that a library sends cannot be seen:
+they are :data:`~infscale.records.samples.NEVER`.
 """
 
 import gc
@@ -31,20 +31,19 @@ from infscale.load.engine.run import Result
 from infscale.records.manifest import Generator
 from infscale.records.samples import NEVER
 
-CLIENTS = {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}
-"""By protocol; "wire" is the load engine."""
 THREADS = 64
-"""Most sessions of ``requests``: each costs a thread."""
+"""Most sessions of ``requests``, each in a thread of its own."""
 _START_IN_NS = 100_000_000
+"""Time between the end of the preparations and the schedule's start, ns."""
 _PATIENCE_S = 60.0
-"""After the last request's timeout: then its process has failed."""
+"""Longest wait for the client's process after the last request's timeout, s."""
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass
 class Job:
-    """What the process needs; times in ns from its start."""
+    """What the client's process needs; times in ns since the schedule's start."""
 
     client: str
     url: str
@@ -71,13 +70,19 @@ def run(
     ca: str = "",
     cores: Sequence[int] = (),
 ) -> Result:
-    """Send ``schedule[i]`` (ns) with body ``choice[i]``; returns when all have an outcome.
+    """Send a schedule through a client library and return when every request has an outcome.
 
     Args:
         client: "requests" or "grpcio".
-        url: as the engine's: ``http://host:port/path`` or ``grpc://host:port/package.Service/Method``; https, grpcs.
+        url: ``http://host:port/path`` or ``grpc://host:port/package.Service/Method``, or the same with https or grpcs.
+        bodies: the pool.
+        schedule: int64 ns, ascending.
+        choice: the body that each request carries, as an index into the pool.
+        timeout_s: time from a request's scheduled time to giving it up, s.
+        connections: most connections at a time.
+        headers: sent with every request.
         ca: file of trusted certificates; "" for the client's own.
-        cores: that its process is kept on; empty for any.
+        cores: CPUs that the process may use; empty for any.
 
     Raises:
         ConfigError: an unknown client.
@@ -85,38 +90,38 @@ def run(
     """
     one_of("client", client, ("requests", "grpcio"))
     job = Job(client, url, bodies, schedule, choice, int(timeout_s * 1e9), connections, headers, ca, cores)
-    command, given = [sys.executable, "-m", "infscale.load.clients"], pickle.dumps(job, protocol=5)
+    command, data = [sys.executable, "-m", "infscale.load.clients"], pickle.dumps(job, protocol=5)
     longest_s = float(schedule[-1]) / 1e9 + timeout_s + _PATIENCE_S if len(schedule) else _PATIENCE_S
     try:
-        done = subprocess.run(command, input=given, capture_output=True, timeout=longest_s)
+        process = subprocess.run(command, input=data, capture_output=True, timeout=longest_s)
     except subprocess.TimeoutExpired as error:
         raise EngineError(f"the client {client} had not ended after {longest_s:.0f} s") from error
-    if done.returncode:
-        raise EngineError(f"the client {client} failed: {done.stderr.decode(errors='replace')[-2000:]}")
-    found = pickle.loads(done.stdout)
+    if process.returncode:
+        raise EngineError(f"the client {client} failed: {process.stderr.decode(errors='replace')[-2000:]}")
+    result = pickle.loads(process.stdout)
     n = len(schedule)
     columns = {
         "sequence": np.arange(n, dtype=np.int64),
         "scheduled_ns": schedule,
-        "due_ns": found["due"],
-        "sent_ns": found["sent"],
-        "first_byte_ns": found["done"],
-        "done_ns": found["done"],
-        "status": pd.Categorical(found["status"]),
+        "due_ns": result["due"],
+        "sent_ns": result["sent"],
+        "first_byte_ns": result["done"],
+        "done_ns": result["done"],
+        "status": pd.Categorical(result["status"]),
         "bytes_out": np.full(n, NEVER),
         "bytes_in": np.full(n, NEVER),
         "payload": choice,
         "connection": np.zeros(n, np.int32),
         "shard": np.zeros(n, np.int32),
     }
-    return Result(pd.DataFrame(columns), Generator(**found["stats"]), interrupted=False)
+    return Result(pd.DataFrame(columns), Generator(**result["stats"]), interrupted=False)
 
 
 # ------------------------------------------------------------------------------------- in the process
 
 
 class _Rows:
-    """What happened to each request; every slot is written by one thread."""
+    """Times and outcome of each request; every slot is written by one thread only."""
 
     def __init__(self, job: Job) -> None:
         n = len(job.schedule)
@@ -212,7 +217,7 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
 
 
 def _run_delay_s() -> float:
-    """Time in which this process's living threads were ready and had no core."""
+    """Return the time in which this process's living threads were ready to run but had no core, s."""
     files = Path("/proc/self/task").glob("*/schedstat")
     return sum(int(file.read_text().split()[1]) for file in files) / 1e9
 

@@ -8,7 +8,6 @@ import numpy as np
 from infscale.deployment.endpoint import Endpoint, ask
 from infscale.experiment.design.arm import Arm
 from infscale.models.reference import inputs
-from infscale.payloads import encoders as payloads
 from infscale.payloads.encoders import Payload
 
 ROUNDS, ROUND_NS = 5, 20_000_000
@@ -19,8 +18,8 @@ def encoded(endpoint: Endpoint, arm: Arm) -> tuple[Payload, Callable[[], object]
     """Return one request of an arm, and a function that encodes it once more; compression is not part of it."""
     name = endpoint.model
     rows = inputs(name)[np.arange(arm.batch) % len(inputs(name))]
-    payload = payloads.build(endpoint.framework, arm.protocol, name, rows, encoding=arm.encoding, batch=arm.batch)
-    encode = payloads.ENCODERS[endpoint.framework, arm.protocol][payload.encoding].encode
+    payload = endpoint.interface.payload(arm.protocol, name, rows, encoding=arm.encoding, batch=arm.batch)
+    encode = endpoint.interface.encoders[arm.protocol][payload.encoding].encode
     return payload, lambda: encode(name, rows)
 
 

@@ -1,7 +1,7 @@
-"""A server that does nothing: a fixed reply to whatever it is asked, over HTTP/1.1 and HTTP/2 (gRPC and REST).
+"""A server that does nothing: it sends a fixed reply to every request, over HTTP/1.1 and HTTP/2 (gRPC and REST).
 
-It shows what a load generator can do at most, and, with service times of its own choice, it is the server whose answers
-are known beforehand: see :func:`lindley`.
+It shows what a load generator can do at most. With service times that are set, its response times are known beforehand
+(:func:`lindley`), which shows how well a generator measures.
 """
 
 import contextlib
@@ -28,8 +28,8 @@ class NullServer:
         rest: ``host:port`` of HTTP/1.1.
         grpc: ``host:port`` of HTTP/2 cleartext, for gRPC (any method) and for REST (``h2c://``).
         discard: ``host:port`` that reads and throws away whatever comes, and never answers.
-        pid: of its process.
-        scheduler: "fifo" or "other", the policy its process got.
+        pid: id of its process.
+        scheduler: scheduling policy of its process, "fifo" or "other".
     """
 
     rest: str
@@ -48,14 +48,14 @@ def null_server(
     max_streams: int | None = None,
     real_time: bool = True,
 ) -> Iterator[NullServer]:
-    """Start a null server in a process of its own; it ends with the context, or with this process.
+    """Start a null server in a process of its own, which ends with the context or with this process; yields it.
 
     Args:
         reply_bytes: size of a reply's body (gRPC: of its message).
-        chunked: HTTP/1.1 replies in one chunk instead of with a Content-Length.
-        service_ns: None answers at once. Otherwise a single FIFO server for both ports: the i-th request received is
-            answered at end_i = max(receipt_i, end_{i−1}) + service_ns[i]; those beyond the end of the array take 0.
-        max_streams: most streams of an HTTP/2 connection, announced and held; None: no limit.
+        chunked: send HTTP/1.1 replies in one chunk instead of with a Content-Length.
+        service_ns: service times of one FIFO server for both ports: the reply to the i-th request received is sent at
+            end_i = max(receipt_i, end_{i−1}) + service_ns[i]; requests beyond the array take 0. None replies at once.
+        max_streams: most streams of an HTTP/2 connection, announced and enforced; None for no limit.
         real_time: ask for SCHED_FIFO, as the engine does.
 
     Raises:
@@ -115,10 +115,16 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def service_times(kind: str, mean_s: float, count: int, seed: int = 0) -> Times:
-    """``count`` service times in ns: "constant", or "exponential" (PCG64, by seed) with mean ``mean_s``.
+    """Return ``count`` service times in ns with mean ``mean_s``.
+
+    Args:
+        kind: "constant", or "exponential" (drawn by PCG64).
+        mean_s: mean service time, s.
+        count: how many.
+        seed: of the draws.
 
     Raises:
-        ConfigError: unknown kind.
+        ConfigError: an unknown kind.
     """
     one_of("kind", kind, ("constant", "exponential"))
     if kind == "constant":
@@ -127,18 +133,22 @@ def service_times(kind: str, mean_s: float, count: int, seed: int = 0) -> Times:
 
 
 def stall(at: int, stall_s: float) -> Times:
-    """Service times of a server that answers at once, but for request ``at`` (from 0), which takes ``stall_s``."""
+    """Return service times, ns, of a server that takes ``stall_s`` for request ``at`` (from 0) and 0 for any other."""
     return np.array([0] * at + [round(stall_s * 1e9)], np.int64)
 
 
 def lindley(arrivals_ns: Times, service_ns: Times) -> Times:
-    """Response times in a FIFO queue of one server: W_i + S_i, W_i = max(0, W_{i−1} + S_{i−1} − (a_i − a_{i−1})).
+    """Return the response times in a FIFO queue of one server, int64 ns, shape (n,).
 
-    Exact in integers: with C_i the sum of the steps so far, W_i = C_i − min(C_0, …, C_i) (Lindley 1952).
+    The wait is W_i = max(0, W_{i−1} + S_{i−1} − (a_i − a_{i−1})), with S the service and a the arrival times; the
+    response time is W_i + S_i. Computed exactly in integers: with C_i the sum of the steps so far,
+    W_i = C_i − min(C_0, ..., C_i).
 
     Args:
-        arrivals_ns: ascending, shape (n,).
-        service_ns: shape (n,) or longer; only the first n count.
+        arrivals_ns: arrival times, ascending, shape (n,).
+        service_ns: service times, shape (n,) or longer; the first n count.
+
+    Source: D. V. Lindley, "The theory of queues with a single server" (1952).
     """
     service = service_ns[: len(arrivals_ns)]
     steps = np.concatenate([np.zeros(min(1, len(arrivals_ns)), np.int64), service[:-1] - np.diff(arrivals_ns)])

@@ -1,7 +1,7 @@
-"""Schedules: pure functions of (process, λ, duration, seed) to int64 nanosecond offsets.
+"""Schedules: pure functions of arrival process, λ, duration and seed, which return int64 nanoseconds.
 
-A schedule is ascending and lies within [0, duration). The same arguments give the same schedule, always: a
-``SeedSequence`` is only read, never advanced (its ``spawn`` would be).
+A schedule is ascending and lies within [0, duration). The same arguments always give the same schedule: a
+``SeedSequence`` is only read (its ``spawn`` would advance it).
 """
 
 import math
@@ -11,29 +11,33 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from infscale.errors import MAX_DURATION_S, ConfigError, _is_number, check_duration, check_rate, one_of
+from infscale.errors import MAX_DURATION_S, ConfigError, check_duration, check_rate, is_number, one_of
 
 Schedule = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Rates = float | Sequence[float]
+"""An arrival rate λ, requests/s, or those of a process whose rate changes."""
 
 PROCESSES = ("constant", "gamma", "poisson", "ramp", "steps", "trace")
+"""Names of the arrival processes."""
 MAX_REQUESTS = 100_000_000
+"""Most requests that a schedule may expect."""
 CV_RANGE = (0.001, 100.0)
+"""Smallest and largest coefficient of variation of gamma gaps."""
 LEAST_RATE = 1e-280
-"""Arrival rate (1/s) that stands for all lower ones: it expects no request in any duration, and its gaps are floats."""
+"""Arrival rate (1/s) that replaces all lower ones: it expects no request in any duration, and its gaps are floats."""
 WEAK = 2.0**-500
 """Share of the highest of several rates below which a rate counts as 0."""
 
 
 @dataclass(frozen=True)
 class Process:
-    """An arrival process without its rate: what :func:`draw` and :func:`shards` take.
+    """An arrival process without its rate, for :func:`draw` and :func:`shards`.
 
     Attributes:
         name: one of :data:`PROCESSES`.
-        cv: of "gamma": coefficient of variation of the gaps.
-        trace: of "trace": arrival times in ns, in any order and from any origin.
+        cv: coefficient of variation of the gaps, for "gamma".
+        trace: arrival times in ns, in any order and from any origin, for "trace".
     """
 
     name: str = "poisson"
@@ -45,10 +49,14 @@ POISSON = Process()
 
 
 def draw(process: Process, rate: Rates, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
-    """The schedule of any process.
+    """Draw a schedule of any process.
 
-    ``rate`` is λ; for "ramp" the rates at the start and at the end; for "steps" those of the steps; for "trace"
-    λ or nothing (``()``), which keeps the trace's own.
+    Args:
+        process: the arrival process.
+        rate: λ, requests/s; for "ramp" the rates at start and end; for "steps" one for each step; for "trace" λ, or
+            ``()`` to keep the trace's own.
+        duration_s: length of the arrivals, s.
+        seed: of the draws.
 
     Raises:
         ConfigError: an unknown process, the wrong number of rates, or a value that cannot be used.
@@ -73,16 +81,16 @@ def draw(process: Process, rate: Rates, duration_s: float, seed: np.random.SeedS
 def shards(
     rate: Rates, duration_s: float, seed: np.random.SeedSequence, count: int, process: Process = POISSON
 ) -> Sequence[Schedule]:
-    """``count`` schedules whose superposition is the process.
+    """Draw ``count`` schedules whose superposition is the process.
 
-    Poisson processes, whether their rate is constant or changes, add up: every shard draws its own, of a
-    ``count``-th of the rate, from its own seed. The others do not (two constant processes make no constant one):
-    one schedule is drawn and dealt in turn, so that shard k sends requests k, k + count, k + 2·count …
+    Superposed Poisson processes, whether their rate is constant or changes, are Poisson: every shard draws its own, of
+    a ``count``-th of the rate, from its own seed. Two constant processes make no constant one: of any other process one
+    schedule is drawn and dealt in turn, so that shard k sends the requests k, k + count, k + 2·count and so on.
     """
     if count == 1 or process.name not in ("poisson", "ramp", "steps"):
         whole = draw(process, rate, duration_s, seed)
         return [np.ascontiguousarray(whole[k::count]) for k in range(count)]
-    # The smallest floats cannot be divided. They expect no request in any duration, so they may stay as they are.
+    # The smallest floats cannot be divided. They expect no request in any duration, so they can stay as they are.
     parts = tuple(r / count or r for r in _rates(_as_tuple(rate)))
     return [draw(process, parts, duration_s, child) for child in _children(seed, count)]
 
@@ -91,9 +99,10 @@ def shards(
 
 
 def poisson(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
-    """Poisson arrivals of rate λ on [0, duration): independent exponential gaps of mean 1/λ.
+    """Draw Poisson arrivals of rate λ on [0, duration): independent exponential gaps of mean 1/λ.
 
-    Returns ascending int64 nanoseconds; their count is itself Poisson(λ·duration).
+    Returns:
+        Ascending int64 nanoseconds, shape (n,); n is itself Poisson(λ·duration).
 
     Raises:
         ConfigError: the rate or the duration is not a positive number, or there would be too many requests.
@@ -104,9 +113,12 @@ def poisson(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence) 
 
 
 def constant(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
-    """Equal gaps of 1/λ; the first arrival comes after a part of a gap that is uniform by seed.
+    """Draw arrivals with equal gaps of 1/λ; the first comes after a uniformly random part of a gap.
 
-    The random phase makes the process stationary, and keeps it from always meeting a server's own timers alike.
+    The random phase makes the process stationary, so that it does not meet a server's own timers always alike.
+
+    Raises:
+        ConfigError: as :func:`poisson`.
     """
     rate, duration = _checked(rate_per_s, duration_s)
     phase = _generator(seed).random()
@@ -114,7 +126,7 @@ def constant(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence)
 
 
 def gamma(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence, cv: float) -> Schedule:
-    """Independent gamma gaps of mean 1/λ and coefficient of variation ``cv``: 1 is Poisson, above it bursty.
+    """Draw arrivals with independent gamma gaps of mean 1/λ and coefficient of variation ``cv``: 1 is Poisson.
 
     The gaps' shape is 1/cv². The process is in equilibrium from the start: the first arrival is at a uniform part
     of a length-biased gap, whose shape is one larger (D. R. Cox, Renewal Theory, 1962, ch. 5), so that λ·duration
@@ -124,7 +136,7 @@ def gamma(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence, cv
         ConfigError: as :func:`poisson`, and when ``cv`` is outside :data:`CV_RANGE`.
     """
     rate, duration = _checked(rate_per_s, duration_s)
-    if not _is_number(cv) or not CV_RANGE[0] <= cv <= CV_RANGE[1]:
+    if not is_number(cv) or not CV_RANGE[0] <= cv <= CV_RANGE[1]:
         low, high = CV_RANGE
         raise ConfigError(f"cv={cv!r} is no coefficient of variation; accepted: {low} to {high:g} (0 is constant)")
     shape, scale, rng = 1 / cv**2, cv**2 / rate, _generator(seed)
@@ -136,10 +148,13 @@ def gamma(rate_per_s: float, duration_s: float, seed: np.random.SeedSequence, cv
 
 
 def ramp(start_per_s: float, end_per_s: float, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
-    """Poisson arrivals whose rate goes linearly from ``start_per_s`` to ``end_per_s`` (one of them may be 0).
+    """Draw Poisson arrivals whose rate goes linearly from ``start_per_s`` to ``end_per_s`` (one of them may be 0).
 
-    A unit Poisson process seen through the inverse of the expected count Λ(t) = r₀t + (r₁ − r₀)t²/2T
-    (E. Çinlar, Introduction to Stochastic Processes, 1975, ch. 4.7): exact, nothing is thinned.
+    The arrivals are those of a Poisson process of rate 1, mapped through the inverse of the expected count
+    Λ(t) = r₀t + (r₁ − r₀)t²/2T (E. Çinlar, Introduction to Stochastic Processes, 1975, ch. 4.7): exact, no thinning.
+
+    Raises:
+        ConfigError: a rate is negative, both are 0, or as :func:`poisson`.
     """
     first, last = _rates((start_per_s, end_per_s))
     duration = check_duration(duration_s)
@@ -155,14 +170,17 @@ def ramp(start_per_s: float, end_per_s: float, duration_s: float, seed: np.rando
 
 
 def steps(rates_per_s: Sequence[float], duration_s: float, seed: np.random.SeedSequence) -> Schedule:
-    """Poisson arrivals whose rate takes each of ``rates_per_s`` in turn, for equal parts of the duration.
+    """Draw Poisson arrivals whose rate takes each of ``rates_per_s`` in turn, for equal parts of the duration.
 
-    Drawn as :func:`ramp` is. A rate may be 0 (a pause), not all of them.
+    Drawn as in :func:`ramp`. A rate may be 0 (a pause).
+
+    Raises:
+        ConfigError: a rate is negative, all are 0, or as :func:`poisson`.
     """
     rates = _rates(rates_per_s)
     duration = check_duration(duration_s)
     edges = np.linspace(0, duration, len(rates) + 1)
-    # A step that is weaker by so much expects no request, and the slope below would be beyond all floats.
+    # A step that is weaker by so much expects no request, and the slope below would exceed all floats.
     weakest = max(rates) * WEAK
     heights = [rate if rate > weakest else 0.0 for rate in rates]
     with np.errstate(over="ignore"):  # infinitely many requests are refused below
@@ -171,10 +189,13 @@ def steps(rates_per_s: Sequence[float], duration_s: float, seed: np.random.SeedS
 
 
 def replay(trace: Schedule, duration_s: float | None = None, rate_per_s: float | None = None) -> Schedule:
-    """The arrivals of a trace (int64 ns, any order and origin), counted from its first and cut at the duration.
+    """Return the arrivals of a trace, counted from its first and cut at the duration.
 
-    ``rate_per_s`` stretches time so that the whole trace, before it is cut, has that mean rate: n − 1 gaps over its
-    length. Without a duration all of it is replayed. It repeats nothing: a trace that is shorter ends early.
+    Args:
+        trace: int64 ns, in any order and from any origin.
+        duration_s: length of the arrivals, s; None for the whole trace. A shorter trace ends early.
+        rate_per_s: stretches time so that the whole trace, before it is cut, has this mean rate (n − 1 gaps over its
+            length); None keeps its own.
 
     Raises:
         ConfigError: an empty trace, one that has no length and is to be scaled, or one that would last too long.
@@ -198,7 +219,7 @@ def replay(trace: Schedule, duration_s: float | None = None, rate_per_s: float |
 
 
 def payload_choice(count: int, pool: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int32]:
-    """Which body of a pool of ``pool`` each of ``count`` requests carries: uniform, independent."""
+    """Draw the body of each of ``count`` requests, uniformly and independently: indices into a pool of ``pool``."""
     return _generator(seed).integers(0, pool, count, dtype=np.int32)
 
 
@@ -216,8 +237,8 @@ def _exactly(rates: tuple[float, ...], count: int, process: Process) -> tuple[fl
 
 
 def _rates(rates_per_s: Sequence[float]) -> tuple[float, ...]:
-    """Rates that change: none negative, at least one above 0."""
-    numbers = all(_is_number(rate) and rate >= 0 for rate in rates_per_s)
+    """Check the rates of a process whose rate changes: none negative, at least one above 0."""
+    numbers = all(is_number(rate) and rate >= 0 for rate in rates_per_s)
     if not numbers or not any(rate > 0 for rate in rates_per_s):
         raise ConfigError(f"rates={list(rates_per_s)!r}; accepted: numbers of requests/s, none negative, not all 0")
     return tuple(float(rate) for rate in rates_per_s)
@@ -239,13 +260,13 @@ def _generator(seed: np.random.SeedSequence) -> np.random.Generator:
 
 
 def _children(seed: np.random.SeedSequence, count: int) -> list[np.random.SeedSequence]:
-    """What ``seed.spawn(count)`` gives the first time, without advancing ``seed``."""
+    """Return the first result of ``seed.spawn(count)`` without advancing ``seed``."""
     keys = ((*seed.spawn_key, k) for k in range(count))
     return [np.random.SeedSequence(seed.entropy, spawn_key=key, pool_size=seed.pool_size) for key in keys]
 
 
 def _sums(gaps: Callable[[int], Floats], expected: float, cv: float, until: float) -> Floats:
-    """Cumulated gaps, the last at or beyond ``until``."""
+    """Draw gaps and return their cumulated sums, the last at or beyond ``until``."""
     times: Floats = np.cumsum(gaps(int(expected + 10 * cv * math.sqrt(expected) + 20)))
     while times[-1] < until:  # a draw beyond ten standard deviations
         times = np.concatenate([times, times[-1] + np.cumsum(gaps(100))])
@@ -253,7 +274,7 @@ def _sums(gaps: Callable[[int], Floats], expected: float, cv: float, until: floa
 
 
 def _unit(length: float, seed: np.random.SeedSequence) -> Floats:
-    """A Poisson process of rate 1 on [0, length), in floating point."""
+    """Draw a Poisson process of rate 1 on [0, length), as floats."""
     _check_count(length)
     rng = _generator(seed)
     times = _sums(lambda n: rng.exponential(1.0, n), length, 1.0, length)

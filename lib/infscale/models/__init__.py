@@ -1,1 +1,1 @@
-"""Reference models, their truth, and their exports for each framework."""
+"""Reference models with their exact outputs, their inputs, and the cache of their exports."""

@@ -1,46 +1,60 @@
 """Exports of the reference models, kept by the digest of what made them."""
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from infscale.errors import DeploymentError, MissingError, one_of
-from infscale.models.reference import model
+from infscale.errors import DeploymentError, MissingError
+from infscale.models.reference import Array, Model, Rows, max_difference, model
 from infscale.paths import models_folder
 
-EXPORTS = ("savedmodel", "mar", "triton")
+PARITY = {"float32": 1e-5, "uint8": 1e-5, "bytes": 1e-2}
+"""Largest accepted absolute difference between an export and the numpy reference, by the ``dtype`` of the model's rows.
+
+Libraries decode a JPEG to pixels that differ by a step or two: their inverse transforms round differently.
+"""
 
 
-def export(name: str, kind: str) -> Path:
-    """Export a reference model once and return its path: a SavedModel base path, a .mar file, or a Triton repository.
+def export(name: str, exporter: str, copied: Sequence[str] = ()) -> Path:
+    """Export a reference model once and return the path of the result.
 
-    The export runs in a process of its own: TensorFlow and torch stay out of the caller. The result
-    is cached by the digest of the model and of the exporter's source.
+    ``exporter`` is a module that calls :func:`run`; it is started in a process of its own, so that its framework stays
+    out of this one. ``copied`` are modules beside it whose source goes into the export. The result is cached by the
+    digest of the model and of all this source.
 
     Raises:
         MissingError: the framework is not installed.
-        DeploymentError: the exporter failed, with its output.
+        DeploymentError: the exporter failed; its output is part of the message.
     """
-    one_of("export", kind, EXPORTS)
-    source = Path(__file__).with_name("exporters.py")
+    source = _source(exporter)
     sha = hashlib.sha256(model(name).digest.encode() + source.read_bytes())
-    for part in ("torchserve_handler.py", "triton_model.py"):  # both go into what is exported
-        sha.update(source.with_name(part).read_bytes())
-    folder = models_folder() / f"{name}-{kind}-{sha.hexdigest()[:12]}"
-    done = folder / "export.json"
-    if not done.exists():
-        _run_export(name, kind, folder)
-    return folder / str(json.loads(done.read_text())["path"])
+    for module in copied:
+        sha.update(source.with_name(f"{module}.py").read_bytes())
+    folder = models_folder() / f"{name}-{source.stem}-{sha.hexdigest()[:12]}"
+    description = folder / "export.json"
+    if not description.exists():
+        _start(name, exporter, folder)
+    return folder / str(json.loads(description.read_text())["path"])
 
 
-def _run_export(name: str, kind: str, folder: Path) -> None:
+def _source(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin)
+
+
+def _start(name: str, exporter: str, folder: Path) -> None:
+    kind = exporter.rpartition(".")[2]
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
-        command = [sys.executable, "-m", "infscale.models.exporters", name, kind, temporary]
+        command = [sys.executable, "-m", exporter, name, temporary]
         result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
         if "ModuleNotFoundError" in result.stderr:
             missing = result.stderr.strip().splitlines()[-1]
@@ -50,3 +64,25 @@ def _run_export(name: str, kind: str, folder: Path) -> None:
         built = Path(temporary) / "built"
         if not folder.exists():  # another process may have been first
             os.rename(built, folder)
+
+
+def run(write: Callable[[Model, Path], str]) -> None:
+    """Export the reference model ``argv[1]`` into ``argv[2]``/built, as the main function of an exporter.
+
+    ``write`` gets the model and the folder, and returns the path of the export within the folder.
+    """
+    name, folder = sys.argv[1], Path(sys.argv[2]) / "built"
+    folder.mkdir()
+    description = {"model": name, "digest": model(name).digest, "path": write(model(name), folder)}
+    (folder / "export.json").write_text(json.dumps(description))
+
+
+def check_parity(answer: Array, exported: Model, rows: Rows, what: str) -> None:
+    """Check that an export computes what the numpy reference does.
+
+    Raises:
+        SystemExit: it does not, within :data:`PARITY`.
+    """
+    difference, accepted = max_difference(answer, exported.predict(rows)), PARITY[exported.dtype]
+    if difference > accepted:
+        raise SystemExit(f"{what} differs from the reference by {difference:.2e}; accepted: {accepted:.0e}")

@@ -1,4 +1,4 @@
-"""Real pixels: cuts of Matplotlib's sample photograph, grey and small, in colour, and as JPEG files."""
+"""Inputs of real pixels, cut from Matplotlib's sample photograph: small and grey, in colour, or as JPEG files."""
 
 import io
 from collections.abc import Callable
@@ -11,15 +11,15 @@ import numpy.typing as npt
 from infscale.errors import ConfigError
 
 SIDE = 224
-"""Pixels of a colour cut's side."""
+"""Width and height of a cut in colour, pixels."""
 QUALITY = 90
-"""Of the JPEG files, as PIL counts it."""
+"""Quality of the JPEG files, on PIL's scale up to 95."""
 
 Bytes = npt.NDArray[np.uint8]
 
 
 def _photograph() -> Any:
-    """ "grace_hopper.jpg", 512×600, which Matplotlib brings along."""
+    """Return Matplotlib's "grace_hopper.jpg", 512×600 pixels."""
     from matplotlib import cbook
     from PIL import Image
 
@@ -28,7 +28,7 @@ def _photograph() -> Any:
 
 
 def _cuts(photo: Any, side: int, count: int, scaled: Callable[[Any], Any]) -> Bytes:
-    """``count`` distinct overlapping squares in a fixed order; cuts that equal an earlier one are passed over."""
+    """Return ``count`` distinct overlapping squares in a fixed order, without any that equals an earlier one."""
     corners = [(x, y) for y in range(0, photo.height - side, 9) for x in range(0, photo.width - side, 7)]
     cuts: dict[bytes, Bytes] = {}
     for x, y in (corners[i] for i in np.random.default_rng(28).permutation(len(corners))):
@@ -41,10 +41,10 @@ def _cuts(photo: Any, side: int, count: int, scaled: Callable[[Any], Any]) -> By
 
 @lru_cache
 def grey(count: int = 256) -> npt.NDArray[np.float32]:
-    """Squares of 112 pixels scaled by four: (count, 28, 28), multiples of 1/255 in [0, 1].
+    """Return grey squares of 112 pixels, scaled down by four: (count, 28, 28), multiples of 1/255 in [0, 1].
 
     Raises:
-        ConfigError: more than the photograph has (about 3,000).
+        ConfigError: ``count`` is more than the photograph has (about 3,000).
     """
     cuts = _cuts(_photograph().convert("L"), 112, count, lambda cut: cut.reduce(4))
     return (cuts / np.float32(255)).astype(np.float32)
@@ -52,18 +52,19 @@ def grey(count: int = 256) -> npt.NDArray[np.float32]:
 
 @lru_cache
 def pixels(count: int = 256) -> Bytes:
-    """Squares in colour: (count, 224, 224, 3), uint8.
+    """Return squares in colour: (count, 224, 224, 3), uint8.
 
     Raises:
-        ConfigError: more than the photograph has (about 1,700).
+        ConfigError: ``count`` is more than the photograph has (about 1,700).
     """
     return _cuts(_photograph(), SIDE, count, lambda cut: cut)
 
 
 @lru_cache
 def files(count: int = 256) -> npt.NDArray[np.bytes_]:
-    """The same squares as JPEG files: (count,) of numpy's fixed-length bytes, from which no JPEG (it ends in FF D9)
-    loses a byte.
+    """Return the squares of :func:`pixels` as JPEG files: (count,) of numpy's fixed-length bytes.
+
+    numpy strips zero bytes from their ends; a JPEG ends in FF D9 and so loses none.
 
     Raises:
         ConfigError: as :func:`pixels`.
@@ -79,11 +80,11 @@ def files(count: int = 256) -> npt.NDArray[np.bytes_]:
 
 
 def decoded(rows: npt.NDArray[np.bytes_]) -> Bytes:
-    """JPEG files (n,) as pixels (n, 224, 224, 3)."""
+    """Decode JPEG files (n,) to pixels (n, 224, 224, 3)."""
     from PIL import Image
 
-    found = []
+    decoded_rows = []
     for row in rows:
         with Image.open(io.BytesIO(row.item())) as image:
-            found.append(np.asarray(image.convert("RGB")))
-    return np.stack(found)
+            decoded_rows.append(np.asarray(image.convert("RGB")))
+    return np.stack(decoded_rows)

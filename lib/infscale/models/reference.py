@@ -1,8 +1,8 @@
-"""Reference models: seeded weights, a numpy reference, real inputs, and exports per framework.
+"""Reference models: seeded weights, a numpy implementation, and real inputs.
 
-One set of numbers per model is exported to every framework; :func:`max_difference` compares what the
-frameworks answer. Weights are He-normal (He et al. 2015, eq. 12) from numpy's PCG64 and never
-trained: a server's time does not depend on their values.
+One set of weights for each model is exported to every framework; :func:`max_difference` compares what the frameworks
+answer. Weights are He-normal (He et al. 2015, eq. 12) from numpy's PCG64 and never trained: a server's time does not
+depend on their values.
 """
 
 import hashlib
@@ -19,20 +19,20 @@ from infscale.models import photographs
 
 Array = npt.NDArray[np.float32]
 Rows = npt.NDArray[Any]
-"""What a model takes: float32, uint8, or files as numpy's bytes."""
+"""Inputs of a model: float32, uint8, or files as numpy's bytes; one row along the first axis each."""
 Weights = dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A reference model: rows in, float32 out, batch first.
+    """A reference model: rows in, float32 out, with the batch first.
 
     Attributes:
         name: as it is served.
         input_shape, output_shape: of one row, without the batch.
         weights: by layer name.
         reference: numpy forward pass, (n, *input_shape) → (n, *output_shape).
-        dtype: of the rows: "float32", "uint8" or "bytes" (a JPEG file each).
+        dtype: kind of its rows: "float32", "uint8" or "bytes" (a JPEG file each).
     """
 
     name: str
@@ -43,12 +43,12 @@ class Model:
     dtype: str = "float32"
 
     def predict(self, rows: Rows) -> Array:
-        """The reference output for ``rows`` of shape (n, *input_shape)."""
+        """Return the reference output, (n, *output_shape), for ``rows`` of shape (n, *input_shape)."""
         return self.reference(self.weights, rows)
 
     @property
     def digest(self) -> str:
-        """SHA-256 over name, shapes and weights, hexadecimal."""
+        """Return the SHA-256 over name, shapes and weights, in hexadecimal."""
         sha = hashlib.sha256(f"{self.name}{self.input_shape}{self.output_shape}{self.dtype}".encode())
         for key in sorted(self.weights):
             sha.update(key.encode() + self.weights[key].tobytes())
@@ -56,6 +56,7 @@ class Model:
 
 
 def _he(rng: np.random.Generator, *shape: int) -> Array:
+    """Return random weights with a variance of 2 / fan-in (He et al. 2015)."""
     fan_in = int(np.prod(shape[:-1]))
     return np.asarray(rng.standard_normal(shape) * np.sqrt(2 / fan_in), dtype=np.float32)
 
@@ -71,7 +72,7 @@ def _mlp(w: Weights, x: Array) -> Array:
 
 
 def _conv_relu_pool(x: Array, kernel: Array, bias: Array) -> Array:
-    """Valid 3×3 convolution, ReLU and 2×2 max pooling; x is (n, height, width, channels)."""
+    """Apply a valid 3×3 convolution, ReLU and 2×2 max pooling to x of shape (n, height, width, channels)."""
     windows = np.lib.stride_tricks.sliding_window_view(x, kernel.shape[:2], axis=(1, 2))  # type: ignore[call-overload]
     y = np.maximum(np.einsum("nhwcij,ijco->nhwo", windows, kernel) + bias, 0)
     height, width = y.shape[1] // 2, y.shape[2] // 2
@@ -86,7 +87,7 @@ def _cnn(w: Weights, x: Array) -> Array:
 
 
 def _image(w: Weights, x: Rows) -> Array:
-    """Means of blocks of 32×32 pixels, and one dense layer on them: cheap beside its input."""
+    """Apply one dense layer to the means of blocks of 32×32 pixels: cheap compared with its input."""
     blocks = x.reshape(len(x), 7, 32, 7, 32, 3).mean(axis=(2, 4), dtype=np.float32) / np.float32(255)
     return _softmax(blocks.reshape(len(x), -1) @ w["dense"] + w["bias"])
 
@@ -126,14 +127,15 @@ _MODELS: dict[str, Callable[[], Model]] = {
     "photo": lambda: _image_model("photo"),
 }
 MODELS = tuple(_MODELS)
+"""Names of the reference models."""
 
 
 @lru_cache
 def model(name: str) -> Model:
-    """The reference model called ``name``.
+    """Return the reference model called ``name``.
 
-    noop (identity of 784), mlp (784→128→10) and cnn (28×28) take float32; image takes 224×224×3 pixels as uint8, and
-    photo the same as a JPEG file, which the server decodes.
+    noop (the identity on 784 numbers), mlp (784→128→10) and cnn (28×28) take float32; image takes 224×224×3 pixels as
+    uint8, and photo takes the same picture as a JPEG file, which the server decodes.
 
     Raises:
         ConfigError: no such model.
@@ -142,14 +144,14 @@ def model(name: str) -> Model:
 
 
 def inputs(name: str, count: int = 256) -> Rows:
-    """``count`` distinct real input rows for the model ``name``, (count, *input_shape), of its ``dtype``."""
+    """Return ``count`` distinct rows of the model ``name``, (count, *input_shape), cut from a real photograph."""
     if model(name).dtype == "float32":
         return photographs.grey(count).reshape(count, *model(name).input_shape)
     return photographs.pixels(count) if model(name).dtype == "uint8" else photographs.files(count)
 
 
 def max_difference(answer: Array, truth: Array) -> float:
-    """Largest absolute difference of two outputs; infinite if their shapes differ."""
+    """Return the largest absolute difference of two outputs; infinite if their shapes differ."""
     if answer.shape != truth.shape:
         return float("inf")
     return float(np.max(np.abs(answer - truth), initial=0.0))

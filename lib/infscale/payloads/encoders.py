@@ -1,17 +1,23 @@
-"""Payloads: pools of pre-encoded request bodies, and the decoders of their responses.
+"""Encodings that servers take, and pools of request bodies that are encoded before the load begins.
 
-An encoding is how a tensor becomes bytes. The table :data:`ENCODERS` lists what each framework takes
-over each protocol; the functions themselves are in :mod:`infscale.payloads.codecs`.
+An encoding is how a tensor becomes bytes. An :class:`Interface` lists the encodings that one kind of server takes over
+each protocol; the functions that encode and decode are in :mod:`infscale.payloads.codecs`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infscale.errors import ConfigError, one_of
-from infscale.models.reference import Rows, model
-from infscale.payloads import codecs
+from infscale.models.reference import Rows
 from infscale.payloads.codecs import Decode, Encode
 from infscale.vocabulary import PROTOCOLS
+
+JSON, OCTETS = "application/json", "application/octet-stream"
+"""Content types."""
+FLOATS = ("float32",)
+NUMBERS = ("float32", "uint8")
+FILES_TOO = ("float32", "uint8", "bytes")
+"""Kinds of rows that an encoding may carry, as reference models' ``dtype``: "bytes" is a file in each row."""
 
 
 @dataclass(frozen=True)
@@ -20,11 +26,11 @@ class Payload:
 
     Attributes:
         protocol: "rest" or "grpc".
-        encoding: a key of :data:`ENCODERS` for the framework and protocol.
+        encoding: its name in the server's :class:`Interface`.
         path: HTTP path, or ``/package.Service/Method`` for gRPC.
-        headers: beside what the protocol itself needs.
         bodies: HTTP bodies, or serialised protobuf messages without the gRPC frame.
         decode: body of an answer → float32 array of shape (batch, …).
+        headers: in addition to those that the protocol itself needs.
     """
 
     protocol: str
@@ -35,106 +41,87 @@ class Payload:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-JSON = "application/json"
-OCTETS = "application/octet-stream"
-TF_PREDICT = "/tensorflow.serving.PredictionService/Predict"
-V2_INFER = "/v2/models/{model}/infer"
-TRITON_INFER = "/inference.GRPCInferenceService/ModelInfer"
-TORCHSERVE_PREDICT = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
+def dtype_of(rows: Rows) -> str:
+    """Return the kind of some rows as a reference model's ``dtype`` tells it."""
+    return "bytes" if rows.dtype.kind == "S" else rows.dtype.name
+
+
+def no_headers(rows: Rows) -> dict[str, str]:
+    """Return no headers: most encodings need none."""
+    return {}
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """How one framework takes one encoding: path (``{model}`` is filled in), content type, both codecs.
+    """The requests of one encoding that one kind of server takes.
 
-    ``headers`` gives, from the rows of one body, headers that every body of that shape needs.
+    Attributes:
+        path: HTTP path or gRPC method; ``{model}`` is replaced by the model's name.
+        content_type: of an HTTP body; None for gRPC.
+        encode, decode: functions of a module, so that another process can import them by name.
+        headers: rows of one body → headers that every body of that shape needs.
+        dtypes: kinds of rows that it can carry.
     """
 
     path: str
     content_type: str | None
     encode: Encode
     decode: Decode
-    headers: Callable[[Rows], dict[str, str]] = lambda _: {}
+    headers: Callable[[Rows], dict[str, str]] = no_headers
+    dtypes: tuple[str, ...] = FLOATS
 
 
-ENCODERS: dict[tuple[str, str], dict[str, Encoder]] = {
-    ("tfserving", "rest"): {
-        "json": Encoder("/v1/models/{model}:predict", JSON, codecs.instances, codecs.predictions),
-        "b64": Encoder("/v1/models/{model}:predict", JSON, codecs.tf_b64, codecs.predictions),
-    },
-    ("tfserving", "grpc"): {
-        "protobuf": Encoder(TF_PREDICT, None, codecs.tf_request, codecs.tf_answer),
-        "float_val": Encoder(TF_PREDICT, None, codecs.tf_float_val, codecs.tf_answer),
-    },
-    ("torchserve", "rest"): {
-        "json": Encoder("/predictions/{model}", JSON, codecs.instances, codecs.predictions),
-        "raw": Encoder("/predictions/{model}", OCTETS, codecs.raw, codecs.from_raw),
-        "npy": Encoder("/predictions/{model}", "application/x-npy", codecs.npy, codecs.from_npy),
-        "b64": Encoder("/predictions/{model}", JSON, codecs.b64, codecs.predictions),
-    },
-    ("torchserve", "grpc"): {
-        "raw": Encoder(TORCHSERVE_PREDICT, None, codecs.ts_request("raw"), codecs.ts_answer(codecs.from_raw)),
-        "json": Encoder(TORCHSERVE_PREDICT, None, codecs.ts_request("json"), codecs.ts_answer(codecs.predictions)),
-        "npy": Encoder(TORCHSERVE_PREDICT, None, codecs.ts_request("npy"), codecs.ts_answer(codecs.from_npy)),
-    },
-    ("triton", "rest"): {
-        "json": Encoder(V2_INFER, JSON, codecs.v2_json, codecs.v2_answer),
-        "raw": Encoder(V2_INFER, OCTETS, codecs.v2_raw, codecs.v2_answer, codecs.v2_head_length),
-    },
-    ("triton", "grpc"): {
-        "protobuf": Encoder(TRITON_INFER, None, codecs.triton_request, codecs.triton_answer),
-        "contents": Encoder(TRITON_INFER, None, codecs.triton_contents, codecs.triton_answer),
-    },
-    ("edge", "rest"): {
-        "json": Encoder("/v1/models/{model}:predict", JSON, codecs.instances, codecs.predictions),
-        "raw": Encoder("/v1/models/{model}:predict", OCTETS, codecs.raw, codecs.from_raw),
-    },
-    ("edge", "grpc"): {},
-}
-"""The first encoding of each entry is the one that F0 uses."""
+@dataclass(frozen=True)
+class Interface:
+    """The requests that one kind of server takes.
 
-
-_OF_FLOATS = {"float_val", "contents"}
-_OF_FILES = {"b64", "raw", "protobuf"}
-
-
-def taken(framework: str, protocol: str, name: str) -> dict[str, Encoder]:
-    """The encodings of ``ENCODERS`` that carry a reference model's rows: a file fits no array of numbers."""
-    known, dtype = ENCODERS.get((framework, protocol), {}), model(name).dtype
-    if dtype == "float32":
-        return known
-    if framework == "edge":
-        return {}
-    fit = known.keys() - _OF_FLOATS if dtype == "uint8" else known.keys() & _OF_FILES
-    return {encoding: encoder for encoding, encoder in known.items() if encoding in fit}
-
-
-def default_encoding(framework: str, protocol: str) -> str:
-    """The encoding that F0 uses: JSON over REST, binary tensors over gRPC."""
-    one_of("framework", framework, {f for f, _ in ENCODERS})
-    one_of("protocol", protocol, [p for p in PROTOCOLS if ENCODERS[framework, p]])
-    return next(iter(ENCODERS[framework, protocol]))
-
-
-def _default(framework: str, protocol: str, rows: Rows) -> str:
-    default = default_encoding(framework, protocol)
-    if rows.dtype.kind != "S" or default in _OF_FILES:
-        return default
-    return next(encoding for encoding in ENCODERS[framework, protocol] if encoding in _OF_FILES)
-
-
-def build(framework: str, protocol: str, model: str, rows: Rows, *, encoding: str = "", batch: int = 1) -> Payload:
-    """Encode ``rows`` of shape (n, …) into ``n // batch`` request bodies.
-
-    Raises:
-        ConfigError: the framework, protocol or encoding is unknown, or ``rows`` are fewer than ``batch``.
+    Attributes:
+        name: the server's, for messages.
+        encoders: by protocol, then by encoding. The first encoding of a protocol is its default: F0 uses it.
+        http: versions of HTTP that its REST speaks in clear text; "2" if at least one implementation does.
+        gzip: protocols over which it decompresses requests.
+        message_bytes: largest message that it takes as this project deploys it, bytes.
+        one_file: whether a request carries one file at most, as its bodies have no frame between files.
     """
-    encoding = one_of("encoding", encoding or _default(framework, protocol, rows), ENCODERS[framework, protocol])
-    if not 1 <= batch <= len(rows):
-        raise ConfigError(f"batch={batch} cannot be cut from {len(rows)} rows; accepted: 1 to {len(rows)}")
-    encoder = ENCODERS[framework, protocol][encoding]
-    groups = [rows[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
-    headers = {"content-type": encoder.content_type} if encoder.content_type else {}
-    headers |= encoder.headers(groups[0])
-    bodies = [encoder.encode(model, group) for group in groups]
-    return Payload(protocol, encoding, encoder.path.format(model=model), bodies, encoder.decode, headers)
+
+    name: str
+    encoders: Mapping[str, Mapping[str, Encoder]] = field(default_factory=dict)
+    http: Sequence[str] = ("1.1",)
+    gzip: Collection[str] = PROTOCOLS
+    message_bytes: int = 64 << 20
+    one_file: bool = False
+
+    def encodings(self, protocol: str, dtype: str = "float32") -> dict[str, Encoder]:
+        """Return the encodings over ``protocol`` that carry rows of a model's ``dtype``, the default first."""
+        return {name: one for name, one in self.encoders.get(protocol, {}).items() if dtype in one.dtypes}
+
+    def encoding(self, protocol: str, dtype: str = "float32", name: str = "") -> str:
+        """Return the encoding called ``name``, or the default one, for such rows.
+
+        Raises:
+            ConfigError: the server does not take the protocol, or not that encoding of such rows.
+        """
+        one_of("protocol", protocol, [known for known in PROTOCOLS if self.encoders.get(known)])
+        accepted = self.encodings(protocol, dtype)
+        if not accepted or (name and name not in accepted):
+            raise ConfigError(
+                f"encoding={name!r} is not one in which {self.name} takes rows of {dtype} over {protocol}; "
+                f"accepted: {', '.join(sorted(accepted)) or 'none'}"
+            )
+        return name or next(iter(accepted))
+
+    def payload(self, protocol: str, model: str, rows: Rows, *, encoding: str = "", batch: int = 1) -> Payload:
+        """Encode ``rows`` of shape (n, …) for the model called ``model`` into ``n // batch`` request bodies.
+
+        Raises:
+            ConfigError: the protocol or encoding is not taken, or ``rows`` are fewer than ``batch``.
+        """
+        encoding = self.encoding(protocol, dtype_of(rows), encoding)
+        if not 1 <= batch <= len(rows):
+            raise ConfigError(f"batch={batch} cannot be cut from {len(rows)} rows; accepted: 1 to {len(rows)}")
+        encoder = self.encoders[protocol][encoding]
+        groups = [rows[i : i + batch] for i in range(0, len(rows) - batch + 1, batch)]
+        headers = {"content-type": encoder.content_type} if encoder.content_type else {}
+        headers |= encoder.headers(groups[0])
+        bodies = [encoder.encode(model, group) for group in groups]
+        return Payload(protocol, encoding, encoder.path.format(model=model), bodies, encoder.decode, headers)

@@ -1,6 +1,6 @@
-"""How alike requests are: a fraction that repeats, or popularity after Zipf, over request bodies that differ.
+"""Traffic in which requests repeat: a fraction that does, or popularity by Zipf's law, over bodies that differ.
 
-A cache is only as good as its requests are alike, so that a pool of 256 bodies would make it look perfect. Here every
+How well a cache does depends on how alike its requests are; a pool of 256 bodies would make it look perfect. Here every
 body that is not meant to repeat is one that no other trial sends: its first two numbers are changed in place, in the
 encoded body, which keeps its length.
 """
@@ -16,22 +16,23 @@ import numpy.typing as npt
 from infscale.errors import ConfigError
 
 HOT = 16
-"""Bodies that repeat."""
+"""Number of distinct bodies among the requests that repeat."""
 CATALOGUE = 10_000
-"""Bodies that Zipf's law draws from."""
+"""Number of distinct bodies from which Zipf's law draws."""
 MARKS = (0.111111, 0.122222)
-"""What the first two numbers of a row are before they are changed."""
+"""First two numbers of every row before they are changed; encoded, they mark the places to change."""
 _TEXT = [f"{mark}".encode() for mark in MARKS]
 _BINARY = [struct.pack("<f", mark) for mark in MARKS]
 
-Choice = npt.NDArray[np.int32]
+Requests = tuple[list[bytes], npt.NDArray[np.int32]]
+"""Distinct bodies, and for each request of a trial the index of its body."""
 
 
 def check(repeat: float | None, zipf: float | None) -> None:
-    """Whether the two can be: a fraction, an exponent, not both.
+    """Check a fraction of repeats and an exponent of Zipf's law, of which one at most may be set.
 
     Raises:
-        ConfigError: they cannot.
+        ConfigError: both are set, or a value is out of range.
     """
     if repeat is not None and zipf is not None:
         raise ConfigError(f"repeat={repeat} and zipf={zipf} exclude each other")
@@ -42,42 +43,44 @@ def check(repeat: float | None, zipf: float | None) -> None:
 
 
 def marked(rows: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """``rows`` (n, …) of floats with the marks as their first two numbers."""
+    """Return ``rows`` of shape (n, …) as float32, with :data:`MARKS` as the first two numbers of each."""
     flat = np.array(rows, dtype=np.float32).reshape(len(rows), -1)
     flat[:, :2] = MARKS
     return flat.reshape(rows.shape)
 
 
 def distinct(bodies: Sequence[bytes], count: int, token: int) -> list[bytes]:
-    """``count`` bodies made from marked ones in turn, each unlike all others of any token.
+    """Return ``count`` bodies made from marked ones in turn; each differs from all others, whatever their tokens.
 
     Raises:
-        ConfigError: the marks are not found in a body once each (compressed, base64, or several rows).
+        ConfigError: a body does not hold each mark exactly once (it is compressed, base64, or has several rows).
     """
     places = [_places(body) for body in bodies]
-    made = []
+    changed = []
     for i in range(count):
         body, (offsets, text) = bodies[i % len(bodies)], places[i % len(bodies)]
         new = bytearray(body)
         for offset, value in zip(offsets, (token % 1_000_000, i), strict=True):
             code = f"0.{value:06d}".encode() if text else struct.pack("<f", (value + 1) / 2**21)
             new[offset : offset + len(code)] = code
-        made.append(bytes(new))
-    return made
+        changed.append(bytes(new))
+    return changed
 
 
 def _places(body: bytes) -> tuple[list[int], bool]:
-    """Where the two marks are, and whether as text."""
+    """Return the offsets of the two marks in a body, and whether they are text."""
     for codes, text in ((_TEXT, True), (_BINARY, False)):
         if all(body.count(code) == 1 for code in codes):
             return [body.index(code) for code in codes], text
     raise ConfigError("repeat and zipf need an encoding whose numbers can be changed in place: JSON or binary, batch 1")
 
 
-def repeating(bodies: Sequence[bytes], fraction: float, count: int, seed: np.random.SeedSequence, name: str) -> Any:
-    """(bodies, choice) for ``count`` requests: each is one of ``HOT`` bodies with probability ``fraction``, else new.
+def repeating(
+    bodies: Sequence[bytes], fraction: float, count: int, seed: np.random.SeedSequence, name: str
+) -> Requests:
+    """Return ``count`` requests of which each repeats one of :data:`HOT` bodies with probability ``fraction``.
 
-    ``seed`` draws; together with ``name`` it makes the new bodies unlike those of every other trial.
+    All others are new. ``seed`` draws; together with ``name`` it makes the new bodies unlike those of other trials.
     """
     rng = np.random.default_rng(seed)
     again = rng.random(count) < fraction
@@ -89,21 +92,21 @@ def repeating(bodies: Sequence[bytes], fraction: float, count: int, seed: np.ran
     return [*hot, *new], choice
 
 
-def popular(bodies: Sequence[bytes], exponent: float, count: int, seed: np.random.SeedSequence, name: str) -> Any:
-    """(bodies, choice) for ``count`` requests to a catalogue of ``CATALOGUE`` bodies, the k-th with weight k^−exponent.
+def popular(bodies: Sequence[bytes], exponent: float, count: int, seed: np.random.SeedSequence, name: str) -> Requests:
+    """Return ``count`` requests for :data:`CATALOGUE` bodies; the k-th is drawn with a weight of k^−exponent.
 
-    Every trial has a catalogue of its own (by ``seed`` and ``name``), which no cache has seen: else the hit ratio would
-    grow from trial to trial.
+    Every trial has a catalogue of its own (by ``seed`` and ``name``) that no cache has seen: otherwise the hit ratio
+    would grow from trial to trial.
 
     Source of the law for requests to caches: Breslau et al. 1999, "Web caching and Zipf-like distributions".
     """
     weights = np.arange(1, CATALOGUE + 1, dtype=np.float64) ** -exponent
-    choice = np.random.default_rng(seed).choice(CATALOGUE, size=count, p=weights / weights.sum())
-    used, places = np.unique(choice, return_inverse=True)
-    every = distinct(bodies, CATALOGUE, _token(seed, name))
-    return [every[i] for i in used], places.astype(np.int32)
+    drawn = np.random.default_rng(seed).choice(CATALOGUE, size=count, p=weights / weights.sum())
+    used, choice = np.unique(drawn, return_inverse=True)
+    catalogue = distinct(bodies, CATALOGUE, _token(seed, name))
+    return [catalogue[i] for i in used], choice.astype(np.int32)
 
 
 def _token(seed: np.random.SeedSequence, name: str) -> int:
-    """1 to 999,999, from what tells a trial apart."""
+    """Return 1 to 999,999, derived from what tells a trial apart."""
     return 1 + zlib.crc32(repr((seed.entropy, seed.spawn_key, name)).encode()) % 999_999

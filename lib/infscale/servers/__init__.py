@@ -1,1 +1,1 @@
-"""Programs of ours that a deployment starts; they import nothing of deployment."""
+"""Server programs of ours, which deployments and the load engine's checks start; they import nothing of deployment."""

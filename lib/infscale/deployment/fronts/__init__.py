@@ -1,43 +1,72 @@
-"""What can stand between the load and a server, by the name that a case of a finding calls it."""
+"""Fronts: what can stand between the load and a server, by the name that stands in an arm."""
 
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from infscale.deployment import deploy
 from infscale.deployment.endpoint import Endpoint
+from infscale.deployment.fronts import gateway, link, replicas
+from infscale.deployment.fronts.redis import redis_server
+from infscale.payloads.encoders import Interface
 
-Front = Callable[..., AbstractContextManager[Endpoint]]
-"""As :func:`infscale.deployment.deploy`: framework, model, and options; yields the endpoint that is loaded."""
+
+@dataclass(frozen=True)
+class Front:
+    """One kind of front.
+
+    Attributes:
+        start: called as :func:`infscale.deployment.deploy`; yields the endpoint that is loaded.
+        interface: what it takes as requests; None where that is the framework's own affair.
+    """
+
+    start: Callable[..., AbstractContextManager[Endpoint]]
+    interface: Interface | None = None
 
 
 @contextlib.contextmanager
-def _edge(framework: str, model: str, **options: Any) -> Iterator[Endpoint]:
-    """A REST edge that speaks gRPC to the server."""
-    from infscale.deployment.fronts import gateway
-
-    with deploy(framework, model, **options) as upstream, gateway.serve(upstream, mode="edge", **_own(options)) as edge:
+def _edge(
+    framework: str, model: str, *, log_folder: Path | None = None, pid_log: Path | None = None, **options: Any
+) -> Iterator[Endpoint]:
+    """Start a server and a REST edge that asks it over gRPC."""
+    with (
+        deploy(framework, model, log_folder=log_folder, pid_log=pid_log, **options) as upstream,
+        gateway.serve(upstream, mode="edge", log_folder=log_folder, pid_log=pid_log) as edge,
+    ):
         yield edge
 
 
 @contextlib.contextmanager
-def _cache(framework: str, model: str, *, store: str = "memory", **options: Any) -> Iterator[Endpoint]:
-    """A gateway that answers from its cache."""
-    from infscale.deployment.fronts import gateway
-
-    given = {"mode": "cache", "store": store, **_own(options)}
-    with deploy(framework, model, **options) as upstream, gateway.serve(upstream, **given) as cached:
-        yield cached
+def _cache(
+    framework: str,
+    model: str,
+    *,
+    store: str = "memory",
+    log_folder: Path | None = None,
+    pid_log: Path | None = None,
+    **options: Any,
+) -> Iterator[Endpoint]:
+    """Start a server and a gateway that answers from its cache."""
+    with (
+        deploy(framework, model, log_folder=log_folder, pid_log=pid_log, **options) as upstream,
+        gateway.serve(upstream, mode="cache", store=store, log_folder=log_folder, pid_log=pid_log) as cache,
+    ):
+        yield cache
 
 
 @contextlib.contextmanager
-def _cache_redis(framework: str, model: str, **options: Any) -> Iterator[Endpoint]:
-    """The same with a Redis server that is started for it."""
-    from infscale.deployment.fronts.redis import redis_server
-
-    with redis_server(**_own(options)) as url, _cache(framework, model, store=url, **options) as cached:
-        yield cached
+def _cache_redis(
+    framework: str, model: str, *, log_folder: Path | None = None, pid_log: Path | None = None, **options: Any
+) -> Iterator[Endpoint]:
+    """Start a Redis, a server, and a gateway that keeps its answers in the Redis."""
+    with (
+        redis_server(log_folder=log_folder, pid_log=pid_log) as url,
+        _cache(framework, model, store=url, log_folder=log_folder, pid_log=pid_log, **options) as cache,
+    ):
+        yield cache
 
 
 @contextlib.contextmanager
@@ -50,32 +79,25 @@ def _network(
     delay_ms: float = 0,
     **options: Any,
 ) -> Iterator[Endpoint]:
-    """A link of its own, where it is asked for, or a rate or a delay is given; TLS, where asked for."""
-    from infscale.deployment.fronts import link as network
-
-    link = network.Link(rate_mbit, delay_ms) if linked or rate_mbit or delay_ms else None
-    with network.deploy(framework, model, link=link, **options) as endpoint:
+    """Start a server behind a link, if ``linked``, a rate or a delay asks for one, and behind TLS, if ``tls`` does."""
+    shaped = link.Link(rate_mbit, delay_ms) if linked or rate_mbit or delay_ms else None
+    with link.deploy(framework, model, link=shaped, **options) as endpoint:
         yield endpoint
 
 
 @contextlib.contextmanager
 def _balanced(framework: str, model: str, *, slow_ms: float = 0, **options: Any) -> Iterator[Endpoint]:
-    """Replicas behind a balancer; with ``slow_ms`` the first of them answers so much later."""
-    from infscale.deployment.fronts import replicas as balancing
-
-    slow = {"replica": 1, "delay_ms": slow_ms} if slow_ms else None
-    with balancing.deploy(framework, model, slow=slow, **options) as endpoint:
+    """Start replicas behind a balancer; with ``slow_ms`` the first of them answers so much later."""
+    slow = replicas.Slow(replica=1, delay_ms=slow_ms) if slow_ms else None
+    with replicas.deploy(framework, model, slow=slow, **options) as endpoint:
         yield endpoint
 
 
-def _own(options: dict[str, Any]) -> dict[str, Any]:
-    return {key: options[key] for key in ("log_folder", "pid_log")}
-
-
 FRONTS: dict[str, Front] = {
-    "edge": _edge,
-    "cache": _cache,
-    "cache-redis": _cache_redis,
-    "balanced": _balanced,
-    "network": _network,
+    "edge": Front(_edge, gateway.EDGE),
+    "cache": Front(_cache),
+    "cache-redis": Front(_cache_redis),
+    "balanced": Front(_balanced),
+    "network": Front(_network),
 }
+"""All fronts, by name."""

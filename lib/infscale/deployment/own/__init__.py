@@ -1,1 +1,1 @@
-"""Models of the user's own, and servers that run already."""
+"""Models and servers of the user's own."""

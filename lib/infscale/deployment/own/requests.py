@@ -1,11 +1,11 @@
-"""Requests for a model of the user's own: from a payload file, or made to fit the server's metadata.
+"""Requests for a model of the user's own: from a payload file, or made up to fit the inputs that the server describes.
 
 A payload file is one of these; a folder is a pool of them, in the order of their names:
 
 - ``.npy`` or ``.npz``: rows along the first axis, arrays by input name, sent in the file's own type.
 - ``.json``: a REST body of the framework, sent over REST as it stands; gRPC carries the same tensors.
-- for TorchServe any file: its bytes are the body, its suffix gives REST's Content-Type, and gRPC carries it under
-  the key ``data``, where TorchServe's handlers look for it.
+- where the server takes any bytes (TorchServe), any file: its bytes are the body, and its suffix gives REST's
+  Content-Type.
 """
 
 import json
@@ -15,57 +15,63 @@ import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from infscale.deployment.client import AnsweredError
 from infscale.deployment.endpoint import Endpoint, ask
-from infscale.deployment.own import metadata
-from infscale.deployment.own.metadata import Input, Tensors
+from infscale.deployment.framework import FileApi, TensorApi
 from infscale.errors import ConfigError, DeploymentError, one_of
-from infscale.payloads import encoders as payloads
-from infscale.payloads.encoders import Payload
+from infscale.payloads.encoders import JSON, OCTETS, Payload
+from infscale.payloads.tensors import Input, Target, Tensor, Tensors
 from infscale.vocabulary import PROTOCOLS
 
 POOL = 256
-_POOL_BYTES = 1 << 24  # of generated input; JSON is several times that
-_CONTENT_TYPES = {".npy": "application/x-npy", ".bin": payloads.OCTETS, ".raw": payloads.OCTETS}
+"""Number of rows of made-up inputs."""
+_POOL_BYTES = 1 << 24  # of made-up inputs; as JSON they take several times as many
+_CONTENT_TYPES = {".npy": "application/x-npy", ".bin": OCTETS, ".raw": OCTETS}
 
 
 @dataclass
 class Own:
-    """Makes requests for one endpoint; the metadata is asked for once.
+    """Makes the requests for one endpoint. The model's inputs are read from the server once.
 
     Attributes:
-        file: payload file or folder; None: generate inputs from the server's metadata.
+        api: how the framework takes requests.
+        title: the framework's, for messages.
+        file: payload file or folder; None to make up inputs that fit what the server describes.
         version: of the model; empty for the server's choice.
-        signature: of a SavedModel; empty for the default one.
+        signature: of the model; empty for the default one.
     """
 
+    api: TensorApi | FileApi
+    title: str
     file: Path | None = None
     version: str = ""
     signature: str = ""
     _inputs: dict[str, Input] | None = field(default=None, repr=False)
     _pools: dict[tuple[str, str, int], Payload] = field(default_factory=dict, repr=False)
 
-    def check(self, framework: str) -> None:
-        """Find out what is wrong before a server is started.
+    def check(self) -> None:
+        """Check what can be checked before a server is started.
 
         Raises:
-            ConfigError: no such file, a TorchServe model without one, or a version or signature it cannot have.
+            ConfigError: no such file, no file where one is needed, or a version or signature that a model cannot have.
         """
         if self.file is not None and not self.file.exists():
             raise ConfigError(f"payload={str(self.file)!r} does not exist; accepted: a file, or a folder of files")
-        if self.file is None and framework == "torchserve":
-            raise ConfigError("payload=None: TorchServe does not tell a model's inputs; accepted: a payload file")
-        if framework == "tfserving" and self.version and not self.version.isdigit():
-            raise ConfigError(f"version={self.version!r}: TensorFlow Serving's are numbers")
-        if framework != "tfserving" and self.signature:
-            raise ConfigError(f"signature={self.signature!r}: only TensorFlow Serving's models have signatures")
+        numeric_versions, signatures = False, False
+        if isinstance(self.api, TensorApi):
+            numeric_versions, signatures = self.api.numeric_versions, self.api.signatures
+        elif self.file is None:
+            raise ConfigError(f"payload=None: {self.title} does not tell a model's inputs; accepted: a payload file")
+        if numeric_versions and self.version and not self.version.isdigit():
+            raise ConfigError(f"version={self.version!r}: versions of {self.title}'s models are numbers")
+        if self.signature and not signatures:
+            raise ConfigError(f"signature={self.signature!r}: {self.title}'s models have no signatures")
 
     def answered(self, endpoint: Endpoint) -> bool:
-        """Whether the model is loaded and a request is answered over each protocol, or with an error over one."""
+        """Return whether the model is loaded and answers over each protocol, or refuses a request with an error."""
         try:
             pools = [self.payload(endpoint, protocol, "", 1) for protocol in endpoint.protocols()]
         except DeploymentError:  # not loaded yet
@@ -73,56 +79,56 @@ class Own:
         for pool in pools:
             try:
                 ask(endpoint, pool)
-            except AnsweredError:  # whoever asks next is told so, at once
+            except AnsweredError:  # a refusal: whoever asks next gets its text at once
                 return True
             except DeploymentError:
                 return False
         return True
 
     def payload(self, endpoint: Endpoint, protocol: str, encoding: str, batch: int) -> Payload:
-        """A pool of request bodies, made once.
+        """Return a pool of request bodies, made once.
 
         Raises:
             ConfigError: the payload file cannot be read or does not fit, or an encoding that is not there.
-            DeploymentError: the server does not tell its metadata.
+            DeploymentError: the server does not describe its model.
         """
         one_of("protocol", protocol, PROTOCOLS)
         key = (protocol, encoding, batch)
         if key not in self._pools:
-            self._pools[key] = self._made(endpoint, protocol, encoding, batch)
+            target = Target(endpoint.model, self.version, self.signature)
+            if isinstance(self.api, FileApi):
+                self._pools[key] = self._files_as_they_are(self.api, target, protocol, encoding, batch)
+            else:
+                self._pools[key] = self._tensors_encoded(self.api, endpoint, target, protocol, encoding, batch)
         return self._pools[key]
 
-    def _made(self, endpoint: Endpoint, protocol: str, encoding: str, batch: int) -> Payload:
-        if endpoint.framework == "torchserve":
-            return self._files_as_they_are(endpoint, protocol, encoding, batch)
-        known = payloads.default_encoding(endpoint.framework, protocol)
-        one_of("encoding", encoding or known, (known,))
+    def _tensors_encoded(
+        self, api: TensorApi, endpoint: Endpoint, target: Target, protocol: str, encoding: str, batch: int
+    ) -> Payload:
+        default = next(iter(endpoint.interface.encoders[protocol]))
+        one_of("encoding", encoding or default, (default,))
         if protocol == "rest" and self._is_json():
-            _no_batch(batch)
+            _check_no_batch(batch)
             bodies = [file.read_bytes() for file in self._files()]
         else:
-            encode = {
-                ("tfserving", "rest"): metadata.tensorflow_json,
-                ("tfserving", "grpc"): metadata.tensorflow_message,
-                ("triton", "rest"): metadata.triton_json,
-                ("triton", "grpc"): metadata.triton_message,
-            }[endpoint.framework, protocol]
-            target = metadata.Target(endpoint.model, self.version, self.signature)
-            bodies = [encode(target, tensors) for tensors in self._tensors(endpoint, batch)]
-        headers = {"content-type": payloads.JSON} if protocol == "rest" else {}
-        return Payload(protocol, known, self._path(endpoint, protocol), bodies, _as_bytes, headers)
-
-    def _path(self, endpoint: Endpoint, protocol: str) -> str:
+            bodies = [api.encode[protocol](target, arrays) for arrays in self._tensors(api, endpoint, target, batch)]
         if protocol == "grpc":
-            return metadata.PREDICT[endpoint.framework]
-        name, version = quote(endpoint.model, safe=""), quote(self.version, safe="")
-        if endpoint.framework == "torchserve":
-            return f"/predictions/{name}" + (f"/{version}" if version else "")
-        part = f"/versions/{version}" if version else ""
-        return {
-            "tfserving": f"/v1/models/{name}{part}:predict",
-            "triton": f"/v2/models/{name}{part}/infer",
-        }[endpoint.framework]
+            return Payload("grpc", default, api.grpc_path, bodies, _as_bytes)
+        return Payload("rest", default, api.rest_path(target), bodies, _as_bytes, {"content-type": JSON})
+
+    def _files_as_they_are(self, api: FileApi, target: Target, protocol: str, encoding: str, batch: int) -> Payload:
+        _check_no_batch(batch)
+        one_of("encoding", encoding or "file", ("file",))
+        files = self._files()
+        bodies = [file.read_bytes() for file in files]
+        if protocol == "grpc":
+            messages = [api.message(target, body) for body in bodies]
+            return Payload("grpc", "file", api.grpc_path, messages, _as_bytes)
+        types = {_content_type(file) for file in files}
+        if len(types) > 1:
+            names = ", ".join(sorted(types))
+            raise ConfigError(f"payload={str(self.file)!r} holds {names}; accepted: files of one kind")
+        return Payload("rest", "file", api.rest_path(target), bodies, _as_bytes, {"content-type": types.pop()})
 
     def _files(self) -> list[Path]:
         assert self.file is not None
@@ -134,51 +140,56 @@ class Own:
     def _is_json(self) -> bool:
         return self.file is not None and all(file.suffix == ".json" for file in self._files())
 
-    def _files_as_they_are(self, endpoint: Endpoint, protocol: str, encoding: str, batch: int) -> Payload:
-        _no_batch(batch)
-        one_of("encoding", encoding or "file", ("file",))
-        files = self._files()
-        bodies = [file.read_bytes() for file in files]
-        if protocol == "grpc":
-            from infscale.payloads.protos import torchserve
-
-            spec = {"model_name": endpoint.model, "model_version": self.version}
-            make = torchserve["PredictionsRequest"]
-            bodies = [make(**spec, input={"data": body}).SerializeToString(deterministic=True) for body in bodies]
-            return Payload("grpc", "file", payloads.TORCHSERVE_PREDICT, bodies, _as_bytes)
-        kinds = {_content_type(file) for file in files}
-        if len(kinds) > 1:
-            found = ", ".join(sorted(kinds))
-            raise ConfigError(f"payload={str(self.file)!r} holds {found}; accepted: files of one kind")
-        return Payload("rest", "file", self._path(endpoint, "rest"), bodies, _as_bytes, {"content-type": kinds.pop()})
-
-    def _tensors(self, endpoint: Endpoint, batch: int) -> list[Tensors]:
+    def _tensors(self, api: TensorApi, endpoint: Endpoint, target: Target, batch: int) -> list[Tensors]:
         if self._inputs is None:
-            target = metadata.Target(endpoint.model, self.version, self.signature)
-            self._inputs = metadata.inputs(endpoint, target)
+            self._inputs = read_inputs(api, endpoint, target)
         if self.file is None:
             return _cut(_generate(self._inputs, batch), self._inputs, batch)
-        made: list[Tensors] = []
+        requests: list[Tensors] = []
         for file in self._files():
             if file.suffix == ".json":
-                _no_batch(batch)
-                made.append(metadata.from_json(endpoint.framework, _json(file), self._inputs))
+                _check_no_batch(batch)
+                requests.append(self._from_json(api, _json(file), self._inputs))
             else:
-                made += _cut(_arrays(file, self._inputs), self._inputs, batch)
-        return made
+                requests += _cut(_arrays(file, self._inputs), self._inputs, batch)
+        return requests
+
+    def _from_json(self, api: TensorApi, document: Any, inputs: dict[str, Input]) -> Tensors:
+        try:
+            return api.from_json(document, inputs)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ConfigError(f"payload: not a request of {self.title} ({error}); accepted: {api.json_form}") from error
 
 
-def _no_batch(batch: int) -> None:
+def read_inputs(api: TensorApi, endpoint: Endpoint, target: Target) -> dict[str, Input]:
+    """Return the model's inputs by name, as the server describes them; none if the signature is unknown.
+
+    Raises:
+        AnsweredError: the server's own error, such as for a version that does not exist.
+        DeploymentError: it does not answer, or with something else than a description.
+        ConfigError: an input has a type that no request can carry.
+    """
+    read = api.inputs[endpoint.protocols()[0]]
+    try:
+        return dict(sorted(read(endpoint, target).items()))
+    except ConfigError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise DeploymentError(f"{endpoint.label} did not answer with a model's metadata ({reason})") from error
+
+
+def _check_no_batch(batch: int) -> None:
     if batch != 1:
         raise ConfigError(f"batch={batch}: a payload file that is a request of its own fixes it; accepted: 1")
 
 
 def _content_type(file: Path) -> str:
-    return _CONTENT_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or payloads.OCTETS
+    return _CONTENT_TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or OCTETS
 
 
 def _as_bytes(body: bytes) -> Any:
-    """What an answer of an unknown model means is its user's affair: its bytes."""
+    """Return an answer as an array of its bytes: what they mean is for the model's user to say."""
     return np.frombuffer(body, np.uint8)
 
 
@@ -210,22 +221,29 @@ def _has_batch(shape: tuple[int, ...]) -> bool:
 
 
 def _cut(arrays: Tensors, inputs: dict[str, Input], batch: int) -> list[Tensors]:
-    """Arrays of rows → requests of ``batch`` rows; an input without a batch axis gets one row as it is."""
+    """Cut arrays of rows into requests of ``batch`` rows; an input without a batch axis gets one row as it is."""
     rows = min((len(array) for array in arrays.values()), default=1)
-    shapes = {name: one.shape for name, one in inputs.items()}
-    alone = {n for n, array in arrays.items() if (s := shapes.get(n)) is not None and len(s) == array.ndim - 1}
+    alone = {name for name, array in arrays.items() if name in inputs and _takes_one_row(inputs[name], array)}
     most = 1 if alone else rows
     if not 1 <= batch <= most:
         raise ConfigError(f"batch={batch} cannot be made of {rows} rows for this model; accepted: 1 to {most}")
     starts = range(0, rows - batch + 1, batch)
-    return [{n: np.asarray(a[i] if n in alone else a[i : i + batch]) for n, a in arrays.items()} for i in starts]
+    return [
+        {name: np.asarray(array[i] if name in alone else array[i : i + batch]) for name, array in arrays.items()}
+        for i in starts
+    ]
+
+
+def _takes_one_row(one: Input, rows: Tensor) -> bool:
+    """Return whether an input takes rows of an array without a batch axis."""
+    return one.shape is not None and len(one.shape) == rows.ndim - 1
 
 
 def _generate(inputs: dict[str, Input], batch: int) -> Tensors:
-    """Seeded rows for every input: uniform in [0, 1), whole numbers below 10, short texts."""
+    """Return random rows for every input, by a fixed seed: uniform in [0, 1), whole numbers below 10, short texts."""
     shapes = {name: _row_shape(name, one) for name, one in inputs.items()}
-    each = sum(8 * math.prod(shape) for shape in shapes.values())
-    rows = max(batch, min(POOL, _POOL_BYTES // max(each, 1)))
+    row_bytes = sum(8 * math.prod(shape) for shape in shapes.values())
+    rows = max(batch, min(POOL, _POOL_BYTES // max(row_bytes, 1)))
     rng = np.random.default_rng(1)
     return {name: _values(rng, inputs[name].dtype, (rows, *shape)) for name, shape in shapes.items()}
 
@@ -239,7 +257,7 @@ def _row_shape(name: str, one: Input) -> tuple[int, ...]:
     raise ConfigError(f"the input {name!r} takes the shape {shape}, so inputs cannot be made up; give a payload file")
 
 
-def _values(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Any:
+def _values(rng: np.random.Generator, dtype: str, shape: tuple[int, ...]) -> Tensor:
     if dtype == "object":
         return np.char.add("text-", rng.integers(0, 10**6, shape).astype(str))
     if dtype == "bool":

@@ -1,1 +1,1 @@
-"""Servers as supervised processes: commands, ports, folders."""
+"""Servers as supervised processes: their commands, containers, ports, folders and process ids."""

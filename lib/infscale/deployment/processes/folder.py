@@ -1,4 +1,4 @@
-"""Working folders of servers, removed at the end."""
+"""Temporary folders for servers, removed at the end."""
 
 import contextlib
 import os
@@ -12,8 +12,12 @@ import psutil
 _PREFIX = "infscale-"
 
 
-def _check_writable(log: Path) -> None:
-    """Raise OSError if nothing can be written; a full disk shows itself at the first byte only."""
+def check_writable(log: Path) -> None:
+    """Check that a log file can be written; a full disk shows itself only when the first byte is written.
+
+    Raises:
+        OSError: it cannot.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab", buffering=0) as file:
         size = file.tell()
@@ -23,9 +27,9 @@ def _check_writable(log: Path) -> None:
 
 @contextlib.contextmanager
 def working_folder(name: str) -> Iterator[Path]:
-    """A short-named temporary folder (socket paths must stay under 107 bytes), removed at the end.
+    """Make a temporary folder, and remove it at the end. Its name is short: paths of sockets stay under 107 bytes.
 
-    Folders of owners that no longer live are removed first.
+    Folders whose owner no longer lives are removed first.
     """
     root = Path(tempfile.gettempdir())
     for old in root.glob(f"{_PREFIX}*-*"):

@@ -1,4 +1,4 @@
-"""Records of the processes that were started."""
+"""A file that lists the processes that were started, so that a check can find those that were left."""
 
 import contextlib
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import psutil
 
 
 def record_pids(path: Path, pids: Mapping[int, str]) -> None:
-    """Append ``pid start-time name`` lines, so that a check can tell a reused pid from ours."""
+    """Append a line ``pid start-time name`` for each process; the start time tells a reused pid from ours."""
     with open(path, "a", encoding="utf-8") as file:
         for pid, name in pids.items():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -16,7 +16,7 @@ def record_pids(path: Path, pids: Mapping[int, str]) -> None:
 
 
 def living(path: Path) -> list[str]:
-    """The lines of a pid record whose process still lives."""
+    """Return the lines of such a file whose process still lives."""
     alive = []
     for line in path.read_text(encoding="utf-8").splitlines():
         pid, created, _ = line.split(maxsplit=2)

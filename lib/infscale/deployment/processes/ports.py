@@ -1,24 +1,20 @@
-"""Programs, addresses and ports on this machine."""
+"""Addresses and ports on this machine."""
 
 import contextlib
-import os
-import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from infscale.errors import ConfigError
 
-SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
-"""Where Debian puts programs of the system, which are not on every user's PATH."""
-
 
 @dataclass(frozen=True)
 class Place:
-    """Where a server runs: what its command is started by, and the address that it listens on.
+    """Where a server runs: on this machine's loopback, or in a network namespace.
 
     Attributes:
-        prefix: of the command; of a network namespace ``ip netns exec NAME``.
-        host: IPv4 address to listen on and to be reached at.
+        prefix: what its command line begins with; in a namespace ``ip netns exec NAME``.
+        host: IPv4 address that it listens on and is reached at.
     """
 
     prefix: tuple[str, ...] = ()
@@ -26,15 +22,11 @@ class Place:
 
 
 HERE = Place()
-
-
-def find_program(name: str) -> str | None:
-    """Path of an installed program, on PATH or in :data:`SYSTEM_FOLDERS`."""
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS]))
+"""This machine's loopback."""
 
 
 def free_ports(count: int) -> list[int]:
-    """``count`` distinct TCP ports that are free on 127.0.0.1 now."""
+    """Return ``count`` distinct TCP ports that are free on 127.0.0.1 now."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for sock in sockets:
@@ -43,10 +35,10 @@ def free_ports(count: int) -> list[int]:
 
 
 def check_port(name: str, port: int, place: Place = HERE) -> int:
-    """Return ``port`` if it can be bound on 127.0.0.1; in a namespace of our own all are free.
+    """Return ``port`` if it can be bound on 127.0.0.1; in a namespace every port is free.
 
     Raises:
-        ConfigError: outside 1–65535, or taken.
+        ConfigError: it is outside 1–65535, or taken; ``name`` is the parameter's.
     """
     if not 1 <= port <= 65535:
         raise ConfigError(f"{name}={port} is not a TCP port; accepted: 1 to 65535")
@@ -59,3 +51,13 @@ def check_port(name: str, port: int, place: Place = HERE) -> int:
         except OSError as error:
             raise ConfigError(f"{name}={port} is taken by another process; accepted: any free port") from error
     return port
+
+
+def choose_ports(wanted: Mapping[str, int], place: Place = HERE) -> list[int]:
+    """Return a port for each parameter of ``wanted``, in order: its value, or a free port where that is 0.
+
+    Raises:
+        ConfigError: a port that was asked for cannot be used.
+    """
+    free = free_ports(len(wanted))
+    return [check_port(name, port, place) if port else free[i] for i, (name, port) in enumerate(wanted.items())]

@@ -1,15 +1,14 @@
-"""A small supervisor: runs one command and leaves nothing of it behind, whatever happens above.
+"""A small supervisor: runs one command, and leaves nothing of it behind whatever happens to its owner.
 
-Started by :mod:`infscale.deployment.processes.process` as a plain script (standard library only, so that it
-starts in 20 ms). Its standard input is a pipe whose other end only the owner holds: end of file
-means that the owner asked for the end or died, be it by kill -9. Every descendant of the command is
-adopted (PR_SET_CHILD_SUBREAPER) and ended, also those that left their session. Should the
-supervisor itself be killed, PR_SET_PDEATHSIG ends the command.
+:mod:`infscale.deployment.processes.process` starts it as a plain script that needs the standard library only, so that
+it starts in 20 ms. Its standard input is a pipe whose other end only the owner holds: its end means that the owner
+stops the command, or that the owner died, even by kill -9. Every descendant of the command is adopted
+(PR_SET_CHILD_SUBREAPER) and ended, including those that left their session. If the supervisor itself is killed,
+PR_SET_PDEATHSIG ends the command.
 
-Specification (JSON in argv[1]): ``command``, ``env``, ``cwd``, ``log``, ``grace_s``, ``cores``
-(CPU affinity, or null), ``remove`` (folders deleted at the end), ``on_exit`` (a command run at the end, or null).
-Writes one line to standard output when the command has started (its pid) and one when it has ended
-(its return code).
+The specification is JSON in ``argv[1]``: ``command``, ``env``, ``cwd``, ``log``, ``grace_s``, ``cores`` (CPU affinity,
+or null), ``remove`` (folders deleted at the end), ``on_exit`` (a command run at the end, or null). It writes a line to
+standard output when the command has started (its process id) and another when it has ended (its return code).
 """
 
 import contextlib
@@ -22,7 +21,21 @@ import signal
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import TypedDict
+
+
+class Specification(TypedDict):
+    """What to run, and what to do at its end."""
+
+    command: list[str]
+    env: dict[str, str]
+    cwd: str | None
+    log: str
+    grace_s: float
+    cores: list[int] | None
+    remove: list[str]
+    on_exit: list[str] | None
+
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -66,13 +79,13 @@ def _kill_descendants() -> None:
         _reap()
 
 
-def _say(line: str) -> None:
+def _tell_owner(line: str) -> None:
     with contextlib.suppress(OSError):  # the owner may be gone
         os.write(1, f"{line}\n".encode())
 
 
 def _wait_for_end(child: "subprocess.Popen[bytes]") -> bool:
-    """Wait until the owner lets go (False) or the child ends by itself (True)."""
+    """Wait until the child ends by itself (return True), or the owner closes its pipe or dies (False)."""
     pidfd = os.pidfd_open(child.pid)
     poll = select.poll()
     poll.register(0, select.POLLIN)
@@ -87,9 +100,9 @@ def _wait_for_end(child: "subprocess.Popen[bytes]") -> bool:
 
 def main() -> int:
     """Run the specification in ``argv[1]`` to its end."""
-    spec = json.loads(sys.argv[1])
+    spec: Specification = json.loads(sys.argv[1])
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # the owner's pipe alone decides
+        signal.signal(number, signal.SIG_IGN)  # only the owner's pipe ends us
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
 
     def prepare() -> None:
@@ -111,7 +124,7 @@ def main() -> int:
                 env=spec["env"],
                 preexec_fn=prepare,  # this process has one thread, so forking with Python code is safe
             )
-            _say(str(child.pid))
+            _tell_owner(str(child.pid))
             if not _wait_for_end(child):
                 child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -122,16 +135,16 @@ def main() -> int:
     except OSError as error:
         with open(spec["log"], "ab") as log:
             log.write(f"cannot start {spec['command'][0]}: {error}\n".encode())
-        _say("0")
-    _say(str(code))
-    # The owner still wants to read the log of a command that failed: its folder goes when the owner lets go.
+        _tell_owner("0")
+    _tell_owner(str(code))
+    # The owner still reads the log of a command that failed: its folder is removed once the owner closes the pipe.
     while os.read(0, 1024):
         pass
     _clean(spec)
     return 0
 
 
-def _clean(spec: "dict[str, Any]") -> None:
+def _clean(spec: Specification) -> None:
     try:
         if spec["on_exit"]:
             subprocess.run(spec["on_exit"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=10)

@@ -1,4 +1,4 @@
-"""The load engine: bytes out, bytes in, timestamps. It knows no models, no frameworks and no statistics.
+"""The load engine: sends bytes on a schedule, receives bytes and notes times. It knows no models and no statistics.
 
-:func:`infscale.load.engine.run.run` is the way in; this file imports nothing, so that an engine process starts fast.
+Start it with :func:`infscale.load.engine.run.run`. This file imports nothing, so that an engine process starts fast.
 """

@@ -1,4 +1,4 @@
-"""Client-side balancing: the engine with several targets, one of which is picked for each request."""
+"""Client-side load balancing: the engine with several targets, one of which is picked for each request."""
 
 import random
 from array import array
@@ -12,11 +12,14 @@ from infscale.load.engine.status import Finished
 
 
 class Balanced(Engine):
-    """Runs one schedule over several targets, picked when a request is due; no target is ever put aside.
+    """Runs one schedule over several targets and picks one when a request is due; a failing target stays in use.
 
-    "round_robin" goes round the targets request by request. "power_of_two" draws two distinct targets with ``seed``
-    and takes the one with fewer requests without an outcome, the first drawn if equal (M. Mitzenmacher, The Power of
-    Two Choices in Randomized Load Balancing, IEEE Trans. Parallel Distrib. Syst. 12(10), 2001).
+    Args:
+        targets: how many there are.
+        pick: "round_robin" takes the targets in turn; "power_of_two" draws two distinct targets and takes the one with
+            fewer requests without an outcome, or the first drawn if equal (M. Mitzenmacher, The Power of Two Choices
+            in Randomized Load Balancing, IEEE Trans. Parallel Distrib. Syst. 12(10), 2001).
+        seed: of the draws.
     """
 
     def __init__(
@@ -55,5 +58,5 @@ class Balanced(Engine):
         super()._settle(finished, now)
 
     def share_by_target(self) -> list[int]:
-        """How many requests each target was picked for."""
+        """Return how many requests each target was picked for."""
         return [self.picked.count(pool.target) for pool in self._pools]

@@ -1,7 +1,7 @@
-"""The engine's process: reads a pickled job, says "ready", waits for its start time, runs, answers.
+"""The engine's process: reads a pickled job, reports that it is ready, waits for its start time, runs, writes the rows.
 
-Standard input stays open while it runs: its end, or a further byte, stops the trial; what was
-measured so far is still written. Started by :func:`infscale.load.engine.run` as ``python -m``.
+Standard input stays open while it runs: its end, or a further byte, stops the trial, and what was measured so far is
+still written. :func:`infscale.load.engine.run.run` starts it with ``python -m``.
 """
 
 import gc
@@ -20,6 +20,7 @@ from infscale.load.engine.job import Job, addressed, codec_factory
 from infscale.load.engine.loop import Engine
 
 OPEN_PATIENCE_NS = 2_000_000_000
+"""Longest wait for the first connections before the trial, ns."""
 _SIZE = struct.Struct("<Q")
 
 
@@ -35,7 +36,7 @@ def _read(count: int) -> bytearray:
 
 
 def _write(value: Any, *buffers: "array[int]") -> None:
-    """Write a pickled value, then buffers as they lie: copies would cost more memory than the rows themselves."""
+    """Write a pickled value, then buffers without copying them: copies would take more memory than the rows."""
     data = pickle.dumps(value, protocol=5)
     for part in (_SIZE.pack(len(data)) + data, *buffers):
         view = memoryview(part).cast("B")  # type: ignore[arg-type] # typeshed's array is no Buffer before 3.12
@@ -52,17 +53,18 @@ def _run_delay_ns() -> int:
 
 
 def peak_memory_bytes() -> int:
-    """Of this process so far, resident."""
+    """Return this process's peak resident memory in bytes."""
     # Not ru_maxrss, which an exec inherits from the process that forked.
     with open("/proc/self/status") as file:
         return next((int(line.split()[1]) * 1024 for line in file if line.startswith("VmHWM")), 0)
 
 
 def prioritise() -> str:
-    """Run before the servers' threads where that is allowed: a clock that waits for a core is late.
+    """Ask for the real-time policy SCHED_FIFO, and return the policy that this process has: "fifo" or "other".
 
-    On a machine whose cores the servers fill, an ordinary process waits a scheduler slice for its turn, before a
-    send and before it sees an answer. The engine sleeps most of the time and takes no more CPU for running first.
+    On a machine whose cores the servers fill, an ordinary process waits a scheduler slice for its turn, before a send
+    and before it sees a response, and its times are late by as much (docs/decisions/0004-engine-priority.md). The
+    engine sleeps most of the time, so that running first takes no CPU from the servers.
     """
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
@@ -82,7 +84,7 @@ def _engine(job: Job, io: SocketIo, factory: CodecFactory) -> Engine:
 
 
 def main() -> None:
-    """Run one job."""
+    """Read one job from standard input, run it and write the result to standard output."""
     job: Job = pickle.loads(_read(_SIZE.unpack(_read(8))[0]))
     if job.cores:
         os.sched_setaffinity(0, job.cores)

@@ -1,4 +1,4 @@
-"""What the loop needs from others: codecs, and input and output; what it may use; the rows that it fills."""
+"""What the engine's loop uses: a codec for each connection, input and output, limits, and the rows that it fills."""
 
 from array import array
 from collections.abc import Callable, Sequence
@@ -7,83 +7,102 @@ from typing import Any, Protocol
 
 from infscale.load.engine.status import Finished
 
-READ, WRITE = 1, 4  # EPOLLIN, EPOLLOUT
+READ, WRITE = 1, 4
+"""Events of a socket, as epoll numbers them (EPOLLIN, EPOLLOUT)."""
 
 
 class Codec(Protocol):
-    """The client's side of one connection, sans I/O."""
+    """The client's side of one connection, without input and output of its own."""
 
     @property
     def ready(self) -> bool:
-        """Whether the connection is set up."""
+        """Return whether the connection is set up."""
         ...
 
     @property
     def closing(self) -> bool:
-        """Whether no further request may be sent on it."""
+        """Return whether no further request may be sent on it."""
         ...
 
     @property
     def free(self) -> int:
-        """How many requests may be sent now."""
+        """Return how many requests may be sent now."""
         ...
 
     @property
     def message(self) -> str:
-        """What the server said last of a failure, or why the connection failed; empty if nothing."""
+        """Return the server's last message about a failure, or why the connection failed; "" if there is none."""
         ...
 
     @property
     def out(self) -> list[bytes | memoryview]:
-        """What is to be sent beside the requests; the loop empties it."""
+        """Return what must be sent beside the requests; the loop empties it."""
         ...
 
     @property
     def held(self) -> int:
-        """Bytes of the last request that :meth:`send` put into ``out`` or keeps until the server's windows allow it."""
+        """Return how many bytes of the last request :meth:`send` kept back, in ``out`` or waiting for a window."""
         ...
 
-    def start(self) -> bytes: ...  # noqa: D102
-    def send(self, payload: int, token: int) -> bytes: ...  # noqa: D102
-    def receive(self, data: bytes, now: int, finished: list[Finished]) -> None: ...  # noqa: D102
-    def end(self, finished: list[Finished]) -> None: ...  # noqa: D102
-    def cancel(self, token: int) -> None: ...  # noqa: D102
-    def tokens(self) -> list[int]: ...  # noqa: D102
+    def start(self) -> bytes:
+        """Return what a new connection sends first."""
+        ...
+
+    def send(self, payload: int, token: int) -> bytes:
+        """Return the bytes of request ``token`` with body ``payload`` of the pool; b"" if they are in ``out``."""
+        ...
+
+    def receive(self, data: bytes, now: int, finished: list[Finished]) -> None:
+        """Take what arrived at time ``now`` (ns), and append the requests that it completes to ``finished``."""
+        ...
+
+    def end(self, finished: list[Finished]) -> None:
+        """Take the end of the connection, and append the requests that it completes or fails to ``finished``."""
+        ...
+
+    def cancel(self, token: int) -> None:
+        """Give up a request."""
+        ...
+
+    def tokens(self) -> list[int]:
+        """Return the requests without a finished response."""
+        ...
 
 
 class Io(Protocol):
-    """Sockets, waiting and the clock: real (:mod:`io`) or in memory and in virtual time.
-
-    ``owner`` is the descriptor whose event asks the engine to stop; −1 if there is none.
-    """
+    """Sockets, waiting and the clock: real (:mod:`io`), or in memory and in virtual time."""
 
     @property
-    def owner(self) -> int: ...  # noqa: D102
+    def owner(self) -> int:
+        """Return the descriptor whose event asks the engine to stop; −1 if there is none."""
+        ...
 
     def now(self) -> int:
-        """Nanoseconds of one monotonic clock."""
+        """Return the time of a monotonic clock, ns."""
         ...
 
     def connect(self, target: int) -> Any:
-        """A non-blocking socket that connects to that target, watched for reading and writing.
+        """Return a non-blocking socket that connects to target number ``target``, watched for reading and writing.
 
-        Raises OSError when it is refused at once.
+        Raises:
+            OSError: the connection was refused at once.
         """
         ...
 
     def watch(self, sock: Any, events: int) -> None:
-        """Change the events of a socket."""
+        """Watch a socket for other events than before."""
         ...
 
     def close(self, sock: Any) -> None:
-        """Forget a socket and close it."""
+        """Close a socket and watch it no more."""
         ...
 
     def wait(self, until: int) -> Sequence[tuple[int, int]]:
-        """Events as (file descriptor, mask), at the latest when the clock reaches ``until``.
+        """Wait for events until the clock reaches ``until`` (ns) at the latest.
 
-        They may be edge-triggered. A descriptor that belongs to no socket means nothing, but ``owner`` asks the
-        engine to end.
+        Returns:
+            Pairs of file descriptor and events; they may be edge-triggered. The loop ignores a descriptor that is
+            neither a socket's nor ``owner``.
         """
         ...
 
@@ -93,9 +112,9 @@ class Limits:
     """What the engine may use.
 
     Attributes:
-        timeout_ns: from the scheduled time to giving up.
+        timeout_ns: time from a request's scheduled time to giving it up, ns.
         connections: most connections at a time.
-        open_first: connections that are opened before the trial.
+        open_first: number of connections that are opened before the trial.
         keep_alive: False opens a connection for every request.
     """
 
@@ -106,7 +125,7 @@ class Limits:
 
 
 class Rows:
-    """Preallocated columns, one row per scheduled request; times in ns since the trial's start, −1 never."""
+    """Preallocated columns, one row per scheduled request; times in ns since the trial's start, −1 for never."""
 
     def __init__(self, count: int) -> None:
         def never() -> "array[int]":
@@ -120,3 +139,4 @@ class Rows:
 
 
 CodecFactory = Callable[[], Codec]
+"""Returns the codec of a new connection."""

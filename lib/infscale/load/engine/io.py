@@ -1,7 +1,6 @@
-"""Real input and output for the loop: non-blocking sockets, epoll, and a timerfd on CLOCK_MONOTONIC."""
+"""Real input and output for the engine's loop: non-blocking sockets, epoll, and a timerfd on CLOCK_MONOTONIC."""
 
 import ctypes
-import os
 import select
 import socket
 import struct
@@ -20,17 +19,24 @@ Address = tuple[socket.AddressFamily, tuple[str, int] | str]
 
 
 def resolve(host: str, port: int, path: str = "", *, probe_s: float = 1.0) -> Address:
-    """The address family and address of a host (or of a Unix socket's ``path``), once, before the trial.
+    """Return the address family and address of a host, or of a Unix socket.
 
-    A name with several addresses (``localhost``: ::1 and 127.0.0.1) gets the first one that accepts a connection.
+    Args:
+        host: name or address.
+        port: TCP port.
+        path: of a Unix socket, instead of host and port.
+        probe_s: longest wait for each address, s. Of a name with several addresses (``localhost``: ::1 and 127.0.0.1)
+            the first one that accepts a connection is returned.
 
     Raises:
         OSError: the name cannot be resolved.
     """
     if path:
         return socket.AF_UNIX, path
-    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    addresses: list[Address] = [(socket.AddressFamily(family), (str(a[0]), int(a[1]))) for family, _, _, _, a in found]
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    addresses: list[Address] = [
+        (socket.AddressFamily(family), (str(address[0]), int(address[1]))) for family, _, _, _, address in answers
+    ]
     return next((a for a in addresses[:-1] if _accepts(a, probe_s)), addresses[-1])
 
 
@@ -41,10 +47,13 @@ def _accepts(address: Address, patience_s: float) -> bool:
 
 
 class SocketIo:
-    """The loop's :class:`~infscale.load.engine.interfaces.Io` over real sockets.
+    """Implements :class:`~infscale.load.engine.interfaces.Io` over real sockets.
 
     epoll's own timeout rounds to 1 ms; a timerfd with an absolute time wakes 50–60 µs late.
-    ``owner`` is a file descriptor that becomes readable (or ends) when the engine must stop.
+
+    Args:
+        addresses: of the targets, as :func:`resolve` returns them.
+        owner: file descriptor that becomes readable, or ends, when the engine must stop.
     """
 
     def __init__(self, addresses: Sequence[Address], owner: int | None = None) -> None:
@@ -70,7 +79,7 @@ class SocketIo:
             self._epoll.register(owner, READ)
 
     def connect(self, target: int) -> socket.socket:
-        """Begin a connection; small writes go out at once (TCP_NODELAY)."""
+        """Begin a connection to a target, whose small writes go out at once (TCP_NODELAY), and return its socket."""
         family, address = self._addresses[target]
         sock = socket.socket(family, socket.SOCK_STREAM)
         sock.setblocking(False)
@@ -87,23 +96,18 @@ class SocketIo:
         return sock
 
     def watch(self, sock: socket.socket, events: int) -> None:
-        """Change the events of a socket."""
+        """Watch a socket for other events than before."""
         self._epoll.modify(sock, events | _EDGE)
 
     def close(self, sock: socket.socket) -> None:
-        """Close; epoll forgets it by itself."""
+        """Close a socket; epoll forgets it by itself."""
         sock.close()
 
     def wait(self, until: int) -> Sequence[tuple[int, int]]:
-        """Wait for events until the monotonic time ``until`` (ns)."""
+        """Wait for events until the monotonic time ``until`` (ns), and return them."""
         if until != self._armed:
-            # A timer that has gone off need not be told apart: the next time asked for is a later one.
+            # A timer that went off is armed again all the same: the next time that is asked for is a later one.
             self._armed = until
             self._pack(self._spec, 0, 0, 0, until // 1_000_000_000, until % 1_000_000_000 or 1)
             self._settime(self._timer, _ABSTIME, self._spec_at, None)
         return self._poll()
-
-    def shut(self) -> None:
-        """Give back the timer and the epoll descriptor."""
-        os.close(self._timer)
-        self._epoll.close()

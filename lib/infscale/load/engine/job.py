@@ -1,4 +1,4 @@
-"""A job: everything one engine process needs, and the wire form of its requests."""
+"""A job: everything that one engine process needs, and its requests encoded for their protocol."""
 
 import re
 from array import array
@@ -11,7 +11,7 @@ from infscale.load.engine.interfaces import CodecFactory, Limits
 from infscale.load.engine.wire import http1, http2, tls
 
 SCHEMES = ("http", "https", "h2c", "h2", "grpc", "grpcs")
-"""HTTP/1.1, HTTP/2 and gRPC, each in clear text and over TLS."""
+"""Schemes of URLs: HTTP/1.1, HTTP/2 and gRPC, each in clear text and over TLS."""
 
 _PORTS = {"http": 80, "https": 443, "h2": 443}
 _TLS = ("https", "h2", "grpcs")
@@ -21,7 +21,7 @@ _TLS = ("https", "h2", "grpcs")
 class Target:
     """Where requests go: scheme, address and path of a URL such as ``grpc://127.0.0.1:8500/pkg.Service/Method``.
 
-    ``socket_path`` is a Unix socket's, as in ``grpc://unix:/run/server.sock:/pkg.Service/Method``; else it is empty.
+    ``socket_path`` is the path of a Unix socket, as in ``grpc://unix:/run/server.sock:/pkg.Service/Method``, or "".
     """
 
     scheme: str
@@ -32,34 +32,34 @@ class Target:
 
     @property
     def authority(self) -> str:
-        """``host:port``, IPv6 in brackets; ``localhost`` for a Unix socket."""
+        """Return ``host:port``, IPv6 in brackets; ``localhost`` for a Unix socket."""
         if self.socket_path:
             return "localhost"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def grpc(self) -> bool:
-        """Whether bodies are protobuf messages to be framed for gRPC."""
+        """Return whether bodies are protobuf messages to be framed for gRPC."""
         return self.scheme in ("grpc", "grpcs")
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted."""
+        """Return whether the connection is encrypted."""
         return self.scheme in _TLS
 
 
 def parse(url: str) -> Target:
-    """Take a URL apart.
+    """Return the parts of a URL.
 
     Raises:
-        ConfigError: unknown scheme, or no host, port or (gRPC) method.
+        ConfigError: an unknown scheme, or no host, port or (gRPC) method.
     """
     if not re.fullmatch(r"[!-~]+", url):
         raise ConfigError(f"url={url!r} holds a character that must be percent-encoded")
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise ConfigError(f"url={url!r} cannot be taken apart: {error}") from error
+        raise ConfigError(f"url={url!r} is no URL: {error}") from error
     if parts.scheme not in SCHEMES:
         raise ConfigError(f"url={url!r} has the scheme {parts.scheme!r}; accepted: {', '.join(SCHEMES)}")
     unix, path = "", parts.path
@@ -82,21 +82,22 @@ def parse(url: str) -> Target:
 
 @dataclass(frozen=True)
 class Job:
-    """One engine process's work.
+    """The work of one engine process.
 
     Attributes:
-        url: see :func:`parse`.
-        bodies: the pool; ``choice[i]`` says which one request i carries.
+        url: as :func:`parse` takes it.
+        bodies: the pool; request i carries body ``choice[i]``.
         schedule: int64 ns since the trial's start, ascending.
         choice: int32 indices into ``bodies``.
-        limits: timeouts and connections.
-        headers: beside those that the protocol needs.
-        max_streams: most streams on an HTTP/2 connection (the server's own limit holds beside it).
-        cores: CPU affinity of the process; empty leaves it alone.
+        limits: timeout and connections.
+        headers: sent beside those that the protocol needs.
+        max_streams: most requests at a time on an HTTP/2 connection; the server's own limit holds, too.
+        cores: CPUs that the process may use; empty for any.
         gzip: compress the bodies (gRPC: the messages).
+        ca: file of trusted certificates; "" for the system's.
+        insecure: trust any certificate.
         targets: ``host:port`` of each of several servers to balance over; empty for the URL's own.
-        pick: of :data:`infscale.vocabulary.PICKS`, where there are ``targets``.
-        ca: file of trusted certificates, "" the system's; ``insecure`` trusts anyone.
+        pick: one of :data:`infscale.vocabulary.PICKS`, where there are ``targets``.
     """
 
     url: str
@@ -115,7 +116,7 @@ class Job:
 
 
 def addressed(job: Job) -> list[Target]:
-    """Where the job's connections go: ``targets``, or the URL's own address.
+    """Return where the job's connections go: its ``targets``, or the URL's own address.
 
     Raises:
         ConfigError: a target is no ``host:port``.
@@ -127,7 +128,7 @@ def addressed(job: Job) -> list[Target]:
 
 
 def codec_factory(job: Job) -> CodecFactory:
-    """A function that makes the codec of a new connection; the pool is encoded once.
+    """Return a function that makes the codec of a new connection; the pool is encoded once.
 
     Raises:
         OSError: the CA file cannot be read.

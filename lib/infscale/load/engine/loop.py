@@ -1,8 +1,9 @@
-"""The open-loop engine: sends what the schedule says when it says it, and notes five times.
+"""The open-loop engine: sends each request at its scheduled time and notes when it was due, sent, and responded to.
 
-One thread, one loop. It knows codecs (:mod:`http1`, :mod:`http2`) and an :class:`~infscale.load.engine.interfaces.Io`,
-and nothing of models, frameworks or statistics. A request is *due* when the loop gets to it, *sent* when a
-connection is free for it; what has no connection waits inside the measured response time.
+One thread, one loop. It uses codecs (:mod:`infscale.load.engine.wire`) and an
+:class:`~infscale.load.engine.interfaces.Io`, and knows nothing of models, frameworks or statistics. A request is *due*
+when the loop gets to it and *sent* when a connection is free for it; the wait for a connection is part of the response
+time.
 """
 
 import os
@@ -16,7 +17,16 @@ from infscale.load.engine.status import Finished
 
 
 class Engine:
-    """Runs one schedule. ``codec()`` makes a connection's codec; ``choice[i]`` is request i's payload."""
+    """Runs one schedule.
+
+    Args:
+        io: sockets, waiting and the clock.
+        codec: makes the codec of a new connection.
+        schedule: int64 ns since the trial's start, ascending.
+        choice: the body that each request carries, as an index into the codec's pool.
+        limits: timeout and connections.
+        targets: number of targets that ``io`` connects to.
+    """
 
     def __init__(
         self,
@@ -82,7 +92,7 @@ class Engine:
                 rows.done[j] = -1 if rows.sent[j] < 0 else self._now() - start
 
     def _send_due(self) -> int:
-        """Dispatch what is due; returns the time (ns since the start)."""
+        """Dispatch the requests that are due, and return the time (ns since the start)."""
         schedule, count, now, start = self._schedule, self._count, self._now, self._start
         t = now() - start
         i, pool = self._next, self._pools[0]
@@ -173,7 +183,7 @@ class Engine:
                 self._settled += 1
 
     def _expire(self, t: int) -> int:
-        """Give up what is past its time; returns when to look again (ns since the start)."""
+        """Give up the requests past their timeout, and return when to look again (ns since the start)."""
         schedule, rows, timeout = self._schedule, self.rows, self._limits.timeout_ns
         late = []
         i = self._oldest
@@ -195,7 +205,7 @@ class Engine:
     # --- connections ---
 
     def _connect(self, pool: Pool) -> bool:
-        """Begin a connection; False if it was refused at once."""
+        """Begin a connection; return False if it was refused at once."""
         number = self.opened * len(self._pools) + pool.target
         self.opened += 1
         try:
@@ -231,7 +241,7 @@ class Engine:
         self._more_connections(connection.pool)
 
     def _fail_one(self, pool: Pool, outcome: int) -> None:
-        """One connection attempt failed, and with it the request that has waited longest."""
+        """Let the request that has waited longest fail with the connection attempt that failed."""
         while pool.waiting:
             i = pool.waiting.popleft()
             if self.rows.outcome[i] == status.PENDING:
@@ -239,13 +249,13 @@ class Engine:
                 return
 
     def _more_connections(self, pool: Pool) -> None:
-        """Open connections for the requests that wait, up to the limit."""
+        """Open connections for the waiting requests, up to the limit."""
         while pool.opening < len(pool.waiting) and pool.live < pool.limit:
             if not self._connect(pool):
                 self._fail_one(pool, status.REFUSED)
 
     def _free(self, connection: Connection) -> None:
-        """A connection can take requests: those that wait first, else it rests."""
+        """Give a connection that can take requests those that wait; without any it becomes idle."""
         codec, outcome, pool = connection.codec, self.rows.outcome, connection.pool
         while pool.waiting and codec.free > 0 and not codec.closing and not connection.spent:
             i = pool.waiting.popleft()
@@ -286,7 +296,7 @@ class Engine:
             self._io.watch(connection.sock, events)
 
     def _after(self, connection: Connection) -> None:
-        """What follows from a change of the codec's state: send, close, or offer it for requests."""
+        """Do what follows from a change of the codec's state: send, close, or offer the connection for requests."""
         codec = connection.codec
         if codec.out:
             self._flush(connection)
@@ -297,7 +307,7 @@ class Engine:
             self._free(connection)
 
     def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
-        """Handle a batch of events; True when the owner asks to stop."""
+        """Handle a batch of events; return True when the owner asks to stop."""
         by_fd, opened, several = self._by_fd, self.opened * len(self._pools), len(events) > 1
         for fd, mask in events:
             connection = by_fd.get(fd)
@@ -314,11 +324,11 @@ class Engine:
                 if mask != WRITE and connection.live:
                     self._readable(connection, mask)
             if several:
-                self._send_due()  # a large batch of answers must not hold up what is due
+                self._send_due()  # a large batch of responses must not delay what is due
         return False
 
     def _readable(self, connection: Connection, mask: int) -> None:
-        """Take what has arrived: all of it, as events may come once only for each arrival (edge-triggered)."""
+        """Read all that has arrived: edge-triggered events come once for each arrival."""
         codec, more = connection.codec, True
         while more and connection.live:
             try:
@@ -345,7 +355,7 @@ class Engine:
             self._after(connection)
 
     def _set_up(self, connection: Connection, data: bytes, now: int, finished: list[Finished]) -> None:
-        """What arrives before a connection is usable: a handshake."""
+        """Take what arrives before a connection is usable: a handshake."""
         codec = connection.codec
         codec.receive(data, now, finished)
         if codec.closing and not codec.ready:

@@ -1,4 +1,4 @@
-"""What the loop keeps of a connection, and of all connections to one target."""
+"""The state that the loop keeps of a connection, and of all connections to one target."""
 
 from collections import deque
 from typing import Any
@@ -33,7 +33,7 @@ class Connection:
         self.codec = codec
         self.connecting = True
         self.spent = False  # whether it has carried the only request that it is for (without keep-alive)
-        self.idle = False  # whether it rests in the engine's deque of idle connections
+        self.idle = False  # whether it stands in its pool's deque of idle connections
         self.out: deque[memoryview] = deque()
         self.read_size = 16_384
         self.watched = READ | WRITE

@@ -1,7 +1,7 @@
-"""The engine as its owner sees it: a schedule in, samples out.
+"""Runs the load engine: a schedule in, samples out.
 
-:func:`run` starts the engine's processes, gives them their shards of a schedule and one start time,
-and returns the samples.
+:func:`run` starts the engine's processes, sends them their shards of a schedule and one start time, and returns the
+samples.
 """
 
 import pickle
@@ -28,12 +28,14 @@ from infscale.vocabulary import PICKS
 
 _SIZE = struct.Struct("<Q")
 _START_IN_NS = 50_000_000
+"""Time between the processes' readiness and the schedule's start, ns."""
 _PROGRESS_S = 0.25
+"""Time between two reports of progress, s."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a trial's engine processes report.
+    """The result of a trial's engine processes.
 
     Attributes:
         samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
@@ -71,7 +73,7 @@ class _Child:
             raise EngineError(f"the engine ended with code {self._process.wait()}") from error
 
     def has_answer(self, patience_s: float) -> bool:
-        """Whether something can be read within ``patience_s``."""
+        """Wait up to ``patience_s`` (s) and return whether something can be read."""
         return bool(select.select([self._out], [], [], patience_s)[0])
 
     def read(self) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class _Child:
         return value
 
     def read_columns(self, shapes: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
-        """The engine's arrays, which follow its result."""
+        """Return the engine's arrays, which follow its result."""
         columns = {}
         for name, (kind, count) in shapes.items():
             columns[name] = np.empty(count, dtype=kind)
@@ -129,15 +131,29 @@ def run(
     progress: Callable[[float], None] | None = None,
     mark: Callable[[], None] | None = None,
 ) -> Result:
-    """Send ``schedules[k][i]`` (ns) with body ``choices[k][i]`` from shard k; returns when all have an outcome.
+    """Send a schedule from one or several engine processes (shards), and return when every request has an outcome.
 
-    ``connections`` and ``open_first`` are per shard; ``cores`` is the CPU affinity of the engine's processes;
-    ``gzip`` compresses the bodies; ``ca`` is a file of trusted certificates and ``insecure`` trusts anyone.
-    ``targets`` are the ``host:port`` of several servers, among which ``pick`` ("round_robin", "power_of_two") chooses
-    for each request; ``connections`` are shared out evenly, at least one each, and a row's ``connection`` modulo
-    their number is its target. The URL then gives scheme, authority and path.
-    ``progress`` is called with the seconds since the schedule's start, a few times a second; ``mark`` just before the
-    start, and after the end while the engine's processes still are.
+    Args:
+        url: as :func:`infscale.load.engine.job.parse` takes it.
+        bodies: the pool.
+        schedules: one of each shard, int64 ns, ascending.
+        choices: the body that each request of each shard carries, as an index into the pool.
+        timeout_s: time from a request's scheduled time to giving it up, s.
+        connections: most connections at a time of each shard.
+        open_first: number of connections that each shard opens before the start.
+        keep_alive: False opens a connection for every request.
+        headers: sent with every request, beside those that the protocol needs.
+        max_streams: most requests at a time on an HTTP/2 connection; the server's own limit holds, too.
+        cores: CPUs that the processes may use; empty for any.
+        gzip: compress the bodies (gRPC: the messages).
+        ca: file of trusted certificates; "" for the system's.
+        insecure: trust any certificate.
+        targets: ``host:port`` of several servers, one of which is picked for each request; the URL then gives scheme,
+            authority and path. Each gets an even share of the connections, at least one, and a row's ``connection``
+            modulo the number of targets is its target.
+        pick: how a target is picked: one of :data:`infscale.vocabulary.PICKS`; "" without ``targets``.
+        progress: called a few times a second with the seconds since the schedule's start.
+        mark: called just before the start, and after the end while the engine's processes still run.
 
     Raises:
         ConfigError: a bad URL, target or pick, an unknown host, an unreadable ``ca``, no body, or no request to send.

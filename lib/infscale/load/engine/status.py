@@ -1,4 +1,4 @@
-"""Outcome of a request as a small integer, so that it fits a preallocated array."""
+"""The outcome of a request as a small integer, so that it fits a preallocated array."""
 
 PENDING, OK, TIMEOUT, REFUSED, RESET, BAD_RESPONSE, UNSENT = range(7)
 _FIXED = ("pending", "ok", "timeout", "refused", "reset", "bad_response", "unsent")
@@ -23,21 +23,21 @@ GRPC_CODES = (
     "DATA_LOSS",
     "UNAUTHENTICATED",
 )
-"""By number (grpc/status.h)."""
+"""Names of gRPC's status codes by number (grpc/status.h)."""
 
 
 def of_http(code: int) -> int:
-    """The outcome of a reply with HTTP status ``code``: OK for 2xx."""
+    """Return the outcome of a response with HTTP status ``code``: OK for 2xx."""
     return OK if 200 <= code < 300 else _HTTP + code
 
 
 def of_grpc(code: int) -> int:
-    """The outcome of a reply with ``grpc-status: code``; an unknown code is UNKNOWN, as gRPC has it."""
+    """Return the outcome of a response with ``grpc-status: code``; an unknown code is UNKNOWN, as in gRPC."""
     return OK if code == 0 else _GRPC + (code if 0 < code < len(GRPC_CODES) else 2)
 
 
 def name(outcome: int) -> str:
-    """The samples table's name of an outcome."""
+    """Return the name of an outcome in the samples table."""
     if outcome < _HTTP:
         return _FIXED[outcome]
     if outcome < _GRPC:
@@ -46,4 +46,4 @@ def name(outcome: int) -> str:
 
 
 Finished = tuple[int, int, int, int]
-"""Token of the request, outcome (:mod:`status`), bytes received for it, time of its first byte."""
+"""A finished request: its token, outcome, bytes received, and time of the first byte (ns since the start)."""

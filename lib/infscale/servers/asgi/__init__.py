@@ -1,1 +1,1 @@
-"""What the ASGI servers share: messages, framing, statuses, Envoy."""
+"""What our ASGI servers share: messages, gRPC framing, statuses, and Envoy as their server."""

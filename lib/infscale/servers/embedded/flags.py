@@ -1,16 +1,18 @@
 """The real server's flags, in its forms ``--flag=value`` and ``--flag value``, and which of them work here."""
 
 import argparse
+import json
+import sys
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from infscale.errors import ConfigError
 
-# The settings cross the exec into Envoy in this environment variable, as JSON.
 ENVIRONMENT_KEY = "INFSCALE_TFSERVING"
+"""Name of the environment variable in which the settings pass into Envoy's process, as JSON."""
+_MAX_STREAMS = "grpc.max_concurrent_streams"
 
-# Flags of the real server whose behaviour is not there yet: refused, never ignored. A flag set to the real server's
-# default asks for nothing and passes.
+# Flags of the real server that are not supported yet, with its defaults: another value is refused, never ignored.
 _NOT_YET = {
     "enable_model_warmup": "true",
     "flush_filesystem_caches": "true",
@@ -31,7 +33,7 @@ _NOT_YET = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What a server is started with; every field is a flag of the same name."""
+    """A server's settings; every field is a flag of the same name."""
 
     port: int
     grpc_socket_path: str
@@ -50,9 +52,14 @@ class Settings:
     address: str
     concurrency: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the fields, for the environment of the process that serves."""
-        return asdict(self)
+    def to_json(self) -> str:
+        """Return one line from which :func:`from_json` makes equal settings."""
+        return json.dumps(asdict(self))
+
+
+def from_json(text: str) -> Settings:
+    """Return the settings of a line that ``to_json`` wrote."""
+    return Settings(**json.loads(text))
 
 
 class _Parser(argparse.ArgumentParser):
@@ -90,6 +97,21 @@ def channel_arguments(settings: Settings) -> dict[str, str]:
         if not (key and equals):
             raise ConfigError(f"--grpc_channel_arguments: {key!r} is not key=value")
     return {key: value for key, _, value in pairs}
+
+
+def max_streams(settings: Settings) -> int:
+    """Return the most streams of a connection; print that other gRPC arguments mean nothing to Envoy.
+
+    Raises:
+        ConfigError: it is not a number of streams.
+    """
+    arguments = channel_arguments(settings)
+    text = arguments.pop(_MAX_STREAMS, "1024")
+    for key in arguments:
+        print(f"--grpc_channel_arguments: {key} has no effect", file=sys.stderr, flush=True)
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise ConfigError(f"--grpc_channel_arguments: {_MAX_STREAMS}={text!r} is not a number of streams")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,4 +1,4 @@
-"""What looks for changes while the server runs: of the models' folders, and of the configuration file."""
+"""Looking for changes of the models' folders and of the configuration file while the server runs."""
 
 import sys
 import threading
@@ -16,7 +16,7 @@ from infscale.servers.embedded.runtime.servable import Servable
 
 
 def watch(settings: Settings, models: Models) -> None:
-    """Look for versions, and for a new configuration, as often as the flags say; in threads that end with us."""
+    """Start threads that look for versions, and for a new configuration, as often as the flags say."""
     if settings.file_system_poll_wait_seconds > 0:
         _every(settings.file_system_poll_wait_seconds, "versions", models.poll)
     if settings.model_config_file and settings.model_config_file_poll_wait_seconds > 0:
@@ -28,21 +28,21 @@ def _every(seconds: float, name: str, look: Callable[[], None]) -> None:
     clock = threading.Event()
 
     def run() -> None:
-        said = ""
+        last = ""
         while not clock.wait(seconds):
             try:
                 look()
-                said = ""
-            except StatusError as error:  # what is served stays; once, not every second
-                if str(error) != said:
+                last = ""
+            except StatusError as error:  # what is served stays; the error is printed once, not every second
+                if str(error) != last:
                     print(f"Looking for changes ({name}): {error}", file=sys.stderr, flush=True)
-                said = str(error)
+                last = str(error)
 
     threading.Thread(target=run, name=f"poll-{name}", daemon=True).start()
 
 
 def loader(counted: Metrics | None) -> Load:
-    """Return the function that loads a version, counting what it does."""
+    """Return the function that loads a version; it counts loads in ``counted`` if that is given."""
     if counted is None:
         return Servable
 

@@ -1,4 +1,4 @@
-"""Version folders of a model's base path, and which of them a policy serves. Needs no TensorFlow."""
+"""Version folders of a model's base path, and which of them a policy serves. This imports no TensorFlow."""
 
 import sys
 from collections.abc import Collection
@@ -9,17 +9,17 @@ MAX_INT64 = 2**63 - 1
 
 
 def versions_at(base: Path) -> dict[int, Path]:
-    """Return the folders whose name is a version.
+    """Return the folders whose name is a version, by version.
 
     Raises:
         OSError: the base path cannot be read now.
     """
-    found = {}
+    folders = {}
     for child in base.iterdir():
         numeric = child.name.isascii() and child.name.isdigit() and len(child.name) <= 19
         if numeric and int(child.name) <= MAX_INT64:
-            found[int(child.name)] = child
-    return found
+            folders[int(child.name)] = child
+    return folders
 
 
 def has_model(folder: Path) -> bool:
@@ -38,7 +38,7 @@ def chosen(policy: Any, present: Collection[int]) -> set[int]:
 
 
 def report_missing(name: str, base: Path, policy: Any, serve: Collection[int]) -> None:
-    """Say on standard error what a policy asks for and the base path does not hold."""
+    """Print to standard error which versions a policy asks for and the base path does not hold."""
     for version in sorted(set(policy.specific.versions) - set(serve)):
         print(f"Version {version} of servable {name}, which was requested, was not found under {base}", file=sys.stderr)
     if not serve:

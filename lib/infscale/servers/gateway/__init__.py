@@ -1,1 +1,1 @@
-"""A gateway in front of an endpoint: a REST edge that asks over gRPC, or a cache for both protocols."""
+"""A gateway in front of a server: a REST edge that asks over gRPC, or a cache for both protocols."""

@@ -1,17 +1,17 @@
-"""The ASGI application of a gateway: one port, both protocols (told apart by the content type)."""
+"""The ASGI application of a gateway: both protocols on one port, told apart by the content type."""
 
 import json
 import os
 import sys
 import traceback
-from typing import Any, Protocol
+from typing import Protocol
 
 from infscale.servers.asgi import messages as asgi
 from infscale.servers.asgi.messages import Receive, Scope, Send
 from infscale.servers.asgi.status import Code, StatusError
 from infscale.servers.gateway.cache import Cache
 from infscale.servers.gateway.edge import Edge
-from infscale.servers.gateway.settings import ENVIRONMENT_KEY, Settings, from_json
+from infscale.servers.gateway.settings import ENVIRONMENT_KEY, Settings, Stats, from_json
 from infscale.servers.gateway.store import StoreError, open_store
 from infscale.servers.gateway.upstream import Headers, Reply, Upstream
 
@@ -25,38 +25,38 @@ _HTTP_STATUS = {
 
 
 def http_status(code: Code) -> int:
-    """The status of an answer for what the server behind said over gRPC: 502 for what has none of its own."""
+    """Return the HTTP status for a status that the server answered over gRPC; 502 for those without a counterpart."""
     return _HTTP_STATUS.get(code, 502)
 
 
 class Gateway(Protocol):
-    """What an edge and a cache both do."""
+    """Operations of an edge and of a cache."""
 
     async def rest(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
-        """The answer of a REST request; raises StatusError."""
+        """Answer a REST request; raises StatusError."""
 
     async def grpc(self, path: str, headers: Headers, body: bytes) -> bytes:
-        """The framed answer of a gRPC call; raises StatusError."""
+        """Return the framed answer to a gRPC call; raises StatusError."""
 
-    async def stats(self) -> dict[str, Any]:
-        """What it has counted."""
+    async def stats(self) -> Stats:
+        """Return what it has counted; raises StoreError."""
 
     async def refresh(self) -> None:
-        """Read again what it knows of the server; raises StatusError."""
+        """Read anew what it knows of the server; raises StatusError."""
 
     async def clear(self) -> None:
-        """Forget answers and counts; raises StoreError."""
+        """Remove all answers and set the counters to 0; raises StoreError."""
 
 
 class App:
-    """One gateway; its parts are made when its event loop runs."""
+    """One gateway. Its parts are made once its event loop runs."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._gateway: Gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever it is."""
+        """Answer one request of either protocol, or take part in the start and end of the server."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
             return
@@ -74,15 +74,15 @@ class App:
         if scope["query_string"] and "?" not in target:
             target += "?" + scope["query_string"].decode("latin1")
         try:
-            status, answered, content = await self._answer(scope["method"], target, headers, body)
+            status, fields, content = await self._answer(scope["method"], target, headers, body)
         except StatusError as error:
-            status, answered, content = http_status(error.code), _TEXT, str(error).encode()
+            status, fields, content = http_status(error.code), _TEXT, str(error).encode()
         except StoreError as error:
-            status, answered, content = 503, _TEXT, str(error).encode()
+            status, fields, content = 503, _TEXT, str(error).encode()
         except Exception:
             traceback.print_exc()
-            status, answered, content = 500, _TEXT, b"The gateway failed; its log says why"
-        await asgi.reply(send, status, answered, content)
+            status, fields, content = 500, _TEXT, b"The gateway failed; its log says why"
+        await asgi.reply(send, status, fields, content)
 
     async def _answer(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
         if not target.startswith("/gateway/"):
@@ -134,7 +134,7 @@ async def _start(settings: Settings) -> Gateway:
 
 
 def __getattr__(name: str) -> App:
-    """Make the application when the server asks for it: importing this module starts nothing."""
+    """Make the application when the server asks for it, so that importing this module starts nothing."""
     if name != "app":
         raise AttributeError(name)
     return App(from_json(os.environ[ENVIRONMENT_KEY]))

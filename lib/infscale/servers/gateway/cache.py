@@ -1,4 +1,4 @@
-"""A transparent cache for both protocols: what is no prediction passes through, and so does what is not stored yet.
+"""A transparent cache for both protocols: everything passes through it, and answers to predictions are kept.
 
 Equal requests that come at once may each go to the server: none waits for another. What an answer says of its own
 caching (TorchServe forbids it) is passed on, and not obeyed.
@@ -6,24 +6,18 @@ caching (TorchServe forbids it) is passed on, and not obeyed.
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import orjson
 
-from infscale.payloads import encoders as payloads
 from infscale.servers.asgi import framing
 from infscale.servers.asgi.status import StatusError
-from infscale.servers.gateway.settings import Settings
+from infscale.servers.gateway.settings import Settings, Stats
 from infscale.servers.gateway.store import Store, StoreError
 from infscale.servers.gateway.upstream import Headers, Reply, Upstream
 from infscale.servers.gateway.versions import read_version
 
-_PREDICTION = re.compile(r"(/v1/models/.+:(predict|classify|regress)|/predictions/.+|/v2/models/.+/infer)(\?.*)?")
-_CALLS = {payloads.TF_PREDICT, payloads.TRITON_INFER, payloads.TORCHSERVE_PREDICT}
-_COUNTED = ("hits", "misses", "stored", "store_errors", "upstream_errors")
-# All other headers are part of the key: who asks (authorization, cookie), and in which form, may change an answer.
+# All other headers are a part of the key: who asks (authorization, cookie), and in which form, may change an answer.
 _NEUTRAL = {
     *(b"connection", b"content-length", b"date", b"host", b"te", b"user-agent"),
     *(b"grpc-accept-encoding", b"grpc-encoding", b"grpc-timeout"),
@@ -38,8 +32,9 @@ class Cache:
 
     def __init__(self, settings: Settings, upstream: Upstream, store: Store) -> None:
         self._settings, self._upstream, self._store = settings, upstream, store
+        self._prediction = re.compile(rf"({settings.predictions})(\?.*)?")
         self.version = ""
-        self._counts = Counter(dict.fromkeys(_COUNTED, 0))
+        self._counts = _no_counts()
 
     async def refresh(self) -> None:
         """Read the model's version again.
@@ -56,19 +51,19 @@ class Cache:
             StoreError: it does not answer.
         """
         await self._store.clear()
-        self._counts = Counter(dict.fromkeys(_COUNTED, 0))
+        self._counts = _no_counts()
 
-    async def stats(self) -> dict[str, Any]:
-        """Counters, what the store says, and the version."""
+    async def stats(self) -> Stats:
+        """Return the counters, what the store tells, and the version in the keys."""
         return {**self._counts, **await self._store.info(), "version": self.version}
 
     async def rest(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
-        """The answer of a request, kept or new.
+        """Return the answer to a request, kept or new.
 
         Raises:
             StatusError: the server does not answer.
         """
-        if method != "POST" or not _PREDICTION.fullmatch(target):
+        if method != "POST" or not self._prediction.fullmatch(target):
             return await self._request(method, target, headers, body)
         key = self._key("rest", target, headers, body)
         if (kept := await self._find(key)) is not None:
@@ -79,14 +74,13 @@ class Cache:
         return reply
 
     async def grpc(self, path: str, headers: Headers, body: bytes) -> bytes:
-        """The framed answer of a unary call, kept or new; it is never compressed.
+        """Return the framed answer to a unary call, kept or new; it is never compressed.
 
         Raises:
             StatusError: the server's own, or it does not answer.
         """
-        given = dict(headers)
-        message = framing.unframe(body, given.get(b"grpc-encoding", b"identity"))
-        if path not in _CALLS:
+        message = framing.unframe(body, dict(headers).get(b"grpc-encoding", b"identity"))
+        if path not in self._settings.calls:
             return framing.frame(await self._call(path, headers, message))
         key = self._key("grpc", path, headers, message)
         if (kept := await self._find(key)) is not None:
@@ -135,8 +129,12 @@ class Cache:
             self._counts["store_errors"] += 1
 
 
+def _no_counts() -> Stats:
+    return {"hits": 0, "misses": 0, "stored": 0, "store_errors": 0, "upstream_errors": 0}
+
+
 def digest(parts: Iterable[bytes]) -> bytes:
-    """32 bytes that no other sequence of parts has: BLAKE2b (RFC 7693) over each length and part."""
+    """Return 32 bytes that no other sequence of parts has: BLAKE2b (RFC 7693) over each length and part."""
     hashed = hashlib.blake2b(digest_size=32)
     for part in parts:
         hashed.update(len(part).to_bytes(8, "big"))
@@ -155,6 +153,6 @@ def _unpack(kept: bytes) -> Reply:
 
 
 def _metadata(headers: Headers) -> list[tuple[str, str | bytes]]:
-    """The caller's own metadata, but for binary ones."""
+    """Return the caller's own metadata, without binary ones."""
     own = [(k.decode("latin1"), v.decode("latin1")) for k, v in headers if k not in _OF_THE_CALL]
     return [(k, v) for k, v in own if not k.startswith((":", "grpc-", "x-envoy-")) and not k.endswith("-bin")]

@@ -1,7 +1,7 @@
-"""The hybrid: REST from the client, gRPC to the server."""
+"""An edge: it takes REST from the client, and asks the server over gRPC."""
 
+import pkgutil
 import re
-from collections import Counter
 from typing import Any
 from urllib.parse import unquote
 
@@ -9,56 +9,55 @@ import numpy as np
 import orjson
 
 from infscale.models.reference import Array, model
-from infscale.payloads import encoders as payloads
+from infscale.payloads.codecs import Decode, Encode
+from infscale.payloads.encoders import JSON, OCTETS
 from infscale.servers.asgi.status import Code, StatusError, invalid
-from infscale.servers.gateway.settings import Settings
+from infscale.servers.gateway.settings import Settings, Stats
 from infscale.servers.gateway.upstream import Headers, Reply, Upstream
 
 _PATH = re.compile(r"/v1/models/([^/:]+):predict")
-_JSON = [(b"content-type", payloads.JSON.encode())]
-_RAW = [(b"content-type", payloads.OCTETS.encode())]
-_NOTHING = {"requests": 0, "refused": 0, "upstream_errors": 0}
+_JSON = [(b"content-type", JSON.encode())]
+_RAW = [(b"content-type", OCTETS.encode())]
 
 
 class Edge:
-    """Takes tensors as JSON or as raw fp32, asks the server over gRPC, and answers in the form of the request."""
+    """Takes rows as JSON or as raw fp32, asks the server over gRPC, and answers in the form of the request."""
 
     def __init__(self, settings: Settings, upstream: Upstream) -> None:
-        self._upstream = upstream
-        self._encoder = payloads.ENCODERS[settings.framework, "grpc"][
-            payloads.default_encoding(settings.framework, "grpc")
-        ]
-        known = model(settings.model)
-        self._input_shape, self._output_shape = known.input_shape, known.output_shape
-        self._counts = Counter(_NOTHING)
+        self._upstream, self._call = upstream, settings.call
+        self._encode: Encode = pkgutil.resolve_name(settings.encode)
+        self._decode: Decode = pkgutil.resolve_name(settings.decode)
+        served = model(settings.model)
+        self._input_shape, self._output_shape = served.input_shape, served.output_shape
+        self._counts = _no_counts()
 
-    async def grpc(self, path: str, _headers: Headers, _body: bytes) -> bytes:
-        """Nothing: an edge takes REST.
+    async def grpc(self, path: str, headers: Headers, body: bytes) -> bytes:
+        """Refuse a gRPC call: an edge takes REST only.
 
         Raises:
             StatusError: UNIMPLEMENTED.
         """
         raise StatusError(Code.UNIMPLEMENTED, f"{path}: this gateway takes REST only")
 
-    async def stats(self) -> dict[str, int]:
-        """How many requests came, were refused here, and failed behind."""
-        return dict(self._counts)
+    async def stats(self) -> Stats:
+        """Return how many requests came, were refused here, and failed behind."""
+        return self._counts
 
     async def refresh(self) -> None:
-        """Nothing to read."""
+        """Do nothing: an edge knows nothing of the server that could change."""
 
     async def clear(self) -> None:
-        """Count anew."""
-        self._counts = Counter(_NOTHING)
+        """Set the counters to 0."""
+        self._counts = _no_counts()
 
     async def rest(self, method: str, target: str, headers: Headers, body: bytes) -> Reply:
         """Answer one request.
 
         Raises:
-            StatusError: INVALID_ARGUMENT or NOT_FOUND for what is no prediction request, or what the server said.
+            StatusError: INVALID_ARGUMENT or NOT_FOUND for what is no prediction request, or the server's own status.
         """
         self._counts["requests"] += 1
-        raw = dict(headers).get(b"content-type", b"").partition(b";")[0].strip() == payloads.OCTETS.encode()
+        raw = dict(headers).get(b"content-type", b"").partition(b";")[0].strip() == OCTETS.encode()
         try:
             name = _model_of(method, target)
             rows = self._raw(body) if raw else self._json(body)
@@ -66,7 +65,7 @@ class Edge:
             self._counts["refused"] += 1
             raise
         try:
-            answer = await self._upstream.call(self._encoder.path, self._encoder.encode(name, rows))
+            answer = await self._upstream.call(self._call, self._encode(name, rows))
         except StatusError:
             self._counts["upstream_errors"] += 1
             raise
@@ -74,7 +73,7 @@ class Edge:
 
     def _reply(self, answer: bytes, count: int, raw: bool) -> Reply:
         try:
-            decoded = self._encoder.decode(answer).reshape(count, *self._output_shape)
+            decoded = self._decode(answer).reshape(count, *self._output_shape)
         except Exception as error:  # whatever the decoder of a foreign answer raises
             self._counts["upstream_errors"] += 1
             raise StatusError(Code.UNKNOWN, f"The server answered with no prediction: {error}") from None
@@ -100,15 +99,19 @@ class Edge:
         return rows
 
 
+def _no_counts() -> Stats:
+    return {"requests": 0, "refused": 0, "upstream_errors": 0}
+
+
 def _model_of(method: str, target: str) -> str:
-    found = _PATH.fullmatch(target.partition("?")[0])
-    if method != "POST" or not found:
+    match = _PATH.fullmatch(target.partition("?")[0])
+    if method != "POST" or not match:
         raise StatusError(Code.NOT_FOUND, f"{method} {target} is nothing here; accepted: POST /v1/models/NAME:predict")
-    return unquote(found[1])
+    return unquote(match[1])
 
 
 def _numbers(value: Any) -> Array:
-    """Nested lists of numbers as fp32.
+    """Return nested lists of numbers as fp32.
 
     Raises:
         ValueError: ragged, no numbers, no list, or beyond fp32.

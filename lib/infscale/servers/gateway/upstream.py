@@ -1,4 +1,4 @@
-"""The server behind a gateway: unary gRPC calls and REST requests that end in a status, never in a hang."""
+"""The server behind a gateway: unary gRPC calls and REST requests that always end in an answer or a status."""
 
 import itertools
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ _HOP |= {b"proxy-connection", b"expect", b"trailer"}
 
 
 class Reply(NamedTuple):
-    """An HTTP answer."""
+    """An HTTP answer: status, headers and body."""
 
     status: int
     headers: Headers
@@ -37,7 +37,7 @@ class Reply(NamedTuple):
 
 
 class Upstream:
-    """Connections to one server; made inside the event loop that uses them."""
+    """Connections to one server. Make it inside the event loop that uses them."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -55,7 +55,7 @@ class Upstream:
     async def call(
         self, path: str, message: bytes, metadata: Sequence[tuple[str, str | bytes]] = (), timeout: float | None = None
     ) -> bytes:
-        """The serialised answer of a unary call.
+        """Make a unary call and return the serialised answer; ``timeout`` is in seconds.
 
         Raises:
             StatusError: the server's own status, or UNAVAILABLE or DEADLINE_EXCEEDED where it does not answer.
@@ -70,10 +70,12 @@ class Upstream:
             raise StatusError(Code(error.code().value[0]), error.details() or "") from error
 
     async def request(self, method: str, target: str, headers: Headers, body: bytes, *, address: str = "") -> Reply:
-        """The answer of an HTTP request, its body as it came; ``target`` is the path and the query.
+        """Send an HTTP request and return the answer, its body as it came; ``target`` is the path and the query.
+
+        ``address`` is the server's REST address by default.
 
         Raises:
-            StatusError: UNAVAILABLE, DEADLINE_EXCEEDED, or UNKNOWN for what is no HTTP.
+            StatusError: UNAVAILABLE, DEADLINE_EXCEEDED, or UNKNOWN for an answer that is no HTTP.
         """
         address = address or self._settings.rest
         if not address:
@@ -83,8 +85,8 @@ class Upstream:
         try:
             async with self._session.request(
                 method, url, headers=sent, data=body or None, allow_redirects=False
-            ) as got:
-                return Reply(got.status, end_to_end(got.raw_headers), await got.read())
+            ) as answer:
+                return Reply(answer.status, end_to_end(answer.raw_headers), await answer.read())
         except TimeoutError:
             raise StatusError(Code.DEADLINE_EXCEEDED, f"{address} did not answer in time") from None
         except (aiohttp.ClientConnectionError, OSError) as error:
@@ -94,5 +96,5 @@ class Upstream:
 
 
 def end_to_end(headers: Sequence[tuple[bytes, bytes]]) -> Headers:
-    """The headers that are the message's own, not of one connection."""
+    """Return the headers that belong to the message, without those of one connection (RFC 9110 7.6.1)."""
     return [(k.lower(), v) for k, v in headers if k.lower() not in _HOP and not k.startswith(b":")]

@@ -1,39 +1,35 @@
-"""Which version of its model a server serves, by its own word."""
+"""Reading from a server which versions of its model it serves."""
 
-from collections.abc import Callable
-from typing import Any
 from urllib.parse import quote
 
 import orjson
 
 from infscale.servers.asgi.status import Code, StatusError
-from infscale.servers.gateway.settings import Settings
+from infscale.servers.gateway.settings import Settings, VersionQuery
 from infscale.servers.gateway.upstream import Upstream
-
-# Path, and the versions in the answer. Triton tells a number that stays when a model is loaded anew under it.
-_ASK: dict[str, tuple[str, Callable[[Any], list[str]]]] = {
-    "tfserving": (
-        "/v1/models/{model}",
-        lambda told: [one["version"] for one in told["model_version_status"] if one["state"] == "AVAILABLE"],
-    ),
-    "torchserve": ("/models/{model}", lambda told: [one["modelVersion"] for one in told]),
-    "triton": ("/v2/models/{model}", lambda told: told["versions"]),
-}
 
 
 async def read_version(settings: Settings, upstream: Upstream) -> str:
-    """The served versions of the model, joined by commas; empty where the server has no address that tells it.
+    """Return the served versions of the model, joined by commas; empty where the server has no address that tells them.
 
     Raises:
         StatusError: the server does not answer, or with something else.
     """
-    address = settings.management if settings.framework == "torchserve" else settings.rest
-    if not address:
+    query = settings.versions
+    address = settings.management if query and query.by_management else settings.rest
+    if not query or not address:
         return ""
-    path, read = _ASK[settings.framework]
-    reply = await upstream.request("GET", path.format(model=quote(settings.model, safe="")), [], b"", address=address)
+    path = query.path.format(model=quote(settings.model, safe=""))
+    reply = await upstream.request("GET", path, [], b"", address=address)
     try:
-        return ",".join(sorted(map(str, read(orjson.loads(reply.body)))))
+        return ",".join(sorted(_versions(query, reply.body)))
     except (ValueError, KeyError, TypeError) as error:
-        said = f"{type(error).__name__}: {error}"
-        raise StatusError(Code.UNKNOWN, f"{address} answered {reply.status} and no version ({said})") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise StatusError(Code.UNKNOWN, f"{address} answered {reply.status} and no version ({reason})") from None
+
+
+def _versions(query: VersionQuery, body: bytes) -> list[str]:
+    answer = orjson.loads(body)
+    entries = answer[query.entries] if query.entries else answer
+    chosen = [entry for entry in entries if not query.state or entry["state"] == query.state]
+    return [str(entry[query.field] if query.field else entry) for entry in chosen]

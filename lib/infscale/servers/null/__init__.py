@@ -1,1 +1,1 @@
-"""A server that does nothing, or answers at known times."""
+"""The null server: it does nothing but send a fixed reply, at once or at known times."""

@@ -1,7 +1,7 @@
-"""The server's side of HTTP/1.1 (RFC 9112), sans I/O: bytes in, numbers of requests out, a fixed reply.
+"""The server's side of HTTP/1.1 (RFC 9112) without I/O: it takes bytes, finds requests, and gives a fixed reply.
 
-Heads repeat from request to request, so each distinct one is parsed once. A body is counted, never looked at:
-``skip`` tells the loop how many bytes it may throw away unread.
+Heads repeat from request to request, so that each distinct one is parsed once. A body is counted and not read: ``skip``
+tells the loop how many bytes it may discard.
 """
 
 MAX_HEAD = 65_536
@@ -16,7 +16,7 @@ _Head = tuple[int, int, bool]
 
 
 def replies(body: bytes, *, chunked: bool = False) -> tuple[bytes, bytes]:
-    """A whole 200 reply with ``body``: one that closes the connection, and one that keeps it."""
+    """Return two whole 200 replies with ``body``: one that closes the connection, and one that keeps it."""
     length = b"transfer-encoding: chunked" if chunked else b"content-length: %d" % len(body)
     if chunked:
         body = (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n"
@@ -28,14 +28,14 @@ class Http1Server:
     """One connection.
 
     Attributes:
-        skip: bytes of a body to come, which need not be passed to :meth:`receive`; count it down, and call
+        skip: number of bytes of a body to come, which need not be passed to :meth:`receive`; count it down, and call
             :meth:`skipped` when it reaches 0.
-        out: what must be sent, in order.
+        out: bytes to be sent, in order.
         closing: close the connection once ``out`` is sent.
     """
 
     def __init__(self, answers: tuple[bytes, bytes], heads: dict[bytes, _Head]) -> None:
-        """``answers`` as made by :func:`replies`; ``heads`` remembers parsed heads across connections."""
+        """Make a connection that sends ``answers`` of :func:`replies`; all connections share the parsed ``heads``."""
         self.skip = 0
         self.out: list[bytes | memoryview] = []
         self.closing = False
@@ -46,7 +46,7 @@ class Http1Server:
         self._chunks = ""  # within a chunked body: the line that comes next, "size" or "trailer"
 
     def receive(self, data: bytes, requests: list[int]) -> None:
-        """Take bytes; append a token for :meth:`reply` to ``requests`` for each request that is complete."""
+        """Take bytes, and append a token for :meth:`reply` to ``requests`` for each request that is complete."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         heads = self._heads
@@ -79,18 +79,18 @@ class Http1Server:
             self.closing = True
 
     def skipped(self, requests: list[int]) -> None:
-        """All bytes of ``skip`` have been thrown away."""
+        """Learn that all bytes of ``skip`` have been discarded; append a token if that completes a request."""
         if not self._chunks:
             requests.append(self._token)
 
     def reply(self, token: int) -> None:
-        """Answer the oldest request without an answer."""
+        """Answer the oldest request that has no answer."""
         self.out.append(self._answers[token])
         if token == CLOSE:
             self.closing = True
 
     def goodbye(self) -> None:
-        """HTTP/1.1 has no word for it: the connection just ends."""
+        """End the connection; HTTP/1.1 has no message for that."""
         self.closing = True
 
     def _keep_rest(self, data: bytes) -> None:

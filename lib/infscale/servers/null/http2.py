@@ -1,8 +1,8 @@
-"""The server's side of HTTP/2 cleartext (RFC 9113), for gRPC and plain REST, sans I/O, with a fixed reply.
+"""The server's side of HTTP/2 in clear text (RFC 9113) without I/O, for gRPC and REST, with a fixed reply.
 
-Receive windows of 2³¹ − 1 and frames of up to 16 MB are announced at the start, so that a large body flows as one
-frame without updates, and ``skip`` lets the loop throw it away unread. The client's windows hold for replies. Header
-blocks of a connection repeat while the header table does not change: each distinct one is decoded, and encoded, once.
+Receive windows of 2³¹ − 1 and frames of up to 16 MB are announced at the start, so that a large body flows as one frame
+without updates, and ``skip`` lets the loop discard it unread. Replies keep to the client's windows. Header blocks of a
+connection repeat while its header table does not change, so that each distinct one is decoded, and encoded, once.
 """
 
 import struct
@@ -24,22 +24,22 @@ _OK = [(":status", "200")]
 _TRAILERS = [("grpc-status", "0")]
 
 Parts = tuple[bytes, bytes, bytes, bytes]
-"""What stands around the three places of the stream's number in a whole reply (REST: two, and an empty part)."""
+"""A whole reply, cut where the number of the stream goes: three places for gRPC; for REST two, and an empty part."""
 
 
 def _head(kind: int, flags: int, length: int) -> bytes:
-    """A frame's header without the stream's number."""
+    """Return a frame's header without the stream's number."""
     return _FRAME.pack(length >> 8, length & 255, kind, flags, 0)[:5]
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One whole frame."""
+    """Return one whole frame."""
     return _head(kind, flags, len(payload)) + stream.to_bytes(4, "big") + payload
 
 
 @dataclass(slots=True)
 class _Held:
-    """A reply's body that waits for the client's windows."""
+    """The rest of a reply's body, which waits for the client's windows."""
 
     stream: int
     left: memoryview
@@ -48,10 +48,13 @@ class _Held:
 
 
 class Http2Server:
-    """One connection; attributes as those of :class:`infscale.servers.null.http1.Http1Server`."""
+    """One connection, with the attributes of :class:`infscale.servers.null.http1.Http1Server`."""
 
     def __init__(self, body: bytes, max_streams: int | None = None) -> None:
-        """``body`` is the reply's (gRPC: the message); ``max_streams`` is announced and held, None sets no limit."""
+        """Make a connection that replies with ``body`` (gRPC: as the message).
+
+        ``max_streams`` is the most streams at a time, which is announced and enforced; None sets no limit.
+        """
         limit = b"" if max_streams is None else struct.pack(">HL", 3, max_streams)
         settings = limit + struct.pack(">HLHL", 4, MAX_WINDOW, 5, MAX_FRAME)
         grow = struct.pack(">L", MAX_WINDOW - 65_535)
@@ -89,7 +92,7 @@ class Http2Server:
         }
 
     def receive(self, data: bytes, requests: list[int]) -> None:
-        """Take bytes; append the stream of each request that is complete to ``requests``."""
+        """Take bytes, and append the stream of each request that is complete to ``requests``."""
         if self._rest:
             data, self._rest = self._rest + data, b""
         try:
@@ -100,12 +103,12 @@ class Http2Server:
             self._fail(_PROTOCOL_ERROR, str(error))
 
     def skipped(self, requests: list[int]) -> None:
-        """All bytes of ``skip`` have been thrown away."""
+        """Learn that all bytes of ``skip`` have been discarded; append the stream if that completes a request."""
         if self._ends in self.streams:
             requests.append(self._ends)
 
     def reply(self, stream: int) -> None:
-        """Answer a request, unless the client has given it up."""
+        """Answer a request, unless the client has cancelled it."""
         kind = self.streams.pop(stream, -1)
         if kind < 0:
             return
@@ -122,7 +125,7 @@ class Http2Server:
         self._pump()
 
     def goodbye(self) -> None:
-        """Say that no further stream will be answered."""
+        """Tell the client that no further stream will be answered."""
         self._fail(0, "shutting down")
 
     def _fail(self, code: int, why: str) -> None:
@@ -268,8 +271,8 @@ class Http2Server:
         return parts
 
     def _pump(self) -> None:
-        """Send held bodies as far as the windows reach, first come, first served."""
-        still = []
+        """Send the bodies that wait, in order, as far as the client's windows reach."""
+        waiting = []
         for held in self._held:
             while held.left and (room := min(len(held.left), held.window, self._window, self._max_frame)) > 0:
                 ends = room == len(held.left) and not held.trailers
@@ -279,22 +282,22 @@ class Http2Server:
                 held.window -= room
                 self._window -= room
             if held.left:
-                still.append(held)
+                waiting.append(held)
             elif held.trailers:
                 self.out.append(held.trailers)
-        self._held = still
+        self._held = waiting
 
 
 _Newest = tuple[tuple[bytes, bytes] | None, int]
 
 
 def _newest(table: HeaderTable) -> _Newest:
-    """The newest entry of a header table, and how many there are."""
+    """Return the newest entry of a header table, and the number of entries."""
     entries = table.dynamic_entries
     return entries[0] if entries else None, len(entries)
 
 
 def _changed(table: HeaderTable, before: _Newest) -> bool:
-    """Whether an entry was added or has left, so that indices mean something else."""
+    """Return whether an entry was added or removed, so that indices mean something else."""
     entry, count = _newest(table)
     return entry is not before[0] or count != before[1]

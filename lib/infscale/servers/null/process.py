@@ -1,10 +1,10 @@
-"""The null server's process: one thread, one epoll loop, fixed replies; at once, or as a FIFO server in virtual time.
+"""The null server's process: one thread and one epoll loop that send fixed replies, at once or as a FIFO server.
 
-Started by :mod:`infscale.load.null_server` as ``python -m``. Standard input carries one line of JSON and the service times
-(int64 ns), then stays open: its end, which comes with the owner's death too, ends the process.
+:mod:`infscale.load.null_server` starts it as ``python -m``. Standard input carries one line of JSON and the service
+times (int64 ns), and then stays open: its end, which also comes with the owner's death, ends the process.
 
-The FIFO server answers request i at end_i = max(receipt_i, end_{i−1}) + S_i by an absolute timerfd that goes off
-:data:`SPIN_NS` early, and polls without waiting for the rest.
+The FIFO server answers request i at end_i = max(receipt_i, end_{i−1}) + S_i. An absolute timerfd goes off
+:data:`SPIN_NS` before that; the rest of the time it polls without waiting.
 """
 
 import ctypes
@@ -21,17 +21,37 @@ from array import array
 from collections import deque
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 from infscale.servers.null.http1 import Http1Server, replies
 from infscale.servers.null.http2 import Http2Server
 
 SPIN_NS = 150_000
-"""Longer than a timerfd is late at p99 where nothing else wants the core, and 4 % of a service time of 4 ms."""
+"""Time for which the loop polls before a reply is due, ns.
+
+It is longer than a timerfd is late at p99 on a core that nothing else wants, and 4 % of a service time of 4 ms.
+"""
 
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 _TFD_NONBLOCK, _TFD_CLOEXEC, _ABSTIME = 0o4000, 0o2000000, 1
 _TRASH_BYTES = 1 << 24
+
+
+class Specification(TypedDict):
+    """The server's settings: a line of JSON on standard input.
+
+    The keys are those of :func:`infscale.load.null_server.null_server`; ``fifo`` tells whether there are service times,
+    which follow in ``service_bytes`` bytes, and ``cores`` the CPU affinity.
+    """
+
+    host: str
+    reply_bytes: int
+    chunked: bool
+    max_streams: int | None
+    fifo: bool
+    service_bytes: int
+    cores: list[int] | None
+    real_time: bool
 
 
 class _Codec(Protocol):
@@ -46,7 +66,7 @@ class _Codec(Protocol):
 
 
 class _Discard:
-    """Throws away whatever comes: what a large body's throughput is compared with."""
+    """Discards everything it receives; large bodies through a codec are compared with it."""
 
     def __init__(self) -> None:
         self.skip = 1 << 62
@@ -72,11 +92,11 @@ class _Connection:
     def __init__(self, sock: socket.socket, codec: _Codec) -> None:
         self.sock: socket.socket | None = sock
         self.codec = codec
-        self.pending: memoryview | None = None  # what a full socket has not taken
+        self.pending: memoryview | None = None  # bytes that a full socket did not take
 
 
 class _Timer:
-    """A timerfd on CLOCK_MONOTONIC; registered edge-triggered, it needs no read."""
+    """A timerfd on CLOCK_MONOTONIC, which needs no read where it is registered edge-triggered."""
 
     def __init__(self) -> None:
         libc = ctypes.CDLL(None, use_errno=True)
@@ -95,7 +115,7 @@ class _Timer:
 
 
 class Server:
-    """The loop. ``service`` is None, or S_i in ns in the order of receipt; requests beyond its end take 0."""
+    """The loop. ``service`` is None, or S_i in ns in the order of receipt; requests beyond its end take no time."""
 
     def __init__(self, service: "array[int] | None") -> None:
         self._epoll = select.epoll()
@@ -106,12 +126,12 @@ class Server:
         self._trash = mmap.mmap(-1, _TRASH_BYTES)
         self._service = service
         self._received = 0
-        self._free_ns = 0  # when the FIFO server is done with all that it has received
-        self._queue: deque[tuple[int, _Connection, int]] = deque()  # end_i, and whom to answer
+        self._free_ns = 0  # when the FIFO server has answered all that it has received
+        self._queue: deque[tuple[int, _Connection, int]] = deque()  # end_i, connection and token
         self._running = True
 
     def listen(self, host: str, codec: Callable[[], _Codec]) -> int:
-        """Serve a new port with connections of ``codec()``; returns the port."""
+        """Listen on a new port whose connections get a ``codec()`` each, and return the port."""
         listener = socket.create_server((host, 0), backlog=4096)
         listener.setblocking(False)
         self._handle(listener.fileno(), lambda mask: self._accept(listener, codec))
@@ -245,7 +265,7 @@ class Server:
 
 
 def _prioritise() -> str:
-    """Run before ordinary processes where that is allowed, for the reason that the engine does so."""
+    """Run before ordinary processes where that is allowed, as the load engine does; return the policy."""
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     except PermissionError:
@@ -253,7 +273,8 @@ def _prioritise() -> str:
     return "fifo"
 
 
-def _specification() -> tuple[dict[str, Any], "array[int] | None"]:
+def _specification() -> tuple[Specification, "array[int] | None"]:
+    """Read the specification and the service times from standard input."""
     with open(0, "rb", closefd=False, buffering=0) as standard_input:
         data = b""
         while not data.endswith(b"\n"):
@@ -261,7 +282,7 @@ def _specification() -> tuple[dict[str, Any], "array[int] | None"]:
             if not byte:
                 sys.exit(0)  # the owner is gone
             data += byte
-        spec: dict[str, Any] = json.loads(data)
+        spec: Specification = json.loads(data)
         left, service = spec["service_bytes"], b""
         while len(service) < left:
             part = standard_input.read(left - len(service))
@@ -272,7 +293,7 @@ def _specification() -> tuple[dict[str, Any], "array[int] | None"]:
 
 
 def main() -> None:
-    """Serve what standard input specifies."""
+    """Run the server that standard input specifies."""
     spec, service = _specification()
     if spec["cores"]:
         os.sched_setaffinity(0, spec["cores"])

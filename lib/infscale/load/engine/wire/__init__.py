@@ -1,1 +1,1 @@
-"""Protocol codecs without I/O: HTTP/1.1, HTTP/2 and gRPC, TLS."""
+"""Codecs without input and output: HTTP/1.1, HTTP/2 with gRPC, and TLS. Bytes in, bytes and finished requests out."""

@@ -1,7 +1,7 @@
-"""HTTP/1.1 client framing (RFC 9112), sans I/O: bytes in, finished replies out.
+"""The client's side of HTTP/1.1 (RFC 9112) without input and output: bytes in, finished replies out.
 
-One request at a time on a connection, as every HTTP/1.1 client in the field does (no pipelining).
-Bodies are counted, not kept. Stricter than the RFC's leave to be lenient: a line ends in CRLF, not in LF alone.
+A connection carries one request at a time (no pipelining). Bodies of replies are counted, not kept. Lines must end in
+CRLF; LF alone, which the RFC allows a client to accept, is refused.
 """
 
 import re
@@ -16,10 +16,12 @@ MAX_HEAD = 65_536
 
 
 _Head = tuple[int, int, bool]
-"""HTTP status, body length (or one of the two below), keep-alive."""
+"""HTTP status, body length (or one of the two constants below), and whether the connection is kept."""
 
 _CHUNKED, _UNTIL_CLOSE = -1, -2
+"""Instead of a body length: the body comes in chunks, or ends with the connection."""
 _ON_HEAD, _ON_LENGTH, _ON_CLOSE, _ON_CHUNKS, _ON_TRAILER = range(5)
+"""What part of a reply is being read."""
 
 _NAME = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
 _HEAD = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)(?: [^\0\r\n]*)?((?:\r\n" + _NAME + rb":[^\0\r\n]*)*+)")
@@ -31,14 +33,14 @@ _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,20})[ \t]*(?:;.*)?")
 
 
 def gzipped(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
-    """Headers and body of a request that is compressed and may be answered so; an empty body stays empty."""
+    """Return headers and body of a compressed request that accepts a compressed reply; an empty body stays empty."""
     added = {"accept-encoding": "gzip"} | ({"content-encoding": "gzip"} if body else {})
     kept = {name: value for name, value in headers.items() if name.lower() not in added}
     return kept | added, zlib.compress(body, wbits=31) if body else body
 
 
 def encode(method: str, path: str, headers: Mapping[str, str], body: bytes, *, gzip: bool = False) -> bytes:
-    """One whole request; Content-Length is added. ``gzip`` compresses the body and accepts such replies."""
+    """Return one whole request with its Content-Length; ``gzip`` compresses the body and accepts compressed replies."""
     if gzip:
         headers, body = gzipped(headers, body)
     lines = [f"{method} {path} HTTP/1.1", *(f"{k}: {v}" for k, v in headers.items() if k.lower() != "content-length")]
@@ -47,11 +49,10 @@ def encode(method: str, path: str, headers: Mapping[str, str], body: bytes, *, g
 
 
 class Http1:
-    """The client's side of one connection.
+    """The client's side of one connection, a :class:`~infscale.load.engine.interfaces.Codec`.
 
-    ``requests`` are the pool's encoded requests (not HEAD, whose replies lack the body that they announce).
-    Attributes that the loop reads: ``ready`` (always), ``free`` (streams that may be opened now), ``closing`` (no
-    further request on this connection). ``message`` says what was wrong with the last bad reply.
+    ``requests`` are the pool's encoded requests; not HEAD, whose replies lack the body that they announce.
+    ``message`` is what was wrong with the last bad reply.
     """
 
     def __init__(self, requests: Sequence[bytes]) -> None:
@@ -73,17 +74,17 @@ class Http1:
         self._first = 0
 
     def start(self) -> bytes:
-        """What a new connection sends first: nothing."""
+        """Return what a new connection sends first: nothing."""
         return b""
 
     def send(self, payload: int, token: int) -> bytes:
-        """The bytes of a request; the connection is busy until its reply is finished."""
+        """Return the bytes of a request; the connection is busy until its reply is finished."""
         self.free = 0
         self._token = token
         return self._requests[payload]
 
     def receive(self, data: bytes, now: int, finished: list[Finished]) -> None:
-        """Take what arrived at time ``now``; append to ``finished`` what it completes."""
+        """Take what arrived at time ``now`` (ns), and append the request that it completes to ``finished``."""
         if self._token < 0:
             self.closing = True  # bytes without a request: nothing after them can be trusted
             return
@@ -100,7 +101,7 @@ class Http1:
             self._finish(status.BAD_RESPONSE, 0, finished, keep=False)
 
     def end(self, finished: list[Finished]) -> None:
-        """The server closed its side: completes a close-delimited body, fails anything else."""
+        """Take the server's end: it completes a body that lasts until the connection closes, and fails any other."""
         self.closing = True
         if self._token >= 0:
             failed = status.BAD_RESPONSE if self._bytes else status.RESET
@@ -108,16 +109,16 @@ class Http1:
             self._finish(status.of_http(self._code) if whole else failed, 0, finished, keep=False)
 
     def cancel(self, token: int) -> None:
-        """Give a request up; a later reply cannot be told apart, so the connection is done for."""
+        """Give up the request and the connection: a late reply could be taken for the next request's."""
         self.closing = True
         self._token = -1
 
     def tokens(self) -> list[int]:
-        """Requests without a finished reply."""
+        """Return the requests without a finished reply."""
         return [self._token] if self._token >= 0 else []
 
     def _finish(self, outcome: int, surplus: int, finished: list[Finished], *, keep: bool) -> None:
-        """``surplus`` bytes arrived behind the reply, for no request."""
+        """Finish the request; ``surplus`` bytes arrived behind its reply and belong to no request."""
         finished.append((self._token, outcome, self._bytes - surplus, self._first))
         self._token = -1
         self._bytes = 0
@@ -127,7 +128,7 @@ class Http1:
         else:
             self.closing = True
 
-    # --- the states: each returns how far it came; the bytes from there on are too few to tell more ---
+    # --- the states: each returns how far it read; the bytes from there on are incomplete ---
 
     def _parse(self, data: bytes, finished: list[Finished]) -> None:
         at, size = 0, len(data)
@@ -153,7 +154,7 @@ class Http1:
         head = data[at:end]
         code, length, keep = self._memo.get(head) or self._remember(head)
         at = end + 4
-        if code < 200:  # 100 Continue and its like: the reply is still to come
+        if code < 200:  # an interim reply such as 100 Continue
             return at
         if 0 <= length <= len(data) - at:
             self._finish(status.of_http(code), len(data) - at - length, finished, keep=keep)
@@ -163,12 +164,12 @@ class Http1:
         return at
 
     def _check_unfinished(self, head: bytes) -> None:
-        # What can never become a head fails now, not at its timeout.
+        # What can never become a head fails now instead of at its timeout.
         if len(head) > MAX_HEAD + 3 or not b"HTTP/1.".startswith(head[:7]) or _LONE_LF.search(head):
             raise ValueError(f"not an HTTP/1 head: {head[:40]!r}")
 
     def _remember(self, head: bytes) -> _Head:
-        # A server's heads repeat while its Date header does, so a small memory of them saves the parse.
+        # A server's heads repeat while its Date header does, so that remembering a few saves parsing them.
         if len(self._memo) > 64:
             self._memo.clear()
         parsed = self._memo[head] = _parse_head(head)
@@ -184,7 +185,7 @@ class Http1:
         return at + taken
 
     def _on_chunks(self, data: bytes, at: int) -> int:
-        """``_left``: bytes of the chunk to come; 0 before the line end behind it; −1 before a size."""
+        """Read chunks. ``_left``: bytes of the chunk to come; 0 before the line end behind it; −1 before a size."""
         size = len(data)
         while True:
             if self._left > 0:
@@ -208,7 +209,7 @@ class Http1:
                 return at
 
     def _on_trailer(self, data: bytes, at: int, finished: list[Finished]) -> int:
-        """``_left``: bytes of trailer lines so far."""
+        """Read trailers. ``_left``: bytes of trailer lines so far."""
         end = _line_end(data, at)
         if end < 0:
             return at
@@ -221,7 +222,7 @@ class Http1:
 
 
 def _line_end(data: bytes, at: int) -> int:
-    """Where the line that begins at ``at`` ends; −1 when its end has not arrived."""
+    """Return where the line that begins at ``at`` ends; −1 when its end has not arrived."""
     end = data.find(b"\r\n", at)
     if (end if end >= 0 else len(data) - 1) - at > MAX_HEAD:
         raise ValueError("endless line in a chunked body")
@@ -248,15 +249,15 @@ def _parse_head(head: bytes) -> _Head:
 
 
 def _keeps(old: bool, fields: Mapping[bytes, bytes]) -> bool:
-    """Section 9.3: whether the connection may carry another request; ``old``: HTTP/1.0."""
+    """Return whether the connection may carry another request (RFC 9112, section 9.3); ``old``: HTTP/1.0."""
     options = {option.strip() for option in fields.get(b"connection", b"").lower().split(b",")}
-    if old:  # section 6.1: a transfer coding in HTTP/1.0 is faulty framing, so it must be the connection's last
+    if old:  # a transfer coding in HTTP/1.0 is faulty framing: the reply must be the connection's last (section 6.1)
         return b"keep-alive" in options and b"transfer-encoding" not in fields
     return b"close" not in options
 
 
 def _body_length(code: int, fields: Mapping[bytes, bytes]) -> int:
-    """Section 6.3, for a reply to POST or GET."""
+    """Return the length of the body of a reply to POST or GET (RFC 9112, section 6.3)."""
     if code == 101:
         raise ValueError("101 Switching Protocols, which was not asked for")
     if code < 200 or code in (204, 304):

@@ -1,7 +1,7 @@
-"""HTTP/2 client framing (RFC 9113), for gRPC and for plain REST, sans I/O: bytes in, finished replies out.
+"""The client's side of HTTP/2 (RFC 9113), for gRPC and REST, without input and output: bytes in, finished replies out.
 
-Bodies are counted, not kept. The parts: :mod:`http2_frames` (layout), :mod:`http2_requests` (the pool, encoded
-once), :mod:`http2_flow` (windows of what is sent), :mod:`http2_replies` (header blocks and outcomes).
+Bodies of replies are counted, not kept. The parts: :mod:`http2_frames` (layout of frames), :mod:`http2_requests` (the
+pool, encoded once), :mod:`http2_flow` (windows of what is sent), :mod:`http2_replies` (header blocks and outcomes).
 """
 
 import struct
@@ -30,17 +30,23 @@ from infscale.load.engine.wire.http2_requests import Request, ServerTable, encod
 
 __all__ = ["Http2", "Request", "encode_grpc", "encode_rest"]
 
-_UNAVAILABLE = 14  # gRPC's status for a request that the server refused unseen
-_GIVE_BACK = 2**30  # bytes received before the connection's window is filled up again
+_UNAVAILABLE = 14
+"""gRPC's status for a request that the server refused without processing it."""
+_GIVE_BACK = 2**30
+"""Bytes received before the connection's window is filled up again."""
 
 
 class Http2:
-    """The client's side of one connection; ``requests`` are the pool's, ``grpc`` reads gRPC's status.
+    """The client's side of one connection, a :class:`~infscale.load.engine.interfaces.Codec`.
 
-    ``ready`` turns true with the server's settings, ``free`` is the number of streams that may be
-    opened now, ``closing`` says that no further request may be sent here. ``out`` holds what must be
-    sent beside requests (acknowledgements, window updates, bodies that waited for a window).
-    ``message`` is the last grpc-message, GOAWAY text or broken rule, for error reports.
+    ``ready`` turns true with the server's settings; ``free`` is the number of streams that may be opened now; ``out``
+    holds acknowledgements, window updates and bodies that waited for a window; ``message`` is the last grpc-message,
+    GOAWAY text or broken rule.
+
+    Args:
+        requests: the pool.
+        grpc: whether a reply's outcome is its gRPC status.
+        max_streams: most streams at a time; the server's own limit holds, too.
     """
 
     def __init__(self, requests: Sequence[Request], *, grpc: bool, max_streams: int = 2**31) -> None:
@@ -63,7 +69,7 @@ class Http2:
         self._rest = b""  # an unfinished frame
 
     def start(self) -> bytes:
-        """Preface, settings and a connection window of 2³¹ − 1."""
+        """Return what a new connection sends first: preface, settings and a connection window of 2³¹ − 1 bytes."""
         settings = struct.pack(">HLHL", wire.ENABLE_PUSH, 0, wire.INITIAL_WINDOW_SIZE, MAX_NUMBER)
         grow = frame(wire.WINDOW_UPDATE, 0, 0, number(MAX_NUMBER - wire.FIRST_WINDOW))
         return wire.PREFACE + frame(wire.SETTINGS, 0, 0, settings) + grow
@@ -71,7 +77,7 @@ class Http2:
     # --- requests ---
 
     def send(self, payload: int, token: int) -> bytes:
-        """The bytes of a request, or none: then they are in ``out``, as far as windows allow."""
+        """Return the bytes of a request; b"" if they are in ``out``, as far as the server's windows allow."""
         stream = self._next
         self._next = stream + 2
         self.free -= 1
@@ -92,7 +98,7 @@ class Http2:
         return b""
 
     def cancel(self, token: int) -> None:
-        """Give a request up; its stream is reset, the connection lives on."""
+        """Give up a request: its stream is reset, and the connection lives on."""
         for stream, state in self.streams.items():
             if state.token == token:
                 del self.streams[stream]
@@ -102,13 +108,13 @@ class Http2:
                 return
 
     def tokens(self) -> list[int]:
-        """Requests without a finished reply."""
+        """Return the requests without a finished reply."""
         return [state.token for state in self.streams.values()]
 
     # --- what arrives ---
 
     def receive(self, data: bytes, now: int, finished: list[Finished]) -> None:
-        """Take what arrived at time ``now``; append to ``finished`` what it completes."""
+        """Take what arrived at time ``now`` (ns), and append the requests that it completes to ``finished``."""
         if self._rest:
             data = self._rest + data
         try:
@@ -125,7 +131,7 @@ class Http2:
             self._unreturned = 0
 
     def end(self, finished: list[Finished]) -> None:
-        """The server closed: what is without a whole reply is lost."""
+        """Take the end of the connection: requests without a whole reply fail."""
         begun = [stream for stream, state in self.streams.items() if state.received]
         self._fail(begun, status.BAD_RESPONSE, finished)
         self._fail(self.streams, status.RESET, finished)
@@ -142,11 +148,11 @@ class Http2:
         if outcome != status.OK:
             self.message = state.message or self.message
         if self._flow.waiting.pop(stream, None) is not None:
-            # The answer came before the request's end, which is therefore of no use.
+            # The reply came before the whole request was sent; the rest of it is of no use.
             self.out.append(frame(wire.RST_STREAM, 0, stream, number(wire.CANCEL)))
 
     def _frames(self, data: bytes, now: int, finished: list[Finished]) -> int:
-        """Handle whole frames; returns where an unfinished one begins."""
+        """Handle the whole frames, and return where an unfinished one begins."""
         position, size = 0, len(data)
         unpack, known, streams, waiting = HEAD.unpack_from, self._heads.known, self.streams, self._flow.waiting
         while size - position >= 9:
@@ -182,7 +188,7 @@ class Http2:
     def _headers(
         self, flags: int, stream: int, data: bytes, start: int, end: int, now: int, finished: list[Finished]
     ) -> int:
-        """Returns where the block's last frame ends; −1 if that has not arrived."""
+        """Handle a header block, and return where its last frame ends; −1 if that has not arrived."""
         block = data[start:end]
         if flags & ~END_STREAM != END_HEADERS:
             block, end = wire.whole_block(data, start, end, flags, stream)
@@ -208,7 +214,7 @@ class Http2:
         state = self.streams.get(stream)
         if state is None:
             self._check_opened(stream)
-            return  # late data of a stream that we gave up
+            return  # late data of a request that was given up
         state.received += end - start + 9
         if not state.code:
             self._malformed(stream, state, "DATA before HEADERS", finished)
@@ -222,7 +228,7 @@ class Http2:
             self._finish(stream, state, state.outcome(self._grpc), finished)
 
     def _malformed(self, stream: int, state: Stream, why: str, finished: list[Finished]) -> None:
-        """One reply is bad; the connection and its other streams live on."""
+        """Fail one request for a malformed reply; the connection and its other streams live on."""
         state.message = why
         self._flow.waiting.pop(stream, None)
         self._finish(stream, state, status.BAD_RESPONSE, finished)
@@ -294,7 +300,7 @@ class Http2:
         self._flow.pump(self.out)
 
     def _goaway(self, body: bytes, finished: list[Finished]) -> None:
-        """What the server has not begun is lost; with the largest number there is nothing of that kind yet."""
+        """Take the server's GOAWAY: requests that it has not begun, those above its last stream, fail."""
         last = wire.number_of(body[:4]) & MAX_NUMBER
         wire.number_of(body[4:8])
         self.message = body[8:].decode(errors="replace") or self.message

@@ -12,7 +12,7 @@ from infscale.load.engine.wire.http2_frames import (
 
 
 class Body:
-    """What is left of a body, and the window of its stream."""
+    """The part of a body that is not sent yet, and the window of its stream in bytes."""
 
     __slots__ = ("left", "window")
 
@@ -22,9 +22,12 @@ class Body:
 
 
 class Flow:
-    """One connection's windows. ``waiting`` holds the bodies, by stream, of which something is left to send.
+    """The windows of one connection.
 
-    ``window`` is the connection's; ``single`` is the longest body that a new stream may send as one frame.
+    Attributes:
+        window: of the connection, bytes.
+        waiting: bodies that are not wholly sent, by stream.
+        single: longest body that a new stream may send as one frame, bytes.
     """
 
     def __init__(self) -> None:
@@ -35,15 +38,15 @@ class Flow:
         self._max_frame = MAX_FRAME
 
     def add(self, stream: int, body: bytes) -> None:
-        """Let a body wait; :meth:`pump` moves it on."""
+        """Let a body wait until :meth:`pump` moves it on."""
         self.waiting[stream] = Body(memoryview(body), self._stream_window)
 
     def framed(self, size: int) -> int:
-        """Bytes of a body of ``size`` in frames as long as the server takes (windows may cut them shorter)."""
+        """Return the size of a body of ``size`` bytes in the longest frames that the server takes."""
         return size + 9 * -(-size // self._max_frame)
 
     def resize(self, window: int) -> None:
-        """The server's setting for streams' windows, which moves those of open streams too (also below zero)."""
+        """Take the server's setting for streams' windows, which moves those of open streams, too, even below zero."""
         if window > MAX_NUMBER:
             raise ProtocolError(f"initial window of {window} bytes")
         for body in self.waiting.values():
@@ -52,14 +55,14 @@ class Flow:
         self.single = min(window, self._max_frame)
 
     def reframe(self, size: int) -> None:
-        """The server's setting for the longest frame."""
+        """Take the server's setting for the longest frame."""
         if not MAX_FRAME <= size < 2**24:
             raise ProtocolError(f"frame size of {size} bytes")
         self._max_frame = size
         self.single = min(self._stream_window, size)
 
     def grow(self, stream: int, step: int) -> None:
-        """The server's WINDOW_UPDATE; what has no body left to send needs none."""
+        """Take the server's WINDOW_UPDATE for a stream, or for the connection (stream 0)."""
         if not stream:
             self.window += step
             if self.window > MAX_NUMBER:
@@ -73,7 +76,7 @@ class Flow:
             raise ProtocolError("a stream's window is too large")
 
     def pump(self, out: list[bytes | memoryview]) -> None:
-        """Move bodies into ``out`` as far as the windows reach, the longest waiting first."""
+        """Move bodies into ``out`` as far as the windows allow, the one that has waited longest first."""
         done = []
         for stream, body in self.waiting.items():
             if self.window <= 0:

@@ -1,4 +1,4 @@
-"""HTTP/2 frames (RFC 9113): their layout, and the names of types, flags, settings and errors."""
+"""HTTP/2 frames (RFC 9113): their layout, and the numbers of types, flags, settings and errors."""
 
 import struct
 
@@ -11,39 +11,39 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_NUMBER = 2**31 - 1
 """Largest stream number and largest window."""
 FIRST_WINDOW = 65_535
-"""Bytes that may be sent before the peer has said otherwise."""
+"""Bytes that may be sent before the peer changes its window."""
 TABLE_SIZE = 4096
-"""Bytes of the header table, unless agreed otherwise."""
+"""Size of the header table in bytes, unless a setting changes it."""
 MAX_FRAME = 16_384
-"""Longest frame payload, unless agreed otherwise."""
+"""Longest payload of a frame in bytes, unless a setting changes it."""
 MAX_BLOCK = 65_536
 """Longest accepted header block with its frames, in bytes."""
 
 HEAD = struct.Struct(">LBL")
-"""A frame's head: length × 256 + type, flags, stream number."""
+"""Layout of a frame's head: length × 256 + type, flags, stream number."""
 
 
 class ProtocolError(ValueError):
-    """The server broke the framing; the connection is done for."""
+    """The server broke the protocol; the connection cannot be used any more."""
 
 
 def frame_head(kind: int, flags: int, stream: int, size: int) -> bytes:
-    """The nine bytes before a payload of ``size`` bytes."""
+    """Return the nine bytes before a payload of ``size`` bytes."""
     return HEAD.pack(size << 8 | kind, flags, stream)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """One whole frame."""
+    """Return one whole frame."""
     return HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
 def number(value: int) -> bytes:
-    """A payload of one 32-bit number: an error code, a window's growth."""
+    """Return a payload of one 32-bit number, such as an error code or a window's growth."""
     return value.to_bytes(4, "big")
 
 
 def number_of(payload: bytes) -> int:
-    """The number in a payload of one.
+    """Return the number in a payload that holds one 32-bit number.
 
     Raises:
         ProtocolError: the payload's length is not four.
@@ -54,7 +54,7 @@ def number_of(payload: bytes) -> int:
 
 
 def header_frames(stream: int, block: bytes, *, end: bool, limit: int = MAX_FRAME) -> bytes:
-    """HEADERS, and CONTINUATION for what exceeds ``limit`` bytes; ``end``: the request has no body."""
+    """Return a HEADERS frame, and CONTINUATION frames for what exceeds ``limit`` bytes; ``end``: there is no body."""
     parts = [block[at : at + limit] for at in range(0, len(block), limit)]
     kinds = [HEADERS] + [CONTINUATION] * (len(parts) - 1)
     flags = [END_STREAM * end] + [0] * (len(parts) - 1)
@@ -63,7 +63,7 @@ def header_frames(stream: int, block: bytes, *, end: bool, limit: int = MAX_FRAM
 
 
 def inner(flags: int, data: bytes, start: int, end: int) -> tuple[int, int]:
-    """Start and end of a DATA or HEADERS payload without padding and priority.
+    """Return start and end of a DATA or HEADERS payload without padding and priority.
 
     Raises:
         ProtocolError: the padding is longer than the frame.
@@ -81,9 +81,9 @@ def inner(flags: int, data: bytes, start: int, end: int) -> tuple[int, int]:
 
 
 def whole_block(data: bytes, start: int, end: int, flags: int, stream: int) -> tuple[bytes, int]:
-    """A header block that begins in the HEADERS payload at ``start``, and where its last frame ends.
+    """Return the header block that begins in the HEADERS payload at ``start``, and where its last frame ends.
 
-    The end is −1 when not all of its frames have arrived.
+    The end is −1 when not all frames have arrived.
 
     Raises:
         ProtocolError: another frame came between, or the block exceeds :data:`MAX_BLOCK`.

@@ -1,6 +1,6 @@
-"""Requests of a pool, encoded once for HTTP/2 and gRPC.
+"""The requests of a pool, encoded once for HTTP/2 and gRPC.
 
-The first request of a connection fills the server's header table, the following ones are a few indexed bytes.
+The first request of a connection fills the server's header table; the headers of later ones are a few indexed bytes.
 """
 
 import struct
@@ -23,32 +23,45 @@ from infscale.load.engine.wire.http2_frames import (
 )
 
 COPIED = 65_536
-"""Longest body that is copied behind its headers; a longer one is sent from where it lies, in frames."""
+"""Longest body that is copied behind its headers, bytes; a longer one is sent in frames without copying it."""
 
-_EMPTY_TABLE = b"\x20"  # RFC 7541, 6.3: the table's size becomes 0
+_EMPTY_TABLE = b"\x20"
+"""Announces that the header table's size becomes 0 (RFC 7541, section 6.3)."""
 
 Fields = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Blocks:
-    """One list of header fields in three encodings."""
+    """A list of header fields in three encodings.
 
-    first: bytes  # fills an empty header table
-    later: bytes  # behind the first, as often as one likes
-    plain: bytes  # literals: neither needs nor changes the table
+    Attributes:
+        first: fills an empty header table.
+        later: refers to a table that ``first`` has filled.
+        plain: literals, which neither need nor change the table.
+    """
+
+    first: bytes
+    later: bytes
+    plain: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One encoded request: header fields common to the pool, those of its own, and the body.
+    """One encoded request.
 
-    ``head`` + stream number + ``middle`` + stream number + ``body`` is a later request's whole wire form, if
-    ``size`` (the body's bytes) is positive; 0 says that it must be put together from its parts.
+    Attributes:
+        blocks: header fields that are common to the pool.
+        own: header fields of this request, as literals that do not change the header table.
+        body: of the request.
+        head: together with ``middle``: ``head`` + stream number + ``middle`` + stream number + ``body`` is the whole
+            request on a connection whose header table is filled.
+        middle: see ``head``.
+        size: of the body in bytes; 0 if the request cannot be sent as ``head`` describes.
     """
 
     blocks: Blocks
-    own: bytes  # never-indexed literals, which leave the header table alone
+    own: bytes
     body: bytes
     head: bytes
     middle: bytes
@@ -56,7 +69,7 @@ class Request:
 
 
 class ServerTable:
-    """What one connection has put into the server's header table: ``filled``, or nothing."""
+    """What one connection has put into the server's header table: the blocks in ``filled``, or nothing."""
 
     def __init__(self) -> None:
         self.filled: Blocks | None = None
@@ -64,12 +77,12 @@ class ServerTable:
         self._announced = b""
 
     def resize(self, size: int) -> None:
-        """The server's setting, in bytes; a table smaller than usual is not used at all."""
+        """Take the server's setting of the table's size in bytes; a table smaller than usual is not used at all."""
         if size < TABLE_SIZE and self._usable:
             self._usable, self.filled, self._announced = False, None, _EMPTY_TABLE
 
     def block(self, request: Request) -> bytes:
-        """The header block of the connection's next request."""
+        """Return the header block of the connection's next request."""
         blocks, announced = request.blocks, self._announced
         self._announced = b""
         if not self._usable:
@@ -87,7 +100,7 @@ def _blocks(fields: Fields) -> Blocks:
     filled = list(encoder.header_table.dynamic_entries)
     later = encoder.encode(fields)
     plain = hpack.Encoder().encode([(name, value, True) for name, value in fields])
-    # Fields that do not all fit the table change it each time: then no block can be used again.
+    # Fields that do not all fit the table change it each time, so that no block can be used twice.
     return Blocks(first, later if filled == list(encoder.header_table.dynamic_entries) else plain, plain)
 
 
@@ -115,7 +128,7 @@ def encode_rest(
     gzip: bool = False,
     scheme: str = "http",
 ) -> Request:
-    """A REST request over HTTP/2; ``gzip`` compresses the body and accepts such replies."""
+    """Return a REST request over HTTP/2; ``gzip`` compresses the body and accepts compressed replies."""
     if gzip:
         headers, body = http1.gzipped(headers, body)
     fixed = {":method": method, ":scheme": scheme, ":path": path, ":authority": authority}
@@ -133,10 +146,10 @@ def encode_grpc(
     gzip: bool = False,
     scheme: str = "http",
 ) -> Request:
-    """A unary gRPC request: the message behind its five-byte prefix.
+    """Return a unary gRPC request: the message behind its five-byte prefix.
 
-    ``gzip`` compresses the message and accepts such replies. Without it, a ``grpc-encoding`` among the headers
-    says that the message comes compressed already.
+    ``gzip`` compresses the message and accepts compressed replies. Without it, a header ``grpc-encoding`` declares that
+    the message is compressed already.
     """
     fixed = {":method": "POST", ":scheme": scheme, ":path": path, ":authority": authority}
     fixed |= {"te": "trailers", "content-type": "application/grpc", "user-agent": "infscale"}

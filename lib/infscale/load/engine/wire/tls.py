@@ -1,4 +1,4 @@
-"""TLS around a codec, sans I/O: what the inner codec sends is encrypted, what arrives is decrypted for it."""
+"""TLS around a codec, without input and output: encrypts what the inner codec sends, decrypts what arrives for it."""
 
 import ssl
 from collections.abc import Sequence
@@ -7,36 +7,47 @@ from infscale.load.engine.interfaces import Codec
 from infscale.load.engine.status import Finished
 
 _CHUNK = 1 << 18
+"""Most decrypted bytes that are handed to the inner codec at once."""
 RECORD_BYTES, RECORD_EXTRA = 1 << 14, 22
-"""A record of TLS 1.3 (RFC 8446, section 5): most bytes in it, and those around them (header, type, tag)."""
+"""A record of TLS 1.3 (RFC 8446, section 5): most bytes of content, and bytes around them (header, type, tag)."""
 
 
 def context(alpn: Sequence[str], ca: str = "", *, insecure: bool = False) -> ssl.SSLContext:
-    """A client's context that offers ``alpn``; ``ca`` is a file of trusted certificates, "" the system's.
+    """Return a client's TLS context.
+
+    Args:
+        alpn: protocols to offer.
+        ca: file of trusted certificates; "" for the system's.
+        insecure: trust any certificate.
 
     Raises:
         OSError: ``ca`` cannot be read.
     """
-    made = ssl.create_default_context(cafile=ca or None)
-    made.set_alpn_protocols(list(alpn))
+    result = ssl.create_default_context(cafile=ca or None)
+    result.set_alpn_protocols(list(alpn))
     if insecure:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
-    return made
+        result.check_hostname = False
+        result.verify_mode = ssl.CERT_NONE
+    return result
 
 
 class Tls:
-    """A codec (:class:`~infscale.load.engine.interfaces.Codec`) that carries ``inner`` over TLS.
+    """A codec (:class:`~infscale.load.engine.interfaces.Codec`) that carries another one over TLS.
 
-    ``need`` is the protocol that the server must choose by ALPN; empty accepts any. The bytes that rows count as
-    received are the inner codec's; those sent are the encrypted ones.
+    Rows count the inner codec's bytes as received, and the encrypted ones as sent.
+
+    Args:
+        inner: the codec to carry.
+        tls: from :func:`context`.
+        host: whose name the certificate must hold.
+        need: protocol that the server must choose by ALPN; "" accepts any.
     """
 
-    def __init__(self, inner: Codec, made: ssl.SSLContext, host: str, need: str = "") -> None:
+    def __init__(self, inner: Codec, tls: ssl.SSLContext, host: str, need: str = "") -> None:
         self._inner = inner
         self._need = need
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = made.wrap_bio(self._in, self._out, server_hostname=host)
+        self._tls = tls.wrap_bio(self._in, self._out, server_hostname=host)
         self._shaken = False
         self.out: list[bytes | memoryview] = []
         self.message = ""
@@ -45,26 +56,26 @@ class Tls:
 
     @property
     def ready(self) -> bool:
-        """Whether requests may be sent."""
+        """Return whether requests may be sent."""
         return self._shaken and self._inner.ready
 
     @property
     def closing(self) -> bool:
-        """Whether no further request may be sent."""
+        """Return whether no further request may be sent."""
         return self._failed or self._inner.closing
 
     @property
     def free(self) -> int:
-        """How many requests may be sent now."""
+        """Return how many requests may be sent now."""
         return self._inner.free if self.ready else 0
 
     def start(self) -> bytes:
-        """The ClientHello."""
+        """Return what a new connection sends first: the ClientHello."""
         self._shake()
         return self._out.read()
 
     def send(self, payload: int, token: int) -> bytes:
-        """The bytes of a request, encrypted."""
+        """Return the encrypted bytes of a request; b"" if they are in ``out``."""
         data = self._inner.send(payload, token)
         size = len(data) or self._inner.held
         self.held = size + RECORD_EXTRA * -(-size // RECORD_BYTES)
@@ -76,7 +87,7 @@ class Tls:
         return b""
 
     def receive(self, data: bytes, now: int, finished: list[Finished]) -> None:
-        """Take what arrived."""
+        """Take what arrived at time ``now`` (ns), and append the requests that it completes to ``finished``."""
         self._in.write(data)
         try:
             if not self._shaken:
@@ -93,16 +104,16 @@ class Tls:
         self._encrypt()
 
     def end(self, finished: list[Finished]) -> None:
-        """The server closed the connection."""
+        """Take the end of the connection."""
         self._inner.end(finished)
 
     def cancel(self, token: int) -> None:
-        """Give a request up."""
+        """Give up a request."""
         self._inner.cancel(token)
         self._encrypt()
 
     def tokens(self) -> list[int]:
-        """Requests without a finished reply."""
+        """Return the requests without a finished reply."""
         return self._inner.tokens()
 
     def _shake(self) -> None:
@@ -123,7 +134,7 @@ class Tls:
             view = view[self._tls.write(view) :]
 
     def _encrypt(self) -> None:
-        """Move what the inner codec holds in its ``out``, and what TLS itself has to say, into ours."""
+        """Move what the inner codec has in its ``out``, and TLS's own messages, into this codec's ``out``."""
         if self._shaken:
             for part in self._inner.out:
                 self._write(part)

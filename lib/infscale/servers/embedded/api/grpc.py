@@ -27,7 +27,7 @@ _RELOAD = _MODEL + "HandleReloadConfigRequest"
 
 
 async def handle(server: Server, path: str, headers: Mapping[bytes, bytes], body: bytes) -> bytes:
-    """Answer one call with the framed response message.
+    """Answer one call: return the framed response message.
 
     Raises:
         StatusError: the status that the call ends with.

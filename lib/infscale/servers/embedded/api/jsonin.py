@@ -1,8 +1,8 @@
-"""A predict request in JSON → arrays, with the C++ server's rules about types, shapes and precision.
+"""Reading a predict request in JSON into arrays, with the C++ server's rules about types, shapes and precision.
 
-The fast way hands nested lists to NumPy whole and accepts the result if its type proves that every element was
-acceptable. Anything doubtful takes the slow way, value by value, which knows what to complain about.
-What orjson cannot read is read by RapidJSON, the real server's parser: NaN, and the texts and offsets of errors.
+The fast way gives whole nested lists to NumPy, and accepts the result if its type proves that every element was
+acceptable. Anything doubtful goes the slow way, value by value, which knows the error texts. RapidJSON, the real
+server's parser, reads what orjson cannot: NaN, and the texts and offsets of errors.
 """
 
 import functools
@@ -21,11 +21,14 @@ from infscale.servers.embedded.runtime import tensors
 from infscale.servers.embedded.runtime.servable import Signature
 from infscale.servers.embedded.runtime.tensors import Array
 
+Object = dict[str, Any]
+"""A JSON object, as it was parsed."""
+
 _NUMBERS = rapidjson.NM_NATIVE | rapidjson.NM_NAN
 _AFTER_ROOT = "The document root must not be followed by other values."
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def parse(body: bytes) -> Object:
     """Return the JSON object that a body starts with; text after it is ignored.
 
     Raises:
@@ -61,7 +64,7 @@ def _loads(body: bytes) -> Any:
         return rapidjson.loads(body[: int(where.rpartition(" ")[2])], number_mode=_NUMBERS)
 
 
-def signature_name(document: dict[str, Any]) -> str:
+def signature_name(document: Object) -> str:
     """Return the signature a request names, empty for the default one."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
@@ -70,7 +73,7 @@ def signature_name(document: dict[str, Any]) -> str:
     return name
 
 
-def inputs(document: dict[str, Any], signature: Signature, body: bytes) -> tuple[bool, dict[str, Array]]:
+def inputs(document: Object, signature: Signature, body: bytes) -> tuple[bool, dict[str, Array]]:
     """Return whether the request is in row format, and its inputs by alias.
 
     Raises:
@@ -92,14 +95,14 @@ def inputs(document: dict[str, Any], signature: Signature, body: bytes) -> tuple
 
 
 class Reader:
-    """The fast way. NumPy would take ``true`` for 1, so a body that holds a boolean is read the slow way."""
+    """The fast way. NumPy would take ``true`` for 1, so that a body with a boolean is read the slow way."""
 
     def __init__(self, body: bytes) -> None:
         # One letter first: searching for it is ten times faster, and it is seldom there.
         self._booleans = (b"r" in body and b"true" in body) or (b"l" in body and b"false" in body)
 
     def read(self, values: Any, dtype: int) -> Array | None:
-        """Return the tensor, or None for the slow way to read it or to say what is wrong."""
+        """Return the tensor, or None if the slow way has to read it, or to find what is wrong."""
         if dtype == types_pb2.DT_STRING or self._booleans:
             return None
         packed = _packed(values) if dtype == types_pb2.DT_FLOAT else None
@@ -120,7 +123,7 @@ class Reader:
 
 
 def _packed(rows: Any) -> Array | None:
-    """Return a list of equally long lists of numbers as float32, three times faster than NumPy; None for all else."""
+    """Return equally long lists of numbers as float32, three times faster than NumPy; None for anything else."""
     if type(rows) is not list or not rows or type(rows[0]) is not list:
         return None
     size = len(rows[0])
@@ -140,7 +143,7 @@ def _packer(size: int) -> Callable[..., bytes]:
 
 
 def _all_lossless(array: Array, limit: int) -> bool:
-    """Return whether every value is below a limit in size: then no integer loses precision, and nothing is NaN."""
+    """Return whether all values are below a limit in size, so that no integer loses precision and nothing is NaN."""
     if array.dtype.kind == "f" and np.vdot(array, array) < limit**2:  # one pass, enough for nearly all
         return True
     return bool(-limit < array.min() and array.max() < limit)
@@ -181,7 +184,7 @@ def _slow_rows(rows: list[Any], signature: Signature) -> dict[str, Array]:
     return {name: column.array() for name, column in columns.items()}
 
 
-def _add_object(row: dict[str, Any], index: int, columns: dict[str, jsonvalues.Column]) -> None:
+def _add_object(row: Object, index: int, columns: dict[str, jsonvalues.Column]) -> None:
     for name, value in row.items():
         try:
             if name not in columns:

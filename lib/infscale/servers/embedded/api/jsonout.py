@@ -1,6 +1,6 @@
-"""Arrays → a predict response in JSON, laid out as the C++ server's pretty writer does.
+"""Writing arrays as a predict response in JSON, in the layout of the C++ server's pretty writer.
 
-Row format keeps a row on one line; columnar format puts one number on each indented line.
+Row format keeps a row on one line; columnar format puts each number on an indented line of its own.
 """
 
 import base64
@@ -48,7 +48,7 @@ def numbers(flat: Array) -> list[str]:
 
 
 def _decimal(value: Any) -> str:
-    """Return a number as C's %g writes it: six digits if they are enough, else as few as are."""
+    """Return a number as C's %g writes it, with six digits, or as many more as it takes to read the same value back."""
     number = float(value)
     for digits in range(6, _MOST_DIGITS[value.dtype.name] + 1):
         text = f"%.{digits}g" % number
@@ -60,7 +60,7 @@ def _decimal(value: Any) -> str:
 
 
 def quoted(text: str) -> str:
-    """Return a JSON string as RapidJSON writes it: only what must be escaped is."""
+    """Return a JSON string as RapidJSON writes it: only necessary escapes, with upper-case hexadecimal digits."""
     return _ESCAPE.sub(lambda match: match[0][:2] + match[0][2:].upper(), json.dumps(text, ensure_ascii=False))
 
 
@@ -91,7 +91,7 @@ def rows(outputs: dict[str, Array]) -> bytes:
 
 
 def columns(outputs: dict[str, Array]) -> bytes:
-    """Return a response in columnar format: every output whole, bare if it is the only one."""
+    """Return a response in columnar format: each output as a whole, without its name if it is the only one."""
     if len(outputs) == 1:
         ((name, array),) = outputs.items()
         text = _nested(_texts(name, array, array.ndim + 1), list(array.shape), 1)

@@ -1,4 +1,4 @@
-"""JSON values → tensors, value by value: the way that knows what to complain about, and in which words."""
+"""Reading JSON values into tensors, value by value: the slow way, which knows the real server's error texts."""
 
 import binascii
 import json
@@ -27,7 +27,7 @@ INTEGERS = {
 
 
 class Column:
-    """The values of one input, element by element of ``instances``; all must be of the first one's shape."""
+    """The values of one input, one element of ``instances`` after the other; all have the first one's shape."""
 
     def __init__(self, dtype: int) -> None:
         self._dtype = dtype
@@ -120,7 +120,7 @@ def _lossless(value: float, dtype: int) -> float:
     return value
 
 
-def _base64(value: dict[str, Any]) -> bytes:
+def _base64(value: dict[str, str]) -> bytes:
     if not _is_base64(value):
         raise invalid(f"JSON Value: {text_of(value)} not formatted correctly for base64 data")
     text = "".join(value["b64"].split()).rstrip("=")

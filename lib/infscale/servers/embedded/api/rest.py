@@ -1,4 +1,4 @@
-"""The REST API: what a method, a path and a body are answered with."""
+"""The REST API: answers to a method, a path and a body."""
 
 import functools
 import json
@@ -34,7 +34,7 @@ def is_api(path: str) -> bool:
 
 
 def plain(body: bytes, encoding: bytes) -> bytes:
-    """Return a body as its Content-Encoding says; as in the real server, one that is no whole gzip is an empty one."""
+    """Return a body decompressed by its Content-Encoding; incomplete gzip counts as empty, as in the real server."""
     if b"gzip" not in encoding:
         return body
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)  # 16: gzip
@@ -46,21 +46,21 @@ def plain(body: bytes, encoding: bytes) -> bytes:
 
 
 async def handle(server: Server, method: str, path: str, body: bytes, timeout: float | None) -> tuple[int, bytes]:
-    """Answer one request: HTTP status and JSON body."""
-    started, asked, code = time.perf_counter(), None, Code.OK
+    """Answer one request: return HTTP status and JSON body."""
+    started, request, code = time.perf_counter(), None, Code.OK
     try:
-        asked = route(method, path)
-        answer = await _answer(server, asked, body, timeout)
+        request = route(method, path)
+        answer = await _answer(server, request, body, timeout)
     except StatusError as error:
         code, answer = error.code, jsonout.error_body(error.message)
-    if asked is not None and method == "POST":
-        server.count(asked.name, asked.verb, "REST", code, started)
+    if request is not None and method == "POST":
+        server.count(request.name, request.verb, "REST", code, started)
     return http_status(code), answer
 
 
 @dataclass(frozen=True)
 class Route:
-    """What a method and a path ask for."""
+    """The request that a method and a path make."""
 
     verb: str
     name: str
@@ -70,7 +70,7 @@ class Route:
 
 @functools.lru_cache(1024)
 def route(method: str, path: str) -> Route:
-    """Return what a request asks for; ``verb`` is predict, classify, regress, status or metadata.
+    """Return the request that a method and a path make; ``verb`` is predict, classify, regress, status or metadata.
 
     Raises:
         StatusError: INVALID_ARGUMENT if the API has no such request.
@@ -90,18 +90,18 @@ def route(method: str, path: str) -> Route:
     return Route("metadata" if match["part"] == "metadata" else "status", name, version, label)
 
 
-async def _answer(server: Server, asked: Route, body: bytes, timeout: float | None) -> bytes:
+async def _answer(server: Server, request: Route, body: bytes, timeout: float | None) -> bytes:
     models = server.models
-    if asked.verb == "predict":
+    if request.verb == "predict":
         document = jsonin.parse(body)
         key = jsonin.signature_name(document)
-        servable = models.find(asked.name, asked.version, asked.label)
+        servable = models.find(request.name, request.version, request.label)
         return await _predict(server, servable, key, document, body, timeout)
-    if asked.verb == "status":
-        return _status(models, asked)
-    if asked.verb == "metadata":
-        return _metadata(models.find(asked.name, asked.version, asked.label))
-    raise StatusError(Code.UNIMPLEMENTED, f"{asked.verb.capitalize()} API is not supported yet")
+    if request.verb == "status":
+        return _status(models, request)
+    if request.verb == "metadata":
+        return _metadata(models.find(request.name, request.version, request.label))
+    raise StatusError(Code.UNIMPLEMENTED, f"{request.verb.capitalize()} API is not supported yet")
 
 
 def _version(text: str | None) -> int | None:
@@ -113,7 +113,7 @@ def _version(text: str | None) -> int | None:
 
 
 async def _predict(
-    server: Server, servable: Servable, key: str, document: dict[str, Any], body: bytes, timeout: float | None
+    server: Server, servable: Servable, key: str, document: jsonin.Object, body: bytes, timeout: float | None
 ) -> bytes:
     signature = servable.signatures.get(key or DEFAULT_SIGNATURE)
     if signature is None:
@@ -128,8 +128,8 @@ async def _predict(
     return jsonout.rows(outputs) if in_rows else jsonout.columns(outputs)
 
 
-def _status(models: Models, asked: Route) -> bytes:
-    response = status.model_status(models, asked.name, asked.version, asked.label)
+def _status(models: Models, request: Route) -> bytes:
+    response = status.model_status(models, request.name, request.version, request.label)
     return (_proto_json(response) + "\n").encode()
 
 

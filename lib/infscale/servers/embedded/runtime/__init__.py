@@ -1,1 +1,1 @@
-"""Models on the TensorFlow runtime: loading, batching, running."""
+"""Models on the TensorFlow runtime: loading, batching and running them."""

@@ -1,6 +1,6 @@
-"""Request batching: requests for one signature that come together run as one, their rows joined.
+"""Batching: the rows of requests for one signature that come together are joined, and run as one.
 
-Everything happens in the event loop, so that there are no locks. Each signature has a queue of batches, of which the
+Everything happens in the event loop, so that no locks are needed. Each signature has a queue of batches, of which the
 last is open. A batch is closed when it is full, or when a thread is free and its first request has waited long enough;
 as many batches run at a time as there are threads. Queues take turns.
 """
@@ -89,7 +89,7 @@ class Batcher:
         queue[-1].add(task)
 
     def _dispatch(self) -> None:
-        """Start every batch that is due while a thread is free; come back when the next one is."""
+        """Start every batch that is due while a thread is free, and come back when the next one is due."""
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
@@ -108,7 +108,7 @@ class Batcher:
             self._alarm = asyncio.get_running_loop().call_later(due, self._dispatch)
 
     def _wait(self, queue: list[_Batch]) -> float:
-        """Return the seconds until a queue's first batch is due, 0 or less if it is."""
+        """Return the seconds until a queue's first batch is due; 0 or less if it is due now."""
         if len(queue) > 1 or queue[0].size >= self._options.max_batch_size:
             return 0.0
         return queue[0].tasks[0].since + self._options.batch_timeout_micros / 1e6 - time.monotonic()

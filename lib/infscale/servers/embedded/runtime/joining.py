@@ -1,4 +1,4 @@
-"""Rows of several requests as one input, and one output as each request's rows."""
+"""Joining the rows of several requests to one input, and splitting one output into the rows of each request."""
 
 from collections.abc import Sequence
 

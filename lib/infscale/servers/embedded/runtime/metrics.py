@@ -49,7 +49,7 @@ class _Histogram:
 
 @dataclass
 class Metrics:
-    """What the server has counted since its start. All times are in µs, in histograms and counters."""
+    """Counters and histograms since the server's start. All times are in µs."""
 
     _counters: dict[str, dict[Labels, float]] = field(default_factory=dict)
     _histograms: dict[str, dict[Labels, _Histogram]] = field(default_factory=dict)

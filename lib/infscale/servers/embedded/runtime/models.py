@@ -1,7 +1,7 @@
-"""Which versions are served: a model's base path and policy decide, a request names what it wants.
+"""Which versions of which models are served: a model's base path and policy decide.
 
-Requests never wait for this: they read dictionaries that are replaced whole. A version that is no longer served is
-only forgotten here; requests that run on it hold it until they end, and with the last of them it goes.
+Requests never wait for changes: they read dictionaries that are replaced as a whole. A version that is no longer served
+is only removed from them; requests that run on it hold it, and with the last of them its memory is freed.
 """
 
 import gc
@@ -21,13 +21,14 @@ from infscale.servers.embedded import config, versions
 from infscale.servers.embedded.runtime.servable import Servable
 
 LOAD_ATTEMPTS = 5
+"""Number of attempts to load a version that fails."""
 
 Load = Callable[[str, int, Path], Servable]
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """What GetModelStatus tells of one version: a state of the real server and, for END, why."""
+    """The answer of GetModelStatus for one version: a state of the real server and, for END, the reason."""
 
     state: str
     code: Code = Code.OK
@@ -36,7 +37,7 @@ class VersionStatus:
 
 @dataclass
 class Model:
-    """One model by name: the versions being served and the history of the others."""
+    """One model: the versions that are served, and the states of all versions that were ever seen."""
 
     name: str
     load: Load
@@ -46,7 +47,7 @@ class Model:
     states: dict[int, VersionStatus] = field(default_factory=dict)
     _failures: dict[int, int] = field(default_factory=dict)
     _retired: list[weakref.ref[Servable]] = field(default_factory=list)
-    _said: object = None
+    _reported: object = None
 
     def update(self) -> None:
         """Serve what the policy asks for: new versions first, so that some version always answers.
@@ -56,13 +57,13 @@ class Model:
         Raises:
             OSError: the base path cannot be read now; what is served stays.
         """
-        found = versions.versions_at(self.base)
-        present = {v: path for v, path in found.items() if v in self.serving or versions.has_model(path)}
+        folders = versions.versions_at(self.base)
+        present = {v: path for v, path in folders.items() if v in self.serving or versions.has_model(path)}
         wanted = versions.chosen(self.policy, present)
-        if wanted != self._said:
+        if wanted != self._reported:
             versions.report_missing(self.name, self.base, self.policy, wanted)
-            self._said = wanted
-        self._failures = {v: count for v, count in self._failures.items() if v in found}
+            self._reported = wanted
+        self._failures = {v: count for v, count in self._failures.items() if v in folders}
         for version in sorted(wanted - self.serving.keys(), reverse=True):
             if self._failures.get(version, 0) < LOAD_ATTEMPTS:
                 self._adopt(version, present[version])
@@ -70,7 +71,7 @@ class Model:
             self.retire(self.serving.keys() - wanted)
 
     def retire(self, old: set[int]) -> None:
-        """Serve some versions no more, and free the memory of those on which no request runs."""
+        """Stop serving some versions, and free the memory of those on which no request runs."""
         gone = [self.serving[version] for version in old]
         self.serving = {version: servable for version, servable in self.serving.items() if version not in old}
         self.states |= dict.fromkeys(old, VersionStatus("END"))
@@ -94,7 +95,7 @@ class Model:
         self.states[version] = VersionStatus("AVAILABLE")
 
     def why_not(self) -> str:
-        """Return, for a model of which nothing is served, what kept its versions from it."""
+        """Return why no version of this model is served, as a part of the real server's error text."""
         failed = {version: state for version, state in self.states.items() if state.code != Code.OK}
         each = [
             f"{{{{name: {self.name} version: {version}}} due to error: {state.code.name}: {state.message}}}, "
@@ -109,10 +110,10 @@ def _code_of(error: Exception) -> Code:
 
 
 class Models:
-    """Every model of the server: read by requests from any thread, changed by one thread at a time."""
+    """All models of the server. Requests read them from any thread; one thread at a time changes them."""
 
     def __init__(self, load: Load = Servable, *, unavailable_labels: bool = False) -> None:
-        """``unavailable_labels``: whether a new label may name a version that is not served (yet)."""
+        """Make it empty; ``unavailable_labels`` lets a new label name a version that is not served (yet)."""
         self._load = load
         self._unavailable_labels = unavailable_labels
         self._models: dict[str, Model] = {}  # those that were ever configured: their states can be asked for
@@ -121,7 +122,7 @@ class Models:
         self._changing = threading.Lock()
 
     def reload(self, wanted: model_server_config_pb2.ModelServerConfig) -> None:
-        """Serve what a configuration lists and nothing else; returns when its models are loaded.
+        """Serve the models that a configuration lists and no others; return when they are loaded.
 
         The real server returns when the *new* ones are, and waits for ever for a model that has no version.
 
@@ -164,7 +165,7 @@ class Models:
         return {each.name: dict(each.version_labels) for each in wanted.model_config_list.config}
 
     def poll(self) -> None:
-        """Look once for new and vanished versions of every model."""
+        """Look once for new and removed versions of every model."""
         with self._changing:
             self._update()
 
@@ -176,7 +177,7 @@ class Models:
                 print(f"Looking for versions of {name}: {error}", file=sys.stderr, flush=True)
 
     def find(self, name: str, version: int | None = None, label: str | None = None) -> Servable:
-        """Return the servable a request names: by version or label, or the newest.
+        """Return the servable that a request asks for: by version or label, or the newest.
 
         Raises:
             StatusError: INVALID_ARGUMENT without a name or for an unknown label, NOT_FOUND otherwise.

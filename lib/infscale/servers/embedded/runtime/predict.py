@@ -1,4 +1,4 @@
-"""Predict on arrays: what both protocols do between decoding a request and encoding its response."""
+"""Checks of a predict request, which both protocols make between decoding it and running the model."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 

@@ -1,10 +1,10 @@
-"""Where a model runs: in the event loop if it is known to be quick, else in a thread.
+"""Running a model in the event loop if it is known to be quick, else in a thread.
 
-A small model takes 6–30 µs, and handing it to a thread and back costs ten times that. A slow model run in the event
-loop would hold up every other request. So runs are timed by kind (signature, and size of the inputs as a power of
-two). A kind first runs in a pool of threads; if that took less than ``TRIAL_SECONDS`` it is tried in the event loop,
-and stays there while it takes less than ``INLINE_SECONDS``. Times from the pool alone would not do: under load they
-are mostly waiting for the interpreter lock, and a quick model would never be found out.
+A small model takes 6–30 µs, and handing it to a thread and back costs ten times that. A slow model in the event loop
+would hold up every other request. Runs are therefore timed by kind (signature, and size of the inputs as a power of
+two). A kind first runs in a pool of threads; if that took less than :data:`TRIAL_SECONDS` it is tried in the event
+loop, and stays there while it takes less than :data:`INLINE_SECONDS`. Times from the pool alone would not do: under
+load they are mostly waits for the interpreter lock, and a quick model would never be found.
 
 Decoding and encoding stay in the loop: they hold the interpreter lock, so that a thread would gain nothing.
 """
@@ -22,7 +22,9 @@ from infscale.servers.embedded.runtime.servable import Signature
 from infscale.servers.embedded.runtime.tensors import Array
 
 INLINE_SECONDS = 0.001
+"""Longest time that a run in the event loop may take."""
 TRIAL_SECONDS = 0.05
+"""Longest time in a thread after which a run is tried in the event loop."""
 _RISE = 0.05
 _CLIP = 2 * INLINE_SECONDS
 

@@ -40,7 +40,7 @@ def make_runner(session: Any, feeds: Sequence[str], fetches: Sequence[str]) -> R
 
 
 class Signature:
-    """A named function of a model: aliases of inputs and outputs, and a way to run it."""
+    """A named function of a model: the aliases of its inputs and outputs, and a way to run it."""
 
     def __init__(self, name: str, definition: meta_graph_pb2.SignatureDef, session: Any) -> None:
         self.name = name
@@ -49,13 +49,13 @@ class Signature:
         self.dtypes = {alias: definition.inputs[alias].dtype for alias in self.inputs}
         self.outputs = {alias: definition.outputs[alias].name for alias in sorted(definition.outputs)}
         self.defaults = {alias: definition.defaults[alias] for alias in sorted(definition.defaults)}
-        # seconds that a run takes, by size of the inputs; kept by whoever runs it
+        # Seconds that a run takes, by size of the inputs; the runner keeps them.
         self.seconds: dict[int, float] = {}
         self._session = session
         self._runners: dict[tuple[str, ...], tuple[Runner, list[int]]] = {}
 
     def run(self, feeds: dict[str, Array], wanted: Sequence[str] = ()) -> dict[str, Array]:
-        """Run the model on one array per input alias; return the wanted outputs, or all.
+        """Run the model on an array for each input alias, and return the wanted outputs, or all.
 
         Raises:
             StatusError: with the code and the text of the kernel that refused its input.

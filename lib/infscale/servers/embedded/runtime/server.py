@@ -1,4 +1,4 @@
-"""What a request needs of the server: the models, a way to run them, and where it is counted."""
+"""The parts of the server that a request uses: the models, a way to run them, and the counters."""
 
 import time
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Runs(Protocol):
 
 @dataclass(frozen=True)
 class Server:
-    """One server; without ``metrics`` nothing is counted."""
+    """The parts of one server; without ``metrics`` nothing is counted."""
 
     models: Models
     runner: Runs

@@ -1,6 +1,6 @@
-"""The ``model.py`` of every reference model in Triton's Python backend: numpy, on weights beside it.
+"""The ``model.py`` in every exported repository: it computes with numpy, on the weights in the file beside it.
 
-It runs inside Triton's backend process, where this project need not be installed: it imports nothing of it.
+It runs inside Triton's Python backend, where this project need not be installed, so that it imports nothing of it.
 """
 
 import io
@@ -25,7 +25,10 @@ def _mlp(w: Weights, x: Array) -> Array:
 
 
 def _pooled(x: Array, kernel: Array, bias: Array) -> Array:
-    """Valid convolution as one matrix product (im2col), ReLU, 2×2 max pooling; x is (n, height, width, channels)."""
+    """Apply a valid convolution, ReLU and 2×2 max pooling to x of shape (n, height, width, channels).
+
+    The convolution is one matrix product (im2col).
+    """
     height, width, channels, filters = kernel.shape
     windows: Any = np.lib.stride_tricks.sliding_window_view(x, (height, width), axis=(1, 2))  # type: ignore[call-overload]
     columns = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, height * width * channels)
@@ -46,7 +49,7 @@ def _image(w: Weights, x: Any) -> Array:
 
 
 def _photo(w: Weights, x: Any) -> Array:
-    """JPEG files (n, 1), as Python's bytes or numpy's."""
+    """Decode JPEG files (n, 1), as Python's bytes or numpy's, and run the model for pixels."""
     from PIL import Image
 
     pixels = []
@@ -63,14 +66,14 @@ FORWARD: dict[str, Callable[[Weights, Any], Array]] = {
     "image": _image,
     "photo": _photo,
 }
-"""(weights, rows) → output, by the model's name."""
+"""The function (weights, rows) → output of each model, by its name."""
 
 
 class TritonPythonModel:
-    """Input ``x``, output ``y`` (float32), with the batch first."""
+    """Takes the input ``x`` and gives the output ``y`` (float32), with the batch first."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the weights; called once per instance, with Triton's description of the model."""
+        """Load the weights; Triton calls this once for each instance, with its description of the model."""
         import triton_python_backend_utils as backend  # type: ignore[import-not-found]  # exists in the backend only
 
         self.backend = backend
@@ -79,7 +82,7 @@ class TritonPythonModel:
             self.weights = dict(file)
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Run the requests that Triton gives together as one batch; one response each."""
+        """Run the requests that Triton hands over together as one batch, and return a response for each."""
         rows = [self.backend.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
         outputs = self.forward(self.weights, rows[0] if len(rows) == 1 else np.concatenate(rows))
         parts = np.split(outputs, np.cumsum([len(part) for part in rows])[:-1])

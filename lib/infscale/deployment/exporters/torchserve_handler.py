@@ -1,8 +1,8 @@
-"""TorchServe handler packed into every .mar: JSON, raw fp32, .npy and encoded images; REST and gRPC.
+"""The handler in every exported .mar: it takes JSON, raw fp32, .npy and encoded images over REST and gRPC.
 
-It runs inside TorchServe's worker, where this project is not installed: it imports nothing of it.
-A REST body arrives as ``row["body"]`` (JSON already decoded by TorchServe), gRPC under the key of
-its input map: the key, or the content type, says the encoding.
+It runs inside TorchServe's worker, where this project is not installed, so that it imports nothing of it. A REST body
+arrives as ``row["body"]`` (JSON is already decoded by TorchServe), and a gRPC body under the key of its input map; the
+key, or the content type, tells the encoding.
 """
 
 import base64
@@ -17,13 +17,15 @@ from ts.utils.util import PredictionException
 
 ENCODINGS = ("raw", "npy", "image", "json")
 Array = np.ndarray[Any, Any]
+Row = dict[str, Any]
+"""A request as TorchServe hands it over: bytes, or decoded JSON, by key."""
 
 
 class Handler:
-    """One row per request in, one row of float32 out, in the encoding that the request used."""
+    """Runs the model on batches of requests; each is answered in the encoding that it used."""
 
     def initialize(self, context: Any) -> None:
-        """Load the TorchScript module; called once per worker."""
+        """Load the TorchScript module; TorchServe calls this once in each worker."""
         folder = context.system_properties["model_dir"]
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         self.module = torch.jit.load(os.path.join(folder, "model.pt"), map_location="cpu").eval()
@@ -31,8 +33,8 @@ class Handler:
             signature = json.load(file)
         self.shape, self.dtype = tuple(signature["input_shape"]), signature["dtype"]
 
-    def handle(self, rows: list[dict[str, Any]], context: Any) -> list[Any]:
-        """Decode a batch of requests, run the module once, encode each answer."""
+    def handle(self, rows: list[Row], context: Any) -> list[Any]:
+        """Decode a batch of requests, run the module once, and encode each answer."""
         decoded = [self._decode(row, context, i) for i, row in enumerate(rows)]
         batch = np.concatenate([array for array, _ in decoded])
         with torch.inference_mode():
@@ -43,7 +45,7 @@ class Handler:
             start += len(array)
         return answers
 
-    def _decode(self, row: dict[str, Any], context: Any, index: int) -> tuple[Array, str]:
+    def _decode(self, row: Row, context: Any, index: int) -> tuple[Array, str]:
         key = next((k for k in ENCODINGS if k in row), None)
         body = row[key] if key else row.get("body", row.get("data"))
         if isinstance(body, (dict, list)):
@@ -57,8 +59,8 @@ class Handler:
             raise PredictionException(f"cannot decode the body as {kind}: {error}", 400) from error
 
     def _kind_of(self, context: Any, index: int) -> str:
-        told = (context.get_request_header(index, name) for name in ("Content-Type", "content-type"))
-        content_type = next((text for text in told if text), "").partition(";")[0]
+        headers = (context.get_request_header(index, name) for name in ("Content-Type", "content-type"))
+        content_type = next((text for text in headers if text), "").partition(";")[0]
         kinds = {"application/octet-stream": "raw", "application/x-npy": "npy", "application/json": "json"}
         return "image" if content_type.startswith("image/") else kinds.get(content_type, "raw")
 
@@ -95,7 +97,7 @@ class Handler:
         return self._shaped(np.frombuffer(body, dtype="<f4"))
 
     def _from_file(self, body: bytes) -> Array:
-        """One JPEG file as pixels."""
+        """Return the pixels of one JPEG file."""
         from PIL import Image
 
         with Image.open(io.BytesIO(body)) as image:

@@ -1,8 +1,8 @@
-"""The few protobuf messages that a client needs, built at import without any generated code.
+"""The few protobuf messages that a client needs, built when this module is imported, without generated code.
 
-``tensorflow_serving.apis`` imports all of TensorFlow (3 s, 494 MB), TorchServe ships no stubs; these
-tables hold just the fields used here. They live in a descriptor pool of their own, so that the
-official stubs can be imported beside them.
+``tensorflow_serving.apis`` would import all of TensorFlow (3 s, 494 MB), and TorchServe ships no stubs. These tables
+hold only the fields that are used here. The messages live in descriptor pools of their own, so that the official stubs
+can be imported beside them.
 """
 
 from typing import Any
@@ -23,7 +23,7 @@ _SCALARS = {
 }
 
 Fields = dict[str, tuple[int, str]]
-"""Field name → (number, type); a type is a scalar, a message name, ``repeated T`` or ``map K V``."""
+"""Fields of a message: name → (number, type). A type is a scalar, a message, ``repeated T`` or ``map K V``."""
 
 _TENSORFLOW: dict[str, Fields] = {
     "Int64Value": {"value": (1, "int64")},
@@ -94,7 +94,7 @@ def _set_type(field: Any, kind: str, package: str) -> None:
 
 
 def _add_map(message: Any, field: Any, key: str, value: str, package: str) -> None:
-    entry = message.nested_type.add(name="".join(w.title() for w in field.name.split("_")) + "Entry")
+    entry = message.nested_type.add(name="".join(word.title() for word in field.name.split("_")) + "Entry")
     entry.options.map_entry = True
     for number, (name, kind) in enumerate((("key", key), ("value", value)), start=1):
         part = entry.field.add(name=name, number=number, label=_F.LABEL_OPTIONAL)
@@ -103,7 +103,8 @@ def _add_map(message: Any, field: Any, key: str, value: str, package: str) -> No
     field.type_name = f".{package}.{message.name}.{entry.name}"
 
 
-def _build(package: str, messages: dict[str, Fields]) -> dict[str, Any]:
+def build(package: str, messages: dict[str, Fields]) -> dict[str, Any]:
+    """Return a class for each message of a table, in a descriptor pool of its own."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
     for name, fields in messages.items():
         message = file.message_type.add(name=name)
@@ -122,13 +123,14 @@ def _build(package: str, messages: dict[str, Fields]) -> dict[str, Any]:
     return {n: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{n}")) for n in messages}
 
 
-tensorflow = _build("infscale.tensorflow", _TENSORFLOW)
-"""TensorFlow Serving's messages by name: wire-compatible with ``tensorflow_serving.apis``."""
+tensorflow = build("infscale.tensorflow", _TENSORFLOW)
+"""TensorFlow Serving's messages by name; on the wire they equal those of ``tensorflow_serving.apis``."""
 
-torchserve = _build("infscale.torchserve", _TORCHSERVE)
-"""TorchServe's ``InferenceAPIsService`` messages by name."""
+torchserve = build("infscale.torchserve", _TORCHSERVE)
+"""Messages of TorchServe's ``InferenceAPIsService`` by name."""
 
-triton = _build("infscale.triton", _TRITON)
-"""Messages of the KServe v2 ``GRPCInferenceService``, which Triton speaks, by name."""
+triton = build("infscale.triton", _TRITON)
+"""Messages of KServe v2's ``GRPCInferenceService`` by name, which Triton speaks."""
 
 DT_FLOAT, DT_UINT8, DT_STRING = 1, 4, 7
+"""Numbers of TensorFlow's data types (types.proto)."""

@@ -1,0 +1,151 @@
+"""Frameworks: an object for each says how it is started, which requests it takes, and which counts it keeps."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from infscale import vocabulary
+from infscale.deployment.endpoint import Endpoint
+from infscale.errors import ConfigError
+from infscale.payloads.encoders import Interface
+from infscale.payloads.tensors import Input, Target, Tensors
+from infscale.programs import Requirement
+from infscale.servers.gateway.settings import VersionQuery
+
+Start = Callable[..., AbstractContextManager[Endpoint]]
+"""Called as ``start(model, artifact=…, own=…, rest_port=…, grpc_port=…, log_folder=…, pid_log=…, place=…)``.
+
+All arguments but the model's name are optional, and a framework may add its own; those that it has not are refused by
+:func:`infscale.deployment.deploy`. ``artifact`` is the file or folder of a model of the user's own, whose requests
+``own`` makes.
+"""
+
+
+@dataclass(frozen=True)
+class TensorApi:
+    """Requests for a model of the user's own, on a server that describes the model's inputs and takes tensors by name.
+
+    Attributes:
+        rest_path: REST path of a prediction.
+        grpc_path: ``/package.Service/Method`` of a prediction.
+        inputs: reads the model's inputs from the server, by protocol. An unknown signature has none, so that the server
+            itself refuses the request. AnsweredError: the server's own error.
+        encode: makes a body or message, by protocol.
+        from_json: reads a REST body in the types of the model's inputs.
+        json_form: what such a body looks like, for messages.
+        numeric_versions: whether a model's versions are numbers.
+        signatures: whether a model may have several signatures.
+    """
+
+    rest_path: Callable[[Target], str]
+    grpc_path: str
+    inputs: Mapping[str, Callable[[Endpoint, Target], dict[str, Input]]]
+    encode: Mapping[str, Callable[[Target, Tensors], bytes]]
+    from_json: Callable[[Any, Mapping[str, Input]], Tensors]
+    json_form: str
+    numeric_versions: bool = False
+    signatures: bool = False
+
+
+@dataclass(frozen=True)
+class FileApi:
+    """Requests for a model of the user's own, on a server that describes no inputs and takes any bytes.
+
+    Attributes:
+        rest_path: REST path of a prediction.
+        grpc_path: ``/package.Service/Method`` of a prediction.
+        message: makes a gRPC message from the bytes of a file.
+    """
+
+    rest_path: Callable[[Target], str]
+    grpc_path: str
+    message: Callable[[Target, bytes], bytes]
+
+
+_INTERNAL = {"artifact", "own", "place"}  # options that this package sets, not the user
+
+
+def _no_statistics(endpoint: Endpoint) -> dict[str, float]:
+    return {}
+
+
+def _unknown_version(rest: str) -> str:
+    return "unknown"
+
+
+def file_name(artifact: Path) -> str:
+    """Return the name of a file without its suffix, or that of a folder."""
+    return artifact.stem if artifact.is_file() else artifact.name
+
+
+@dataclass(frozen=True)
+class Framework:
+    """A serving framework.
+
+    Attributes:
+        name: as users and stored runs call it.
+        title: as figures and sentences call it.
+        start: deploys one model; a context manager that yields its endpoint.
+        interface: what it takes as requests for the reference models.
+        statistics: reads what a server has counted for its model since its start: ``requests``, ``cache_hits`` among
+            them where it caches, and sums of milliseconds (names in ``…_ms``).
+        counting: options of ``start`` without which a server does not count.
+        metrics_path: path of the counters in Prometheus' format on the REST port; empty if they have their own address.
+        version: reads a server's version from its REST address.
+        own: how requests for models of the user's own are made; None if it serves only the reference models.
+        artifact_name: the name under which the file or folder of such a model is served.
+        predictions: regular expression of the REST paths of predictions, which a cache may answer; empty for those of
+            ``interface``.
+        versions: how a cache reads which versions of a model are served; None where the server does not tell.
+        requirements: looks for what a deployment needs on this machine.
+    """
+
+    name: str
+    title: str
+    start: Start
+    interface: Interface
+    statistics: Callable[[Endpoint], dict[str, float]] = _no_statistics
+    counting: Mapping[str, object] = field(default_factory=dict)
+    metrics_path: str = ""
+    version: Callable[[str], str] = _unknown_version
+    own: TensorApi | FileApi | None = None
+    artifact_name: Callable[[Path], str] = file_name
+    predictions: str = ""
+    versions: VersionQuery | None = None
+    requirements: Callable[[], Sequence[Requirement]] = list
+
+    def check_options(self, options: Mapping[str, object]) -> None:
+        """Check that ``start`` takes these options.
+
+        Raises:
+            ConfigError: it does not take one of them.
+        """
+        parameters = inspect.signature(self.start).parameters.values()
+        accepted = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+        for name, value in options.items():
+            if name not in accepted:
+                known = ", ".join(sorted(accepted - _INTERNAL))
+                raise ConfigError(f"{name}={value!r} is no option of {self.title}; accepted: {known}")
+
+    def own_api(self) -> TensorApi | FileApi:
+        """Return how requests for models of the user's own are made.
+
+        Raises:
+            ConfigError: it serves only the reference models.
+        """
+        if self.own is None:
+            raise ConfigError(f"framework={self.name!r} serves the reference models only, and no model of your own")
+        return self.own
+
+
+FRAMEWORKS: dict[str, Framework] = {}
+"""All frameworks, by name; :func:`add` adds one."""
+
+
+def add(framework: Framework) -> None:
+    """Add a framework to :data:`FRAMEWORKS`, and its title to those that tables and figures show."""
+    FRAMEWORKS[framework.name] = framework
+    vocabulary.FRAMEWORKS[framework.name] = framework.title
