@@ -60,21 +60,16 @@ def wide(trials: pd.DataFrame, name: str) -> pd.DataFrame:
     return comparable(trials, name).pivot(index=["block", "rate_per_s", "replicate"], columns="arm", values=name)
 
 
-def pairs(values: pd.DataFrame, arm: int, reference: int, rate_per_s: float | None = None) -> Floats:
-    """Return the ratios of two arms, shape (n,), one for each replicate in which both are known.
+def pairs(values: pd.DataFrame, arm: int, reference: int) -> "pd.Series[float]":
+    """Return the ratios of two arms, one for each block, λ and replicate in which both are known.
 
     Args:
         values: of :func:`wide`.
         arm, reference: numbers of arms.
-        rate_per_s: the arrival rate, requests/s; None for all.
     """
     if not {arm, reference} <= set(values.columns):
-        return np.array([])
-    both = values[arm] / values[reference]
-    if rate_per_s is not None:
-        both = both[both.index.get_level_values("rate_per_s") == rate_per_s]
-    known: Floats = both.dropna().to_numpy(dtype=np.float64)
-    return known
+        return pd.Series(dtype=float, index=values.index[:0])
+    return (values[arm] / values[reference]).dropna()
 
 
 def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.DataFrame:
@@ -105,8 +100,10 @@ def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.D
         if own["arm"].nunique() < 2:
             continue
         capacity = capacities[contrast.arm, contrast.reference]
+        ratios = pairs(values[contrast.metric], contrast.arm, contrast.reference)
+        by_rate = {rate: group.to_numpy() for rate, group in ratios.groupby(level="rate_per_s")}
         for rate in sorted(own["rate_per_s"].unique()):
-            estimate = _estimate(pairs(values[contrast.metric], contrast.arm, contrast.reference, rate))
+            estimate = _estimate(by_rate.get(rate, np.array([])))
             what = {"arm": contrast.arm, "reference": contrast.reference, "metric": contrast.metric}
             rows.append(
                 what | {"rate_per_s": rate, "reference_label": labels[contrast.reference]} | estimate | capacity

@@ -84,7 +84,7 @@ def tabulate(run: Run, slo_ms: float = 100.0) -> Tables:
     points, arms = points_table(every), arms_table(every)
     rates = _compared_rates(run) if search else common_rates(points)
     at_rate = (every["phase"] != "grid") | (every["rate_per_s"] == every["block"].map(rates))
-    trials = every[at_rate] if search else every
+    trials = every[at_rate].reset_index(drop=True) if search else every
     usage = usage_table(run, every)
     others = [
         Contrast(contrast.arm, contrast.reference, name)

@@ -1,5 +1,7 @@
 """The saturation rate λ* of each arm: the bracket that it lies in, and its interval over replicates."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -36,6 +38,7 @@ def _bracket(group: pd.DataFrame) -> Row:
     valid = group.loc[group["verdict"] == VALID, "rate_per_s"]
     saturated = group.loc[group["verdict"] == SATURATED, "rate_per_s"]
     low, high, contradictions = _step(valid.to_numpy(dtype=float), saturated.to_numpy(dtype=float))
+    searched = group[group["phase"] != "pilot"]
     bound, value = "", float(np.sqrt(low * high))
     if np.isnan(value):
         bound, value = ("<", high) if np.isnan(low) else ("≥", low)
@@ -46,7 +49,7 @@ def _bracket(group: pd.DataFrame) -> Row:
         "contradictions": contradictions,
         "settled_per_s": float(saturated[~(saturated <= valid.max())].min()),
         "bound": "?" if np.isnan(value) else "~" if bound and contradictions else bound,
-        **saturation_interval(group),
+        **saturation_interval([_replicate_bracket(own) for _, own in searched.groupby("replicate")]),
         "trials": len(group),
         "valid": len(valid),
         "saturated": len(saturated),
@@ -69,14 +72,12 @@ def _step(valid: Floats, saturated: Floats) -> tuple[float, float, int]:
     return low, high, int(wrong.min())
 
 
-def saturation_interval(group: pd.DataFrame) -> Row:
-    """Return the columns :data:`INTERVAL` from one arm's trials: from the bracket of each replicate, pilot left out."""
-    own = group[group["phase"] != "pilot"]
-    ends = [_replicate_bracket(trials) for _, trials in own.groupby("replicate")]
-    lows, highs = np.array(ends, dtype=np.float64).reshape(-1, 2).T
+def saturation_interval(brackets: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Return the columns :data:`INTERVAL` from the bracket of λ* in each replicate (NaN: no rate on that side)."""
+    lows, highs = np.array(brackets, dtype=np.float64).reshape(-1, 2).T
     low, high = geometric_mean(lows).low, geometric_mean(highs).high
     known = np.isfinite(low) and np.isfinite(high)
-    return dict(zip(INTERVAL, (low if known else np.nan, high if known else np.nan, len(ends)), strict=True))
+    return dict(zip(INTERVAL, (low if known else np.nan, high if known else np.nan, len(brackets)), strict=True))
 
 
 def _replicate_bracket(trials: pd.DataFrame) -> tuple[float, float]:

@@ -97,13 +97,13 @@ def _judged(run: Run, trial: Trial, planned: int) -> Row:
     gates = {gate.name: gate.value for gate in verdict.gates}
     return {
         "run_id": run.id,
-        "trial_id": manifest.trial_id,
         "arm": manifest.arm_number,
         "block": manifest.block,
         "label": run.labels[manifest.arm_number],
         "system": run.system(manifest.implementation),
         "implementation": manifest.implementation,
         **factors(manifest.arm),
+        "trial_id": manifest.trial_id,
         "phase": manifest.phase,
         "rate_per_s": manifest.rate_per_s,
         "replicate": manifest.replicate,
