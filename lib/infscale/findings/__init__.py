@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+from infscale.analysis.tables import tabulate
 from infscale.experiment.design.design import SWEEP
 from infscale.findings import (
     caching,
@@ -17,7 +18,8 @@ from infscale.findings import (
 )
 from infscale.findings.finding import Finding
 from infscale.paths import project_root
-from infscale.records.runs import Run, load_run, newest
+from infscale.records.runs import PROTOCOLS, Run, findings_of, load_run, newest
+from infscale.report.results import FindingResult, save
 
 FINDINGS: dict[str, Finding] = {
     module.FINDING.name: module.FINDING
@@ -47,6 +49,20 @@ def finding_of(run: Run) -> Finding:
     if design.rates == SWEEP:
         return dataclasses.replace(protocols.FINDING, name=design.finding, question=design.question, notebook="")
     return Finding(design.finding, design.question, blocks=())
+
+
+def save_all(place: Path, folder: Path) -> list[FindingResult]:
+    """Draw every finding but the protocols that has a complete run directly below ``place``; see :func:`save`.
+
+    Somebody's own findings are among them.
+
+    Args:
+        place: folder of runs.
+        folder: folder of figures, where the results are written too.
+    """
+    names = [name for name in findings_of(place) if name != PROTOCOLS]
+    newest_runs = [load_run(path) for path in (newest(place, name) for name in names) if path]
+    return [save(finding_of(run), run, tabulate(run), folder) for run in newest_runs]
 
 
 def stored_runs(place: Path | None = None) -> list[Run]:

@@ -16,7 +16,7 @@ from infscale.experiment.design.design import P95, SEARCH, Design
 from infscale.records.components import PARTS
 from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run
-from infscale.report.figures.files import file_stem
+from infscale.report.figures.files import DPI, file_stem
 from infscale.report.figures.parts import PAGE_IN
 from infscale.report.figures.picture import Picture
 from infscale.report.limits import limits
@@ -27,8 +27,8 @@ from infscale.vocabulary import number
 Cells = Mapping[str, str]
 """The texts of one row of a table, by column."""
 
-PAGE_PIXELS = PAGE_IN * 200
-"""Pixels of a picture as wide as a page: PNG files have 200 dots per inch."""
+PAGE_PIXELS = PAGE_IN * DPI
+"""Pixels of a picture as wide as a page."""
 
 NONE = "–"
 """What a table shows where there is no number."""

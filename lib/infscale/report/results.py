@@ -83,6 +83,13 @@ def result_file(folder: Path, finding: str) -> Path:
     return folder / f"finding-{finding}.json"
 
 
+def load_all(folder: Path, order: Sequence[str] = ()) -> list[FindingResult]:
+    """Return the results of all findings in a folder of figures: those named in ``order`` first, then by name."""
+    results = [load(path) for path in sorted(folder.glob("finding-*.json"))]
+    places = {name: place for place, name in enumerate(order)}
+    return sorted(results, key=lambda result: places.get(result.name, len(places)))
+
+
 def load(path: Path) -> FindingResult:
     """Read what :func:`save` wrote.
 
