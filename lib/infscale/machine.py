@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 
@@ -63,7 +64,13 @@ def describe() -> Machine:
 
 def versions() -> dict[str, str]:
     """Return every installed package and its version, by name."""
-    return dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions()))
+    return dict(_installed())
+
+
+@cache  # because every package's description is read
+def _installed() -> list[tuple[str, str]]:
+    packages = (distribution.metadata for distribution in distributions())
+    return sorted((package["Name"].lower(), package["Version"]) for package in packages)
 
 
 def environment_digest() -> str:

@@ -13,7 +13,7 @@ from infscale.load.null_server import lindley
 from infscale.records import samples
 from infscale.records.gate import INVALID, SATURATED, VALID, Verdict
 from infscale.records.gates.generator import arrivals, delivered, lag
-from infscale.records.gates.server import batch_means, saturated
+from infscale.records.gates.server import batch_means, saturated, slope_with_error
 from infscale.records.gates.verdict import judge
 from infscale.records.manifest import Generator, Host
 from infscale.records.samples import NEVER
@@ -210,12 +210,15 @@ def test_in_flight_is_the_exact_mean_over_time() -> None:
     assert in_flight == pytest.approx(counted.sum(axis=0).reshape(20, -1).mean(axis=1), abs=0.02)
 
 
+OK = pd.Categorical(["ok"] * 6000)
+
+
 def mm1(rng: np.random.Generator, rho: float, n: int) -> tuple[pd.DataFrame, float]:
-    """An M/M/1 queue that starts empty, about n requests at 1 ms mean service; its rows and its duration in s."""
+    """Return the rows of an M/M/1 queue that starts empty, about n requests at 1 ms mean service; and its length, s."""
     duration_s = n / rho * 1e-3
     arrivals: Ints = poisson(rng, rho * 1e3, duration_s)
-    response = lindley(arrivals, rng.exponential(1e6, len(arrivals)).astype(np.int64))
-    return samples.synthetic(arrivals, response), duration_s
+    done = arrivals + lindley(arrivals, rng.exponential(1e6, len(arrivals)).astype(np.int64))
+    return pd.DataFrame({"scheduled_ns": arrivals, "done_ns": done, "status": OK[: len(done)]}), duration_s
 
 
 def share_saturated(rho: float, n: int, cases: int) -> int:
@@ -237,6 +240,19 @@ def test_stationary_queues_are_rarely_called_saturated(rho: float, n: int) -> No
 def test_overloaded_queues_are_found(rho: float, n: int) -> None:
     # An overloaded trial called VALID would put a number that depends on the trial's length into a figure.
     assert share_saturated(rho, n, 2000) >= stats.binom.ppf(0.005, 2000, 0.97)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 100), st.floats(-1e6, 1e6)), min_size=3, max_size=30, unique_by=lambda p: p[0])
+)
+def test_growth_is_the_slope_of_least_squares(points: list[tuple[int, float]]) -> None:
+    """Against the library's, with its standard error."""
+    x, y = np.array(points, dtype=np.float64).T
+    fit = stats.linregress(x, y)
+    slope, error = slope_with_error(x, y)
+    scale = 1e-6 * (1 + np.abs(y).max())
+    assert slope == pytest.approx(float(fit.slope), rel=1e-6, abs=scale)
+    assert error == pytest.approx(float(fit.stderr), rel=1e-6, abs=scale)
 
 
 # --- the generator's ceiling ---

@@ -117,7 +117,7 @@ def bracket(session: Session, endpoint: Endpoint, arm: int, first: float = FIRST
         # A step to each side of the guess, while the bracket is wide, is as good as several halvings.
         inside = [r for r in (guess * RAISE**0.5, guess / RAISE**0.5) if low * 1.05 < r < high / 1.05]
         rate = float(f"{inside[0] if guess and inside else np.sqrt(low * high):.4g}")
-    return low, high
+    return low, max(low, high)
 
 
 def _keep_up(

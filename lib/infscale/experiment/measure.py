@@ -3,7 +3,6 @@
 Every trial is on disk when it ends.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 
 from infscale.deployment import deploy
@@ -16,9 +15,6 @@ from infscale.experiment.session import Report, Session, Start
 from infscale.records.manifest import Stale
 from infscale.records.pack import pack
 from infscale.records.runs import Run, load_run
-
-BESIDE: dict[str, Callable[[Session], None]] = {"staleness": lambda session: _staleness(session)}
-"""What a design can have measured once, beside its trials, by name."""
 
 
 def measure(
@@ -62,14 +58,12 @@ def measure_in(folder: Path, *, say: Report = print, start: Start = deploy) -> R
         check(session.design)
         with session.measuring():
             (sweep if session.design.rates == SWEEP else search).measure(session)
-            for name in session.design.beside:
-                BESIDE[name](session)
+            if "staleness" in session.design.beside and not session.manifest.staleness:
+                session.manifest.staleness = _staleness(session)
     pack(folder)
     return load_run(folder)
 
 
-def _staleness(session: Session) -> None:
-    if not session.manifest.staleness:
-        where = {"log_folder": session.folder / "logs", "pid_log": session.pids}
-        counts = staleness.measure(**where)
-        session.manifest.staleness = {name: Stale(**count) for name, count in counts.items()}
+def _staleness(session: Session) -> dict[str, Stale]:
+    counts = staleness.measure(log_folder=session.folder / "logs", pid_log=session.pids)
+    return {name: Stale(**count) for name, count in counts.items()}

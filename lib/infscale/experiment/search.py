@@ -110,7 +110,7 @@ def _find_capacities(session: Session, endpoint: Endpoint, arms: list[int], loss
                 _leave_out(session, [number], error)
             raise
         session.manifest.skipped.pop(number, None)
-        found = Pilot(
+        pilot = Pilot(
             implementation=endpoint.implementation,
             saturation_per_s=float(f"{np.sqrt(low * high):.4g}"),
             bracket_per_s=(low, high),
@@ -119,18 +119,18 @@ def _find_capacities(session: Session, endpoint: Endpoint, arms: list[int], loss
             differences=differences,
             ready_s=round(endpoint.ready_s, 3),
         )
-        session.manifest.pilot[number] = found
+        session.manifest.pilot[number] = pilot
         session.save()
-        session.say(f"{session.labels[number]}: capacity near {found.saturation_per_s:.0f} requests/s")
+        session.say(f"{session.labels[number]}: capacity near {pilot.saturation_per_s:.0f} requests/s")
 
 
 def _rough_capacity(session: Session, endpoint: Endpoint, number: int, body_bytes: int) -> tuple[float, float]:
     """Return the bracket by the pilot's short trials; the server is idle again then."""
     first = min(FIRST_RATE, FIRST_BYTES_PER_S / body_bytes)
     session.warm(endpoint, session.design.arms[number], first)
-    found = bracket(session, endpoint, number, first)
+    ends = bracket(session, endpoint, number, first)
     drain(endpoint)
-    return found
+    return ends
 
 
 def _set_rates(session: Session) -> None:

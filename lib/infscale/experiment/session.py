@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -17,7 +16,7 @@ from infscale.deployment.fronts import FRONTS
 from infscale.deployment.processes.pids import record_pids
 from infscale.errors import DataError, ServerLostError
 from infscale.experiment import trial
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import Arm, Level
 from infscale.experiment.design.labels import labels
 from infscale.experiment.folder import now
 from infscale.experiment.trial import Outcome, Plan
@@ -58,8 +57,8 @@ class Session:
 
     def name(self, arm: int) -> str:
         """Return an arm's name for files: its number, which makes it unique, and its label."""
-        words = re.sub(r"[^a-z0-9]+", "-", self.labels[arm].lower()).strip("-")
-        return f"{arm:02d}-{words}"
+        label = re.sub(r"[^a-z0-9]+", "-", self.labels[arm].lower()).strip("-")
+        return f"{arm:02d}-{label}"
 
     @contextlib.contextmanager
     def server(self, arm: Arm) -> Iterator[Endpoint]:
@@ -191,16 +190,17 @@ class Session:
         )
 
 
-def options(arm: Arm) -> dict[str, Any]:
-    """Return the deployment options of an arm: those of its levels that are not the defaults, by name."""
-    names = ("cache", "replicas", "balancer", "slow_ms", "rate_mbit", "delay_ms", "linked", "tls")
+OPTIONS = ("cache", "replicas", "balancer", "slow_ms", "rate_mbit", "delay_ms", "linked", "tls")
+"""Factors that are options of a deployment by the same names."""
+
+
+def options(arm: Arm) -> dict[str, Level]:
+    """Return the deployment options of an arm, by name: those of its levels that are not the defaults."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Arm)}
-    chosen = {name: getattr(arm, name) for name in names}
-    if arm.front == "balanced":
-        chosen = {"replicas": arm.replicas, "balancer": arm.balancer, "slow_ms": arm.slow_ms or 0}
-        defaults = {"slow_ms": 0}
-    set_ones = {name: level for name, level in chosen.items() if name not in defaults or level != defaults[name]}
-    return {**set_ones, **dict(arm.options)}
+    chosen = {name: getattr(arm, name) for name in OPTIONS if getattr(arm, name) != defaults[name]}
+    if arm.front == "balanced":  # whose own defaults are others
+        chosen |= {"replicas": arm.replicas, "balancer": arm.balancer}
+    return {**chosen, **dict(arm.options)}
 
 
 def _front(arm: Arm) -> str:

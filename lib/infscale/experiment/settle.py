@@ -33,7 +33,7 @@ def await_counts(endpoint: Endpoint, whole: float) -> None:
 
 
 def _all_answer(endpoint: Endpoint) -> bool:
-    """Whether the endpoint and every server behind it do: a cache or a replica may answer for one that hangs."""
+    """Return whether the endpoint and every server behind it answer: a cache may answer for a server that hangs."""
     return all(answers(one) for one in (endpoint, *endpoint.members))
 
 

@@ -256,7 +256,7 @@ def _host(endpoint: Endpoint, load: float, steal: tuple[int, int]) -> Host:
         link=endpoint.link,
         tls=bool(endpoint.tls),
         loadavg_1m=round(load, 2),
-        steal_fraction=stolen / ticks if ticks else 0.0,
+        steal_fraction=stolen / ticks if ticks else None,
         cores=len(os.sched_getaffinity(0)),
         pinned=machine.split_cores() is not None,
     )

@@ -1,6 +1,7 @@
 """What a trial used, put together for its manifest: processes, containers, the servers' own counters."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 
 import pandas as pd
@@ -14,7 +15,7 @@ from infscale.records.usage import summarise
 
 
 class Used:
-    """What was read of one trial; nothing where nothing was asked for."""
+    """What was read during one trial; nothing where nothing was asked for."""
 
     def __init__(self, sampler: usage.Sampler | None = None) -> None:
         self._sampler = sampler
@@ -38,7 +39,7 @@ class Used:
             return {}
         self.rows = self._sampler.rows(generator.start_ns)
         groups = summarise(self.rows, 0, int(duration_s * 1e9))
-        if generator.client != "wire":  # found late, after its costly imports: its own count is taken
+        if generator.client != "wire":  # it is seen late, after its costly imports: its own count is taken
             client = groups.setdefault("client", GroupUsage(seconds=duration_s))
             client.cpu_user_s, client.cpu_system_s = generator.cpu_user_s, generator.cpu_system_s
             client.cores = (generator.cpu_user_s + generator.cpu_system_s) / duration_s
@@ -48,7 +49,7 @@ class Used:
 
 @contextlib.contextmanager
 def watching(endpoint: Endpoint, wanted: bool) -> Iterator[Used]:
-    """Read within what the client and ``endpoint`` use, if that is ``wanted``."""
+    """Read what the client and ``endpoint`` use while the context lasts, if that is ``wanted``."""
     if not wanted:
         yield Used()
         return
@@ -57,4 +58,5 @@ def watching(endpoint: Endpoint, wanted: bool) -> Iterator[Used]:
         used = Used(sampler)
         yield used
     used.containers = seen
-    used.counters = prometheus.grown(before, prometheus.scrape(endpoint))
+    grown = prometheus.grown(before, prometheus.scrape(endpoint))
+    used.counters = {name: value for name, value in grown.items() if math.isfinite(value)}

@@ -1,8 +1,10 @@
 """Gates on the server: does it keep up with the arrivals?"""
 
+import math
+
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from infscale.records.gate import Floats, Gate
 from infscale.records.samples import NEVER, ordered
@@ -70,13 +72,25 @@ def growth(name: str, what: str, means: Floats, alpha: float) -> Gate:
     y = means[known]
     if y.size < BATCHES // 2 or y.mean() <= 0 or np.ptp(y) == 0:
         return Gate(name, True, 0.0, GROWTH_MAX, f"{what}: no growth to judge")
-    fit = stats.linregress(np.flatnonzero(known), y)
-    value = float(fit.slope * len(means) / y.mean())
-    half_width = float(stats.t.ppf(1 - alpha / 2, y.size - 2) * fit.stderr)
-    passed = not (value > GROWTH_MAX and fit.slope - half_width > 0)
-    chance = "beyond chance" if fit.slope - half_width > 0 else "within chance"
+    slope, error = slope_with_error(np.flatnonzero(known).astype(np.float64), y)
+    value = slope * len(means) / float(y.mean())
+    half_width = float(special.stdtrit(y.size - 2, 1 - alpha / 2)) * error
+    passed = not (value > GROWTH_MAX and slope - half_width > 0)
+    chance = "beyond chance" if slope - half_width > 0 else "within chance"
     text = f"{what}: change of {value:+.0%} of its mean over the trial, {chance} (at most +{GROWTH_MAX:.0%})"
     return Gate(name, passed, value, GROWTH_MAX, text)
+
+
+def slope_with_error(x: Floats, y: Floats) -> tuple[float, float]:
+    """Return the slope of the least-squares line through points of shape (n,), n > 2, and its standard error.
+
+    As ``scipy.stats.linregress``, at a tenth of its time: every trial of a run is judged by two such lines.
+    """
+    dx, dy = x - x.mean(), y - y.mean()
+    spread = float(dx @ dx)
+    slope = float(dx @ dy) / spread
+    rest = dy - slope * dx
+    return slope, math.sqrt(float(rest @ rest) / (len(x) - 2) / spread)
 
 
 def failures(samples: pd.DataFrame) -> Gate:
