@@ -23,6 +23,9 @@ METADATA: dict[str, dict[str, str | None]] = {
 """What files say of their making: neither a date nor the version of a program, so that equal data give equal bytes."""
 
 
+SUFFIXES = (".pdf", ".png", ".csv")
+"""Of the files of a figure."""
+
 DPI = 200
 """Resolution of PNG files, dots per inch: less is blurred on paper."""
 
@@ -45,13 +48,16 @@ def save_picture(picture: Picture, run: Run, tables: Tables, folder: Path) -> Dr
     """Draw a picture of a run, and write it to ``folder`` as PDF, PNG and CSV.
 
     Returns:
-        what was written; None if the picture has no numbers in this run.
+        what was written; None if the picture has no numbers in this run: files of its name are removed then, because
+        they are of another run.
     """
+    name = file_stem(run.manifest.design.finding, picture.name)
     numbers = picture.numbers(run, tables)
     if numbers.empty:
+        for suffix in SUFFIXES:
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
         return None
     numbers = rounded(numbers)
-    name = file_stem(run.manifest.design.finding, picture.name)
     path = save_figure(picture.draw(numbers), name, folder, numbers, run.manifest)
     return Drawn(path.name, picture.caption(run, tables), picture.alternative)
 
