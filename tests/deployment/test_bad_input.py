@@ -18,9 +18,9 @@ import pytest
 from helpers.artifacts import TRITON_CONFIG, archive
 from helpers.waiting import await_true, gone
 from infscale import deployment as servers
-from infscale.deployment import tfserving, torchserve, triton
 from infscale.deployment.client import AnsweredError
 from infscale.deployment.endpoint import Endpoint, predict
+from infscale.deployment.processes import ports as addresses
 from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
@@ -29,7 +29,6 @@ from infscale.vocabulary import FRAMEWORKS
 
 pytestmark = pytest.mark.server
 
-MODULES: dict[str, Any] = {"tfserving": tfserving, "torchserve": torchserve, "triton": triton}
 START: dict[str, dict[str, Any]] = {"tfserving": {"way": "embedded"}, "torchserve": {}, "triton": {}}
 each = pytest.mark.parametrize("framework", FRAMEWORKS)
 
@@ -55,7 +54,7 @@ def test_another_servers_port_is_named_and_that_server_never_mistaken_for_ours(
             ):
                 pass
         # as if the other one had taken them just after we looked
-        monkeypatch.setattr(MODULES[framework], "check_port", lambda _, port, *place: port)
+        monkeypatch.setattr(addresses, "check_port", lambda _, port, *place: port)
         with (
             pytest.raises(DeploymentError, match=r"ended while starting[\s\S]*end of the server's log[\s\S]*\w"),
             servers.deploy(framework, "noop", **(START[framework] | ports)),

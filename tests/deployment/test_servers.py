@@ -152,14 +152,14 @@ def test_a_binary_on_path_is_preferred_and_named_so(tmp_path: Path, monkeypatch:
 
 
 def test_torchserve_keeps_a_log_and_leaves_no_folder(tmp_path: Path) -> None:
-    before = set(Path("/tmp").glob("infscale-*"))
+    before = set(Path("/tmp").glob(f"infscale-{os.getpid()}-*"))
     with servers.deploy("torchserve", "mlp", log_folder=tmp_path) as endpoint:
         url = f"http://{endpoint.rest}/predictions/mlp"
         refused = requests.post(url, data=b"123", headers={"Content-Type": "application/octet-stream"}, timeout=10)
         assert refused.status_code == 400
         assert "fp32" in refused.text
     assert (tmp_path / "torchserve.log").exists()
-    assert set(Path("/tmp").glob("infscale-*")) <= before
+    assert set(Path("/tmp").glob(f"infscale-{os.getpid()}-*")) <= before
 
 
 def test_importing_the_package_is_cheap_and_pulls_in_no_framework() -> None:

@@ -706,6 +706,7 @@ def test_it_is_one_process(server: Server) -> None:
     assert psutil.Process(server.process.pid).children(recursive=True) == []
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [

@@ -290,6 +290,7 @@ STARTS = [
 ]
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(("text", "reason"), STARTS)
 def test_a_bad_configuration_file_ends_the_start_with_the_reason(
     numbered: Path, tmp_path: Path, text: str, reason: str
@@ -300,6 +301,7 @@ def test_a_bad_configuration_file_ends_the_start_with_the_reason(
     assert reason in ended.stderr
 
 
+@pytest.mark.server
 def test_a_missing_configuration_file_is_named(tmp_path: Path) -> None:
     ended = run_command(f"--model_config_file={tmp_path / 'absent'}")
     assert ended.returncode != 0
