@@ -9,7 +9,6 @@ from infscale.cli import figures as drawing
 from infscale.cli import finding as findings
 from infscale.cli.options import Command, option
 from infscale.errors import InfscaleError
-from infscale.records.runs import PROTOCOLS
 
 
 def paper(
@@ -60,6 +59,7 @@ def paper(
 def _measure_findings(*, new: bool, data: Path | None, figures: str) -> None:
     """Measure every finding in full; print why one cannot be measured on this machine, and go on with the next."""
     from infscale.findings import FINDINGS
+    from infscale.records.runs import PROTOCOLS
 
     for name in [name for name in FINDINGS if name != PROTOCOLS]:
         try:
