@@ -1,10 +1,12 @@
 """Shared servers: each framework is deployed once for the tests that only talk to it. And the marker ``server``."""
 
+import contextlib
+import functools
 import os
 import signal
 import sys
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +25,17 @@ def server_process() -> None:
     """Ask for this in every fixture that starts a server process: tests that use it get the marker ``server``."""
 
 
-@pytest.fixture(scope="session", params=FRAMEWORKS)
-def endpoint(request: pytest.FixtureRequest, server_process: None) -> Iterator[Endpoint]:
-    """Each framework's endpoint in turn, serving ``mlp``."""
-    with servers.deploy(request.param, "mlp") as deployed:
-        yield deployed
+@pytest.fixture(scope="session")
+def deployed(server_process: None) -> Iterator[Callable[[str], Endpoint]]:
+    """Return a framework's endpoint, which serves ``mlp``: started when first asked for, and shared since then."""
+    with contextlib.ExitStack() as stack:
+        yield functools.cache(lambda framework: stack.enter_context(servers.deploy(framework, "mlp")))
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def endpoint(request: pytest.FixtureRequest, deployed: Callable[[str], Endpoint]) -> Endpoint:
+    """Return each framework's shared endpoint in turn."""
+    return deployed(request.param)
 
 
 # --- the marker ``server`` ---

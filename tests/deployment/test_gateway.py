@@ -7,7 +7,7 @@ import json
 import shutil
 import socket
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,9 +45,8 @@ PREDICT = "/v1/models/mlp:predict"
 
 
 @pytest.fixture(scope="module")
-def triton(server_process: None) -> Iterator[Endpoint]:
-    with servers.deploy("triton", "mlp") as endpoint:
-        yield endpoint
+def triton(deployed: Callable[[str], Endpoint]) -> Endpoint:
+    return deployed("triton")
 
 
 @pytest.fixture(scope="module")

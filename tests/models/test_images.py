@@ -1,6 +1,6 @@
 """Pixels and files: if these fail, an encoding looks small because it does not carry the picture."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -114,7 +114,6 @@ def test_what_a_picture_cannot_be_sent_as_is_said_first(given: Any, told: str) -
         check(Grid(frameworks=(framework,), cases=(case,), sensitivity=False))
 
 
-@pytest.mark.server
 @pytest.mark.parametrize(
     ("framework", "protocol", "encoding"),
     [
@@ -124,10 +123,12 @@ def test_what_a_picture_cannot_be_sent_as_is_said_first(given: Any, told: str) -
         ("tfserving", "rest", "json"),
     ],
 )
-def test_batches_of_4096_rows_are_answered(framework: str, protocol: str, encoding: str) -> None:
+def test_batches_of_4096_rows_are_answered(
+    deployed: Callable[[str], Endpoint], framework: str, protocol: str, encoding: str
+) -> None:
     """12.8 MB of fp32 (26 MB as JSON): the largest batch of the study."""
-    with servers.deploy(framework, "mlp") as endpoint:
-        plan = trial.Plan(trial.Arm(protocol, encoding, batch=4096, connections=1), rate_per_s=2, duration_s=1.5)
-        rows = trial.run(endpoint, trial.Plan(**{**plan.__dict__, "timeout_s": 20.0})).samples
-        assert set(rows["status"]) == {"ok"}
-        assert rows["bytes_out"].min() >= 4096 * 784 * 4
+    arm = trial.Arm(protocol, encoding, batch=4096, connections=1)
+    plan = trial.Plan(arm, rate_per_s=2, duration_s=1.5, timeout_s=60)
+    rows = trial.run(deployed(framework), plan).samples
+    assert set(rows["status"]) == {"ok"}
+    assert rows["bytes_out"].min() >= 4096 * 784 * 4

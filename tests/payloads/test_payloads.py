@@ -1,12 +1,11 @@
 """If these fail, encodings or versions of HTTP are compared on other bytes, or other answers, than they are said."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import httpx
 import numpy as np
 import pytest
 
-from infscale import deployment as servers
 from infscale.deployment import FRAMEWORKS
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError
@@ -19,30 +18,24 @@ from infscale.payloads.limits import check_http
 from infscale.vocabulary import HTTP, PROTOCOLS
 
 
-@pytest.fixture(scope="module", params=FRAMEWORKS)
-def mlp(request: pytest.FixtureRequest, server_process: None) -> Iterator[Endpoint]:
-    """Each framework's endpoint in turn, serving ``mlp``."""
-    with servers.deploy(request.param, "mlp") as deployed:
-        yield deployed
-
-
 def load(endpoint: Endpoint, arm: Arm) -> trial.Outcome:
     outcome = trial.run(endpoint, Plan(arm, 40, 0.5))
     assert (outcome.samples["status"] == "ok").all(), outcome.samples["status"].value_counts()
     return outcome
 
 
-@pytest.mark.server
-def test_rest_on_http2_carries_the_same_body_and_gets_the_references_answer() -> None:
-    with servers.deploy("tfserving", "mlp") as endpoint:
-        if endpoint.implementation != "tfserving-embedded":
-            pytest.skip("the real TensorFlow Serving's REST speaks HTTP/1.1 only")
-        outcomes = {http: load(endpoint, Arm("rest", http=http)) for http in HTTP}
-        zipped = load(endpoint, Arm("rest", http="2", gzip=True))
-        payload = endpoint.payload("rest")
-        with httpx.Client(http1=False, http2=True, trust_env=False) as client:
-            url = f"http://{endpoint.rest}{payload.path}"
-            answer = client.post(url, content=payload.bodies[0], headers=payload.headers)
+def test_rest_on_http2_carries_the_same_body_and_gets_the_references_answer(
+    deployed: Callable[[str], Endpoint],
+) -> None:
+    endpoint = deployed("tfserving")
+    if endpoint.implementation != "tfserving-embedded":
+        pytest.skip("the real TensorFlow Serving's REST speaks HTTP/1.1 only")
+    outcomes = {http: load(endpoint, Arm("rest", http=http)) for http in HTTP}
+    zipped = load(endpoint, Arm("rest", http="2", gzip=True))
+    payload = endpoint.payload("rest")
+    with httpx.Client(http1=False, http2=True, trust_env=False) as client:
+        url = f"http://{endpoint.rest}{payload.path}"
+        answer = client.post(url, content=payload.bodies[0], headers=payload.headers)
     assert answer.http_version == "HTTP/2"
     truth = models.model("mlp").predict(models.inputs("mlp", 1))
     assert models.max_difference(payload.decode(answer.content), truth) <= 1e-5
@@ -64,24 +57,25 @@ def test_servers_without_http2_are_named_before_anything_is_deployed(framework: 
     check_http(FRAMEWORKS[framework].interface, "1.1")
 
 
-def test_a_deployed_server_without_http2_is_named_before_it_is_loaded(mlp: Endpoint) -> None:
+def test_a_deployed_server_without_http2_is_named_before_it_is_loaded(endpoint: Endpoint) -> None:
     """TensorFlow Serving's binary and the embedded one differ: only the endpoint knows."""
-    if "2" in mlp.http:
-        assert mlp.scheme("rest", "2") == "h2c"
+    if "2" in endpoint.http:
+        assert endpoint.scheme("rest", "2") == "h2c"
     else:
         with pytest.raises(ConfigError, match=r"http='2': the REST of .* does not speak it; accepted: 1.1"):
-            trial.run(mlp, Plan(Arm("rest", http="2"), 40, 0.5))
+            trial.run(endpoint, Plan(Arm("rest", http="2"), 40, 0.5))
 
 
-def test_compressed_bodies_are_smaller_and_answered_or_refused_beforehand(mlp: Endpoint) -> None:
+def test_compressed_bodies_are_smaller_and_answered_or_refused_beforehand(endpoint: Endpoint) -> None:
     """A server that hands gzip to its model answers nothing but errors: a capacity of zero would be reported."""
     for protocol in PROTOCOLS:
         arm = Arm(protocol, gzip=True)
-        if protocol not in mlp.interface.gzip:
-            with pytest.raises(ConfigError, match=f"gzip=True: {mlp.framework} takes no compressed body over rest"):
-                load(mlp, arm)
+        if protocol not in endpoint.interface.gzip:
+            with pytest.raises(ConfigError, match=f"gzip=True: {endpoint.framework} takes no compressed body"):
+                load(endpoint, arm)
             continue
-        assert load(mlp, arm).samples["bytes_out"].mean() < load(mlp, Arm(protocol)).samples["bytes_out"].mean()
+        plain, zipped = (load(endpoint, one).samples["bytes_out"].mean() for one in (Arm(protocol), arm))
+        assert zipped < plain
 
 
 @pytest.mark.parametrize(
