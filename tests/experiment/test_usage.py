@@ -427,6 +427,7 @@ def test_what_docker_does_not_tell_is_an_error_not_a_zero(line: str) -> None:
         containers.parse(line)
 
 
+@pytest.mark.server
 def test_a_containers_readings_are_stored_with_its_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "bin"
     folder.mkdir()

@@ -86,10 +86,9 @@ def test_bytes_on_the_wire_are_those_of_the_picture(served: Endpoint) -> None:
             assert rows["bytes_in"].min() >= 4 * 10
 
 
+@pytest.mark.parametrize("served", [("torchserve", "image")], indirect=True)
 def test_numbers_that_are_no_pixels_are_refused_by_torchserve(served: Endpoint) -> None:
     """numpy would wrap 300 to 44, and a wrong picture would be answered."""
-    if (served.framework, served.model) != ("torchserve", "image"):
-        pytest.skip("TorchServe's handler is the project's own")
     payload = FRAMEWORKS["torchserve"].interface.payload("rest", "image", inputs("image", 1), encoding="json")
     for wrong in (b"300", b"-1", b"0.5"):
         head, _, tail = payload.bodies[0].partition(b",")
