@@ -14,9 +14,10 @@ from scipy import stats
 from helpers.project import ROOT
 from helpers.synthetic_run import GRPC_FASTER, TFSERVING, TORCHSERVE, build
 from helpers.tables import ARMS, put, row_of, rows_of, verdicts_of
+from infscale.analysis.intervals import Interval
 from infscale.analysis.tables import Tables, load_tables, save_tables, tabulate
 from infscale.analysis.tables.points import common_rates, components_table, points_table, shares_table
-from infscale.analysis.tables.ratios import capacity_ratio, contrasts_table, ratio, sensitivity_table
+from infscale.analysis.tables.ratios import Ratios, contrasts_table, sensitivity_table
 from infscale.analysis.tables.saturation import arms_table, saturation_interval
 from infscale.analysis.tables.trials import IDENTITY, trials_table, used, with_warm_up
 from infscale.errors import DataError
@@ -197,8 +198,8 @@ def test_ratios_pair_the_replicates() -> None:
     table = contrasts_table(trials, REST_OVER_GRPC)
     assert table["ratio"].to_numpy() == pytest.approx(2.25)
     assert (table["conclusion"] == "slower").all()
-    assert ratio(trials, 0, 1).value == pytest.approx(2.25)
-    assert ratio(trials, 0, 1).replicates == 9, "over all rates"
+    assert Ratios(trials).ratio(0, 1).value == pytest.approx(2.25)
+    assert Ratios(trials).ratio(0, 1).replicates == 9, "over all rates"
 
 
 @pytest.mark.parametrize("status", [SATURATED, INVALID])
@@ -224,7 +225,7 @@ def test_arms_of_two_blocks_are_not_paired() -> None:
     """They got other arrivals: their ratio holds the luck of the draw."""
     trials = rows_of()
     trials["block"] = trials["arm"]
-    assert ratio(trials, 0, 1).replicates == 0
+    assert Ratios(trials).ratio(0, 1).replicates == 0
     assert contrasts_table(trials, REST_OVER_GRPC)["ratio"].isna().all()
 
 
@@ -289,15 +290,20 @@ def test_a_withheld_interval_says_why() -> None:
     assert set(none["note"]) == {"no replicate in which both are VALID and steady, or one of them was SATURATED"}
 
 
-def brackets(*arms: list[tuple[float, float]]) -> pd.DataFrame:
-    """Brackets of λ* by arm and replicate."""
-    rows = [(arm, r, low, high) for arm, ends in enumerate(arms) for r, (low, high) in enumerate(ends)]
-    return pd.DataFrame(rows, columns=["arm", "replicate", "low_per_s", "high_per_s"])
+def capacity(*arms: list[tuple[float, float]]) -> Interval:
+    """The ratio of two saturation rates, of brackets by arm and replicate (NaN: no rate on that side)."""
+    rows = [
+        {"arm": arm, "replicate": replicate, "rate_per_s": rate, "verdict": verdict if np.isfinite(rate) else INVALID}
+        for arm, ends in enumerate(arms)
+        for replicate, bracket in enumerate(ends)
+        for rate, verdict in zip(bracket, (VALID, SATURATED), strict=True)
+    ]
+    return Ratios(pd.DataFrame(rows).assign(phase="bisection")).capacity(0, 1)
 
 
 def test_a_ratio_of_saturation_rates_holds_the_width_of_the_brackets() -> None:
     """Without it, two searches that stopped early would be told apart by where they stopped."""
-    estimate = capacity_ratio(brackets([(200, 220)] * 4, [(100, 110)] * 4), 0, 1)
+    estimate = capacity([(200, 220)] * 4, [(100, 110)] * 4)
     assert estimate.value == pytest.approx(2.0)
     assert estimate.low == pytest.approx(200 / 110)
     assert estimate.high == pytest.approx(220 / 100)
@@ -306,10 +312,10 @@ def test_a_ratio_of_saturation_rates_holds_the_width_of_the_brackets() -> None:
 def test_a_replicate_that_never_saturated_withholds_the_ratio() -> None:
     """Left out, it would take the fastest replicate from the side that it speaks for."""
     nan = float("nan")
-    censored = capacity_ratio(brackets([(200, 220)] * 3 + [(900, nan)], [(100, 110)] * 4), 0, 1)
+    censored = capacity([(200, 220)] * 3 + [(900, nan)], [(100, 110)] * 4)
     assert np.isnan([censored.value, censored.low, censored.high]).all()
     assert censored.replicates == 3
-    invalid = capacity_ratio(brackets([(200, 220)] * 3 + [(nan, nan)], [(100, 110)] * 4), 0, 1)
+    invalid = capacity([(200, 220)] * 3 + [(nan, nan)], [(100, 110)] * 4)
     assert invalid.value == pytest.approx(2.0)
     assert invalid.replicates == 3
 
@@ -485,6 +491,6 @@ def test_the_interval_of_a_saturation_rate_covers_it() -> None:
                 middle = np.sqrt(low * high)
                 low, high = (middle, high) if middle <= true else (low, middle)
             ends.append((low, high))
-        interval = saturation_interval(ends)
+        interval = saturation_interval(np.array(ends))
         covered += interval["interval_low_per_s"] <= 900 <= interval["interval_high_per_s"]
     assert covered >= stats.binom.ppf(0.005, cases, 0.95)

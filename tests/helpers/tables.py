@@ -1,15 +1,23 @@
 """Tables of trials made up for tests, as :mod:`infscale.analysis.tables` takes them. Nothing here was measured."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pandas as pd
 
-from helpers.synthetic_run import TORCHSERVE
+from helpers.synthetic_run import TORCHSERVE, manifest_of, run_manifest_of
+from infscale.analysis.tables import Tables
+from infscale.analysis.tables.run_tables import from_trials
 from infscale.analysis.tables.trials import METRICS, WITHHELD, factors
 from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
-from infscale.records.gate import VALID
+from infscale.records.components import PARTS
+from infscale.records.gate import SATURATED, VALID
+from infscale.records.manifest import GroupUsage, Implementation, Pilot, RunManifest
+from infscale.records.runs import Run, Trial
 
 ARMS = (Arm("rest", "json", framework="torchserve"), Arm("grpc", "raw", framework="torchserve"))
 """REST and gRPC on one framework: arms 0 and 1, compared with arm 1."""
@@ -65,6 +73,7 @@ def rows_of(
             for replicate in range(replicates):
                 row = {**identifier, **base, "rate_per_s": rate, "replicate": replicate}
                 row |= dict.fromkeys(("offered_per_s", "achieved_per_s", "goodput_per_s", "finished_per_s"), rate)
+                row |= {f"mean_{part}_ms": float("nan") for part in (*PARTS, "response")}
                 row |= dict.fromkeys(WITHHELD, 2.0 + 0.1 * replicate)
                 row |= {f"{name}_bound": False for name in METRICS}
                 rows.append(row | changes)
@@ -98,3 +107,130 @@ def verdicts_of(letters: Mapping[int, str], values: Mapping[int, float]) -> pd.D
     trials = rows_of(arms, (100.0,), max(map(len, letters.values())), reference=0)
     trials["verdict"] = [words[letters[arm][r]] for arm, r in zip(trials["arm"], trials["replicate"], strict=True)]
     return trials.assign(response_p95_ms=trials["arm"].map(values) + trials["replicate"])
+
+
+# --- a whole search -----------------------------------------------------------------------------------
+
+Of = Callable[[Arm], float]
+"""A value of every arm."""
+DEFAULT_ENCODING = {("tfserving", "grpc"): "protobuf", ("torchserve", "grpc"): "raw", ("triton", "grpc"): "protobuf"}
+
+
+def searched(
+    design: Design,
+    saturation_per_s: Of = lambda arm: 1000.0,
+    p95_ms: Of = lambda arm: 2.0,
+    *,
+    usage: bool = True,
+    left_out: Sequence[int] = (),
+) -> tuple[Run, Tables]:
+    """A run that searched for λ*, and its tables: every arm brackets its λ* within 5 % and has its p95 at all rates.
+
+    Replicates differ by less than 1 %. Each trial used 100 µs of the client's and of every server's CPU a request.
+    ``left_out``: arms that could not be measured.
+    """
+    manifest = _manifest_of_search(design, saturation_per_s, left_out)
+    run = Run(Path(), manifest, ())
+    rows: list[dict[str, Any]] = []
+    trials: list[Trial] = []
+    for number in run.measured:
+        arm, block = design.arms[number], design.block(number)
+        capacity = saturation_per_s(arm)
+        ends = ((0.95 * capacity, "bisection", VALID), (1.05 * capacity, "bisection", SATURATED))
+        rates = [(rate, "grid", VALID) for rate in manifest.rates_per_s[block]]
+        for rate, phase, verdict in (*rates, *ends):
+            for replicate in range(design.replicates):
+                noise = 1 + 0.001 * ((7 * number + replicate) % 5)
+                name = f"t{len(trials)}"
+                rows.append(
+                    {"arm": number, "phase": phase, "rate_per_s": rate, "replicate": replicate, "verdict": verdict}
+                    | {"trial_id": name, "response_p95_ms": p95_ms(arm) * noise, "hit_ratio": _hit_ratio(arm)}
+                    | {"bytes_out": 3200.0 * arm.batch, "response_p50_ms": p95_ms(arm) * noise / 2}
+                )
+                known = manifest_of(
+                    arm,
+                    trial_id=name,
+                    arm_number=number,
+                    rate_per_s=rate,
+                    replicate=replicate,
+                    usage=_usage(arm, rate) if usage else {},
+                    shares=[100.0] * arm.replicas if arm.front == "balanced" else [],
+                )
+                trials.append(Trial(known, Path()))
+    run = Run(Path(), manifest, tuple(trials))
+    template = rows_of(rates=(1.0,), replicates=1).iloc[:1].drop(columns=list(identity()[0]))
+    every = pd.DataFrame(rows)
+    missing = template.loc[template.index.repeat(len(every)), template.columns.difference(every.columns)]
+    every = every.join(missing.reset_index(drop=True))
+    arms = pd.DataFrame([_identity_in(run, number) for number in run.measured])
+    every = arms.merge(every, on="arm").assign(finished_per_s=lambda table: table["rate_per_s"])
+    return run, from_trials(run, every)
+
+
+def _manifest_of_search(design: Design, saturation_per_s: Of, left_out: Sequence[int]) -> RunManifest:
+    base = run_manifest_of([TORCHSERVE], {(TORCHSERVE, "rest"): 1.0, (TORCHSERVE, "grpc"): 1.0}, 3, 1.0, (0.5,))
+    measured = [number for number in range(len(design.arms)) if number not in left_out]
+    blocks: dict[int, list[float]] = {design.block(number): [] for number in measured}
+    for number in measured:
+        blocks[design.block(number)].append(saturation_per_s(design.arms[number]))
+    names = {_implementation(design.arms[number]) for number in measured}
+    return msgspec.structs.replace(
+        base,
+        design=design,
+        rates_per_s={block: [share * min(rates) for share in design.fractions] for block, rates in blocks.items()},
+        pilot={
+            number: Pilot(
+                implementation=_implementation(design.arms[number]),
+                saturation_per_s=saturation_per_s(design.arms[number]),
+                encode_us=10.0,
+                decode_us=5.0,
+                differences={"grpc": 1e-7},
+            )
+            for number in measured
+        },
+        skipped=dict.fromkeys(left_out, "not installed"),
+        implementations={
+            name: Implementation(
+                name=name,
+                framework=name,
+                implementation=name,
+                version="1",
+                label=f"The system {name}",
+                runtime="synthetic",
+                model="mlp",
+            )
+            for name in names
+        },
+    )
+
+
+def _implementation(arm: Arm) -> str:
+    return "-".join(filter(None, (arm.front, arm.framework)))
+
+
+def _hit_ratio(arm: Arm) -> float:
+    cached = arm.cache or arm.front == "cache"
+    return arm.repeat if cached and arm.repeat is not None else float("nan")
+
+
+def _identity_in(run: Run, number: int) -> dict[str, Any]:
+    arm = run.manifest.design.arms[number]
+    default = DEFAULT_ENCODING.get((arm.framework, arm.protocol), "json")
+    resolved = msgspec.structs.replace(arm, encoding=arm.encoding or default, connections=arm.limit())
+    return {
+        "run_id": run.id,
+        "arm": number,
+        "block": run.manifest.design.block(number),
+        "label": run.labels[number],
+        "system": run.system(run.implementation(number)),
+        "implementation": run.implementation(number),
+        **factors(resolved),
+    }
+
+
+def _usage(arm: Arm, rate: float) -> dict[str, GroupUsage]:
+    front = ["gateway"] if arm.front in ("edge", "cache") else []
+    groups = ["client", *front, *(["server"] if arm.replicas == 1 else [f"server {k}" for k in range(arm.replicas)])]
+    cpu = 50e-6 * rate
+    used = GroupUsage(seconds=1.0, cpu_user_s=cpu, cpu_system_s=cpu, rss_peak_bytes=1e8)
+    return dict.fromkeys(groups, used)

@@ -43,8 +43,9 @@ class Interval:
 def geometric_mean(values: ArrayLike) -> Interval:
     """Return the geometric mean of R positive values with its 95 % interval.
 
-    The interval is Student's t on the logarithm with R − 1 degrees of freedom. ``p_value`` is
-    that of the two-sided t test of the mean logarithm against 0 (a ratio against 1). Both are NaN below three values, and where a value is not finite.
+    The interval is Student's t on the logarithm with R − 1 degrees of freedom. ``p_value`` is that of the two-sided t
+    test of the mean logarithm against 0 (a ratio against 1). Both are NaN below three values, and where a value is not
+    finite.
     """
     logs = np.log(np.asarray(values, dtype=np.float64))
     n = logs.size

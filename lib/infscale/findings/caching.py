@@ -9,8 +9,7 @@ from numpy.typing import ArrayLike
 
 from infscale.analysis.intervals import Interval
 from infscale.analysis.tables import Tables
-from infscale.analysis.tables.ratios import capacity_ratio, ratio
-from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import labels, where_cached
 from infscale.findings.finding import Blocks, Finding, column, compared, counterpart
@@ -82,16 +81,15 @@ class Gain:
 
 def gains(run: Run, tables: Tables) -> dict[tuple[int, str], list[Gain]]:
     """Return the gains by arm without a cache and place of the cache, by rising fraction of repeats."""
-    brackets, hits = replicate_brackets(tables.trials), column(tables, "hit_ratio")
+    ratios, hits = Ratios(tables.trials), column(tables, "hit_ratio")
     groups: dict[tuple[int, str], list[Gain]] = {}
-    for place in run.measured:
-        arm = run.manifest.design.arms[place]
+    for measured_arm in run.measured:
+        arm = run.manifest.design.arms[measured_arm]
         if arm.repeat is None or not (arm.cache or arm.front == "cache"):
             continue
-        without = counterpart(run, place, front="", store="", cache=False, repeat=0.0)
+        without = counterpart(run, measured_arm, front="", store="", cache=False, repeat=0.0)
         if without is not None:
-            estimate = capacity_ratio(brackets, place, without)
-            gain = Gain(place, without, arm.repeat, hits[place], estimate)
+            gain = Gain(measured_arm, without, arm.repeat, hits[measured_arm], ratios.capacity(measured_arm, without))
             groups.setdefault((without, where_cached(arm)), []).append(gain)
     return {key: sorted(group, key=lambda gain: gain.repeat) for key, group in groups.items()}
 
@@ -131,7 +129,7 @@ def _cache(tables: Tables, subject: str, group: list[Gain]) -> str:
 
 def _price(tables: Tables, gain: Gain) -> str:
     """Return what a cache costs where nothing repeats: time, CPU and memory."""
-    slower = ratio(tables.trials, gain.arm, gain.without, "response_p50_ms")
+    slower = Ratios(tables.trials).ratio(gain.arm, gain.without, "response_p50_ms")
     cpu, usage = column(tables, "cpu_us_gateway")[gain.arm], tables.usage
     memory = usage[(usage["arm"] == gain.arm) & (usage["group"] == "gateway")]["rss_bytes"].max()
     parts = [f"a median response time of {ratio_text(slower)} times that without a cache"]

@@ -4,7 +4,7 @@ import numpy as np
 
 from infscale.analysis.intervals import Interval
 from infscale.analysis.tables import Tables
-from infscale.analysis.tables.ratios import ratio
+from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
 from infscale.findings.finding import Blocks, Finding, compared, counterpart
 from infscale.records.runs import Run
@@ -27,7 +27,8 @@ def blocks(profile: str) -> Blocks:
 def answer(run: Run, tables: Tables) -> list[str]:
     """Return sentences on the gap between the protocols through libraries and engine, and on the client's CPU."""
     wire = [arm for arm in run.measured if _is(run, arm, "rest", "wire")]
-    return [*(_gap(run, tables, arm) for arm in wire), *compared(run, tables)]
+    ratios = Ratios(tables.trials)
+    return [*(_gap(run, tables, ratios, arm) for arm in wire), *compared(run, tables)]
 
 
 def _is(run: Run, number_: int, protocol: str, client: str) -> bool:
@@ -35,7 +36,7 @@ def _is(run: Run, number_: int, protocol: str, client: str) -> bool:
     return (arm.protocol, arm.client) == (protocol, client)
 
 
-def _gap(run: Run, tables: Tables, rest_wire: int) -> str:
+def _gap(run: Run, tables: Tables, ratios: Ratios, rest_wire: int) -> str:
     arms = {
         "REST through the engine": rest_wire,
         "REST through requests": counterpart(run, rest_wire, client="requests"),
@@ -43,7 +44,7 @@ def _gap(run: Run, tables: Tables, rest_wire: int) -> str:
         "gRPC through grpcio": counterpart(run, rest_wire, protocol="grpc", client="grpcio"),
     }
     _, rest_library, grpc_wire, grpc_library = arms.values()
-    libraries, wire = _ratio(tables, rest_library, grpc_library), _ratio(tables, rest_wire, grpc_wire)
+    libraries, wire = _ratio(ratios, rest_library, grpc_library), _ratio(ratios, rest_wire, grpc_wire)
     grid = tables.every[tables.every["phase"] == "grid"]
     cpu = grid.groupby("arm")["engine_cpu_us_per_request"].mean()
     costs = ", ".join(f"{name} {number(float(cpu.get(arm, np.nan)))}" for name, arm in arms.items())
@@ -54,10 +55,10 @@ def _gap(run: Run, tables: Tables, rest_wire: int) -> str:
     )
 
 
-def _ratio(tables: Tables, arm: int | None, reference: int | None) -> Interval:
+def _ratio(ratios: Ratios, arm: int | None, reference: int | None) -> Interval:
     if arm is None or reference is None:
         return Interval(np.nan, np.nan, np.nan, 0, np.nan)
-    return ratio(tables.trials, arm, reference)
+    return ratios.ratio(arm, reference)
 
 
 def _part(libraries: Interval, wire: Interval) -> str:

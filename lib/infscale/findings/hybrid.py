@@ -1,8 +1,7 @@
 """Hybrid (F1d): can a REST edge in front of gRPC have the merits of both, and what does the edge cost?"""
 
 from infscale.analysis.tables import Tables
-from infscale.analysis.tables.ratios import capacity_ratio, ratio
-from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
 from infscale.findings.finding import Blocks, Finding, column, compared, counterpart
 from infscale.records.runs import Run
@@ -35,24 +34,24 @@ def _block(framework: str, batch: int) -> list[Arm]:
 def answer(run: Run, tables: Tables) -> list[str]:
     """Return sentences on each edge against direct REST with JSON and direct gRPC, and on the edge's own CPU."""
     edges = [arm for arm in run.measured if run.manifest.design.arms[arm].front == "edge"]
-    return [*(_edge(run, tables, arm) for arm in edges), *compared(run, tables)]
+    ratios = Ratios(tables.trials)
+    return [*(_edge(run, tables, ratios, arm) for arm in edges), *compared(run, tables)]
 
 
-def _edge(run: Run, tables: Tables, edge: int) -> str:
+def _edge(run: Run, tables: Tables, ratios: Ratios, edge: int) -> str:
     gateway, server = column(tables, "cpu_us_gateway"), column(tables, "cpu_us_server")
     direct = {
         "direct REST with JSON": counterpart(run, edge, front="", encoding="json"),
         "direct gRPC": counterpart(run, edge, front="", protocol="grpc", encoding=""),
     }
-    brackets = replicate_brackets(tables.trials)
-    ratios = "; ".join(
-        f"its p95 response time is {ratio_text(ratio(tables.trials, edge, arm))} times, and its saturation rate "
-        f"{capacity_ratio_text(capacity_ratio(brackets, edge, arm))} times, that of {name}"
+    comparisons = "; ".join(
+        f"its p95 response time is {ratio_text(ratios.ratio(edge, arm))} times, and its saturation rate "
+        f"{capacity_ratio_text(ratios.capacity(edge, arm))} times, that of {name}"
         for name, arm in direct.items()
         if arm is not None
     )
     return (
-        f"{run.labels[edge]}: {ratios or 'nothing to compare it with was measured'}. A request takes "
+        f"{run.labels[edge]}: {comparisons or 'nothing to compare it with was measured'}. A request takes "
         f"{number(gateway[edge])} µs of the edge's CPU beside {number(server[edge])} µs of the model server's."
     )
 

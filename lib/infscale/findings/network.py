@@ -3,8 +3,7 @@
 from msgspec.structs import replace
 
 from infscale.analysis.tables import Tables
-from infscale.analysis.tables.ratios import capacity_ratio, ratio
-from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import link
 from infscale.findings.finding import Blocks, Finding, compared, counterpart
@@ -44,10 +43,11 @@ def answer(run: Run, tables: Tables) -> list[str]:
     """Return sentences on the gap between JSON and gRPC by link; in words as far as Holm's correction leaves it."""
     arms = run.manifest.design.arms
     json = [arm for arm in run.measured if arms[arm].encoding == "json"]
-    return [*(_link(run, tables, arm) for arm in json), *compared(run, tables)]
+    ratios = Ratios(tables.trials)
+    return [*(_link(run, tables, ratios, arm) for arm in json), *compared(run, tables)]
 
 
-def _link(run: Run, tables: Tables, json: int) -> str:
+def _link(run: Run, tables: Tables, ratios: Ratios, json: int) -> str:
     arm = run.manifest.design.arms[json]
     subject = ", ".join(filter(None, (link(arm), "TLS" if arm.tls else "")))
     grpc = counterpart(run, json, protocol="grpc", encoding="")
@@ -57,10 +57,10 @@ def _link(run: Run, tables: Tables, json: int) -> str:
     row = contrasts[(contrasts["arm"] == grpc) & (contrasts["reference"] == json)]
     words = {"faster": "JSON is slower", "slower": "gRPC is slower"}
     conclusion = words.get(row["conclusion"].iloc[0] if len(row) else "", f"{CANNOT} which is slower")
-    most = capacity_ratio(replicate_brackets(tables.trials), grpc, json)
+    p95, most = ratio_text(ratios.ratio(json, grpc)), capacity_ratio_text(ratios.capacity(grpc, json))
     return (
-        f"{subject}: the p95 response time of REST with JSON is {ratio_text(ratio(tables.trials, json, grpc))} times "
-        f"that of gRPC: {conclusion}. The saturation rate of gRPC is {capacity_ratio_text(most)} times that of JSON."
+        f"{subject}: the p95 response time of REST with JSON is {p95} times that of gRPC: {conclusion}. The saturation "
+        f"rate of gRPC is {most} times that of JSON."
     )
 
 

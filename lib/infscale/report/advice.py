@@ -17,8 +17,7 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.tables import Tables
-from infscale.analysis.tables.ratios import capacity_ratio
-from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.analysis.tables.ratios import Ratios
 from infscale.analysis.tables.trials import QUANTILES, Row, metric
 from infscale.errors import ConfigError, DataError, one_of
 from infscale.experiment.design import labels
@@ -114,13 +113,13 @@ class Evidence:
         arms: one row per compared arm: λ*, and the choices that it stands for (:data:`CHOICES`) in words; ``repeat``,
             NaN where answers are not cached; ``plain``: whether nothing else about it is out of the ordinary.
         points: percentiles by arm and rate.
-        brackets: of λ* by arm and replicate.
+        ratios: between arms.
     """
 
     run: Run
     arms: pd.DataFrame
     points: pd.DataFrame
-    brackets: pd.DataFrame
+    ratios: Ratios
 
 
 def evidence(run: Run, tables: Tables) -> Evidence:
@@ -132,7 +131,7 @@ def evidence(run: Run, tables: Tables) -> Evidence:
         for _, row in arms.iterrows()
     ]
     table = arms[own].join(pd.DataFrame(choices, index=arms.index))
-    return Evidence(run, table, tables.points, replicate_brackets(tables.every))
+    return Evidence(run, table, tables.points, Ratios(tables.every))
 
 
 NO_CACHE = "no cache"
@@ -262,7 +261,7 @@ def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, str]:
     if choice == "replicas" and (meets[choice] == "1").any():
         return {"advice": "1: no more are needed", "why": levels, "arms": names}
     top, others = meets.iloc[0], meets.iloc[1:]
-    gaps = {int(arm): capacity_ratio(one.brackets, int(top["arm"]), int(arm)) for arm in others["arm"]}
+    gaps = {int(arm): one.ratios.capacity(int(top["arm"]), int(arm)) for arm in others["arm"]}
     ratios = (
         f"; λ* of {top['label']} ÷ {label} is {capacity_ratio_text(gaps[int(arm)])}"
         for arm, label in zip(others["arm"], others["label"], strict=True)

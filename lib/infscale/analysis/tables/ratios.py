@@ -1,6 +1,7 @@
 """Ratios of two arms, paired by replicate: of percentiles at one arrival rate, and of saturation rates."""
 
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -38,48 +39,72 @@ RATIO_COLUMNS = (
 """The columns of :func:`contrasts_table` beside those that identify the arm."""
 
 
-def ratio(trials: pd.DataFrame, arm: int, reference: int, name: str = P95) -> Interval:
-    """Return one arm ÷ another in the column ``name``, paired by λ and replicate, with its 95 % interval.
-
-    A pair counts where both are VALID and steady, both values are known, and neither was SATURATED in another
-    replicate. Both arms must be of one block: others get other arrivals.
+class Ratios:
+    """Ratios between the arms of a run, paired by replicate, with their 95 % intervals.
 
     Args:
-        trials: of :func:`infscale.analysis.tables.trials.trials_table`; those at one common rate, or several.
-        arm, reference: numbers of arms.
-        name: a column of percentiles.
+        trials: of :func:`infscale.analysis.tables.trials.trials_table`; those at the rates at which arms are compared,
+            and those of the search for λ*.
     """
-    return geometric_mean(pairs(wide(trials, name), arm, reference))
 
+    def __init__(self, trials: pd.DataFrame) -> None:
+        self.trials = trials
+        self._values: dict[str, pd.DataFrame] = {}
 
-def wide(trials: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the values of the column ``name`` that may enter a ratio: a row a (block, λ, replicate), a column an arm.
+    @cached_property
+    def _brackets(self) -> dict[int, pd.DataFrame]:
+        """By arm the bracket of λ* (low, high) in each replicate."""
+        brackets = replicate_brackets(self.trials).set_index("replicate")
+        return {int(own["arm"].iloc[0]): own[["low_per_s", "high_per_s"]] for _, own in brackets.groupby("arm")}
 
-    See :func:`infscale.analysis.tables.trials.comparable` for which values may.
-    """
-    return comparable(trials, name).pivot(index=["block", "rate_per_s", "replicate"], columns="arm", values=name)
+    def pairs(self, arm: int, reference: int, name: str = P95) -> "pd.Series[float]":
+        """Return one arm ÷ another in the column ``name``, for each block, λ and replicate in which both are known.
 
+        A pair counts where both are VALID and steady, both values are known, and neither was SATURATED in another
+        replicate (:func:`infscale.analysis.tables.trials.comparable`). Arms of different blocks have no pairs: they
+        got different arrivals.
+        """
+        if name not in self._values:
+            fit = comparable(self.trials, name)
+            self._values[name] = fit.pivot(index=["block", "rate_per_s", "replicate"], columns="arm", values=name)
+        values = self._values[name]
+        if not {arm, reference} <= set(values.columns):
+            return pd.Series(dtype=float, index=values.index[:0])
+        return (values[arm] / values[reference]).dropna()
 
-def pairs(values: pd.DataFrame, arm: int, reference: int) -> "pd.Series[float]":
-    """Return the ratios of two arms, one for each block, λ and replicate in which both are known.
+    def ratio(self, arm: int, reference: int, name: str = P95) -> Interval:
+        """Return the mean of :meth:`pairs` over all rates, with its interval."""
+        return geometric_mean(self.pairs(arm, reference, name))
 
-    Args:
-        values: of :func:`wide`.
-        arm, reference: numbers of arms.
-    """
-    if not {arm, reference} <= set(values.columns):
-        return pd.Series(dtype=float, index=values.index[:0])
-    return (values[arm] / values[reference]).dropna()
+    def capacity(self, arm: int, reference: int) -> Interval:
+        """Return λ* of one arm ÷ that of another, with the width of the brackets in its interval.
+
+        The interval goes from the lower end of the t interval of low ÷ high to the upper end of that of high ÷ low; the
+        value is that of the brackets' geometric means. All is NaN where a replicate lacks an end of its bracket: to
+        leave it out would leave out the fastest, or the slowest.
+        """
+        if not {arm, reference} <= self._brackets.keys():
+            return geometric_mean([])
+        over, under = self._brackets[arm].align(self._brackets[reference], join="inner")
+        judged = over.notna().any(axis=1) & under.notna().any(axis=1)  # else one was INVALID in all: it says nothing
+        (low, high), (low_under, high_under) = over[judged].to_numpy().T, under[judged].to_numpy().T
+        ends = np.array([low / high_under, high / low_under])
+        if np.isnan(ends).any():  # one never SATURATED, or never kept up: its ratio has no end on that side
+            known = int((~np.isnan(ends)).all(axis=0).sum())
+            return Interval(float("nan"), float("nan"), float("nan"), known, float("nan"))
+        least, most = geometric_mean(ends[0]), geometric_mean(ends[1])
+        value = float(np.sqrt(least.value * most.value))
+        return Interval(value, least.low, most.high, least.replicates, max(least.p_value, most.p_value))
 
 
 def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.DataFrame:
     """Return one row per contrast and arrival rate: the ratio of the arm's metric to its reference's.
 
-    The ratio and its 95 % interval are as of :func:`ratio`, at one rate. ``interval_conclusion`` is "slower" or
+    The ratio and its 95 % interval are as of :meth:`Ratios.ratio`, at one rate. ``interval_conclusion`` is "slower" or
     "faster" where that interval excludes 1, else "cannot conclude"; ``conclusion`` is the same where it is left by
     Holm's correction (``p_holm``) over all rows of the same metric. ``hodges_lehmann`` stands beside the ratio from six
     replicates; ``spread`` is how much the replicates' ratios differ; ``note`` says why there is no interval.
-    ``capacity_…``: the ratio of the saturation rates (:func:`capacity_ratio`), the same at every rate, "higher",
+    ``capacity_…``: the ratio of the saturation rates (:meth:`Ratios.capacity`), the same at every rate, "higher",
     "lower" or "cannot conclude" by its interval.
 
     A contrast of which an arm has no trial has no row.
@@ -88,26 +113,20 @@ def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.D
         trials: those at the rates at which arms are compared, and those of the search for λ*.
         contrasts: the comparisons.
     """
-    frame, brackets = used(trials), replicate_brackets(trials)
-    named = list(contrasts)
-    values = {name: wide(trials, name) for name in {contrast.metric for contrast in named}}
+    every, frame, named = Ratios(trials), used(trials), list(contrasts)
     labels = dict(zip(trials["arm"], trials["label"], strict=True))
-    pairs_named = {(contrast.arm, contrast.reference) for contrast in named}
-    capacities = {pair: _capacities(brackets, *pair) for pair in pairs_named}
+    rates = {int(group["arm"].iloc[0]): set(group["rate_per_s"]) for _, group in frame.groupby("arm")}
+    tried = [contrast for contrast in named if {contrast.arm, contrast.reference} <= rates.keys()]
+    compared = {(contrast.arm, contrast.reference) for contrast in tried}
+    capacities = {pair: _capacities(every.capacity(*pair)) for pair in compared}
     rows: list[Row] = []
-    for contrast in named:
-        own = frame[frame["arm"].isin((contrast.arm, contrast.reference))]
-        if own["arm"].nunique() < 2:
-            continue
-        capacity = capacities[contrast.arm, contrast.reference]
-        ratios = pairs(values[contrast.metric], contrast.arm, contrast.reference)
-        by_rate = {rate: group.to_numpy() for rate, group in ratios.groupby(level="rate_per_s")}
-        for rate in sorted(own["rate_per_s"].unique()):
-            estimate = _estimate(by_rate.get(rate, np.array([])))
-            what = {"arm": contrast.arm, "reference": contrast.reference, "metric": contrast.metric}
-            rows.append(
-                what | {"rate_per_s": rate, "reference_label": labels[contrast.reference]} | estimate | capacity
-            )
+    for contrast in tried:
+        arm, reference = contrast.arm, contrast.reference
+        by_rate = dict(iter(every.pairs(arm, reference, contrast.metric).groupby(level="rate_per_s")))
+        for rate in sorted(rates[arm] | rates[reference]):
+            what = {"arm": arm, "reference": reference, "metric": contrast.metric, "rate_per_s": rate}
+            estimate = _estimate(by_rate.get(rate, pd.Series(dtype=float)).to_numpy())
+            rows.append(what | {"reference_label": labels[reference]} | estimate | capacities[arm, reference])
     table = pd.DataFrame(rows, columns=["arm", *RATIO_COLUMNS]).astype({"arm": int, "p_value": float})
     table["p_holm"] = table.groupby("metric")["p_value"].transform(lambda p: pd.Series(holm(p), p.index))
     table["conclusion"] = table["interval_conclusion"].where(table["p_holm"] < ALPHA, CANNOT)
@@ -138,9 +157,8 @@ def withheld_because(ratios: int) -> str:
     return f"{ratios} of at least {MIN_REPLICATES} replicates" if ratios < MIN_REPLICATES else ""
 
 
-def _capacities(brackets: pd.DataFrame, arm: int, reference: int) -> Row:
+def _capacities(estimate: Interval) -> Row:
     """Return the columns that describe the ratio of two saturation rates."""
-    estimate = capacity_ratio(brackets, arm, reference)
     return {
         "capacity_ratio": estimate.value,
         "capacity_ratio_low": estimate.low,
@@ -148,30 +166,6 @@ def _capacities(brackets: pd.DataFrame, arm: int, reference: int) -> Row:
         "capacity_replicates": estimate.replicates,
         "capacity_conclusion": "higher" if estimate.low > 1 else "lower" if estimate.high < 1 else CANNOT,
     }
-
-
-def capacity_ratio(brackets: pd.DataFrame, arm: int, reference: int) -> Interval:
-    """Return λ* of one arm ÷ that of another, paired by replicate, with the width of the brackets in its interval.
-
-    The interval goes from the lower end of the t interval of low ÷ high to the upper end of that of high ÷ low; the
-    value is that of the brackets' geometric means. All is NaN where a replicate lacks an end of its bracket: to leave
-    it out would leave out the fastest, or the slowest.
-
-    Args:
-        brackets: of :func:`infscale.analysis.tables.saturation.replicate_brackets`.
-        arm, reference: numbers of arms.
-    """
-    if not {arm, reference} <= set(brackets["arm"]):
-        return geometric_mean([])
-    table = brackets.pivot(index="replicate", columns="arm", values=["low_per_s", "high_per_s"])
-    low, high = table["low_per_s"], table["high_per_s"]
-    known = [~(low[one].isna() & high[one].isna()) for one in (arm, reference)]  # else all INVALID: nothing is said
-    ends = pd.DataFrame({"least": low[arm] / high[reference], "most": high[arm] / low[reference]})[known[0] & known[1]]
-    if ends.isna().any(axis=None):  # one never SATURATED, or never kept up: its ratio has no end on that side
-        return Interval(float("nan"), float("nan"), float("nan"), int(ends.notna().all(axis=1).sum()), float("nan"))
-    least, most = geometric_mean(ends["least"]), geometric_mean(ends["most"])
-    value = float(np.sqrt(least.value * most.value))
-    return Interval(value, least.low, most.high, least.replicates, max(least.p_value, most.p_value))
 
 
 SENSITIVITY_COLUMNS = (

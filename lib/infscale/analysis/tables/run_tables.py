@@ -23,6 +23,8 @@ from infscale.records.runs import Run
 
 SHOWN = ["label", "bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
 """The columns of ``summary`` that notebooks show."""
+CONTRAST = ("arm", "reference", "metric")
+"""The columns that tell which contrast a ratio is of."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,14 @@ def tabulate(run: Run, slo_ms: float = 100.0) -> Tables:
     Raises:
         DataError: no trial at a set rate was finished, a complete run has none of an arm, or every request failed.
     """
-    design, search = run.manifest.design, run.manifest.design.rates == SEARCH
     every = trials_table(run, slo_ms)
     _check_arms(run, every)
+    return from_trials(run, every)
+
+
+def from_trials(run: Run, every: pd.DataFrame) -> Tables:
+    """Return all tables of a run, given the one of its trials."""
+    design, search = run.manifest.design, run.manifest.design.rates == SEARCH
     if search:  # the pilot's trials are short, and every replicate has searched for itself
         every = every[every["phase"] != "pilot"].reset_index(drop=True)
     points, arms = points_table(every), arms_table(every)
@@ -92,14 +99,16 @@ def tabulate(run: Run, slo_ms: float = 100.0) -> Tables:
         for contrast in design.contrasts
         if Contrast(contrast.arm, contrast.reference, name) not in design.contrasts
     ]
+    ratios = contrasts_table(trials, [*design.contrasts, *others])
+    named = [Contrast(*key) in design.contrasts for key in zip(*(ratios[name] for name in CONTRAST), strict=True)]
     none = points.iloc[:0]
     return Tables(
         every=every,
         trials=trials,
         points=points,
         arms=arms,
-        contrasts=contrasts_table(trials, design.contrasts),
-        descriptions=contrasts_table(trials, others),
+        contrasts=ratios[named].reset_index(drop=True),
+        descriptions=ratios[~np.array(named, dtype=bool)].reset_index(drop=True),
         summary=_summary(run, points, arms, trials, usage, rates),
         usage=usage,
         shares=shares_table(every, arms),

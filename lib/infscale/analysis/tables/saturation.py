@@ -1,7 +1,5 @@
 """The saturation rate λ* of each arm: the bracket that it lies in, and its interval over replicates."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -30,7 +28,12 @@ def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     the brackets is in it. NaN below three replicates, or where one of them has no bracket.
     """
     own = trials[trials["phase"] != "sensitivity"]
-    rows = [{"arm": arm, **_bracket(group)} for arm, group in own.groupby("arm")]
+    brackets = {arm: group[["low_per_s", "high_per_s"]] for arm, group in replicate_brackets(own).groupby("arm")}
+    none = pd.DataFrame(columns=["low_per_s", "high_per_s"])
+    rows = [
+        {"arm": arm, **_bracket(group), **saturation_interval(brackets.get(arm, none).to_numpy(dtype=np.float64))}
+        for arm, group in own.groupby("arm")
+    ]
     return identified(pd.DataFrame(rows), own)
 
 
@@ -38,7 +41,6 @@ def _bracket(group: pd.DataFrame) -> Row:
     valid = group.loc[group["verdict"] == VALID, "rate_per_s"]
     saturated = group.loc[group["verdict"] == SATURATED, "rate_per_s"]
     low, high, contradictions = _step(valid.to_numpy(dtype=float), saturated.to_numpy(dtype=float))
-    searched = group[group["phase"] != "pilot"]
     bound, value = "", float(np.sqrt(low * high))
     if np.isnan(value):
         bound, value = ("<", high) if np.isnan(low) else ("≥", low)
@@ -49,7 +51,6 @@ def _bracket(group: pd.DataFrame) -> Row:
         "contradictions": contradictions,
         "settled_per_s": float(saturated[~(saturated <= valid.max())].min()),
         "bound": "?" if np.isnan(value) else "~" if bound and contradictions else bound,
-        **saturation_interval([_replicate_bracket(own) for _, own in searched.groupby("replicate")]),
         "trials": len(group),
         "valid": len(valid),
         "saturated": len(saturated),
@@ -72,20 +73,15 @@ def _step(valid: Floats, saturated: Floats) -> tuple[float, float, int]:
     return low, high, int(wrong.min())
 
 
-def saturation_interval(brackets: Sequence[tuple[float, float]]) -> dict[str, float]:
-    """Return the columns :data:`INTERVAL` from the bracket of λ* in each replicate (NaN: no rate on that side)."""
-    lows, highs = np.array(brackets, dtype=np.float64).reshape(-1, 2).T
-    low, high = geometric_mean(lows).low, geometric_mean(highs).high
+def saturation_interval(brackets: Floats) -> dict[str, float]:
+    """Return the columns :data:`INTERVAL` from the bracket of λ* in each replicate.
+
+    Args:
+        brackets: shape (replicates, 2), requests/s; NaN where there is no rate on that side.
+    """
+    low, high = geometric_mean(brackets[:, 0]).low, geometric_mean(brackets[:, 1]).high
     known = np.isfinite(low) and np.isfinite(high)
     return dict(zip(INTERVAL, (low if known else np.nan, high if known else np.nan, len(brackets)), strict=True))
-
-
-def _replicate_bracket(trials: pd.DataFrame) -> tuple[float, float]:
-    valid, saturated = (
-        trials.loc[trials["verdict"] == v, "rate_per_s"].to_numpy(dtype=float) for v in (VALID, SATURATED)
-    )
-    low, high, _ = _step(valid, saturated)
-    return low, high
 
 
 def replicate_brackets(trials: pd.DataFrame) -> pd.DataFrame:
@@ -94,7 +90,14 @@ def replicate_brackets(trials: pd.DataFrame) -> pd.DataFrame:
     NaN where nothing was VALID, or nothing SATURATED.
     """
     own = trials[trials["phase"].isin(("grid", "bisection"))]
+    rates, verdicts = own["rate_per_s"].to_numpy(dtype=np.float64), own["verdict"].to_numpy(dtype=object)
+    valid, saturated = verdicts == VALID, verdicts == SATURATED
     rows = [
-        (arm, replicate, *_replicate_bracket(group)) for (arm, replicate), group in own.groupby(["arm", "replicate"])
+        (
+            own["arm"].iloc[at[0]],
+            own["replicate"].iloc[at[0]],
+            *_step(rates[at][valid[at]], rates[at][saturated[at]])[:2],
+        )
+        for at in own.groupby(["arm", "replicate"]).indices.values()
     ]
     return pd.DataFrame(rows, columns=["arm", "replicate", "low_per_s", "high_per_s"])
