@@ -18,7 +18,7 @@ def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, da
     question = advice.Question(payload, rate, slo, repeat, quantile)
     evidence = [advice.evidence(run, tabulate(run)) for run in stored_runs(Path(data) if data else None)]
     for row in advice.advise(question, evidence).to_dict("records"):
-        source = f" [run {row['run_id']}: {row['cases']}]" if row["run_id"] else ""
+        source = f" [run {row['run_id']}: {row['arms']}]" if row["run_id"] else ""
         print(f"{row['choice']}: {row['advice']}\n    {row['why']}{source}")
 
 
