@@ -8,6 +8,7 @@ import pytest
 from helpers.project import ROOT
 from helpers.tables import searched
 from infscale.analysis.tables import tabulate
+from infscale.deployment import FRAMEWORKS
 from infscale.errors import ConfigError
 from infscale.experiment.check import check
 from infscale.experiment.design import labels, time_plan
@@ -15,10 +16,11 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SEARCH
 from infscale.findings import FINDINGS, encodings, finding_of, protocols, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
-from infscale.payloads.encoders import taken
+from infscale.models.reference import inputs
 from infscale.records.runs import find_run, load_run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.sweep import PICTURES
+from infscale.vocabulary import PROTOCOLS
 
 SEARCHES = [name for name, finding in FINDINGS.items() if finding.rates == SEARCH]
 TWO = Finding("two", "REST or gRPC?", [[Arm("rest", framework="triton"), Arm("grpc", framework="triton")]])
@@ -92,11 +94,16 @@ def test_the_grid_takes_some_frameworks_and_one_protocol() -> None:
 def test_an_image_is_sent_in_every_encoding_that_a_framework_takes(framework: str) -> None:
     """An encoding that is left out is one that a reader believes was no better."""
     for model, ways in (("image", encodings.PIXELS), ("photo", encodings.FILES)):
-        every = {(p, encoding) for p in ("rest", "grpc") for encoding in taken(framework, p, model)}
+        every = taken(framework, model)
         assert set(ways[framework]) == every
         assert len(ways[framework]) == len(every)
-    known = {(p, encoding) for p in ("rest", "grpc") for encoding in taken(framework, p, "mlp")}
-    assert {(p, encoding) for p, encoding, _ in encodings.TENSORS[framework]} <= known
+    assert {(p, encoding) for p, encoding, _ in encodings.TENSORS[framework]} <= taken(framework, "mlp")
+
+
+def taken(framework: str, model: str) -> set[tuple[str, str]]:
+    """The protocols and encodings by which a framework takes a reference model's rows."""
+    interface, dtype = FRAMEWORKS[framework].interface, str(inputs(model, 1).dtype)
+    return {(protocol, encoding) for protocol in PROTOCOLS for encoding in interface.encodings(protocol, dtype)}
 
 
 # --- answers ------------------------------------------------------------------------------------------

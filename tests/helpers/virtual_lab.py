@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.synthetic_run import TRANSPORT_NS, generator_of, host_of, lindley, manifest_of
+from helpers.synthetic_run import TRANSPORT_NS, generator_of, host_of, manifest_of
 from infscale.deployment.endpoint import Endpoint
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.trial import Outcome, Plan
 from infscale.load import schedule
+from infscale.load.null_server import lindley
 from infscale.records import samples
 from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import GroupUsage

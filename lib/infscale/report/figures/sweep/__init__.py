@@ -9,6 +9,22 @@ from infscale.report.figures.sweep.ratio import RATIO
 from infscale.report.figures.sweep.shapes import TIME, VIOLINS
 from infscale.report.figures.sweep.verdicts import VERDICTS
 
+__all__ = [
+    "ACHIEVED",
+    "ARRIVALS",
+    "ECDF",
+    "LAG",
+    "PERCENTILES",
+    "PICTURES",
+    "QUANTILES",
+    "QUEUES",
+    "RATIO",
+    "TAIL",
+    "TIME",
+    "VERDICTS",
+    "VIOLINS",
+]
+
 PICTURES = (
     PERCENTILES,
     RATIO,
