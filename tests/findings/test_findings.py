@@ -16,7 +16,7 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SEARCH
 from infscale.findings import FINDINGS, encodings, finding_of, protocols, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
-from infscale.models.reference import inputs
+from infscale.models import reference
 from infscale.records.runs import find_run, load_run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.sweep import PICTURES
@@ -102,7 +102,7 @@ def test_an_image_is_sent_in_every_encoding_that_a_framework_takes(framework: st
 
 def taken(framework: str, model: str) -> set[tuple[str, str]]:
     """The protocols and encodings by which a framework takes a reference model's rows."""
-    interface, dtype = FRAMEWORKS[framework].interface, str(inputs(model, 1).dtype)
+    interface, dtype = FRAMEWORKS[framework].interface, reference.model(model).dtype
     return {(protocol, encoding) for protocol in PROTOCOLS for encoding in interface.encodings(protocol, dtype)}
 
 

@@ -265,7 +265,7 @@ def test_pictures_of_another_run_are_refused(run: Run, tables: Tables, folder: P
     with pytest.raises(DataError, match="drawn from"):
         page(other, tables, F0, tmp_path / "figures")
     (tmp_path / "figures" / "f0-lag.png").unlink()
-    with pytest.raises(DataError, match="f0-lag.png is absent: draw again with infscale figures"):
+    with pytest.raises(DataError, match=r"f0-lag\.png is absent: draw again with infscale figures"):
         page(run, tables, F0, tmp_path / "figures")
 
 
