@@ -337,7 +337,7 @@ def test_a_full_disk_is_named_and_what_is_stored_stays(
 
 def test_nothing_is_deployed_for_a_design_that_cannot_be_measured(lab: Lab, tmp_path: Path) -> None:
     bad = sweep_of(arms=(Arm("rest", framework="tfserving", encoding="raw"),), contrasts=(), sensitivity=())
-    with pytest.raises(ConfigError, match="accepted: json, b64"):
+    with pytest.raises(ConfigError, match="accepted: b64, json"):
         run_in(lab, bad, tmp_path)
     assert not lab.starts
     assert not list(tmp_path.iterdir())

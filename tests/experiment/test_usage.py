@@ -6,30 +6,36 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from infscale.experiment.design.grid import Grid
 
 from helpers import synthetic_run
 from helpers.docker_stand_in import docker
 from helpers.waiting import await_true, gone
 from infscale.analysis import cost
 from infscale.analysis.tables import usage as usage_table
+from infscale.analysis.tables.trials import trials_table
 from infscale.deployment import deploy, prometheus, tfserving
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError, EngineError
 from infscale.experiment import trial
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import SWEEP, Contrast, Design
 from infscale.experiment.folder import folder_for
 from infscale.experiment.session import Session
+from infscale.experiment.trial import Plan
 from infscale.experiment.usage import containers
 from infscale.experiment.usage import sampler as usage
-from infscale.records import runs
-from infscale.records.manifest import write_json
+from infscale.records import manifest as manifests
+from infscale.records.gate import VALID, Verdict
+from infscale.records.manifest import GroupUsage, number
+from infscale.records.runs import Run, load_run
 from infscale.records.usage import summarise
-from infscale.report.figures import usage as figures_usage
+from infscale.report.figures.arms import usage as pictures
 
 BURN = """
 import sys, time
@@ -106,6 +112,11 @@ def of(rows: pd.DataFrame, group: str) -> pd.DataFrame:
     return rows[rows["group"] == group].reset_index(drop=True)
 
 
+def cpu_s(used: GroupUsage) -> float:
+    """Return the CPU seconds of a group, user and system."""
+    return number(used.cpu_user_s) + number(used.cpu_system_s)
+
+
 def test_cpu_seconds_are_those_the_process_counts_itself() -> None:
     with child(BURN, "0.6") as one, usage.Sampler({"server": one.group}) as sampler:
         one.go()
@@ -114,8 +125,8 @@ def test_cpu_seconds_are_those_the_process_counts_itself() -> None:
     last = of(sampler.rows(), "server").iloc[-1]
     assert last["user_s"] + last["system_s"] == pytest.approx(own, abs=0.03)  # the kernel's step is 10 ms
     summary = summarise(sampler.rows())["server"]
-    assert summary["cpu_user_s"] + summary["cpu_system_s"] <= own + 0.03
-    assert summary["cores"] == pytest.approx((summary["cpu_user_s"] + summary["cpu_system_s"]) / summary["seconds"])
+    assert cpu_s(summary) <= own + 0.03
+    assert summary.cores == pytest.approx(cpu_s(summary) / summary.seconds)
 
 
 def test_a_process_that_ends_keeps_its_last_reading() -> None:
@@ -151,7 +162,7 @@ def test_memory_is_what_was_taken() -> None:
         large.line()
         with usage.Sampler({"small": small.group, "large": large.group}) as sampler:
             sampler.refresh()
-    peak = summarise(sampler.rows()).set_index("group")["rss_peak_bytes"]
+    peak = {group: number(used.rss_peak_bytes) for group, used in summarise(sampler.rows()).items()}
     assert peak["large"] - peak["small"] == pytest.approx(64 * 2**20, rel=0.05)
 
 
@@ -177,16 +188,16 @@ def test_a_process_that_came_later_is_seen_and_began_at_zero() -> None:
             own = float(started[0].line())
             sampler.refresh()
             sampler.refresh()
-    found = summarise(sampler.rows())["server"]
-    assert found["cpu_user_s"] + found["cpu_system_s"] == pytest.approx(own, abs=0.03)
+    assert cpu_s(summarise(sampler.rows())["server"]) == pytest.approx(own, abs=0.03)
 
 
 def test_a_group_without_processes_costs_nothing_and_is_no_error() -> None:
     with usage.Sampler({"server": list}) as sampler:
         sampler.refresh()
     summary = summarise(sampler.rows())
-    assert list(summary["group"]) == ["host"]
-    assert summary["network_bytes"].iloc[0] >= 0
+    assert list(summary) == ["host"]
+    assert number(summary["host"].network_bytes) >= 0
+    assert summary["host"].rss_peak_bytes is None
 
 
 OWNER = """
@@ -232,21 +243,20 @@ def test_what_cannot_be_read_is_said() -> None:
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_a_trial_tells_what_client_and_server_used(endpoint: Endpoint, protocol: str) -> None:
     """The client's CPU is what its own getrusage says; the server's is neither nothing nor more than there is."""
-    outcome = trial.run(endpoint, trial.Plan(trial.Arm(protocol), 200.0, 1.0, usage=True))
+    outcome = trial.run(endpoint, Plan(Arm(protocol), 200.0, 1.0, usage=True))
     assert outcome.usage is not None
-    used, engine = outcome.manifest["usage"], outcome.manifest["engine"]
+    used, generator = outcome.manifest.usage, outcome.manifest.generator
     assert set(used) == {"client", "server", "host"}
-    client = used["client"]
-    assert client["processes"] == 1
-    assert client["cpu_user_s"] + client["cpu_system_s"] == pytest.approx(engine["cpu_s"], abs=0.04, rel=0.3)
+    assert used["client"].processes == 1
+    assert cpu_s(used["client"]) == pytest.approx(generator.cpu_s, abs=0.04, rel=0.3)
     server = used["server"]
-    assert 0 < server["cores"] <= (psutil.cpu_count() or 1) * 1.1
-    assert server["rss_peak_bytes"] > 20e6
-    assert server["processes"] >= len(outcome.manifest["server"]["pids"])
-    assert used["host"]["network_bytes"] >= outcome.samples["bytes_out"].sum() * 0.8
+    assert 0 < number(server.cores) <= (psutil.cpu_count() or 1) * 1.1
+    assert number(server.rss_peak_bytes) > 20e6
+    assert (server.processes or 0) >= len(outcome.manifest.server.pids)
+    assert number(used["host"].network_bytes) >= outcome.samples["bytes_out"].sum() * 0.8
     own = outcome.usage
     assert own["time_ns"].min() < 0 < own["time_ns"].max()
-    assert set(of(own, "client")["pid"]) == {shard["pid"] for shard in engine["shards"]}
+    assert set(of(own, "client")["pid"]) == {shard.pid for shard in generator.shards}
 
 
 @pytest.mark.server
@@ -254,18 +264,18 @@ def test_a_trial_tells_what_client_and_server_used(endpoint: Endpoint, protocol:
 def test_what_a_client_library_used_is_what_it_counts(protocol: str, client: str) -> None:
     """Its imports cost more than a short trial does, and are no part of it."""
     with deploy("triton", "noop") as endpoint:
-        outcome = trial.run(endpoint, trial.Plan(trial.Arm(protocol, client=client), 50.0, 1.0, usage=True))
-    used, stats = outcome.manifest["usage"], outcome.manifest["engine"]
-    assert used["client"]["cpu_user_s"] == stats["cpu_user_s"]
-    assert used["client"]["cores"] == pytest.approx(stats["cpu_s"] / 1.0)
-    assert used["client"]["rss_peak_bytes"] > 20e6, "a Python process that holds a client library"
-    assert used["server"]["cores"] > 0
+        outcome = trial.run(endpoint, Plan(Arm(protocol, client=client), 50.0, 1.0, usage=True))
+    used, generator = outcome.manifest.usage, outcome.manifest.generator
+    assert used["client"].cpu_user_s == generator.cpu_user_s
+    assert used["client"].cores == pytest.approx(generator.cpu_s / 1.0)
+    assert number(used["client"].rss_peak_bytes) > 20e6, "a Python process that holds a client library"
+    assert number(used["server"].cores) > 0
 
 
 def test_a_trial_that_was_not_asked_tells_nothing(endpoint: Endpoint) -> None:
-    outcome = trial.run(endpoint, trial.Plan(trial.Arm("rest"), 100.0, 0.3))
+    outcome = trial.run(endpoint, Plan(Arm("rest"), 100.0, 0.3))
     assert outcome.usage is None
-    assert "usage" not in outcome.manifest
+    assert outcome.manifest.usage == {}
 
 
 COUNTER = {
@@ -275,8 +285,8 @@ COUNTER = {
 
 
 def test_a_servers_own_counters_grow_by_the_requests(endpoint: Endpoint) -> None:
-    outcome = trial.run(endpoint, trial.Plan(trial.Arm("rest"), 100.0, 0.5, usage=True))
-    counters = outcome.manifest["counters"]
+    outcome = trial.run(endpoint, Plan(Arm("rest"), 100.0, 0.5, usage=True))
+    counters = outcome.manifest.counters
     if endpoint.framework == "tfserving":
         assert counters == {}
         return
@@ -289,36 +299,33 @@ def test_a_servers_own_counters_grow_by_the_requests(endpoint: Endpoint) -> None
 @pytest.mark.server
 def test_tensorflow_serving_shows_counters_when_told_to() -> None:
     with tfserving.deploy("noop", way="embedded", monitoring=True) as endpoint:
-        outcome = trial.run(endpoint, trial.Plan(trial.Arm("grpc"), 100.0, 0.5, usage=True))
+        outcome = trial.run(endpoint, Plan(Arm("grpc"), 100.0, 0.5, usage=True))
     name = ':tensorflow:serving:request_count_total{model_name="noop",status="OK"}'
-    assert outcome.manifest["counters"][name] == len(outcome.samples)
+    assert outcome.manifest.counters[name] == len(outcome.samples)
 
 
 @pytest.mark.server
 def test_a_run_stores_readings_and_its_table_and_figures_read_them(tmp_path: Path) -> None:
     """Readings lie beside a trial's rows and must not be taken for a trial."""
-    grid = Grid(frameworks=("triton",), model="noop", replicates=1, trial_s=0.5, sensitivity=False)
-    folder = folder_for(grid, tmp_path, fresh=True)
-    session = Session(grid, folder, lambda _: None)
-    with session.server("triton") as endpoint:
-        for protocol in ("rest", "grpc"):
-            labels = {"phase": "grid", "replicate": 0, "attempt": 1}
-            plan = trial.Plan(trial.Arm(protocol), 200.0, 0.5, labels=labels, usage=True)
-            session.run(endpoint, f"t-{protocol}", plan)
-    assert len(pd.read_parquet(folder / "trials" / "t-rest.usage.parquet")) > 10
-    run = runs.load_run(folder)
-    assert len(run.trials) == 2
-    for one in run.trials:  # a busy machine makes a trial INVALID, and is not what is tested
-        write_json(one.path.with_suffix(".json"), one.manifest | {"verdict": {"verdict": "VALID"}})
-    run = runs.load_run(folder)
-    table = usage_table.trials(run)
-    assert set(zip(table["protocol"], table["group"], strict=True)) == {
-        (p, g) for p in ("rest", "grpc") for g in ("client", "server")
+    arms = tuple(Arm(protocol, framework="triton", model="noop") for protocol in ("rest", "grpc"))
+    design = Design(finding="test", arms=arms, contrasts=(Contrast(0, 1),), replicates=1, trial_s=0.5, rates=SWEEP)
+    session = Session(folder_for(design, tmp_path), lambda _: None)
+    with session.server(arms[0]) as endpoint:
+        for number in (0, 1):
+            session.run(endpoint, f"t-{number}", session.plan(number, 200.0, (1, 0), 0.5, phase="grid", usage=True))
+    assert len(pd.read_parquet(session.folder / "trials" / "t-0.usage.parquet")) > 10
+    for one in load_run(session.folder).trials:  # a busy machine makes a trial INVALID, and is not what is tested
+        one.manifest.verdict = Verdict(VALID, (), (), {})
+        manifests.write(one.path.with_suffix(".json"), one.manifest)
+    run = load_run(session.folder)
+    assert [len(one.usage()) > 10 for one in run.trials] == [True, True]
+    usage = usage_of(run)
+    assert set(zip(usage["protocol"], usage["group"], strict=True)) == {
+        (protocol, group) for protocol in ("rest", "grpc") for group in ("client", "server")
     }
-    points = usage_table.points(table)
-    assert figures_usage.cores_vs_rate(points).axes
-    assert figures_usage.cost_of_a_request(points).axes
-    priced = cost.table(usage_table.at_capacity(points), price_per_hour=0.1)
+    assert pictures.draw_cores(usage).axes
+    assert pictures.draw_costs(usage).axes
+    priced = cost.table(usage_table.at_capacity(usage, {0: 1000.0, 1: 2000.0}), price_per_hour=0.1)
     assert len(priced) == 2
     assert (priced["per_core"] > 0).all()
 
@@ -326,60 +333,39 @@ def test_a_run_stores_readings_and_its_table_and_figures_read_them(tmp_path: Pat
 # ------------------------------------------------------------------------------ the table, on known numbers
 
 
-def stored(folder: Path, used: dict[str, dict[str, float]]) -> runs.Run:
-    """A synthetic run whose every trial used the same."""
-    run = runs.load_run(synthetic_run.build(folder, replicates=1, duration_s=1.0, grid=(0.3, 0.6)))
+def usage_of(run: Run) -> pd.DataFrame:
+    """Return the table of what each group of processes used."""
+    return usage_table.usage_table(run, trials_table(run))
+
+
+def stored(folder: Path, used: dict[str, GroupUsage]) -> Run:
+    """Return a synthetic run whose every trial used the same."""
+    run = load_run(synthetic_run.build(folder, replicates=1, duration_s=1.0, grid=(0.3, 0.6)))
     for one in run.trials:
-        write_json(one.path.with_suffix(".json"), one.manifest | {"usage": used})
-    return runs.load_run(run.folder)
+        one.manifest.usage = used
+    return run
 
 
 def test_cpu_of_a_request_is_cores_by_what_was_achieved(tmp_path: Path) -> None:
-    second = {"seconds": 1.0, "rss_peak_bytes": 1e8, "voluntary_per_s": 30.0, "involuntary_per_s": 12.0}
-    server = second | {"cpu_user_s": 0.4, "cpu_system_s": 0.1}
-    gateway = second | {"cpu_user_s": 0.1, "cpu_system_s": 0.1}
-    host = {"seconds": 1.0, "network_bytes": 1.0}
-    run = stored(tmp_path, {"client": server, "server": server, "gateway": gateway, "host": host})
-    table = usage_table.trials(run)
-    assert set(table["group"]) == {"client", "server", "gateway"}
-    of_server = table[table["group"] == "server"]
+    second: Any = {"seconds": 1.0, "rss_peak_bytes": 1e8, "voluntary_per_s": 30.0, "involuntary_per_s": 12.0}
+    server = GroupUsage(**second, cpu_user_s=0.4, cpu_system_s=0.1)
+    gateway = GroupUsage(**second, cpu_user_s=0.1, cpu_system_s=0.1)
+    host = GroupUsage(seconds=1.0, network_bytes=1.0)
+    usage = usage_of(stored(tmp_path, {"client": server, "server": server, "gateway": gateway, "host": host}))
+    assert set(usage["group"]) == {"client", "server", "gateway"}
+    of_server = usage[usage["group"] == "server"]
     assert np.allclose(of_server["cpu_us_per_request"] * of_server["achieved_per_s"], 5e5)
-    assert (table["switches_per_s"] == 42).all()
-    best = usage_table.at_capacity(usage_table.points(table))
+    assert (usage["switches_per_s"] == 42).all()
+    best = usage_table.at_capacity(usage, dict.fromkeys(range(4), 1e3))
     assert len(best) == 4
-    assert np.allclose(best["cores"], 0.7), "the client is no part of what a deployment costs"
-    assert np.allclose(best["rss_peak_bytes"], 2e8)
-    told = usage_table.at_capacity(usage_table.points(table), dict.fromkeys(best["label"], 1e3))
-    assert np.allclose(told["cores"], told["cpu_us_per_request"] / 1e3), "at 1,000/s a ms of CPU a request is one core"
-
-
-def bars(verdicts: dict[tuple[str, float], str]) -> list[str]:
-    """The names of the bars of a figure with these verdicts by (protocol, λ)."""
-    common = {"label": "s", "implementation": "s", "framework": "s", "group": "server", "user_s_per_s": 0.1}
-    common |= {"system_s_per_s": 0.1, "rss_bytes": 1e8, "cpu_us_per_request": 500.0}
-    told = [
-        {**common, "protocol": p, "rate_per_s": r, "achieved_per_s": r, "verdict": v} for (p, r), v in verdicts.items()
-    ]
-    figure = figures_usage.cost_of_a_request(pd.DataFrame(told))
-    return [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()]
-
-
-def test_requests_are_compared_at_one_rate() -> None:
-    """A request costs less CPU the more there are: at different rates, protocols cannot be compared."""
-    verdicts = {(p, r): "VALID" for p in ("rest", "grpc") for r in (100.0, 200.0, 400.0)}
-    assert bars(verdicts) == ["s REST, λ = 400/s", "s gRPC, λ = 400/s"]
-    verdicts["rest", 400.0] = "SATURATED"
-    assert bars(verdicts) == ["s REST, λ = 200/s", "s gRPC, λ = 200/s"]
-    apart = {("rest", 100.0): "VALID", ("grpc", 200.0): "VALID", ("grpc", 400.0): "SATURATED"}
-    assert bars(apart) == ["s REST, λ = 100/s", "s gRPC, λ = 200/s"], "where there is none in common, it is told"
+    assert np.allclose(best["rss_peak_bytes"], 2e8), "the client is no part of what a deployment costs"
+    assert np.allclose(best["cores"], best["cpu_us_per_request"] / 1e3), "at 1,000/s a ms of CPU a request is one core"
 
 
 def test_a_run_without_readings_has_an_empty_table(tmp_path: Path) -> None:
-    run = runs.load_run(synthetic_run.build(tmp_path, replicates=1, duration_s=0.5, grid=(0.3,)))
-    table = usage_table.trials(run)
-    assert table.empty
-    assert usage_table.points(table).empty
-    assert usage_table.at_capacity(table).empty
+    usage = usage_of(load_run(synthetic_run.build(tmp_path, replicates=1, duration_s=0.5, grid=(0.3,))))
+    assert usage.empty
+    assert usage_table.at_capacity(usage, {}).empty
 
 
 # ------------------------------------------------------------------------------------ counters and containers
@@ -434,14 +420,14 @@ def test_a_containers_readings_are_stored_with_its_trial(tmp_path: Path, monkeyp
     monkeypatch.setenv("PATH", f"{folder}:/bin")
     monkeypatch.delenv("TENSORFLOW_MODEL_SERVER", raising=False)
     with docker(folder) as engine, deploy("tfserving", "noop", way="docker") as endpoint:
-        outcome = trial.run(endpoint, trial.Plan(trial.Arm("grpc"), 100.0, 0.5, usage=True))
+        outcome = trial.run(endpoint, Plan(Arm("grpc"), 100.0, 0.5, usage=True))
         (container,) = engine.started
-        told = outcome.manifest["containers"]
-        assert told
-        assert all(one["processes"] >= 1 and one["memory_bytes"] > 20e6 for one in told)
+        readings = outcome.manifest.containers
+        assert readings
+        assert all(one.processes >= 1 and one.memory_bytes > 20e6 for one in readings)
         assert ["stats", "--no-stream", "--format", "json", container.name] in engine.calls
         # And, where the engine's processes are in sight, as any other server's.
-        assert outcome.manifest["usage"]["server"]["cores"] > 0
+        assert number(outcome.manifest.usage["server"].cores) > 0
 
 
 def test_reading_does_not_hold_up_who_is_read() -> None:
@@ -475,6 +461,6 @@ def test_switches_in_a_short_trial_are_those_of_its_time() -> None:
             "ended": False,
         }
     )
-    told = summarise(rows, 0, 1_500_000_000).iloc[0]
-    assert told["voluntary_per_s"] * 1.5 == pytest.approx(1500)
-    assert told["cpu_user_s"] == pytest.approx(0.15)
+    used = summarise(rows, 0, 1_500_000_000)["server"]
+    assert number(used.voluntary_per_s) * 1.5 == pytest.approx(1500)
+    assert used.cpu_user_s == pytest.approx(0.15)

@@ -35,6 +35,7 @@ FIXED: dict[type, st.SearchStrategy[Any]] = {
     float: st.floats(allow_nan=False, allow_infinity=False),
     bool: st.booleans(),
     type(None): st.none(),
+    object: st.none() | st.text(max_size=5) | st.lists(st.integers(0, 9), max_size=2),
 }
 
 

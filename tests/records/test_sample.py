@@ -10,6 +10,7 @@ from matplotlib.image import imread
 from helpers.project import ROOT
 from helpers.sample import SAMPLE, sample_folder, sample_run, sample_tables
 from infscale.findings import FINDINGS
+from infscale.records.gate import VALID
 from infscale.records.runs import PROTOCOLS
 from infscale.report.figures.arms.sizes import SIZES
 from infscale.report.figures.files import save_picture
@@ -27,6 +28,30 @@ def test_there_is_a_small_real_complete_run_of_every_finding(name: str) -> None:
     arms = set(range(len(run.manifest.design.arms)))
     assert {trial.manifest.arm_number for trial in run.trials} == arms - set(run.manifest.skipped)
     assert sum(path.stat().st_size for path in sample_folder(name).rglob("*") if path.is_file()) < 5e6
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_it_is_packed_and_every_measured_arm_has_a_valid_trial(name: str) -> None:
+    run = sample_run(name)
+    assert (run.manifest.status, run.manifest.packed) == ("complete", True)
+    assert run.manifest.design.digest() == run.manifest.design_digest
+    for number in run.measured:
+        own = [trial.manifest for trial in run.trials if trial.manifest.arm_number == number]
+        assert any(m.judged.name == VALID for m in own), run.labels[number]
+        assert {m.implementation for m in own} == {run.implementation(number)}
+    assert all({contrast.arm, contrast.reference} <= set(run.measured) for contrast in run.manifest.design.contrasts)
+
+
+@pytest.mark.parametrize("name", FINDINGS)
+def test_every_trial_of_it_can_be_read(name: str) -> None:
+    """Rows and readings, each of its own trial."""
+    for trial in sample_run(name).trials:
+        rows = trial.samples(["trial_id", "done_ns"])
+        assert len(rows) == trial.manifest.rows
+        assert set(rows["trial_id"]) == {trial.manifest.trial_id}
+        readings = trial.usage()
+        # A client library counts its own use: it may start after the last reading.
+        assert readings.empty or set(trial.manifest.usage) - {"client"} <= set(readings["group"])
 
 
 def test_it_is_small_and_names_no_machines_paths() -> None:
