@@ -18,7 +18,8 @@ from infscale.analysis.tables.trials import measures
 from infscale.deployment import deploy
 from infscale.deployment.endpoint import Endpoint
 from infscale.experiment import trial
-from infscale.experiment.trial import Arm, Plan
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.trial import Plan
 from infscale.records.gate import VALID
 
 PAIRS = 5
@@ -30,7 +31,9 @@ def p95_ms(endpoint: Endpoint, arm: Arm, rate: float, seconds: float, key: tuple
     outcome = trial.run(endpoint, Plan(arm, rate, seconds, key=key))
     if outcome.verdict != VALID:
         return float("nan")
-    return float(measures(outcome.samples, seconds, 5.0, 100.0)["response_p95_ms"])
+    value = measures(outcome.samples, seconds, 5.0, 100.0)["response_p95_ms"]
+    assert isinstance(value, float)
+    return value
 
 
 def main() -> None:
@@ -38,27 +41,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--comparisons", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=1.5)
-    words = parser.parse_args()
-    rng, found, spreads = np.random.default_rng(1), Counter[str](), []
+    options = parser.parse_args()
+    rng, counts, spreads = np.random.default_rng(1), Counter[str](), []
     load = Path("/proc/loadavg").read_text().split()[0]
     with deploy("triton", "mlp") as endpoint:
         for protocol in ("rest", "grpc"):
             trial.run(endpoint, Plan(Arm(protocol), 500.0, 2.0))
-        for i in range(words.comparisons):
+        for i in range(options.comparisons):
             arm, rate = Arm(("rest", "grpc")[i % 2]), RATES[i % len(RATES)]
             ratios = []
             for pair in range(PAIRS):
-                times = [p95_ms(endpoint, arm, rate, words.seconds, (i, pair)) for _ in range(2)]
+                times = [p95_ms(endpoint, arm, rate, options.seconds, (i, pair)) for _ in range(2)]
                 one, other = rng.permutation(2)
                 ratios.append(times[one] / times[other])
-            known = [ratio for ratio in ratios if np.isfinite(ratio)]
-            interval = geometric_mean(known)
+            finite = [ratio for ratio in ratios if np.isfinite(ratio)]
+            interval = geometric_mean(finite)
             differs = interval.p_value < 0.05
-            found["withheld" if np.isnan(interval.low) else "different" if differs else "not told apart"] += 1
-            spreads.append(np.std(np.log(known), ddof=1) if len(known) > 1 else np.nan)
-    told = found["different"] + found["not told apart"]
-    print(f"load average {load} at the start; {dict(found)}")
-    print(f"{found['different']} of {told} differ at 5 %; chance allows up to {stats.binom.ppf(0.99, told, 0.05):.0f}")
+            counts["withheld" if np.isnan(interval.low) else "different" if differs else "not told apart"] += 1
+            spreads.append(np.std(np.log(finite), ddof=1) if len(finite) > 1 else np.nan)
+    known = counts["different"] + counts["not told apart"]
+    allowed = stats.binom.ppf(0.99, known, 0.05)
+    print(f"load average {load} at the start; {dict(counts)}")
+    print(f"{counts['different']} of {known} differ at 5 %; chance allows up to {allowed:.0f}")
     print(f"ratios differ by {np.expm1(np.nanmedian(spreads)):.0%} between pairs (median)")
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import msgspec
+
 from benchmarks import body, draw, table
 from benchmarks.measure import RunError, host_state
 from benchmarks.peers.parse import Outcome
@@ -218,7 +220,7 @@ def measure(plan: list[Section], folder: Path, alternations: int) -> None:
         "date": folder.name,
         "commit": machine.commit(),
     }
-    write_facts(folder, facts | machine.describe())
+    write_facts(folder, facts | msgspec.structs.asdict(machine.describe()))
 
 
 def write_facts(folder: Path, facts: Mapping[str, object]) -> None:

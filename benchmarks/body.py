@@ -27,7 +27,8 @@ def by_engine(server: NullServer, body: bytes) -> float:
     )
     rows = result.samples
     if not (rows["status"] == "ok").all():
-        raise RuntimeError(f"large bodies failed: {rows['status'].value_counts().to_dict()} {result.stats['error']}")
+        counts = rows["status"].value_counts().to_dict()
+        raise RuntimeError(f"large bodies failed: {counts} {result.generator.error}")
     return COUNT * len(body) / float(rows["done_ns"].max() - rows["sent_ns"].min()) * 1e9
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from benchmarks.plan import RATES
 from benchmarks.table import medians, read
-from infscale.report.figures.rates import house_style
+from infscale.report.figures.parts import house_style
 
 COLOURS = {
     "ours": "#D55E00",

@@ -17,14 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.tables import summary
+from infscale.analysis.tables import tabulate
 from infscale.records import runs
 
 
 def build(folder: Path, rows: int, trials: int) -> None:
     """A stored run of one implementation, two protocols, five replicates, with about ``rows`` samples in all."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import synthetic_run
+    from helpers import synthetic_run
 
     rates, replicates = trials // 10, 5
     capacities = {("torchserve", "rest"): 1000.0, ("torchserve", "grpc"): 1200.0}
@@ -39,7 +39,7 @@ def plain(run: runs.Run) -> pd.DataFrame:
     parts = [trial.samples(columns).assign(trial=i) for i, trial in enumerate(run.trials)]
     rows = pd.concat(parts, ignore_index=True)
     rows["response_ms"] = (rows["done_ns"] - rows["scheduled_ns"]) / 1e6
-    return rows.groupby("trial")["response_ms"].quantile([0.5, 0.95, 0.99]).unstack()
+    return rows.groupby("trial")["response_ms"].quantile(np.array([0.5, 0.95, 0.99])).unstack()
 
 
 def once(folder: Path, what: str) -> None:
@@ -49,7 +49,7 @@ def once(folder: Path, what: str) -> None:
     if what == "plain":
         plain(run)
     else:
-        summary.summarise(run)
+        tabulate(run)
     seconds = time.perf_counter() - start
     print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
@@ -60,28 +60,28 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000_000)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--once", nargs=2)
-    words = parser.parse_args()
-    if words.once:
-        once(Path(words.once[0]), words.once[1])
+    options = parser.parse_args()
+    if options.once:
+        once(Path(options.once[0]), options.once[1])
         return
     with tempfile.TemporaryDirectory() as scratch:
-        build(Path(scratch), words.samples, words.trials)
+        build(Path(scratch), options.samples, options.trials)
         (folder,) = Path(scratch).iterdir()
         run = runs.load_run(folder)
-        rows = sum(trial.manifest["rows"] for trial in run.trials)
+        rows = sum(trial.manifest.rows for trial in run.trials)
         print(
             f"{rows:,} samples in {len(run.trials)} trials; load average {Path('/proc/loadavg').read_text().split()[0]}"
         )
-        found: dict[str, list[list[float]]] = {"plain": [], "all": []}
+        times: dict[str, list[list[float]]] = {"plain": [], "all": []}
         for _ in range(3):
-            for what, values in found.items():
+            for what, values in times.items():
                 command = [sys.executable, "-m", "benchmarks.summary_speed", "--once", str(folder), what]
-                said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                values.append([float(word) for word in said.split()])
-        for what, values in found.items():
+                output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+                values.append([float(number) for number in output.split()])
+        for what, values in times.items():
             seconds, memory = np.median(np.array(values), axis=0)
             print(f"{what}: median {seconds:.1f} s of {[round(v[0], 1) for v in values]}, {memory:.2f} GiB at most")
-        ratio = np.median([a[0] / b[0] for a, b in zip(found["all"], found["plain"], strict=True)])
+        ratio = np.median([a[0] / b[0] for a, b in zip(times["all"], times["plain"], strict=True)])
         print(f"all intervals ÷ plain quantiles: {ratio:.1f}")
 
 

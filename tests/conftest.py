@@ -10,6 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from helpers.watch import sitecustomize as watch
 from infscale import deployment as servers
@@ -18,6 +19,10 @@ from infscale.vocabulary import FRAMEWORKS
 
 # A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A busy machine must not fail an example that only took long.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """If these fail, the side-by-side benchmark reports numbers that its clients did not print, or ratios that mislead."""
 
+import importlib
 import json
 import math
 import sys
@@ -239,3 +240,16 @@ def test_rows_are_kept_when_a_run_is_ended(tmp_path: Path) -> None:
     book = Book(tmp_path / "results.csv")
     book.add(Row("s", "null", "wrk", "rest", 0, "closed", "none", "missing", 0, 0, "", note="gone"))
     assert pd.read_csv(tmp_path / "results.csv")["note"].tolist() == ["gone"]
+
+
+MODULES = sorted(
+    path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".")
+    for path in (ROOT / "benchmarks").rglob("*.py")
+    if not {".peers", "results"} & set(path.parts) and path.stem not in ("locust_client", "loadgen_client", "__init__")
+)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_benchmark_can_be_started(name: str) -> None:
+    """Else a name that has moved is found out when the benchmark is needed. (Foreign clients import their own.)"""
+    importlib.import_module(name)

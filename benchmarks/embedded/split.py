@@ -40,7 +40,7 @@ def load(url: str, bodies: list[bytes], headers: dict[str, str], rate: float, se
     result = engine.run(url, bodies, [schedule], [choice], timeout_s=5, **options)
     bad = result.samples["status"] != "ok"
     if bad.any():
-        sys.exit(f"{url}: {bad.sum()} of {len(bad)} requests failed: {result.stats['error']}")
+        sys.exit(f"{url}: {bad.sum()} of {len(bad)} requests failed: {result.generator.error}")
     return len(schedule)
 
 
@@ -129,7 +129,8 @@ def parts() -> dict[str, dict[str, float]]:
         response = predict_pb2.PredictResponse()
         for alias, array in outputs.items():
             tensors.encode(array, response.outputs[alias])
-        return response.SerializeToString()
+        data: bytes = response.SerializeToString()
+        return data
 
     arrays = of_proto()
     outputs = signature.run(arrays)

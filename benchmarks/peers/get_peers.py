@@ -1,7 +1,7 @@
 """Fetches perf_analyzer into ``benchmarks/.peers``: the program from one wheel, the library it needs from another.
 
-Run as ``python -m benchmarks.peers.get_peers``. wrk, h2load and hey are the system's packages, Locust and LoadGen are in
-requirements.txt; README.md says more.
+Run as ``python -m benchmarks.peers.get_peers``. wrk, h2load and hey are the system's packages, Locust and LoadGen are
+in requirements.txt; README.md says more.
 """
 
 import subprocess

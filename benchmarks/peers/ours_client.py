@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.peers.parse import NAN, SCHEDULED, Outcome
-from infscale.experiment.trial import CONNECTIONS
 from infscale.load import schedule as arrivals
 from infscale.load.engine.run import run
+from infscale.vocabulary import CONNECTIONS
 
 MAX_STREAMS = 32
 """On each gRPC connection. With a trial's 8 that is 256 requests in flight, as many as REST's connections: beyond
@@ -71,8 +71,8 @@ def measure(order: Order) -> Outcome:
         rtt_p99_ms=float(np.percentile(trip, 99)) if len(good) else NAN,
         lag_p50_us=float(np.percentile(lag, 50)) / 1e3,
         lag_p99_us=float(np.percentile(lag, 99)) / 1e3,
-        engine_cpu_us=result.stats["cpu_s"] / len(rows) * 1e6,
-        peak_bytes=float(sum(shard["peak_memory_bytes"] for shard in result.stats["shards"])),
+        engine_cpu_us=result.generator.cpu_s / len(rows) * 1e6,
+        peak_bytes=float(sum(shard.peak_memory_bytes for shard in result.generator.shards)),
         client_cpu_s=cpu_s,
     )
 

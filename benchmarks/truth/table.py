@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -30,7 +31,7 @@ def trial(protocol: str, server: NullServer, schedule: Times, **limits: Any) -> 
     outcomes = set(rows["status"])
     if outcomes != {"ok"}:
         raise SystemExit(f"{protocol}: not every request succeeded: {outcomes}")
-    policies = {shard["scheduler"] for shard in result.stats["shards"]}
+    policies = {shard.scheduler for shard in result.generator.shards}
     said = {"engine": "+".join(sorted(policies)), "server": server.scheduler, **host.since()}
     return rows, said
 
@@ -42,7 +43,7 @@ def micros(values: "pd.Series[int] | npt.NDArray[np.int64]", level: float) -> fl
 
 def report(name: str, table: pd.DataFrame) -> None:
     """Print a table and the machine, and write both under :data:`RESULTS`."""
-    machine = "; ".join(f"{key}: {value}" for key, value in describe().items())
+    machine = "; ".join(f"{key}: {value}" for key, value in msgspec.structs.asdict(describe()).items())
     text = table.to_string(index=False, float_format=lambda v: f"{v:.3g}" if abs(v) < 1 else f"{v:,.0f}")
     print(f"{text}\n\n{machine}")
     RESULTS.mkdir(parents=True, exist_ok=True)

@@ -12,24 +12,34 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from infscale.analysis.tables import tabulate as tabulate
     from infscale.deployment import deploy as deploy
     from infscale.deployment.endpoint import Endpoint as Endpoint
     from infscale.deployment.own.attach import attach as attach
     from infscale.errors import InfscaleError as InfscaleError
     from infscale.experiment.design.arm import Arm as Arm
+    from infscale.experiment.design.design import Design as Design
+    from infscale.experiment.measure import measure as measure
+    from infscale.findings.finding import Finding as Finding
     from infscale.records.runs import Run as Run
     from infscale.records.runs import load_run as load_run
+    from infscale.report.results import save as save
 
 __version__ = "0.1.0"
 
 NAMES = {
     "Arm": "infscale.experiment.design.arm",
+    "Design": "infscale.experiment.design.design",
     "Endpoint": "infscale.deployment.endpoint",
+    "Finding": "infscale.findings.finding",
     "InfscaleError": "infscale.errors",
     "Run": "infscale.records.runs",
     "attach": "infscale.deployment.own.attach",
     "deploy": "infscale.deployment",
     "load_run": "infscale.records.runs",
+    "measure": "infscale.experiment.measure",
+    "save": "infscale.report.results",
+    "tabulate": "infscale.analysis.tables",
 }
 """Name → module that defines it; the same names stand above, for type checkers."""
 

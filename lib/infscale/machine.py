@@ -5,11 +5,11 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import Any
 
-import psutil
+import msgspec
 
 from infscale.paths import project_root
 
@@ -25,65 +25,73 @@ def _first_line(path: str, prefix: str = "") -> str | None:
     return None
 
 
-def describe() -> dict[str, Any]:
-    """What the machine is: CPU model, usable cores, governor, memory, kernel, system, clock."""
-    return {
-        "cpu": _first_line("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
-        "cores": len(os.sched_getaffinity(0)),
-        "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "kernel": platform.release(),
-        "os": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
-        "python": platform.python_version(),
-    }
+class Machine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What tells machines apart.
+
+    Attributes:
+        cpu: the processor's model.
+        cores: usable ones.
+        governor: how the CPU frequency is chosen; None where the system does not tell.
+        memory_gib: installed memory, GiB.
+        kernel, os, python: versions.
+    """
+
+    cpu: str
+    cores: int
+    governor: str | None
+    memory_gib: float
+    kernel: str
+    os: str
+    python: str
+
+    def digest(self) -> str:
+        """Return the first 16 hexadecimal digits of SHA-256 over all fields."""
+        return _digest([msgspec.json.encode(self)])
 
 
-def machine_digest() -> str:
-    """SHA-256 over what :func:`describe` tells, first 16 hexadecimal digits."""
-    return _digest([f"{key}={value}".encode() for key, value in describe().items()])
+def describe() -> Machine:
+    """Return what this machine is."""
+    return Machine(
+        cpu=_first_line("/proc/cpuinfo", "model name") or platform.processor() or "unknown",
+        cores=len(os.sched_getaffinity(0)),
+        governor=_first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        memory_gib=round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        kernel=platform.release(),
+        os=platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
+        python=platform.python_version(),
+    )
 
 
 def versions() -> dict[str, str]:
-    """Every installed package and its version, by name."""
-    return dict(sorted((d.metadata["Name"].lower(), d.version) for d in distributions()))
+    """Return every installed package and its version, by name."""
+    return dict(_installed())
+
+
+@cache  # because every package's description is read
+def _installed() -> list[tuple[str, str]]:
+    packages = (distribution.metadata for distribution in distributions())
+    return sorted((package["Name"].lower(), package["Version"]) for package in packages)
 
 
 def environment_digest() -> str:
-    """SHA-256 over the interpreter's version and all packages, first 16 hexadecimal digits."""
+    """Return SHA-256 over the interpreter's version and all packages, first 16 hexadecimal digits."""
     return _digest([sys.version.encode(), *(f"{k}=={v}".encode() for k, v in versions().items())])
 
 
-_AFTER_MEASURING = {
-    *("captions", "distributions", "estimates", "figures", "findings", "infscale", "paper", "queues", "report", "runs"),
-    *(
-        "cases",
-        "cost",
-        "figures_caching",
-        "figures_study",
-        "figures_usage",
-        "studies",
-        "study_answers",
-        "study_ratios",
-        "study_topology",
-        "study_report",
-        "study_tables",
-    ),
-    *("advice", "usage_table"),
-    *("figures_balancing", "scaling"),
-    *("figure_parts", "figures_detail", "power", "saturation", "steady", "summary", "trial_table"),
-    *("compare", "compare_options", "doctor", "drawing", "load", "load_options", "load_report", "load_trace", "serve"),
-}
+MEASURING = ("vocabulary.py", "models", "payloads", "servers", "deployment", "load", "experiment", "records")
+"""Files and folders of the package that measure; the others begin from stored rows."""
 
 
 def code_digest() -> str:
-    """SHA-256 over the source that measures, first 16 hexadecimal digits.
+    """Return the first 16 hexadecimal digits of SHA-256 over the source that measures (:data:`MEASURING`).
 
-    A new commit does not change it, nor does work on figures or tables, which begin from stored rows.
+    A new commit does not change it, nor does work on figures or tables.
     """
     package = Path(__file__).parent
-    kinds = {".py", ".xml"}
-    files = sorted(p for p in package.rglob("*") if p.suffix in kinds and p.stem not in _AFTER_MEASURING)
-    return _digest([part for p in files for part in (str(p.relative_to(package)).encode(), p.read_bytes())])
+    places = [package / name for name in MEASURING]
+    files = sorted(p for place in places for p in ([place] if place.is_file() else place.rglob("*")))
+    sources = [p for p in files if p.suffix in {".py", ".xml"}]
+    return _digest([part for p in sources for part in (str(p.relative_to(package)).encode(), p.read_bytes())])
 
 
 def _digest(parts: list[bytes]) -> str:
@@ -94,7 +102,7 @@ def _digest(parts: list[bytes]) -> str:
 
 
 def commit() -> str:
-    """The checkout's commit, with ``-dirty`` if what measures differs from it; "unknown" outside git."""
+    """Return the checkout's commit, with ``-dirty`` if what measures differs from it; "unknown" outside git."""
     git = ["git", "-C", str(project_root())]
     what = ["lib", "notebooks", "requirements.txt", "pyproject.toml"]  # not the figures, which every run draws anew
     try:
@@ -106,7 +114,7 @@ def commit() -> str:
 
 
 def split_cores() -> tuple[set[int], set[int]] | None:
-    """Cores for the engine and for the servers, or None below four cores, where neither can be spared."""
+    """Return cores for the engine and for the servers, or None below four cores, where neither can be spared."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 4:
         return None
@@ -114,7 +122,7 @@ def split_cores() -> tuple[set[int], set[int]] | None:
 
 
 def steal_ticks() -> tuple[int, int]:
-    """Ticks that the hypervisor took away, and all ticks, since boot (both 0 where the kernel does not say)."""
+    """Return ticks that the hypervisor took away, and all ticks, since boot (both 0 where the kernel does not say)."""
     line = _first_line("/proc/stat") or ""
     ticks = [int(t) for t in line.split()[1:9]]
     return (ticks[7], sum(ticks)) if len(ticks) == 8 else (0, 0)

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 
 SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
 """Where Debian puts programs of the system, which are not on every user's PATH."""
@@ -50,6 +49,8 @@ def first_line(command: Sequence[str]) -> str:
 
 def package_version(modules: Sequence[str], package: str) -> str:
     """Return the version of ``package``, or an empty text if one of its ``modules`` cannot be imported."""
+    from importlib.metadata import PackageNotFoundError, version  # costs more than all else here
+
     if any(importlib.util.find_spec(module) is None for module in modules):
         return ""
     try:

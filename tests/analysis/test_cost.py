@@ -20,7 +20,6 @@ def test_a_known_price() -> None:
     assert cost.per_core(1000, 2) == 500
     assert cost.per_gb(1000, 5e8) == 2000
     assert cost.per_cpu_second(1000, 4) == 250
-    assert cost.hourly(2, 4e9, per_core_hour=0.03, per_gb_hour=0.004) == pytest.approx(0.076)
 
 
 @given(AMOUNTS, PRICES, st.floats(1.01, 100))
@@ -30,23 +29,10 @@ def test_twice_the_capacity_costs_half_and_twice_the_price_double(rate: float, p
     assert cost.per_million(rate, price * factor) == pytest.approx(once * factor)
 
 
-@given(AMOUNTS, AMOUNTS, PRICES, PRICES)
-def test_the_parts_of_an_hour_add_up(cores: float, memory: float, core: float, gb: float) -> None:
-    whole = cost.hourly(cores, memory, per_core_hour=core, per_gb_hour=gb)
-    parts = cost.hourly(cores, 0, per_core_hour=core, per_gb_hour=gb) + cost.hourly(
-        0, memory, per_core_hour=core, per_gb_hour=gb
-    )
-    assert whole == pytest.approx(parts)
-
-
 @given(st.one_of(st.floats(max_value=-1e-300), st.sampled_from([math.nan, math.inf, -math.inf])))
 def test_a_price_that_is_none_is_refused(price: float) -> None:
     with pytest.raises(ConfigError, match="is not a price; accepted: 0 or more"):
         cost.per_million(100, price)
-    with pytest.raises(ConfigError, match="per_core_hour"):
-        cost.hourly(1, 1, per_core_hour=price, per_gb_hour=0)
-    with pytest.raises(ConfigError, match="per_gb_hour"):
-        cost.hourly(1, 1, per_core_hour=0, per_gb_hour=price)
     with pytest.raises(ConfigError, match="price_per_hour"):
         cost.table(pd.DataFrame(columns=["capacity_per_s", "cores", "rss_peak_bytes"]), price)
 

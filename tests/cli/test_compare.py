@@ -1,25 +1,23 @@
 """``infscale compare``: if these fail, an engineer chooses a protocol by a sentence that its numbers do not carry."""
 
+import dataclasses
 import re
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
 from infscale import cli
-from infscale.analysis.tables import summary
+from infscale.analysis.tables import Tables, tabulate
 from infscale.cli import compare, options
 from infscale.errors import ConfigError
 from infscale.load.null_server import null_server
 from infscale.records import runs
 
-Tables = dict[str, pd.DataFrame]
-
 
 def tables_of(place: Path, capacities: dict[tuple[str, str], float]) -> Tables:
     one = {arm: rate for arm, rate in capacities.items() if arm[0] == TFSERVING}
-    return summary.summarise(runs.load_run(build(place, one, replicates=5, grid=(0.1, 0.2, 0.3, 1.2))))
+    return tabulate(runs.load_run(build(place, one, replicates=5, grid=(0.1, 0.2, 0.3, 1.2))))
 
 
 def test_the_sentence_turns_with_the_data(tmp_path: Path) -> None:
@@ -33,8 +31,8 @@ def test_the_sentence_turns_with_the_data(tmp_path: Path) -> None:
 
 def test_without_a_difference_the_cost_of_finding_one_is_reported(tmp_path: Path) -> None:
     tables = tables_of(tmp_path, GRPC_FASTER)
-    ratios = tables["ratios"].assign(p_holm=0.4, conclusion="cannot conclude", spread=0.05, replicates=5)
-    sentence = compare.verdict(tables | {"ratios": ratios}, 60.0)
+    ratios = tables.contrasts.assign(p_holm=0.4, conclusion="cannot conclude", spread=0.05, replicates=5)
+    sentence = compare.verdict(dataclasses.replace(tables, contrasts=ratios), 60.0)
     assert sentence.startswith(
         "Cannot conclude which protocol answers faster: finding a difference of 10% here takes 5 repl"
     )
@@ -85,6 +83,6 @@ def test_two_real_addresses_are_compared(bodies: list[str], tmp_path: Path, caps
     assert len(re.findall(r"p95 REST ÷ gRPC = ", sentence)) == 5
     assert "client CPU" in sentence
     (folder,) = tmp_path.glob("*-compare")
-    rates = [t.manifest["rate_per_s"] for t in runs.load_run(folder).trials]
+    rates = [t.manifest.rate_per_s for t in runs.load_run(folder).trials]
     assert max(rates) <= 400
-    assert runs.newest(tmp_path, "protocol-grid") is None, "else it would be drawn as the headline experiment"
+    assert runs.newest(tmp_path, runs.PROTOCOLS) is None, "else it would be drawn as the headline experiment"

@@ -43,8 +43,8 @@ def paper(tmp_path_factory: pytest.TempPathFactory, server_process: None) -> tup
 def test_the_paper_is_measured_and_drawn(paper: tuple[Path, Path, str]) -> None:
     run, figures, printed = paper
     assert "Time plan" in printed
-    assert runs.load_run(run).manifest["status"] == "complete"
-    assert {t.manifest["framework"] for t in runs.load_run(run).trials} == set(FRAMEWORKS)
+    assert runs.load_run(run).manifest.status == "complete"
+    assert {t.manifest.arm.framework for t in runs.load_run(run).trials} == set(FRAMEWORKS)
     for name in ("f0-percentiles.pdf", "f0-percentiles.png", "f0-ecdf.pdf", "f0-achieved.pdf", "f0-lag.pdf"):
         assert (figures / name).stat().st_size > 1000
     assert (figures / "values.tex").read_text().count("\\newcommand") > 10

@@ -39,7 +39,7 @@ class Serving:
         return [p.pid for p in psutil.Process(self.process.pid).children(recursive=True)]
 
     def end(self, number: signal.Signals) -> str:
-        """Send a signal, and return what was said on standard error until the end."""
+        """Send a signal, and return what was printed on standard error until the end."""
         self.process.send_signal(number)
         assert self.process.stderr is not None
         return self.process.stderr.read()
@@ -105,10 +105,10 @@ def test_a_server_that_ends_by_itself_is_an_error_with_its_log(tmp_path: Path) -
         os.kill(server, signal.SIGKILL)
         assert served.process.wait(30) == 1
         assert served.process.stderr is not None
-        told = served.process.stderr.read()
-        assert "Triton" in told
-        assert "ended by itself" in told
-        assert "end of the server's log" in told
+        errors = served.process.stderr.read()
+        assert "Triton" in errors
+        assert "ended by itself" in errors
+        assert "end of the server's log" in errors
 
 
 def test_a_model_of_ones_own_is_served_with_its_payload(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from infscale.deployment.own import requests as own
 from infscale.deployment.own.attach import attach
 from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
+from infscale.experiment.design.arm import Arm
 from infscale.payloads.messages import tensorflow, triton
 from infscale.payloads.tensors import Input
 
@@ -87,15 +88,15 @@ def test_an_attached_server_is_never_stopped_nor_called_by_another_name(running:
 def test_a_trial_loads_an_attached_server(running: Endpoint) -> None:
     with attached(running) as endpoint:
         for protocol in ("rest", "grpc"):
-            plan = trial.Plan(trial.Arm(protocol), rate_per_s=40, duration_s=1)
+            plan = trial.Plan(Arm(protocol), rate_per_s=40, duration_s=1)
             outcome = trial.run(endpoint, plan)
             assert set(outcome.samples["status"]) == {"ok"}
-            assert outcome.manifest["host"]["same_host"] is True
-            assert outcome.manifest["implementation"] == "tfserving-attached"
+            assert outcome.manifest.host.same_host is True
+            assert outcome.manifest.implementation == "tfserving-attached"
 
 
 def test_trials_of_two_attached_servers_are_not_sent_each_others_requests(running: Endpoint) -> None:
-    plan = trial.Plan(trial.Arm("rest"), rate_per_s=40, duration_s=0.5)
+    plan = trial.Plan(Arm("rest"), rate_per_s=40, duration_s=0.5)
     for signature in ("", "half"):
         with attached(running, signature=signature) as endpoint:
             assert set(trial.run(endpoint, plan).samples["status"]) == {"ok"}
@@ -269,7 +270,7 @@ def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
         assert endpoint.model == "counts"
         for protocol in ("rest", "grpc"):
             assert b'"bytes": 5' in ask(endpoint, endpoint.payload(protocol))
-            plan = trial.Plan(trial.Arm(protocol), rate_per_s=20, duration_s=0.5)
+            plan = trial.Plan(Arm(protocol), rate_per_s=20, duration_s=0.5)
             assert set(trial.run(endpoint, plan).samples["status"]) == {"ok"}
         addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
         with attach("torchserve", model="counts", payload=payload, version="1.0", **addresses) as there:
@@ -306,7 +307,7 @@ def test_a_triton_repository_of_ones_own_is_served_and_loaded(tmp_path: Path) ->
         assert np.frombuffer(answer.raw_output_contents[0], "<i8").tolist() == [4, 10]
         with attach("triton", model="adds", rest=endpoint.rest, grpc=endpoint.grpc) as made_up:
             assert made_up.version == endpoint.version
-            plan = trial.Plan(trial.Arm("grpc"), rate_per_s=20, duration_s=0.5)
+            plan = trial.Plan(Arm("grpc"), rate_per_s=20, duration_s=0.5)
             assert set(trial.run(made_up, plan).samples["status"]) == {"ok"}
         with attach("triton", model="adds", grpc=endpoint.grpc) as by_grpc:
             assert by_grpc.payload("grpc").bodies == made_up.payload("grpc").bodies

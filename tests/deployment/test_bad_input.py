@@ -23,6 +23,7 @@ from infscale.deployment.endpoint import Endpoint, predict
 from infscale.deployment.processes import ports as addresses
 from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
+from infscale.experiment.design.arm import Arm
 from infscale.models import reference as models
 from infscale.vocabulary import FRAMEWORKS
 
@@ -119,7 +120,7 @@ def test_a_server_killed_during_a_trial_is_told_in_every_row_and_by_name(framewo
         family = endpoint.processes()
         killer = threading.Thread(target=kill_when_loaded, args=(family[0], port(endpoint.rest)))
         killer.start()
-        outcome = trial.run(endpoint, trial.Plan(trial.Arm("rest"), rate_per_s=40, duration_s=3, timeout_s=2))
+        outcome = trial.run(endpoint, trial.Plan(Arm("rest"), rate_per_s=40, duration_s=3, timeout_s=2))
         killer.join()
         assert len(outcome.samples) == len(outcome.samples["status"].dropna())
         assert {"ok"} < set(outcome.samples["status"]) <= {"ok", "refused", "reset", "timeout"}

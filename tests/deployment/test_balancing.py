@@ -14,16 +14,17 @@ from infscale.deployment.fronts import nginx
 from infscale.deployment.fronts import replicas as balancing
 from infscale.errors import ConfigError, MissingError
 from infscale.experiment import trial
+from infscale.experiment.design.arm import Arm
 
 FRAMEWORK = "triton"
 
 
 def shares(endpoint: Endpoint, protocol: str, **arm: object) -> list[float]:
     """What each replica answered in a short trial without failures."""
-    chosen = trial.Arm(protocol, **arm)  # type: ignore[arg-type]
+    chosen = Arm(protocol, **arm)  # type: ignore[arg-type]
     outcome = trial.run(endpoint, trial.Plan(chosen, rate_per_s=100, duration_s=1))
     assert (outcome.samples["status"] == "ok").all()
-    found: list[float] = outcome.manifest["shares"]
+    found = [share for share in outcome.manifest.shares if share is not None]
     assert sum(found) == len(outcome.samples)
     return found
 
@@ -77,10 +78,10 @@ def test_the_client_goes_round_and_power_of_two_spares_the_slow_replica(by_clien
 
 
 def test_rows_tell_their_target(by_client: Endpoint) -> None:
-    arm = trial.Arm("rest", pick="power_of_two")
+    arm = Arm("rest", pick="power_of_two")
     outcome = trial.run(by_client, trial.Plan(arm, rate_per_s=100, duration_s=1))
     counted = [int((outcome.samples["connection"] % 2 == k).sum()) for k in (0, 1)]
-    assert counted == outcome.manifest["engine"]["share_by_target"] == outcome.manifest["shares"]
+    assert counted == outcome.manifest.generator.share_by_target == outcome.manifest.shares
 
 
 @pytest.mark.server
@@ -89,12 +90,12 @@ def test_a_killed_replica_costs_its_requests_and_hangs_nothing(balancer: str, pi
     with balancing.deploy(FRAMEWORK, balancer=balancer) as endpoint:
         for process in endpoint.parts["server 2"]():
             process.kill()
-        plan = trial.Plan(trial.Arm("rest", pick=pick), rate_per_s=50, duration_s=1, timeout_s=2)
+        plan = trial.Plan(Arm("rest", pick=pick), rate_per_s=50, duration_s=1, timeout_s=2)
         outcome = trial.run(endpoint, plan)
         good = outcome.samples["status"] == "ok"
         assert 0 < good.sum() < len(good)
-        assert outcome.manifest["shares"][0] == good.sum()
-        assert outcome.manifest["shares"][1] is None
+        assert outcome.manifest.shares[0] == good.sum()
+        assert outcome.manifest.shares[1] is None
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_what_cannot_be_is_said_before_a_server_starts(options: dict[str, object
 
 def test_a_pick_without_replicas_is_refused(by_client: Endpoint) -> None:
     with pytest.raises(ConfigError, match="client"):
-        trial.run(replace(by_client, replicas={}), trial.Plan(trial.Arm("rest", pick="round_robin"), 10, 1))
+        trial.run(replace(by_client, replicas={}), trial.Plan(Arm("rest", pick="round_robin"), 10, 1))
 
 
 @given(st.lists(st.integers(0, 10**9), min_size=1, max_size=8).filter(any))

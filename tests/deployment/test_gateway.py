@@ -30,6 +30,7 @@ from infscale.deployment.processes.ports import free_ports
 from infscale.deployment.processes.process import Process, wait_ready
 from infscale.errors import ConfigError, DeploymentError, MissingError, ServerLostError
 from infscale.experiment import trial
+from infscale.experiment.design.arm import Arm
 from infscale.experiment.settle import drain
 from infscale.models.reference import inputs, max_difference
 from infscale.payloads.encoders import JSON, OCTETS
@@ -98,10 +99,10 @@ def test_an_edge_stands_before_the_other_frameworks_too(framework: str) -> None:
 
 
 def test_a_trial_runs_on_an_edge_and_names_its_processes(edge: Endpoint, triton: Endpoint) -> None:
-    outcome = trial.run(edge, trial.Plan(trial.Arm("rest", "raw"), rate_per_s=100, duration_s=1))
+    outcome = trial.run(edge, trial.Plan(Arm("rest", "raw"), rate_per_s=100, duration_s=1))
     drain(edge)
     assert set(outcome.samples["status"]) == {"ok"}
-    assert outcome.manifest["implementation"] == "edge-triton"
+    assert outcome.manifest.implementation == "edge-triton"
     pids = {name: {p.pid for p in living()} for name, living in edge.parts.items()}
     assert pids["server"] == {p.pid for p in triton.processes()}
     assert pids["gateway"].isdisjoint(pids["server"])
@@ -110,7 +111,7 @@ def test_a_trial_runs_on_an_edge_and_names_its_processes(edge: Endpoint, triton:
 
 def test_an_edge_has_no_grpc_arm(edge: Endpoint) -> None:
     with pytest.raises(ConfigError, match="accepted: rest"):
-        trial.run(edge, trial.Plan(trial.Arm("grpc"), rate_per_s=10, duration_s=1))
+        trial.run(edge, trial.Plan(Arm("grpc"), rate_per_s=10, duration_s=1))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_many_requests_at_once_are_no_failure_of_redis() -> None:
             url = stack.enter_context(redis_server())
             server = stack.enter_context(servers.deploy("triton", "mlp"))
             front = stack.enter_context(gateway.serve(server, mode="cache", store=url))
-            plan = trial.Plan(trial.Arm("rest", repeat=0.5), rate_per_s=4000, duration_s=0.5, timeout_s=20)
+            plan = trial.Plan(Arm("rest", repeat=0.5), rate_per_s=4000, duration_s=0.5, timeout_s=20)
             rows = trial.run(front, plan).samples
             counted = gateway.stats(front)
     except MissingError as error:

@@ -36,6 +36,7 @@ from infscale.deployment.processes.ports import Place, free_ports
 from infscale.deployment.processes.process import Process
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.experiment import trial
+from infscale.experiment.design.arm import Arm
 from infscale.load.engine import run as engine
 from infscale.models import reference as models
 from infscale.vocabulary import FRAMEWORKS
@@ -218,11 +219,11 @@ def _namespace_of(pid: int) -> str:
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_a_trial_runs_over_a_link_and_tls_and_its_manifest_says_so(linked: Endpoint, protocol: str) -> None:
     def run(attempt: int) -> trial.Outcome:
-        plan = trial.Plan(trial.Arm(protocol), rate_per_s=15, duration_s=2, key=(attempt,))
+        plan = trial.Plan(Arm(protocol), rate_per_s=15, duration_s=2, key=(attempt,))
         outcome = trial.run(linked, plan)
         assert set(outcome.samples["status"]) == {"ok"}
-        host = outcome.manifest["host"]
-        assert (host["link"], host["tls"], host["same_host"]) == ("4 Mb/s, 0 ms", True, True)
+        host = outcome.manifest.host
+        assert (host.link, host.tls, host.same_host) == ("4 Mb/s, 0 ms", True, True)
         return outcome
 
     sound(run)
@@ -363,7 +364,7 @@ def test_predictions_over_tls_are_the_references(framework: str) -> None:
     ("protocol", "client"), [("rest", "wire"), ("grpc", "wire"), ("rest", "requests"), ("grpc", "grpcio")]
 )
 def test_every_client_gets_answers_over_tls(encrypted: Endpoint, protocol: str, client: str) -> None:
-    arm = trial.Arm(protocol, client=client, connections=4)
+    arm = Arm(protocol, client=client, connections=4)
     rows = trial.run(encrypted, trial.Plan(arm, rate_per_s=40, duration_s=1)).samples
     assert set(rows["status"]) == {"ok"}
 
@@ -378,7 +379,7 @@ def test_a_server_that_another_authority_vouches_for_is_refused(
     with pytest.raises(DeploymentError, match=r"(?i)certificate"):
         predict(wrong, protocol, models.inputs("mlp", 1))
     for client in ("wire", {"rest": "requests", "grpc": "grpcio"}[protocol]):
-        arm = trial.Arm(protocol, client=client, connections=1)
+        arm = Arm(protocol, client=client, connections=1)
         rows = trial.run(wrong, trial.Plan(arm, rate_per_s=20, duration_s=0.5, timeout_s=2)).samples
         assert "ok" not in set(rows["status"]), client
 

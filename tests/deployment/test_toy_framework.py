@@ -1,16 +1,19 @@
 """If these fail, somebody who adds a framework of their own has to change more than the one module that defines it."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from deployment.toy import TOY
-from infscale import deployment, vocabulary
+from infscale import deployment, measure, save, tabulate, vocabulary
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint, check_answers, predict
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError
 from infscale.experiment import trial
+from infscale.experiment.design.arm import Arm
+from infscale.findings import protocols
 from infscale.models.reference import inputs
 
 pytestmark = pytest.mark.server
@@ -38,10 +41,10 @@ def test_every_encoding_gets_the_references_answer(toy: Endpoint) -> None:
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_a_trial_loads_it_and_its_counter_tells_how_often(toy: Endpoint, protocol: str) -> None:
     before = statistics(toy)["requests"]
-    outcome = trial.run(toy, trial.Plan(trial.Arm(protocol), rate_per_s=40, duration_s=1))
+    outcome = trial.run(toy, trial.Plan(Arm(protocol), rate_per_s=40, duration_s=1))
     assert set(outcome.samples["status"]) == {"ok"}
     assert statistics(toy)["requests"] == before + len(outcome.samples)
-    assert outcome.manifest["framework"] == "toy"
+    assert outcome.manifest.arm.framework == "toy"
 
 
 def test_a_cache_answers_for_it() -> None:
@@ -69,3 +72,16 @@ def test_what_it_does_not_take_is_refused_by_name() -> None:
         deployment.attach("toy", model="mine", rest="127.0.0.1:1"),
     ):
         pass
+
+
+def test_the_protocols_finding_measures_it_and_draws_it(tmp_path: Path) -> None:
+    """F0 at its smallest: both protocols over λ, tables with the framework as a factor, every picture that has data."""
+    run = measure(protocols.grid(["toy"]).design("tiny"), tmp_path / "runs", say=lambda _: None)
+    tables = tabulate(run)
+    assert set(tables.points["framework"]) == {"toy"}
+    assert set(tables.points["protocol"]) == {"rest", "grpc"}
+    result = save(protocols.FINDING, run, tables, tmp_path / "figures")
+    drawn = [figure.file for figure in result.figures]
+    assert all((tmp_path / "figures" / name).stat().st_size > 1000 for name in drawn)
+    assert any("percentiles" in name for name in drawn)
+    assert any("Toy" in sentence for sentence in result.sentences)

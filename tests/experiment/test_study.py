@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from infscale.experiment.design.case import Case
+from infscale.experiment.design.grid import Grid
 
 from helpers.project import ROOT
 from infscale.analysis.intervals import Interval
@@ -21,8 +23,6 @@ from infscale.errors import ConfigError, InfscaleError, ServerLostError
 from infscale.experiment import cases as study
 from infscale.experiment import search as pilot
 from infscale.experiment.check import check
-from infscale.experiment.design.case import Case
-from infscale.experiment.design.grid import Grid
 from infscale.experiment.folder import folder_for
 from infscale.experiment.trial import Arm
 from infscale.findings import report as study_report

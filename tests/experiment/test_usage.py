@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from infscale.experiment.design.grid import Grid
 
 from helpers import synthetic_run
 from helpers.docker_stand_in import docker
@@ -21,7 +22,6 @@ from infscale.deployment import deploy, prometheus, tfserving
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError, EngineError
 from infscale.experiment import trial
-from infscale.experiment.design.grid import Grid
 from infscale.experiment.folder import folder_for
 from infscale.experiment.session import Session
 from infscale.experiment.usage import containers
@@ -113,7 +113,7 @@ def test_cpu_seconds_are_those_the_process_counts_itself() -> None:
         sampler.refresh()
     last = of(sampler.rows(), "server").iloc[-1]
     assert last["user_s"] + last["system_s"] == pytest.approx(own, abs=0.03)  # the kernel's step is 10 ms
-    summary = summarise(sampler.rows()).set_index("group").loc["server"]
+    summary = summarise(sampler.rows())["server"]
     assert summary["cpu_user_s"] + summary["cpu_system_s"] <= own + 0.03
     assert summary["cores"] == pytest.approx((summary["cpu_user_s"] + summary["cpu_system_s"]) / summary["seconds"])
 
@@ -141,7 +141,7 @@ def test_a_process_that_ends_keeps_its_last_reading() -> None:
     assert (ended["rss_bytes"] > 0).all()
     # It keeps its reading, but no memory.
     last = rows["time_ns"].iloc[-1]
-    alone = summarise(sampler.rows(), last - 1, last).set_index("group").loc["server", "rss_peak_bytes"]
+    alone = summarise(sampler.rows(), last - 1, last)["server"].rss_peak_bytes
     assert alone == rows.loc[rows["pid"] == other.pid, "rss_bytes"].iloc[-1]
 
 
@@ -177,7 +177,7 @@ def test_a_process_that_came_later_is_seen_and_began_at_zero() -> None:
             own = float(started[0].line())
             sampler.refresh()
             sampler.refresh()
-    found = summarise(sampler.rows()).set_index("group").loc["server"]
+    found = summarise(sampler.rows())["server"]
     assert found["cpu_user_s"] + found["cpu_system_s"] == pytest.approx(own, abs=0.03)
 
 

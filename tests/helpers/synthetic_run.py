@@ -7,34 +7,34 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import SWEEP, Contrast, Design
 from infscale.load.null_server import lindley
+from infscale.machine import Machine
+from infscale.records import manifest as manifests
 from infscale.records import samples
-from infscale.records.manifest import write_json
-from infscale.records.runs import trials_of_grid
-from infscale.records.verdict import judge
+from infscale.records.gates.verdict import judge_trial
+from infscale.records.manifest import (
+    Generator,
+    Host,
+    Implementation,
+    Pilot,
+    RunManifest,
+    Seeds,
+    ServerProcess,
+    TrialManifest,
+)
 
 Ints = NDArray[np.int64]
 
 TFSERVING, TORCHSERVE = "tfserving-embedded", "torchserve"
-IMPLEMENTATIONS = {
-    TFSERVING: {
-        "framework": "tfserving",
-        "name": TFSERVING,
-        "version": "1",
-        "label": "TensorFlow Serving API, embedded (our implementation)",
-        "runtime": "synthetic",
-    },
-    TORCHSERVE: {
-        "framework": "torchserve",
-        "name": TORCHSERVE,
-        "version": "1",
-        "label": "TorchServe",
-        "runtime": "synthetic",
-    },
-}
+FRAMEWORK = {TFSERVING: "tfserving", TORCHSERVE: "torchserve"}
+LABEL = {TFSERVING: "TensorFlow Serving API, embedded (our implementation)", TORCHSERVE: "TorchServe"}
+MACHINE = Machine(cpu="Synthetic CPU", cores=2, governor=None, memory_gib=8.0, kernel="6", os="Linux", python="3.11.0")
 GRPC_FASTER = {
     (TFSERVING, "rest"): 1000.0,
     (TFSERVING, "grpc"): 2000.0,
@@ -56,34 +56,39 @@ def poisson(rng: np.random.Generator, rate_per_s: float, duration_s: float) -> I
     return times
 
 
-def manifest_of(**changes: Any) -> dict[str, Any]:
+def generator_of(**changes: Any) -> Generator:
+    """A load generator that was sound."""
+    sound: dict[str, Any] = {"cpu_s": 0.2, "cpu_user_s": 0.1, "cpu_system_s": 0.1, "wall_s": 2.1, "run_delay_s": 0.01}
+    return Generator(**(sound | changes))
+
+
+def host_of(**changes: Any) -> Host:
+    """A machine that was at nobody else's service."""
+    quiet: dict[str, Any] = {"same_host": True, "loadavg_1m": 0.4, "steal_fraction": 0.0, "cores": 2, "pinned": False}
+    return Host(**(quiet | changes))
+
+
+def manifest_of(arm: Arm | None = None, **changes: Any) -> TrialManifest:
     """A trial's manifest in which generator and host are sound."""
-    manifest: dict[str, Any] = {
-        "schema_version": 1,
+    fields: dict[str, Any] = {
         "trial_id": "t",
         "run_id": "synthetic",
-        "phase": "grid",
-        "framework": "torchserve",
+        "machine_digest": MACHINE.digest(),
+        "arm": arm or Arm("rest", framework="torchserve", encoding="json", connections=256),
         "implementation": TORCHSERVE,
-        "protocol": "rest",
-        "encoding": "json",
-        "model": "mlp",
-        "batch": 1,
         "rate_per_s": 400.0,
         "ceiling_per_s": 60_000.0,
         "duration_s": 2.0,
         "timeout_s": 3.0,
-        "replicate": 0,
-        "attempt": 1,
-        "seeds": {},
-        "engine": {"cpu_s": 0.2, "cpu_user_s": 0.1, "cpu_system_s": 0.1, "wall_s": 2.1, "run_delay_s": 0.01},
-        "host": {"same_host": True, "loadavg_1m": 0.4, "steal_fraction": 0.0, "cores": 2, "pinned": False},
-        "arm": {"connections": 256},
-        "server": {"command": [], "pids": []},
+        "seeds": Seeds(entropy=1, arrivals=[0, 0], payload=[0, 1]),
+        "pool": 256,
+        "generator": generator_of(),
+        "host": host_of(),
+        "server": ServerProcess(command=[], pids=[], ready_s=1.0),
         "started_at": "2026-01-01T00:00:00+00:00",
         "rows": 0,
     }
-    return manifest | changes
+    return TrialManifest(**(fields | changes))
 
 
 def build(
@@ -97,77 +102,86 @@ def build(
     spread: float = 0.02,
     shrink: float | None = None,
 ) -> Path:
-    """Write a run below ``folder`` and return its path.
+    """Write a complete run of F0 below ``folder``, not packed, and return its path.
 
     ``spread`` is the standard deviation of the logarithm of an arm's speed between replicates;
     ``shrink`` is another capacity for all arms than the one that the rates were chosen for.
     """
     names = sorted({name for name, _ in capacities})
-    run = _run_manifest(names, capacities, replicates, duration_s, grid)
-    path = folder / str(run["run_id"])
+    run = run_manifest_of(names, capacities, replicates, duration_s, grid)
+    path = folder / run.run_id
     (path / "trials").mkdir(parents=True)
-    write_json(path / "run.json", run)
+    manifests.write(path / "run.json", run)
     rng = np.random.default_rng(seed)
     for replicate in range(replicates):
         speed = {arm: float(np.exp(rng.normal(0, spread))) for arm in sorted(capacities)}
-        for name in names:
-            for rate in run["rates_per_s"][name]:
+        for k, name in enumerate(names):
+            for rate in run.rates_per_s[2 * k + 1]:
                 arrivals = poisson(rng, rate, duration_s)
-                for protocol in ("rest", "grpc"):
-                    service = 1e9 / (shrink or capacities[name, protocol]) * speed[name, protocol]
-                    trial = {"implementation": name, "protocol": protocol, "rate_per_s": rate, "replicate": replicate}
-                    _write_trial(path, run, trial, arrivals, rng.exponential(service, len(arrivals)).astype(np.int64))
+                for number in (2 * k, 2 * k + 1):
+                    arm = name, run.design.arms[number].protocol
+                    service = rng.exponential(1e9 / (shrink or capacities[arm]) * speed[arm], len(arrivals))
+                    _write_trial(path, run, number, rate, replicate, arrivals, service.astype(np.int64))
     return path
 
 
-def _run_manifest(
+def run_manifest_of(
     names: list[str],
     capacities: Mapping[tuple[str, str], float],
     replicates: int,
     duration_s: float,
     grid: tuple[float, ...],
-) -> dict[str, Any]:
-    best = {name: max(rate for (other, _), rate in capacities.items() if other == name) for name in names}
-    return {
-        "schema_version": 1,
-        "run_id": "20260101-000000-synthetic",
-        "experiment": "protocol-grid",
-        "profile": "quick",
-        "status": "complete",
-        "config": {
-            "frameworks": [IMPLEMENTATIONS[name]["framework"] for name in names],
-            "protocols": ["rest", "grpc"],
-            "model": "mlp",
-            "replicates": replicates,
-            "trial_s": duration_s,
-            "rates_n": len(grid),
-            "timeout_s": 3.0,
-            "seed": 1,
+) -> RunManifest:
+    """The manifest of a complete run of F0: of each implementation REST, then gRPC, and REST ÷ gRPC."""
+    arms = [(name, protocol) for name in names for protocol in ("rest", "grpc")]
+    design = Design(
+        finding="protocols",
+        question="REST or gRPC?",
+        arms=tuple(Arm(protocol, framework=FRAMEWORK[name]) for name, protocol in arms),
+        contrasts=tuple(Contrast(2 * k, 2 * k + 1) for k in range(len(names))),
+        rates=SWEEP,
+        replicates=replicates,
+        trial_s=duration_s,
+        fractions=grid,
+        timeout_s=3.0,
+    )
+    best = [max(capacities[name, protocol] for protocol in ("rest", "grpc")) for name in names]
+    return RunManifest(
+        run_id="20260101-000000-synthetic",
+        design=design,
+        status="complete",
+        rates_per_s={2 * k + 1: [round(share * best[k], 1) for share in grid] for k in range(len(names))},
+        pilot={
+            number: Pilot(implementation=arm[0], saturation_per_s=capacities[arm]) for number, arm in enumerate(arms)
         },
-        "rates_per_s": {name: [round(share * best[name], 1) for share in grid] for name in names},
-        "pilot": {},
-        "machine": {
-            "cpu": "Synthetic CPU",
-            "cores": 2,
-            "memory_gib": 8.0,
-            "kernel": "6",
-            "governor": None,
-            "os": "Linux",
+        implementations={
+            name: Implementation(
+                name=name,
+                framework=FRAMEWORK[name],
+                implementation=name,
+                version="1",
+                label=LABEL[name],
+                runtime="synthetic",
+                model="mlp",
+            )
+            for name in names
         },
-        "versions": {"numpy": "1", "infscale": "0"},
-        "commit": "0123456789abcdef0123456789abcdef01234567",
-        "code_digest": "c0de",
-        "environment_digest": "e0e0",
-        "clock": "CLOCK_MONOTONIC",
-        "started_at": "2026-01-01T00:00:00+00:00",
-        "finished_at": "2026-01-01T00:10:00+00:00",
-        "implementations": {name: IMPLEMENTATIONS[name] for name in names},
-    }
+        design_digest=design.digest(),
+        code_digest="c0de",
+        environment_digest="e0e0",
+        machine=MACHINE,
+        versions={"numpy": "1", "infscale": "0"},
+        commit="0123456789abcdef0123456789abcdef01234567",
+        started_at="2026-01-01T00:00:00+00:00",
+        finished_at="2026-01-01T00:10:00+00:00",
+    )
 
 
-def _write_trial(path: Path, run: Mapping[str, Any], trial: dict[str, Any], arrivals: Ints, service: Ints) -> None:
-    name, protocol, rate = trial["implementation"], trial["protocol"], trial["rate_per_s"]
-    trial_id = f"{name}-{protocol}-{rate:g}-r{trial['replicate']}-a1"
+def _write_trial(
+    path: Path, run: RunManifest, number: int, rate: float, replicate: int, arrivals: Ints, service: Ints
+) -> None:
+    arm, implementation = run.design.arms[number], run.pilot[number].implementation
+    trial_id = f"{implementation}-{arm.protocol}-{rate:g}-r{replicate}-a1"
     response = lindley(arrivals, service) + TRANSPORT_NS
     status = np.where(response > 3_000_000_000, "timeout", "ok")
     frame = samples.synthetic(
@@ -177,15 +191,19 @@ def _write_trial(path: Path, run: Mapping[str, Any], trial: dict[str, Any], arri
         lag_ns=np.resize(LAG_NS, len(arrivals)),
         status=status,
     )
+    encoding = {"rest": "json", "grpc": "protobuf"}[arm.protocol]
     manifest = manifest_of(
-        **trial,
+        msgspec.structs.replace(arm, encoding=encoding, connections=arm.limit()),
         trial_id=trial_id,
-        run_id=run["run_id"],
-        framework=IMPLEMENTATIONS[name]["framework"],
-        encoding={"rest": "json", "grpc": "protobuf"}[protocol],
-        duration_s=run["config"]["trial_s"],
+        run_id=run.run_id,
+        arm_number=number,
+        block=run.design.block(number),
+        implementation=implementation,
+        rate_per_s=rate,
+        replicate=replicate,
+        duration_s=run.design.trial_s,
         rows=len(frame),
     )
-    manifest["verdict"] = judge(frame, manifest, trials_of_grid(run)).as_dict()
+    manifest.verdict = judge_trial(frame, manifest, run.design.trials())
     samples.write(path / "trials" / f"{trial_id}.parquet", frame)
-    write_json(path / "trials" / f"{trial_id}.json", manifest)
+    manifests.write(path / "trials" / f"{trial_id}.json", manifest)

@@ -18,7 +18,7 @@ def sound(run: Callable[[int], Outcome], attempts: int = 6) -> Outcome:
     reasons = []
     for attempt in range(attempts):
         outcome = run(attempt)
-        failed = {gate["name"] for gate in outcome.manifest["verdict"]["gates"] if not gate["passed"]}
+        failed = {gate.name for gate in outcome.manifest.judged.gates if not gate.passed}
         if failed <= MACHINE:
             return outcome
         reasons.append(", ".join(sorted(failed)))

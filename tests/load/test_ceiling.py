@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from infscale.load import ceiling
 
-POINTS = [[256, 80_000.0], [16_384, 40_000.0], [1_048_576, 5_000.0]]
+POINTS = [(256.0, 80_000.0), (16_384.0, 40_000.0), (1_048_576.0, 5_000.0)]
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def test_every_request_is_a_row_with_its_four_times_in_order(client: str, scheme
     assert (rows["sent_ns"] >= rows["due_ns"]).all()
     assert (rows["done_ns"] >= rows["sent_ns"]).all()
     assert set(rows["bytes_out"]) == {NEVER}, "what the client put on the wire was not seen"
-    assert found.stats["cpu_s"] > 0
+    assert found.generator.cpu_s > 0
 
 
 @pytest.mark.server
@@ -45,7 +45,7 @@ def test_a_library_gets_the_priority_that_the_engine_gets(client: str, scheme: s
     with null_server() as server:
         url = f"{scheme}://{getattr(server, port)}/a.B/C"
         wire = engine.run(url, [b"a"], [schedule], [choice], timeout_s=5, connections=1)
-        assert load(client, url).stats["scheduler"] == wire.stats["shards"][0]["scheduler"]
+        assert load(client, url).generator.scheduler == wire.generator.shards[0].scheduler
 
 
 @pytest.mark.parametrize(("client", "scheme", "port"), CLIENTS)

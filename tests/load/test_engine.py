@@ -84,7 +84,7 @@ def test_every_scheduled_request_has_one_row_in_order(endpoint: Endpoint, protoc
     assert (rows["bytes_out"] > [len(payload.bodies[i]) for i in choice]).all()
     assert (rows["bytes_in"] > 0).all()
     assert rows["connection"].nunique() >= (4 if protocol == "grpc" else 1)
-    assert result.stats["cpu_s"] > 0
+    assert result.generator.cpu_s > 0
 
 
 def test_a_stalled_server_does_not_stall_the_schedule() -> None:

@@ -119,14 +119,14 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_unless_asked(https: st
 
 
 def test_the_reason_of_a_failed_handshake_is_told(https: str) -> None:
-    stats = engine.run(f"https://{https}/", [b""], [AT], [np.zeros(len(AT), np.int32)], timeout_s=5).stats
-    assert "CERTIFICATE_VERIFY_FAILED" in stats["error"]
+    result = engine.run(f"https://{https}/", [b""], [AT], [np.zeros(len(AT), np.int32)], timeout_s=5)
+    assert "CERTIFICATE_VERIFY_FAILED" in result.generator.error
 
 
 def test_a_server_that_does_not_choose_http2_is_a_row_with_its_reason(https: str, ca: str) -> None:
     result = engine.run(f"h2://{https}/", [b""], [AT], [np.zeros(len(AT), np.int32)], timeout_s=5, ca=ca)
     assert set(result.samples["status"]) == {"bad_response"}
-    assert "ALPN" in result.stats["error"]
+    assert "ALPN" in result.generator.error
 
 
 def test_tls_against_a_plain_port_and_the_reverse_are_rows(https: str, ca: str) -> None:
@@ -172,7 +172,8 @@ def test_without_keep_alive_every_request_has_its_connection() -> None:
         result = engine.run(url, [b""], [AT], [np.zeros(len(AT), np.int32)], timeout_s=5, keep_alive=False)
     assert set(result.samples["status"]) == {"ok"}
     assert result.samples["connection"].is_unique
-    assert result.stats["connections_opened"] >= len(AT)
+    assert result.generator.connections_opened is not None
+    assert result.generator.connections_opened >= len(AT)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ from infscale.errors import DataError
 from infscale.load import trace as load_trace
 from infscale.models import reference as models
 from infscale.records import samples
-from infscale.records.manifest import read_json
+from infscale.records.manifest import LoadManifest, read
 from infscale.vocabulary import PROTOCOLS, SCHEME
 
 COMMAND = (sys.executable, "-m", "infscale.cli", "load")
@@ -37,40 +37,40 @@ NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbi
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 
 
-def command(*words: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([*COMMAND, *map(str, words)], capture_output=True, text=True, timeout=120)
+def command(*options: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([*COMMAND, *map(str, options)], capture_output=True, text=True, timeout=120)
 
 
-def measured(folder: Path, url: str, *words: object) -> tuple[dict[str, Any], pd.DataFrame]:
+def measured(folder: Path, url: str, *options: object) -> tuple[dict[str, Any], pd.DataFrame]:
     """The JSON and the rows of a load that was measured, whatever this machine's state made of the verdict."""
     out = folder / "samples.parquet"
-    shown = command(url, "--json", "--out", out, *words)
-    found: dict[str, Any] = json.loads(shown.stdout) if shown.stdout else {}
-    assert found, shown.stderr
-    assert shown.returncode == (3 if found["verdict"] == "INVALID" else 0), shown.stderr
-    return found, samples.read(out)
+    shown = command(url, "--json", "--out", out, *options)
+    summary: dict[str, Any] = json.loads(shown.stdout) if shown.stdout else {}
+    assert summary, shown.stderr
+    assert shown.returncode == (3 if summary["verdict"] == "INVALID" else 0), shown.stderr
+    return summary, samples.read(out)
 
 
-def agree(found: dict[str, Any], rows: pd.DataFrame) -> None:
+def agree(summary: dict[str, Any], rows: pd.DataFrame) -> None:
     """Whether what was shown is what the rows say, computed anew (of a load without failures and warm-up)."""
-    assert found["requests"] == found["succeeded"] == len(rows) == (rows["status"] == "ok").sum()
-    assert found["errors"] == {}
+    assert summary["requests"] == summary["succeeded"] == len(rows) == (rows["status"] == "ok").sum()
+    assert summary["errors"] == {}
     for name, since in {"response_time": "scheduled_ns", "round_trip_time": "sent_ns"}.items():
         times_ms = (rows["done_ns"] - rows[since]).to_numpy() / 1e6
         for label, p in QUANTILES.items():
             key = f"{name}_{label}_ms"
             if len(rows) * (1 - p) < 1 - 1e-9:
-                assert found[key] is None
-                assert key in found["omitted"]
+                assert summary[key] is None
+                assert key in summary["omitted"]
             else:
-                assert found[key] == pytest.approx(np.quantile(times_ms, p, method="inverted_cdf"))
+                assert summary[key] == pytest.approx(np.quantile(times_ms, p, method="inverted_cdf"))
     late_ms = (rows["due_ns"] - rows["scheduled_ns"]).to_numpy() / 1e6
-    assert found["lag_p50_ms"] == pytest.approx(np.quantile(late_ms, 0.5, method="inverted_cdf"))
-    assert found["offered_per_s"] == pytest.approx(len(rows) / found["duration_s"])
-    assert found["bytes_in"] == rows["bytes_in"].sum()
-    assert found["bytes_out"] == rows["bytes_out"].sum()
-    assert found["cpu_per_request_us"] > 0
-    assert found["connections_opened"] >= rows["connection"].nunique()
+    assert summary["lag_p50_ms"] == pytest.approx(np.quantile(late_ms, 0.5, method="inverted_cdf"))
+    assert summary["offered_per_s"] == pytest.approx(len(rows) / summary["duration_s"])
+    assert summary["bytes_in"] == rows["bytes_in"].sum()
+    assert summary["bytes_out"] == rows["bytes_out"].sum()
+    assert summary["cpu_per_request_us"] > 0
+    assert summary["connections_opened"] >= rows["connection"].nunique()
 
 
 # --------------------------------------------------------------------------------- against real servers
@@ -84,8 +84,8 @@ def test_against_serving_systems(endpoint: Endpoint, protocol: str, tmp_path: Pa
         file.write_bytes(body)
     headers = [word for k, v in payload.headers.items() for word in ("--header", f"{k}: {v}")]
     url = f"{SCHEME[protocol]}://{endpoint.address(protocol)}{payload.path}"
-    found, rows = measured(tmp_path, url, "--rate", 100, "--duration", 2, "--body", *files, *headers)
-    agree(found, rows)
+    summary, rows = measured(tmp_path, url, "--rate", 100, "--duration", 2, "--body", *files, *headers)
+    agree(summary, rows)
     assert set(rows["payload"]) == {0, 1, 2}
 
 
@@ -119,9 +119,9 @@ def test_against_grpcio(tmp_path: Path, unix: bool, gzip: bool) -> None:
     requests: list[bytes] = []
     with grpc_server(requests.append) as addresses:
         url = f"grpc://{addresses[unix]}/any.Service/Method"
-        words = ("--rate", 200, "--duration", 1, "--body", tmp_path / "body", *(("--gzip",) if gzip else ()))
-        found, rows = measured(tmp_path, url, *words)
-    agree(found, rows)
+        options = ("--rate", 200, "--duration", 1, "--body", tmp_path / "body", *(("--gzip",) if gzip else ()))
+        summary, rows = measured(tmp_path, url, *options)
+    agree(summary, rows)
     assert set(requests) == {b"message" * 100}
     assert len(requests) == len(rows)
     assert (rows["bytes_out"] < 700).all() == gzip
@@ -146,9 +146,9 @@ http {{
 
 def certificate(folder: Path) -> None:
     """A certificate for 127.0.0.1 that only its own file makes trusted."""
-    words = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=test"
+    options = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 2 -subj /CN=test"
     extra = ["-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run([*words.split(), *extra], cwd=folder, check=True, capture_output=True)
+    subprocess.run([*options.split(), *extra], cwd=folder, check=True, capture_output=True)
 
 
 @pytest.fixture(scope="module")
@@ -187,9 +187,9 @@ def test_against_nginx(nginx: tuple[Path, list[int]], kind: str, tmp_path: Path)
     }
     (tmp_path / "body").write_bytes(b"x" * 1000)
     trust = ("--ca", folder / "cert.pem") if kind in ("https", "h2") else ()
-    words = ("--rate", 300, "--duration", 1, "--body", tmp_path / "body", *trust)
-    found, rows = measured(tmp_path, f"{addresses[kind]}/static", *words)
-    agree(found, rows)
+    options = ("--rate", 300, "--duration", 1, "--body", tmp_path / "body", *trust)
+    summary, rows = measured(tmp_path, f"{addresses[kind]}/static", *options)
+    agree(summary, rows)
     assert (rows["bytes_in"] > len("static content")).all()
 
 
@@ -199,8 +199,8 @@ def test_a_certificate_that_is_not_trusted_is_no_success(nginx: tuple[Path, list
     shown = command(url, "--rate", 50, "--duration", 0.5)
     assert shown.returncode == 4
     assert "certificate" in shown.stderr.lower()
-    found, rows = measured(tmp_path, url, "--rate", 50, "--duration", 0.5, "--insecure")
-    agree(found, rows)
+    summary, rows = measured(tmp_path, url, "--rate", 50, "--duration", 0.5, "--insecure")
+    agree(summary, rows)
     shown = command(url, "--rate", 50, "--ca", tmp_path / "samples.json")
     assert shown.returncode == 1
     assert "Traceback" not in shown.stderr
@@ -247,12 +247,12 @@ def test_headers_and_bodies_arrive_as_given(recorder: Recorded, tmp_path: Path) 
     (tmp_path / "a").write_bytes(b"A" * 2000)
     (tmp_path / "b").write_bytes(b"\x00\xff")
     headers = ("--header", "X-Probe: a: b", "--header", "Content-Type:application/json")
-    words = ("--rate", 100, "--duration", 1, "--body", tmp_path / "a", tmp_path / "b", "--no-keep-alive")
-    found, rows = measured(tmp_path, url, *words, *headers)
-    agree(found, rows)
+    options = ("--rate", 100, "--duration", 1, "--body", tmp_path / "a", tmp_path / "b", "--no-keep-alive")
+    summary, rows = measured(tmp_path, url, *options, *headers)
+    agree(summary, rows)
     assert {body for _, body in seen} == {b"A" * 2000, b"\x00\xff"}
     assert all(h["x-probe"] == "a: b" and h["content-type"] == "application/json" for h, _ in seen)
-    assert rows["connection"].nunique() == len(rows) == found["connections_opened"]
+    assert rows["connection"].nunique() == len(rows) == summary["connections_opened"]
 
 
 def test_without_a_body_requests_are_empty(recorder: Recorded, tmp_path: Path) -> None:
@@ -265,15 +265,15 @@ def test_failures_count_in_the_percentiles_and_successes_stand_beside_them(recor
     """A server that refuses fast must not look fast."""
     (tmp_path / "good").write_bytes(b"good")
     (tmp_path / "bad").write_bytes(b"fail")
-    words = ("--rate", 200, "--duration", 1, "--body", tmp_path / "good", tmp_path / "bad")
-    found, rows = measured(tmp_path, recorder[0], *words)
+    options = ("--rate", 200, "--duration", 1, "--body", tmp_path / "good", tmp_path / "bad")
+    summary, rows = measured(tmp_path, recorder[0], *options)
     ok = rows[rows["status"] == "ok"]
-    assert found["errors"] == {"http_503": len(rows) - len(ok)}
-    assert found["response_time_p95_ms"] is None
-    assert "infinite" in found["bounds"]["response_time_p95_ms"]
+    assert summary["errors"] == {"http_503": len(rows) - len(ok)}
+    assert summary["response_time_p95_ms"] is None
+    assert "infinite" in summary["bounds"]["response_time_p95_ms"]
     expected = np.quantile((ok["done_ns"] - ok["scheduled_ns"]) / 1e6, 0.5, method="inverted_cdf")
-    assert found["response_time_ok_p50_ms"] == pytest.approx(expected)
-    assert found["verdict"] != "VALID"
+    assert summary["response_time_ok_p50_ms"] == pytest.approx(expected)
+    assert summary["verdict"] != "VALID"
 
 
 def test_the_text_says_the_same_and_the_bar_is_shown(recorder: Recorded) -> None:
@@ -298,15 +298,15 @@ def test_the_text_says_the_same_and_the_bar_is_shown(recorder: Recorded) -> None
 
 def test_a_seed_repeats_the_load_whatever_the_warm_up_is(recorder: Recorded, tmp_path: Path) -> None:
     url = recorder[0]
-    words = ("--rate", "50,300", "--duration", 1, "--arrivals", "ramp", "--seed", 7, "--shards", 2)
-    found, rows = measured(tmp_path, url, *words, "--out", tmp_path / "samples.parquet")
-    warm_found, warm_rows = measured(tmp_path, url, *words, "--warmup", 0.5)
+    options = ("--rate", "50,300", "--duration", 1, "--arrivals", "ramp", "--seed", 7, "--shards", 2)
+    summary, rows = measured(tmp_path, url, *options, "--out", tmp_path / "samples.parquet")
+    warm_summary, warm_rows = measured(tmp_path, url, *options, "--warmup", 0.5)
     warm = warm_rows["scheduled_ns"] < 500_000_000
-    assert warm_found["warmup_requests"] == warm.sum() > 5
-    assert warm_found["requests"] == found["requests"] == len(rows)
+    assert warm_summary["warmup_requests"] == warm.sum() > 5
+    assert warm_summary["requests"] == summary["requests"] == len(rows)
     assert (warm_rows["scheduled_ns"][~warm].to_numpy() - 500_000_000 == rows["scheduled_ns"]).all()
     late_ms = (warm_rows["done_ns"] - warm_rows["scheduled_ns"])[~warm] / 1e6
-    assert warm_found["response_time_p50_ms"] == pytest.approx(np.quantile(late_ms, 0.5, method="inverted_cdf"))
+    assert warm_summary["response_time_p50_ms"] == pytest.approx(np.quantile(late_ms, 0.5, method="inverted_cdf"))
     assert set(rows["shard"]) == {0, 1}
 
 
@@ -318,21 +318,23 @@ def test_a_stored_load_can_be_replayed_as_a_trace(recorder: Recorded, tmp_path: 
     _, again = measured(tmp_path, url, *trace)
     original = first["scheduled_ns"] - first["scheduled_ns"].min()
     assert (again["scheduled_ns"] == original).all()
-    found, faster = measured(tmp_path, url, *trace, "--rate", 400, "--shards", 2)
+    summary, faster = measured(tmp_path, url, *trace, "--rate", 400, "--shards", 2)
     assert len(faster) == len(first)
-    assert found["rate_per_s"] == 400
-    assert found["duration_s"] == pytest.approx(len(first) / 400)
+    assert summary["rate_per_s"] == 400
+    assert summary["duration_s"] == pytest.approx(len(first) / 400)
 
 
-def test_the_manifest_beside_the_rows_tells_how_they_came_about(recorder: Recorded, tmp_path: Path) -> None:
-    found, rows = measured(tmp_path, recorder[0], "--rate", 50, "--duration", 0.5, "--header", "Authorization: secret")
-    manifest = read_json(tmp_path / "samples.json")
-    assert manifest["rows"] == len(rows)
-    assert manifest["summary"] == found
-    assert manifest["header_names"] == ["authorization"]
+def test_the_manifest_beside_the_rows_shows_how_they_came_about(recorder: Recorded, tmp_path: Path) -> None:
+    options = ("--rate", 50, "--duration", 0.5, "--header", "Authorization: secret")
+    summary, rows = measured(tmp_path, recorder[0], *options)
+    manifest = read(tmp_path / "samples.json", LoadManifest)
+    assert manifest.rows == len(rows)
+    assert manifest.summary == summary
+    assert manifest.header_names == ["authorization"]
     assert "secret" not in (tmp_path / "samples.json").read_text()
-    assert manifest["machine"]["cores"] >= 1
-    assert manifest["versions"]["numpy"] == np.__version__
+    assert manifest.machine is not None
+    assert manifest.machine.cores >= 1
+    assert manifest.versions["numpy"] == np.__version__
 
 
 # ----------------------------------------------------------------------------------- what can go wrong
@@ -354,12 +356,12 @@ def test_a_server_that_never_answers_is_more_than_its_limit() -> None:
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
         shown = command(url, "--rate", 40, "--duration", 0.5, "--timeout", 0.3, "--json")
-    found = json.loads(shown.stdout)
+    summary = json.loads(shown.stdout)
     assert shown.returncode == 4
-    assert found["errors"] == {"timeout": found["requests"]}
-    assert found["response_time_p50_ms"] == 300
-    assert found["bounds"]["response_time_p50_ms"] == "> 300: a timeout"
-    assert found["response_time_ok_p50_ms"] is None
+    assert summary["errors"] == {"timeout": summary["requests"]}
+    assert summary["response_time_p50_ms"] == 300
+    assert summary["bounds"]["response_time_p50_ms"] == "> 300: a timeout"
+    assert summary["response_time_ok_p50_ms"] is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -367,10 +369,10 @@ def test_ctrl_c_keeps_the_rows_so_far(tmp_path: Path, number: signal.Signals) ->
     """An hour's load must not be lost with its last minute."""
     served = threading.Semaphore(0)
     out = tmp_path / "rows.parquet"
-    words = ("--rate", "100", "--duration", "100", "--json", "--out", str(out))
+    options = ("--rate", "100", "--duration", "100", "--json", "--out", str(out))
     with grpc_server(lambda request: served.release()) as (address, _):
         process = subprocess.Popen(
-            [*COMMAND, f"grpc://{address}/p.S/M", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*COMMAND, f"grpc://{address}/p.S/M", *options], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
         try:
             for _ in range(30):  # the first of them have their answers by then
@@ -382,15 +384,15 @@ def test_ctrl_c_keeps_the_rows_so_far(tmp_path: Path, number: signal.Signals) ->
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert "interrupted" in errors
-    found, rows = json.loads(shown), samples.read(out)
+    summary, rows = json.loads(shown), samples.read(out)
     assert len(rows) > 9000
     counts = rows["status"].value_counts()
     assert counts["unsent"] > 8000
     assert counts["ok"] >= 1
-    assert found["interrupted"]
-    assert found["succeeded"] == counts["ok"]
-    assert found["requests"] + found["unsent"] + found["cut_off"] == len(rows)
-    assert found["duration_s"] < 60
+    assert summary["interrupted"]
+    assert summary["succeeded"] == counts["ok"]
+    assert summary["requests"] + summary["unsent"] + summary["cut_off"] == len(rows)
+    assert summary["duration_s"] < 60
 
 
 @pytest.fixture
@@ -412,7 +414,7 @@ TRACE = "http://127.0.0.1:1/ --arrivals trace"
 
 @pytest.mark.usefixtures("files")
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("options", "message"),
     [
         ("ftp://127.0.0.1:1/ --rate 10", "accepted: http"),
         ("127.0.0.1:1 --rate 10", "accepted: http"),
@@ -463,8 +465,8 @@ TRACE = "http://127.0.0.1:1/ --arrivals trace"
         (f"{GOOD} --ca absent", "the load cannot start"),
     ],
 )
-def test_bad_input_is_one_line(words: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = words.replace("http://127.0.0.1:1/", "https://127.0.0.1:1/") if "--ca" in words else words
+def test_bad_input_is_one_line(options: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = options.replace("http://127.0.0.1:1/", "https://127.0.0.1:1/") if "--ca" in options else options
     code = cli.main(["load", *arguments.split(" ")])
     shown = capsys.readouterr()
     assert code == 1
@@ -521,7 +523,7 @@ sys.exit(code)
 def test_it_knows_no_models_and_no_frameworks() -> None:
     """A generator that loads TensorFlow takes seconds, and hundreds of megabytes from the server it measures."""
     url = f"http://127.0.0.1:{free_ports(1)[0]}/"
-    words = ("load", url, "--rate", "20", "--duration", "0.2", "--json")
-    shown = subprocess.run([sys.executable, "-c", LIGHT, *words], capture_output=True, text=True, timeout=60)
+    options = ("load", url, "--rate", "20", "--duration", "0.2", "--json")
+    shown = subprocess.run([sys.executable, "-c", LIGHT, *options], capture_output=True, text=True, timeout=60)
     assert shown.returncode == 4, shown.stderr
     assert shown.stderr.splitlines()[-1] == ""

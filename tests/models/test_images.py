@@ -14,6 +14,8 @@ from infscale.deployment.endpoint import PARITY, Endpoint, ask, check_answers
 from infscale.errors import ConfigError
 from infscale.experiment import trial
 from infscale.experiment.check import check
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import Design
 from infscale.models import photographs
 from infscale.models.reference import inputs, model
 from infscale.vocabulary import PROTOCOLS
@@ -77,7 +79,7 @@ def test_bytes_on_the_wire_are_those_of_the_picture(served: Endpoint) -> None:
     least = PIXELS if served.model == "image" else min(len(file.item()) for file in inputs(served.model))
     for protocol in PROTOCOLS:
         for encoding in served.interface.encodings(protocol, model(served.model).dtype):
-            plan = trial.Plan(trial.Arm(protocol, encoding, connections=2), rate_per_s=10, duration_s=1)
+            plan = trial.Plan(Arm(protocol, encoding, connections=2), rate_per_s=10, duration_s=1)
             rows = trial.run(served, plan).samples
             assert set(rows["status"]) == {"ok"}
             assert rows["bytes_out"].min() >= least
@@ -104,13 +106,10 @@ def test_numbers_that_are_no_pixels_are_refused_by_torchserve(served: Endpoint) 
     ],
 )
 def test_what_a_picture_cannot_be_sent_as_is_said_first(given: Any, told: str) -> None:
-    from infscale.experiment.design.case import Case
-    from infscale.experiment.design.grid import Grid
-
     framework, protocol, encoding, name, batch = given
-    case = Case("a", framework, trial.Arm(protocol, encoding, batch=batch), model=name)
+    arm = Arm(protocol, encoding, batch=batch, framework=framework, model=name)
     with pytest.raises(ConfigError, match=told):
-        check(Grid(frameworks=(framework,), cases=(case,), sensitivity=False))
+        check(Design(finding="one", arms=(arm,)))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_batches_of_4096_rows_are_answered(
     deployed: Callable[[str], Endpoint], framework: str, protocol: str, encoding: str
 ) -> None:
     """12.8 MB of fp32 (26 MB as JSON): the largest batch of the study."""
-    arm = trial.Arm(protocol, encoding, batch=4096, connections=1)
+    arm = Arm(protocol, encoding, batch=4096, connections=1)
     plan = trial.Plan(arm, rate_per_s=2, duration_s=1.5, timeout_s=60)
     rows = trial.run(deployed(framework), plan).samples
     assert set(rows["status"]) == {"ok"}

@@ -10,7 +10,8 @@ from infscale.deployment import FRAMEWORKS
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError
 from infscale.experiment import trial
-from infscale.experiment.trial import Arm, Plan
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.trial import Plan
 from infscale.load.ceiling import of_payload
 from infscale.models import reference as models
 from infscale.payloads import encoders as payloads
@@ -46,8 +47,8 @@ def test_rest_on_http2_carries_the_same_body_and_gets_the_references_answer(
     assert over.between(9, 300).all(), "frame heads and header fields, no more"
     assert over.min() < (one["bytes_out"] - sizes).min(), "later requests' fields are indexed"
     assert (zipped.samples["bytes_out"] < 0.6 * sizes.min()).all()
-    assert outcomes["2"].manifest["arm"]["http"] == "2"
-    assert outcomes["2"].manifest["arm"]["connections"] == 8
+    assert outcomes["2"].manifest.arm.http == "2"
+    assert outcomes["2"].manifest.arm.connections == 8
 
 
 @pytest.mark.parametrize("framework", ["torchserve", "triton"])
@@ -93,14 +94,12 @@ def test_arms_that_nothing_can_run_are_refused(given: dict[str, object], message
         Arm(**given)  # type: ignore[arg-type]
 
 
-def test_http_versions_have_files_of_their_own() -> None:
-    assert Arm("rest", http="2").key() != Arm("rest").key()
-    assert Arm("rest").key() == "rest", "stored runs keep their names"
+def test_rest_on_http2_has_the_connections_of_grpc() -> None:
     assert (Arm("rest").limit(), Arm("rest", http="2").limit()) == (256, 8)
 
 
 def test_the_generators_ceiling_on_http2_is_that_of_its_http2_codec() -> None:
-    ceilings = {"rest": [[256, 90.0]], "grpc": [[256, 70.0]]}
+    ceilings = {"rest": [(256.0, 90.0)], "grpc": [(256.0, 70.0)]}
     payload = payloads.Payload("rest", "raw", "/", [bytes(256)], lambda body: np.frombuffer(body, np.float32))
     assert trial._ceiling(ceilings, payload, "1.1") == of_payload(ceilings, "rest", payload.bodies)
     assert trial._ceiling(ceilings, payload, "2") == of_payload(ceilings, "grpc", payload.bodies)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from infscale.deployment import FRAMEWORKS
 from infscale.errors import ConfigError
-from infscale.experiment.trial import Arm
+from infscale.experiment.design.arm import Arm
 from infscale.models.reference import inputs
 from infscale.payloads import similarity
 from infscale.payloads.encoders import Payload

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from infscale.errors import DataError
 from infscale.records import samples
-from infscale.records.manifest import read_json
 
 
 def table(n: int = 50) -> pd.DataFrame:
@@ -62,12 +61,6 @@ def test_truncated_missing_and_foreign_files_are_named(tmp_path: Path) -> None:
     pd.DataFrame({"a": [1]}).to_parquet(path)
     with pytest.raises(DataError, match="schema version none"):
         samples.read(path)
-    (tmp_path / "m.json").write_text('{"schema_version": 99}')
-    with pytest.raises(DataError, match="schema version 99"):
-        read_json(tmp_path / "m.json")
-    (tmp_path / "m.json").write_text("{")
-    with pytest.raises(DataError, match="not valid JSON"):
-        read_json(tmp_path / "m.json")
 
 
 @pytest.mark.parametrize("status", ["ok", "timeout", "unsent", "http_404", "http_503", "grpc_UNAVAILABLE"])

@@ -1,8 +1,6 @@
 """The verdicts: each gate has a case that must fail it, and a sound trial that must pass it."""
 
-import json
-from typing import Any
-
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from helpers.synthetic_run import Ints, manifest_of, poisson
+from helpers.synthetic_run import Ints, generator_of, host_of, poisson
 from infscale.load.null_server import lindley
 from infscale.records import samples
-from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.generator_gates import arrivals, delivered, lag
+from infscale.records.gate import INVALID, SATURATED, VALID, Verdict
+from infscale.records.gates.generator import arrivals, delivered, lag
+from infscale.records.gates.server import batch_means, saturated, slope_with_error
+from infscale.records.gates.verdict import judge
+from infscale.records.manifest import Generator, Host
 from infscale.records.samples import NEVER
-from infscale.records.server_gates import batch_means, saturated
-from infscale.records.verdict import Verdict, judge
 
 DURATION_S = 4.0
 GRID = 72
@@ -31,8 +30,23 @@ def sound(n_per_s: float = 800.0, seed: int = 0) -> pd.DataFrame:
     return samples.synthetic(scheduled, rng.integers(1_000_000, 3_000_000, len(scheduled)), lag_ns=lag)
 
 
-def verdict_of(frame: pd.DataFrame, **changes: Any) -> Verdict:
-    return judge(frame, manifest_of(duration_s=DURATION_S, **changes), GRID)
+def verdict_of(
+    frame: pd.DataFrame,
+    generator: Generator | None = None,
+    host: Host | None = None,
+    rate_per_s: float = 400.0,
+    ceiling_per_s: float | None = 60_000.0,
+) -> Verdict:
+    """Return the verdict where generator and host are sound but for those given."""
+    return judge(
+        frame,
+        DURATION_S,
+        generator or generator_of(),
+        host or host_of(),
+        rate_per_s=rate_per_s,
+        ceiling_per_s=ceiling_per_s,
+        trials=GRID,
+    )
 
 
 def with_status(frame: pd.DataFrame, share: float, status: str) -> pd.DataFrame:
@@ -45,7 +59,7 @@ def with_status(frame: pd.DataFrame, share: float, status: str) -> pd.DataFrame:
 def test_a_sound_trial_is_valid() -> None:
     # Without this, every gate below could pass by always failing.
     verdict = verdict_of(sound())
-    assert (verdict.verdict, verdict.reasons, verdict.errors) == (VALID, (), {})
+    assert (verdict.name, verdict.reasons, verdict.errors) == (VALID, (), {})
     assert all(gate.passed for gate in verdict.gates)
 
 
@@ -65,7 +79,7 @@ def test_a_paused_generator_is_invalid_not_saturated() -> None:
     frame.loc[late, ["due_ns", "sent_ns", "first_byte_ns", "done_ns"]] = NEVER
     frame.loc[late, "status"] = "unsent"
     verdict = verdict_of(frame)
-    assert verdict.verdict == INVALID
+    assert verdict.name == INVALID
     assert "delivered" in verdict.reasons
     assert verdict.errors == {"unsent": int(late.sum())}
 
@@ -77,7 +91,7 @@ def test_a_server_that_holds_every_connection_is_not_the_generators_fault() -> N
     frame.loc[late, ["sent_ns", "first_byte_ns", "done_ns"]] = NEVER
     frame.loc[late, "status"] = "unsent"
     verdict = verdict_of(frame)
-    assert verdict.verdict == SATURATED
+    assert verdict.name == SATURATED
     assert "errors" in verdict.reasons
 
 
@@ -126,28 +140,23 @@ def test_a_sound_generator_passes_the_gate_of_arrivals(rate: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "change", "gate"),
+    ("generator", "host", "gate"),
     [
-        ("engine", {"cpu_s": 3.2}, "engine_cpu"),
-        ("engine", {"run_delay_s": 0.2}, "run_delay"),
-        ("host", {"steal_fraction": 0.03}, "host"),
+        (generator_of(cpu_s=3.2, wall_s=DURATION_S), host_of(), "engine_cpu"),
+        (generator_of(run_delay_s=0.2, wall_s=DURATION_S), host_of(), "run_delay"),
+        (generator_of(), host_of(steal_fraction=0.03), "host"),
     ],
 )
-def test_a_starved_generator_or_host_is_invalid(section: str, change: dict[str, float], gate: str) -> None:
+def test_a_starved_generator_or_host_is_invalid(generator: Generator, host: Host, gate: str) -> None:
     # Its delays would be published as the server's.
-    found = manifest_of()[section] | {"wall_s": DURATION_S} | change
-    verdict = verdict_of(sound(), **{section: found})
-    assert (verdict.verdict, verdict.reasons) == (INVALID, (gate,))
+    verdict = verdict_of(sound(), generator, host)
+    assert (verdict.name, verdict.reasons) == (INVALID, (gate,))
 
 
 def test_what_a_machine_cannot_measure_is_said_not_failed() -> None:
     # Kernels without schedstat, hosts without steal: every trial there would be INVALID, or the absence hidden.
-    verdict = verdict_of(
-        sound(),
-        engine={"cpu_s": 0.2, "wall_s": 4.1, "run_delay_s": None},
-        host={"same_host": True, "loadavg_1m": None, "steal_fraction": None},
-    )
-    assert verdict.verdict == VALID
+    verdict = verdict_of(sound(), generator_of(run_delay_s=None), host_of(loadavg_1m=None, steal_fraction=None))
+    assert verdict.name == VALID
     assert sum("not measured" in gate.text for gate in verdict.gates) == 2
 
 
@@ -160,27 +169,26 @@ def test_shedding_is_saturation(share: float, verdict: str, status: str) -> None
     # A server that refuses fast would have the best latency of all.
     frame = with_status(sound(), share, status)
     found = verdict_of(frame)
-    assert found.verdict == verdict
+    assert found.name == verdict
     assert found.errors[status] == round(share * len(frame))
 
 
 def test_everything_refused_is_saturated() -> None:
     # No success at all: there is no response time to judge, and still a verdict to give.
     verdict = verdict_of(sound().assign(status="refused"))
-    assert verdict.verdict == SATURATED
+    assert verdict.name == SATURATED
     assert "errors" in verdict.reasons
 
 
 def test_an_empty_trial_is_invalid() -> None:
     # Nothing was scheduled: VALID would let an arm without data into a figure.
-    assert verdict_of(sound().iloc[:0]).verdict == INVALID
+    assert verdict_of(sound().iloc[:0]).name == INVALID
 
 
 def test_a_bad_generator_outweighs_a_saturated_server() -> None:
     # Both signs at once: only one of them can be trusted to be the server's.
     frame = with_status(sound(), 0.5, "timeout")
-    engine = {"cpu_s": 4.0, "wall_s": 4.0, "run_delay_s": 0.0}
-    assert verdict_of(frame, engine=engine).verdict == INVALID
+    assert verdict_of(frame, generator_of(cpu_s=4.0, wall_s=4.0)).name == INVALID
 
 
 def test_a_drifting_server_is_saturated() -> None:
@@ -188,7 +196,7 @@ def test_a_drifting_server_is_saturated() -> None:
     frame = sound()
     drift = (frame["scheduled_ns"] / (DURATION_S * 1e9) * 4_000_000).astype("int64")
     verdict = verdict_of(frame.assign(done_ns=frame["done_ns"] + drift))
-    assert verdict.verdict == SATURATED
+    assert verdict.name == SATURATED
     assert "response" in verdict.reasons
 
 
@@ -202,12 +210,15 @@ def test_in_flight_is_the_exact_mean_over_time() -> None:
     assert in_flight == pytest.approx(counted.sum(axis=0).reshape(20, -1).mean(axis=1), abs=0.02)
 
 
+OK = pd.Categorical(["ok"] * 6000)
+
+
 def mm1(rng: np.random.Generator, rho: float, n: int) -> tuple[pd.DataFrame, float]:
-    """An M/M/1 queue that starts empty, about n requests at 1 ms mean service; its rows and its duration in s."""
+    """Return the rows of an M/M/1 queue that starts empty, about n requests at 1 ms mean service; and its length, s."""
     duration_s = n / rho * 1e-3
     arrivals: Ints = poisson(rng, rho * 1e3, duration_s)
-    response = lindley(arrivals, rng.exponential(1e6, len(arrivals)).astype(np.int64))
-    return samples.synthetic(arrivals, response), duration_s
+    done = arrivals + lindley(arrivals, rng.exponential(1e6, len(arrivals)).astype(np.int64))
+    return pd.DataFrame({"scheduled_ns": arrivals, "done_ns": done, "status": OK[: len(done)]}), duration_s
 
 
 def share_saturated(rho: float, n: int, cases: int) -> int:
@@ -231,6 +242,19 @@ def test_overloaded_queues_are_found(rho: float, n: int) -> None:
     assert share_saturated(rho, n, 2000) >= stats.binom.ppf(0.005, 2000, 0.97)
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 100), st.floats(-1e6, 1e6)), min_size=3, max_size=30, unique_by=lambda p: p[0])
+)
+def test_growth_is_the_slope_of_least_squares(points: list[tuple[int, float]]) -> None:
+    """Against the library's, with its standard error."""
+    x, y = np.array(points, dtype=np.float64).T
+    fit = stats.linregress(x, y)
+    slope, error = slope_with_error(x, y)
+    scale = 1e-6 * (1 + np.abs(y).max())
+    assert slope == pytest.approx(float(fit.slope), rel=1e-6, abs=scale)
+    assert error == pytest.approx(float(fit.stderr), rel=1e-6, abs=scale)
+
+
 # --- the generator's ceiling ---
 
 
@@ -238,7 +262,7 @@ def test_overloaded_queues_are_found(rho: float, n: int) -> None:
 def test_a_rate_near_the_generators_own_ceiling_is_invalid(share: float, passed: bool) -> None:
     # What the generator cannot do itself would be called a limit of the server.
     verdict = verdict_of(sound(), rate_per_s=share * 10_000, ceiling_per_s=10_000.0)
-    assert (verdict.verdict == VALID) == passed
+    assert (verdict.name == VALID) == passed
     assert verdict.reasons == (() if passed else ("ceiling",))
 
 
@@ -256,14 +280,14 @@ def test_a_verdict_survives_being_stored(status: str, n: int) -> None:
     # Read back from a manifest it must say the same, also where a value is not a number; JSON has no NaN.
     frame = samples.synthetic(np.arange(n) * 1_000_000, np.full(n, 5_000_000), status=status)
     verdict = verdict_of(frame)
-    again = Verdict.from_dict(json.loads(json.dumps(verdict.as_dict(), allow_nan=False)))
-    assert str(again) == str(verdict)
-    assert (verdict.verdict == VALID) == (verdict.reasons == ())
+    again = msgspec.json.decode(msgspec.json.encode(verdict), type=Verdict)
+    assert again == verdict
+    assert (verdict.name == VALID) == (verdict.reasons == ())
 
 
 def test_the_text_names_what_decided() -> None:
     # "INVALID" alone sends the user to read the code.
-    text = verdict_of(sound(), host={"same_host": True, "loadavg_1m": 3.0, "steal_fraction": 0.2}).text
+    text = verdict_of(sound(), host=host_of(loadavg_1m=3.0, steal_fraction=0.2)).text
     assert "20.0%" in text
     assert "hypervisor" in text
 
@@ -274,8 +298,8 @@ def test_a_client_library_that_is_late_is_slow_not_void() -> None:
     late = samples.synthetic(
         frame["scheduled_ns"].to_numpy(), np.full(len(frame), 3_000_000), lag_ns=np.full(len(frame), 4_000_000)
     )
-    assert verdict_of(late).verdict == INVALID
-    assert verdict_of(late, arm={"client": "requests"}).verdict == VALID
+    assert verdict_of(late).name == INVALID
+    assert verdict_of(late, generator_of(client="requests")).name == VALID
     held = frame.assign(due_ns=np.where(np.arange(len(frame)) % 10 == 0, NEVER, frame["due_ns"]))
-    assert verdict_of(held, arm={"client": "requests"}).verdict == SATURATED
-    assert verdict_of(late, arm={"client": "requests"}, host={"steal_fraction": 0.5}).verdict == INVALID
+    assert verdict_of(held, generator_of(client="requests")).name == SATURATED
+    assert verdict_of(late, generator_of(client="requests"), host_of(steal_fraction=0.5)).name == INVALID

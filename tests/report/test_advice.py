@@ -178,7 +178,7 @@ def test_every_line_is_traceable_to_stored_trials(tmp_path: Path) -> None:
     packed = advice.advise(Question("rows", 200, 20), list(every.values()))
     assert not packed["cases"].str.contains("gzip").any(), "what compressing costs the client is not in those times"
     execute("60-advice", {"runs_folder": str(ROOT / "data" / "sample"), "figures_folder": str(tmp_path)}, tmp_path)
-    assert (tmp_path / "advice.json").is_file()
+    assert (tmp_path / "advice.csv").is_file()
 
 
 def test_the_command_prints_every_choice(capsys: pytest.CaptureFixture[str]) -> None:

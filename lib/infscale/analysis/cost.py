@@ -49,18 +49,6 @@ def per_million(capacity_per_s: float, price_per_hour: float) -> float:
     return _ratio(price * 1e6, _amount("capacity_per_s", capacity_per_s) * 3600)
 
 
-def hourly(cores: float, memory_bytes: float, *, per_core_hour: float, per_gb_hour: float) -> float:
-    """The price of an hour by what is used: cores × per_core_hour + memory ÷ 10⁹ × per_gb_hour.
-
-    For :func:`per_million`, where a machine is rented by the core and the GB.
-
-    Raises:
-        ConfigError: a price that is negative or no number; an amount that is negative or infinite.
-    """
-    core, gb = _price("per_core_hour", per_core_hour), _price("per_gb_hour", per_gb_hour)
-    return _amount("cores", cores) * core + _amount("memory_bytes", memory_bytes) / GB * gb
-
-
 def table(cases: pd.DataFrame, price_per_hour: float) -> pd.DataFrame:
     """``cases`` with ``per_core``, ``per_gb``, ``per_cpu_second`` and ``cost_per_million``.
 

@@ -7,10 +7,10 @@ are dependent, replicates are not.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import ArrayLike
+from scipy import special
 
-Floats = NDArray[np.float64]
+from infscale.records.gate import Floats
 
 MIN_REPLICATES = 3
 """Fewer replicates get no interval."""
@@ -19,6 +19,9 @@ EXPLORATORY_BELOW = 5
 ROBUST_FROM = 6
 """From so many replicates on, the Hodges–Lehmann estimate stands beside the mean."""
 CONFIDENCE = 0.95
+"""The level of every interval."""
+ALPHA = 0.05
+"""A corrected p-value below this is a difference."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,10 @@ class Interval:
 
 
 def geometric_mean(values: ArrayLike) -> Interval:
-    """The geometric mean of positive values with its 95 % interval, t on the logarithm, R − 1 degrees of freedom.
+    """Return the geometric mean of R positive values with its 95 % interval.
 
-    ``p_value`` is that of the two-sided t test of the mean logarithm against 0 (a ratio against 1). Both are
-    NaN below three values, and where a value is not finite.
+    The interval is Student's t on the logarithm with R − 1 degrees of freedom. ``p_value`` is
+    that of the two-sided t test of the mean logarithm against 0 (a ratio against 1). Both are NaN below three values, and where a value is not finite.
     """
     logs = np.log(np.asarray(values, dtype=np.float64))
     n = logs.size
@@ -51,14 +54,14 @@ def geometric_mean(values: ArrayLike) -> Interval:
     mean = float(np.mean(logs))
     if n < MIN_REPLICATES or not np.isfinite(mean):
         return Interval(float(np.exp(mean)), nan, nan, n, nan)
-    error = float(stats.sem(logs))
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-    p_value = float(2 * stats.t.sf(abs(mean) / error, n - 1)) if error > 0 else float(mean == 0)
+    error = float(np.std(logs, ddof=1) / np.sqrt(n))
+    half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
+    p_value = float(2 * special.stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Interval(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)), n, p_value)
 
 
 def hodges_lehmann(values: ArrayLike) -> float:
-    """The median of all pairwise geometric means, each value with itself too: one odd replicate moves it little.
+    """Return the median of all pairwise geometric means, each value with itself too: one odd replicate moves it little.
 
     NaN below :data:`ROBUST_FROM` values. Source: J. L. Hodges and E. L. Lehmann, "Estimates of location based on rank
     tests", Ann. Math. Statist. 34 (1963), on the logarithms.
@@ -71,13 +74,16 @@ def hodges_lehmann(values: ArrayLike) -> float:
 
 
 def spread(values: ArrayLike) -> float:
-    """Between-run spread: the geometric standard deviation minus 1 (0.1: runs differ by about 10 %); NaN below two."""
+    """Return the spread between runs: the geometric standard deviation minus 1; NaN below two values.
+
+    0.1 means that runs differ by about 10 %.
+    """
     logs = np.log(np.asarray(values, dtype=np.float64))
     return float(np.expm1(np.std(logs, ddof=1))) if logs.size > 1 else float("nan")
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Holm's adjusted p-values, shape as given; NaN stays NaN and does not count as a test.
+    """Return Holm's adjusted p-values, shape as given; NaN stays NaN and does not count as a test.
 
     Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statist. 6 (1979).
     """

@@ -10,17 +10,11 @@ Source: L. Kleinrock, "Queueing Systems", volume 1 (1975), chapters 3 and 5. A s
 cores is none of these: the misfit says how far it is.
 """
 
-from typing import Any
-
 import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import optimize
 
-from infscale.analysis.tables.trials import ARM
-from infscale.records.gate import VALID
-
-Floats = NDArray[np.float64]
+from infscale.records.gate import Floats
 
 MODELS = {"M/M/1": 2, "M/D/1": 2, "M/G/1": 3}
 """Free parameters of each: T and S, and c² for M/G/1."""
@@ -57,20 +51,3 @@ def fit(model: str, rate_per_s: Floats, response_ms: Floats) -> dict[str, float]
     cv2 = {"M/M/1": 1.0, "M/D/1": 0.0}.get(model, found.x[-1])
     misfit = float(np.sqrt(2 * found.cost / (len(rate_per_s) - len(names))))
     return {"t_ms": float(found.x[0]), "s_ms": float(found.x[1]), "cv2": float(cv2), "misfit": misfit}
-
-
-def fits_table(points: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """One row per arm and model, fitted to the arm's VALID points below λ*; ``limit_per_s`` is 1 ÷ S."""
-    merged = points.merge(arms[[*ARM, "saturation_per_s"]], on=ARM)
-    usable = (merged["verdict"] == VALID) & np.isfinite(merged["response_mean_ms"])
-    below = merged[usable & ~(merged["rate_per_s"] > merged["saturation_per_s"])]
-    rows: list[dict[str, Any]] = []
-    for key, group in below.groupby(ARM):
-        rates, means = group["rate_per_s"].to_numpy(dtype=float), group["response_mean_ms"].to_numpy(dtype=float)
-        for model in MODELS:
-            found = fit(model, rates, means)
-            arm = dict(zip(ARM, key, strict=True)) | {"model": model, "points": len(group)}
-            rows.append({**arm, **found, "limit_per_s": 1e3 / found["s_ms"], "to_per_s": float(rates.max())})
-    columns = [*ARM, "model", "points", "t_ms", "s_ms", "cv2", "misfit", "limit_per_s", "to_per_s"]
-    numbers = {name: float for name in columns if name not in (*ARM, "model")}
-    return pd.DataFrame(rows, columns=columns).astype(numbers)

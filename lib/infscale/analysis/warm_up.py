@@ -7,12 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import fft, stats
 
+from infscale.records.gate import Floats
 from infscale.records.samples import ordered
-
-Floats = NDArray[np.float64]
 
 BATCHES = 100
 SEARCHED, LATEST_CUT = 0.75, 0.5

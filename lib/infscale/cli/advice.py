@@ -11,10 +11,12 @@ def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, da
     Raises:
         InfscaleError: an unknown payload or quantile, or no stored trial that carries the payload.
     """
+    from infscale.analysis.tables import tabulate
+    from infscale.findings import stored_runs
     from infscale.report import advice
 
     question = advice.Question(payload, rate, slo, repeat, quantile)
-    evidence = [advice.evidence(run) for run in advice.stored(Path(data) if data else None)]
+    evidence = [advice.evidence(run, tabulate(run)) for run in stored_runs(Path(data) if data else None)]
     for row in advice.advise(question, evidence).to_dict("records"):
         source = f" [run {row['run_id']}: {row['cases']}]" if row["run_id"] else ""
         print(f"{row['choice']}: {row['advice']}\n    {row['why']}{source}")

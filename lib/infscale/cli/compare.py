@@ -6,20 +6,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from infscale.cli.load import body_of, headers_of
 from infscale.cli.options import Command, Milliseconds, Number, Whole, option
 from infscale.errors import ConfigError, DeploymentError
-from infscale.vocabulary import NAMES, PROTOCOLS, clock, number
+from infscale.vocabulary import CANNOT, NAMES, OTHER, PROTOCOLS, clock, number
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from infscale.analysis.tables import Tables
     from infscale.deployment.endpoint import Endpoint
+    from infscale.experiment.design.design import Design
+    from infscale.findings.finding import Sizes
     from infscale.payloads.encoders import Payload
 
-    Tables = Mapping[str, pd.DataFrame]
 
 SCHEMES = {"rest": ("http", "https"), "grpc": ("grpc", "grpcs")}
 """Schemes of the addresses that can be compared, by protocol."""
@@ -52,39 +54,43 @@ def _run(
     Raises:
         InfscaleError: bad input, or an endpoint that does not answer.
     """
-    from infscale.analysis.tables import summary
-    from infscale.experiment import sweep
-    from infscale.experiment.design.grid import Grid
-    from infscale.records import runs
-    from infscale.vocabulary import OTHER
+    from infscale.analysis.tables import tabulate
+    from infscale.experiment.design.time_plan import seconds, time_plan
+    from infscale.experiment.measure import measure
 
     requests = Requests(
         bodies={"rest": tuple(map(body_of, body_rest)), "grpc": tuple(map(body_of, body_grpc))},
         headers={"rest": headers_of(header_rest), "grpc": headers_of(header_grpc)},
         paths={"rest": _path("rest", rest), "grpc": _path("grpc", grpc)},
     )
-    grid = Grid(
-        frameworks=(OTHER,),
-        model=f"{rest} {grpc}",
-        replicates=replicates,
-        trial_s=duration,
-        fractions=FRACTIONS,
-        timeout_s=timeout,
-        sensitivity=False,
-        most_per_s=max_rate,
-        profile="compare",
-        experiment="compare",
-    )
+    design = design_of(rest, grpc, replicates=replicates, trial_s=duration, timeout_s=timeout, most_per_s=max_rate)
     start = partial(attached, rest, grpc, requests)
-    with start(OTHER, grid.model):
-        print(grid.time_plan(), flush=True)
+    with start(OTHER, ""):
+        print(time_plan(design), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = sweep.folder_for(grid, Path(data or scratch), fresh=True)
-        sweep.measure(grid, folder, start=start)
-        tables = summary.summarise(runs.load_run(folder), slo)
-        print("\n".join(report(tables, slo, grid.seconds() / grid.replicates)))
+        run = measure(design, Path(data or scratch), fresh=True, start=start)
+        print("\n".join(report(tabulate(run, slo), slo, seconds(design) / replicates)))
         if data:
-            print(f"The run is in {folder}; infscale figures --run {folder} draws it.")
+            print(f"The run is in {run.folder}; infscale figures --run {run.folder} draws it.")
+
+
+def design_of(rest: str, grpc: str, **sizes: "Unpack[Sizes]") -> "Design":
+    """Return the design of a comparison: both protocols at shares of the larger saturation rate."""
+    import msgspec
+
+    from infscale.experiment.design.arm import Arm
+    from infscale.experiment.design.design import SWEEP, Contrast, Design
+
+    design = Design(
+        finding="compare",
+        question=f"Which answers faster, {rest} or {grpc}, and up to which arrival rate?",
+        arms=tuple(Arm(protocol, framework=OTHER, model="as given") for protocol in PROTOCOLS),
+        contrasts=(Contrast(0, 1),),
+        rates=SWEEP,
+        profile="compare",
+        fractions=FRACTIONS,
+    )
+    return msgspec.structs.replace(design, **sizes)
 
 
 def _path(protocol: str, url: str) -> str:
@@ -137,7 +143,7 @@ class Requests:
             headers=self.headers[protocol],
         )
         status = str(result.samples["status"].iloc[0])
-        return "" if status == "ok" else f"{url}: {status} {result.stats.get('error') or ''}".rstrip()
+        return "" if status == "ok" else f"{url}: {status} {result.generator.error}".rstrip()
 
 
 def _no_decoder(body: bytes) -> Any:
@@ -180,59 +186,57 @@ def report(tables: "Tables", slo_ms: float, replicate_s: float) -> list[str]:
     """Return the answer as lines: the verdict in a sentence, then the numbers that it rests on.
 
     Args:
-        tables: of the run, as :func:`infscale.analysis.tables.summary.summarise` returns them.
+        tables: of the run.
         slo_ms: limit of the p95 response time, ms.
         replicate_s: how long a replicate takes, s.
     """
     import numpy as np
 
-    from infscale.report.sentences import saturation, validity_finding
+    from infscale.report.limits import validity
+    from infscale.report.wording import saturation_text
 
-    ratios = tables["ratios"].query("metric == 'response_p95_ms'").sort_values("rate_per_s")
     lines = [verdict(tables, replicate_s), ""]
-    for row in ratios.to_dict("records"):
+    for row in tables.contrasts.sort_values("rate_per_s").to_dict("records"):
         known = np.isfinite(row["ratio_low"])
         interval = f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else f"({row['note']})"
         lines.append(
             f"  λ = {number(row['rate_per_s'])}/s: p95 REST ÷ gRPC = {number(row['ratio'])} {interval}, "
             f"{row['replicates']} pairs"
         )
-    for _, arm in tables["arms"].iterrows():
-        name = arm["protocol"]
-        points = tables["points"].query("protocol == @name")
+    for _, arm in tables.arms.iterrows():
+        points = tables.points[tables.points["arm"] == arm["arm"]]
         within = points[(points["verdict"] == "VALID") & (points["response_p95_ms"] <= slo_ms)]
         most = f"up to {number(within['rate_per_s'].max())}/s" if len(within) else "at no rate"
         cpu = points["engine_cpu_us_per_request"].median()
         lines.append(
-            f"  {NAMES[name]}: λ* {saturation(arm)}; p95 within {slo_ms:g} ms {most}; "
+            f"  {NAMES[arm['protocol']]}: λ* {saturation_text(arm)}; p95 within {slo_ms:g} ms {most}; "
             f"client CPU {number(cpu)} µs a request"
         )
-    return [*lines, "  " + validity_finding(tables)]
+    return [*lines, "  " + validity(tables)]
 
 
 def verdict(tables: "Tables", replicate_s: float) -> str:
     """Return one sentence: which protocol answers faster at which rates, or that none can be concluded, and each λ*."""
-    ratios = tables["ratios"].query("metric == 'response_p95_ms'").sort_values("rate_per_s")
-    decided = ratios[ratios["p_holm"] < 1 - 0.95]
+    ratios = tables.contrasts.sort_values("rate_per_s")
+    decided = ratios[ratios["conclusion"] != CANNOT]
     parts = [_faster(group) for _, group in decided.groupby("conclusion", sort=False)]
-    return f"{'; '.join(parts) or _cannot(ratios, replicate_s)}; {_above(tables['arms'])}."
+    return f"{'; '.join(parts) or _cannot(ratios, replicate_s)}; {_above(tables.arms)}."
 
 
 def _faster(group: "pd.DataFrame") -> str:
     """Say at which rates a protocol is faster, and by which factors: the outermost ends of the intervals."""
-    slower = str(group["conclusion"].iloc[0])
-    faster = NAMES["grpc" if slower == "rest" else "rest"]
+    slower = group["conclusion"].iloc[0] == "slower"  # the arm is REST, its reference gRPC
     ends = group[["ratio_low", "ratio_high"]].to_numpy()
-    low, high = (ends.min(), ends.max()) if slower == "rest" else (1 / ends.max(), 1 / ends.min())
+    low, high = (ends.min(), ends.max()) if slower else (1 / ends.max(), 1 / ends.min())
     rates = [number(rate) for rate in group["rate_per_s"]]
     where = f"at {rates[0]}/s" if len(rates) == 1 else f"at {len(rates)} rates from {rates[0]} to {rates[-1]}/s"
-    return f"{faster} answers p95 {number(low)}–{number(high)}× faster {where}"
+    return f"{NAMES['grpc' if slower else 'rest']} answers p95 {number(low)}–{number(high)}× faster {where}"
 
 
 def _above(arms: "pd.DataFrame") -> str:
-    from infscale.report.sentences import saturation
+    from infscale.report.wording import saturation_text
 
-    return ", ".join(f"λ* of {NAMES[arm['protocol']]} lies {saturation(arm)}" for _, arm in arms.iterrows())
+    return ", ".join(f"λ* of {NAMES[arm['protocol']]} lies {saturation_text(arm)}" for _, arm in arms.iterrows())
 
 
 def _cannot(ratios: "pd.DataFrame", replicate_s: float) -> str:

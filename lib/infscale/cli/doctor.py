@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from infscale import machine
 from infscale.cli.options import Command
 from infscale.paths import project_root
 from infscale.programs import Requirement, find_program, first_line, package_version
@@ -25,28 +24,36 @@ _LEAST_GIB = 1.0
 
 
 def _system() -> Requirement:
+    from infscale import machine
+
     described = machine.describe()
     supported = sys.platform == "linux" and os.uname().machine == "x86_64" and sys.version_info[:2] == (3, 11)
-    text = f"{described['os']}, kernel {described['kernel']}, {os.uname().machine}, Python {described['python']}"
+    text = f"{described.os}, kernel {described.kernel}, {os.uname().machine}, Python {described.python}"
     return Requirement(
         "system", text if supported else "", "everything", "Linux on x86-64 with Python 3.11", needed=True
     )
 
 
 def _cpu() -> Requirement:
+    from infscale import machine
+
     described, split = machine.describe(), machine.split_cores()
     shared = "load engine and servers share them: four or more keep them apart" if split is None else "one for the load"
-    return Requirement("CPU", f"{described['cpu']}; {described['cores']} cores usable", shared)
+    return Requirement("CPU", f"{described.cpu}; {described.cores} cores usable", shared)
 
 
 def _governor() -> Requirement:
-    name = machine.describe()["governor"]
+    from infscale import machine
+
+    name = machine.describe().governor
     steady = name in (None, "performance")
     get = "" if steady else "sudo cpupower frequency-set --governor performance"
     return Requirement("CPU governor", name or "not reported by this machine", "steady clock rates", get)
 
 
 def _steal() -> Requirement:
+    from infscale import machine
+
     stolen, ticks = machine.steal_ticks()
     text = f"{stolen / ticks:.2%} of the CPU time since boot" if ticks else "not reported by this machine"
     return Requirement("steal", text, "trials in which a hypervisor takes more than a little are INVALID")

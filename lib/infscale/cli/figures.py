@@ -1,60 +1,70 @@
-"""``infscale figures``: draw a run's figures, values and report again from stored data."""
+"""``infscale figures``: draw figures, values and report again from stored data."""
 
-import json
 from pathlib import Path
 
 from infscale.cli.options import Command, option
 
 
 def draw(run: str, figures: str, executed: Path | None = None) -> None:
-    """Summarise a run, draw its figures, values and report, and print what share of its trials is valid.
+    """Draw a run and every finding that has a complete run beside it, and print what was found.
+
+    A run of the protocols finding (F0), or of another sweep, gets its tables, figures, values and the report, into
+    which the other findings and the advice go. A run of another finding is drawn alone.
 
     Args:
-        run: the run's folder; "" for the newest complete one, else the committed sample.
+        run: the run's folder; "" for the newest complete one of F0, else the committed sample.
         figures: folder to draw into, from the project's root.
         executed: folder that keeps the executed notebooks; None for one beside the derived tables.
 
     Raises:
         InfscaleError: the folder holds no run, or a notebook failed.
     """
+    from infscale.experiment.design.design import SWEEP
+    from infscale.paths import project_root
+    from infscale.records.manifest import RunManifest, read
+    from infscale.records.runs import find_run
+
+    folder = find_run(run)
+    manifest = read(folder / "run.json", RunManifest)
+    if manifest.design.rates == SWEEP:
+        target = executed or project_root() / "data" / "derived" / manifest.run_id / "notebooks"
+        _draw_all(folder, manifest.run_id, figures, target)
+    else:
+        _draw_alone(folder, figures)
+
+
+def _draw_all(folder: Path, run_id: str, figures: str, executed: Path) -> None:
     from tqdm import tqdm
 
-    from infscale.analysis.tables import summary
+    from infscale.analysis.tables import load_tables
     from infscale.cli import notebooks
     from infscale.paths import project_root
-    from infscale.records import runs
-    from infscale.records.manifest import read_json
-    from infscale.report import sentences
+    from infscale.report.limits import validity
 
-    folder = runs.find_run(run)
-    target = executed or project_root() / "data" / "derived" / folder.name / "notebooks"
+    place = {"figures_folder": figures}
+    parameters: dict[str, dict[str, object]] = {
+        "30-summarise": {"run": str(folder)},
+        "40-figures": {"run": str(folder), **place},
+        "60-advice": {"payload": "", "runs_folder": str(folder.parent), **place},
+        "50-paper-values": {"run": str(folder), **place},
+    }
     for name in tqdm(notebooks.DRAWING, unit="notebook", desc=f"drawing {folder.name}"):
-        if name == "50-paper-values":
-            _draw_findings(figures, folder.parent, target)
-            parameters = {"payload": "", "runs_folder": str(folder.parent), "figures_folder": figures}
-            notebooks.execute("60-advice", parameters, target)
-        parameters = {"run": str(folder)}
-        if name != "30-summarise":
-            parameters["figures_folder"] = figures
-        notebooks.execute(name, parameters, target)
-    run_id = read_json(folder / "run.json")["run_id"]
-    print(sentences.validity_finding(summary.load_tables(project_root() / "data" / "derived" / run_id)))
+        notebooks.execute(name, parameters[name], executed)
+    print(validity(load_tables(project_root() / "data" / "derived" / run_id)))
     print(f"figures, values.tex and report.html are in {project_root() / figures}")
 
 
-def _draw_findings(figures: str, runs_folder: Path, executed: Path) -> None:
-    """Draw every finding again that has a complete run in ``runs_folder``."""
-    from infscale.cli import notebooks
-    from infscale.findings import studies
-    from infscale.records import runs
+def _draw_alone(folder: Path, figures: str) -> None:
+    from infscale.analysis.tables import tabulate
+    from infscale.findings import finding_of
+    from infscale.paths import project_root
+    from infscale.records.runs import load_run
+    from infscale.report.results import save
 
-    for name, study in studies.STUDIES.items():
-        folder = runs.newest(runs_folder, name)
-        if folder is None:
-            continue
-        profile = json.loads((folder / "run.json").read_text(encoding="utf-8"))["profile"]
-        parameters = {"profile": profile, "run": str(folder), "figures_folder": figures}
-        notebooks.execute(study.notebook, parameters, executed)
+    run = load_run(folder)
+    result = save(finding_of(run), run, tabulate(run), project_root() / figures)
+    print("\n".join(result.sentences))
+    print(f"figures are in {project_root() / figures}; infscale figures takes them into the report")
 
 
 command = Command(

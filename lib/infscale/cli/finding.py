@@ -1,11 +1,11 @@
 """``infscale finding``: measure one finding of the study and draw it."""
 
-import json
 from pathlib import Path
 
 import click
 
 from infscale.cli.options import Command, option
+from infscale.errors import one_of
 
 
 def finding(name: str, profile: str, *, new: bool, data: Path | None = None, figures: str = "figures") -> Path:
@@ -25,23 +25,26 @@ def finding(name: str, profile: str, *, new: bool, data: Path | None = None, fig
         InfscaleError: an unknown finding or profile, a folder that cannot be written, or a notebook that failed.
     """
     from infscale.cli import notebooks
-    from infscale.experiment import sweep
-    from infscale.experiment.folder import folder_for
-    from infscale.findings import studies
+    from infscale.experiment.check import check
+    from infscale.experiment.design.time_plan import time_plan
+    from infscale.experiment.folder import default_place, folder_for
+    from infscale.findings import FINDINGS
     from infscale.paths import project_root
+    from infscale.report.results import load, result_file
 
-    grid = studies.grid_of(name, profile)
-    print(grid.time_plan(), flush=True)
-    folder = folder_for(grid, (data or sweep.default_place()).resolve(), fresh=new)
+    one_of("finding", name, FINDINGS)
+    design = FINDINGS[name].design(profile)
+    check(design)
+    print(time_plan(design), flush=True)
+    folder = folder_for(design, (data or default_place()).resolve(), fresh=new)
     print(f"run: {folder}", flush=True)
     notebooks.execute(
-        studies.STUDIES[name].notebook,
+        FINDINGS[name].notebook,
         {"profile": profile, "run": str(folder), "figures_folder": figures},
         folder / "notebooks",
-        progress=lambda: notebooks.trials_bar(folder, grid.expected_files()),
+        progress=lambda: notebooks.trials_bar(folder, design.expected_trials()),
     )
-    answer = json.loads((project_root() / figures / f"finding-{name}.json").read_text(encoding="utf-8"))
-    print("\n".join(answer["sentences"]))
+    print("\n".join(load(result_file(project_root() / figures, name)).sentences))
     return folder
 
 

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from infscale.cli.options import Command, Number, Whole, number, option
 from infscale.errors import ConfigError, one_of
 
 if TYPE_CHECKING:
+    from infscale.cli.load_report import Summary
     from infscale.load.single import Load, Outcome
 
 MEASURED, GENERATOR_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 3, 4, 130
@@ -70,7 +71,7 @@ def _run(*, json: bool, **options: Any) -> int:
     return _exit_code(summary, outcome)
 
 
-def _exit_code(summary: Mapping[str, Any], outcome: "Outcome") -> int:
+def _exit_code(summary: "Summary", outcome: "Outcome") -> int:
     if outcome.interrupted:
         print("infscale: interrupted; what was not sent is 'unsent'", file=sys.stderr)
         return INTERRUPTED

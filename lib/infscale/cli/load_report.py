@@ -7,15 +7,19 @@ omitted.
 
 import json
 import math
-from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pandas as pd
 
 from infscale.analysis.percentiles import trial_times
 from infscale.records.gate import INVALID, SATURATED
+from infscale.records.gates.verdict import judge
+from infscale.records.manifest import Generator, LoadManifest
 from infscale.records.samples import NEVER
-from infscale.records.verdict import judge
+
+Summary = dict[str, Any]
+"""The result by name: numbers and texts that JSON can hold, as users read them."""
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99, "p99_9": 0.999}
 TYPICAL = {"p50": 0.50, "p99": 0.99}
@@ -30,7 +34,7 @@ TIMES = {
 """Name of a time in the result → key of :func:`infscale.analysis.percentiles.trial_times`, and its percentiles."""
 
 
-def summarise(samples: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, Any]:
+def summarise(samples: pd.DataFrame, manifest: LoadManifest) -> Summary:
     """Return every number that is reported, of the rows after the warm-up; keys carry their units.
 
     A percentile is ``None`` where it is omitted (``omitted`` says why) and where it is infinite; ``bounds`` says
@@ -38,12 +42,12 @@ def summarise(samples: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, A
     ``unsent`` and ``cut_off`` (in flight when it ended) are told apart.
     """
     rows, counts = _measured(samples, manifest)
-    duration_s = max(1e-3, manifest["duration_s"] - manifest["warmup_s"])  # interrupted in the warm-up: no rows
-    verdict = judge(rows, {**manifest, "duration_s": duration_s}, 1)
+    duration_s = max(1e-3, manifest.duration_s - manifest.warmup_s)  # interrupted in the warm-up: no rows
+    verdict = judge(rows, duration_s, manifest.generator, manifest.host)
     ok = rows[rows["status"] == "ok"]
     finished = int((ok["done_ns"] < duration_s * 1e9).sum())
     return {
-        **{key: manifest[key] for key in ("url", "arrivals", "rate_per_s", "seed", "warmup_s", "timeout_s")},
+        **{key: getattr(manifest, key) for key in ("url", "arrivals", "rate_per_s", "seed", "warmup_s", "timeout_s")},
         "duration_s": duration_s,
         "requests": len(rows),
         "succeeded": len(ok),
@@ -51,24 +55,24 @@ def summarise(samples: pd.DataFrame, manifest: Mapping[str, Any]) -> dict[str, A
         "errors": verdict.errors,
         "offered_per_s": len(rows) / duration_s,
         "achieved_per_s": finished / duration_s,
-        **_percentiles(rows, manifest["timeout_s"] * 1e3),
-        **_costs(samples, manifest["engine"]),
+        **_percentiles(rows, manifest.timeout_s * 1e3),
+        **_costs(samples, manifest.generator),
         "bytes_out": int(rows["bytes_out"].sum()),
         "bytes_in": int(rows["bytes_in"].sum()),
-        "interrupted": manifest["interrupted"],
-        "verdict": verdict.verdict,
-        "verdict_text": _sentence(verdict.text, verdict.verdict),
-        "gates": verdict.as_dict()["gates"],
+        "interrupted": manifest.interrupted,
+        "verdict": verdict.name,
+        "verdict_text": _sentence(verdict.text, verdict.name),
+        "gates": msgspec.to_builtins(verdict.gates),
     }
 
 
-def _measured(samples: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, int]]:
+def _measured(samples: pd.DataFrame, manifest: LoadManifest) -> tuple[pd.DataFrame, dict[str, int]]:
     """Return the rows to judge, times counted from the end of the warm-up, and how many were left out, by reason."""
-    warmup_ns = round(manifest["warmup_s"] * 1e9)
+    warmup_ns = round(manifest.warmup_s * 1e9)
     warm = samples["scheduled_ns"] < warmup_ns
     unsent = samples["status"] == "unsent"
-    gave_up = samples["done_ns"] - samples["scheduled_ns"] < manifest["timeout_s"] * 1e9
-    cut_off = (samples["status"] == "timeout") & gave_up & bool(manifest["interrupted"])
+    gave_up = samples["done_ns"] - samples["scheduled_ns"] < manifest.timeout_s * 1e9
+    cut_off = (samples["status"] == "timeout") & gave_up & bool(manifest.interrupted)
     rows = samples[~(warm | unsent | cut_off)].copy()
     times = [name for name in rows.columns if name.endswith("_ns")]
     rows[times] = rows[times].where(rows[times] == NEVER, rows[times] - warmup_ns)
@@ -76,21 +80,21 @@ def _measured(samples: pd.DataFrame, manifest: Mapping[str, Any]) -> tuple[pd.Da
     return rows, {name: int(mask.sum()) for name, mask in left_out.items()}
 
 
-def _costs(samples: pd.DataFrame, engine: Mapping[str, Any]) -> dict[str, Any]:
+def _costs(samples: pd.DataFrame, generator: Generator) -> Summary:
     """Return the generator's own costs, over warm-up and measured part, without its start."""
     came_due = max(1, int((samples["due_ns"] != NEVER).sum()))
     return {
-        "cpu_per_request_us": 1e6 * engine["cpu_s"] / came_due,
-        "cpu_user_per_request_us": 1e6 * engine["cpu_user_s"] / came_due,
-        "cpu_system_per_request_us": 1e6 * engine["cpu_system_s"] / came_due,
-        "peak_memory_bytes": max(shard["peak_memory_bytes"] for shard in engine["shards"]),
-        "connections_opened": engine["connections_opened"],
-        "connections_lost": engine["connections_lost"],
-        "connection_error": engine["error"],
+        "cpu_per_request_us": 1e6 * generator.cpu_s / came_due,
+        "cpu_user_per_request_us": 1e6 * generator.cpu_user_s / came_due,
+        "cpu_system_per_request_us": 1e6 * generator.cpu_system_s / came_due,
+        "peak_memory_bytes": max(shard.peak_memory_bytes for shard in generator.shards),
+        "connections_opened": generator.connections_opened,
+        "connections_lost": generator.connections_lost,
+        "connection_error": generator.error,
     }
 
 
-def _percentiles(rows: pd.DataFrame, timeout_ms: float) -> dict[str, Any]:
+def _percentiles(rows: pd.DataFrame, timeout_ms: float) -> Summary:
     """Return percentiles of every time in ms, with ``bounds`` and ``omitted``."""
     times = trial_times(rows, timeout_ms)
     values: dict[str, float | None] = {}
@@ -122,12 +126,12 @@ def _sentence(text: str, verdict: str) -> str:
 # ------------------------------------------------------------------------------------------------ forms
 
 
-def as_json(summary: Mapping[str, Any]) -> str:
+def as_json(summary: Summary) -> str:
     """Return a summary as one JSON object."""
     return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
 
 
-def as_text(summary: Mapping[str, Any]) -> str:
+def as_text(summary: Summary) -> str:
     """Return a summary as text for a terminal; its last line is the verdict."""
     rows = [("response time", "response_time"), ("round-trip time", "round_trip_time")]
     if summary["errors"]:  # of successes alone
@@ -147,7 +151,7 @@ def as_text(summary: Mapping[str, Any]) -> str:
     return "\n".join([*lines, *_facts(summary), summary["verdict_text"]])
 
 
-def _cell(summary: Mapping[str, Any], key: str) -> str:
+def _cell(summary: Summary, key: str) -> str:
     if key not in summary:
         return " " * 12
     value = summary[key]
@@ -156,7 +160,7 @@ def _cell(summary: Mapping[str, Any], key: str) -> str:
     return f"{'–' if value is None else f'{value:,.3f}':>12}"
 
 
-def _omitted(summary: Mapping[str, Any]) -> list[str]:
+def _omitted(summary: Summary) -> list[str]:
     """Return why the table has gaps: how many requests, or successes, each percentile needs."""
     needs = [
         f"{label.replace('_', '.')} needs {_needed(p):,}"
@@ -166,7 +170,7 @@ def _omitted(summary: Mapping[str, Any]) -> list[str]:
     return [f"– too few requests: {', '.join(needs)}"] if needs else []
 
 
-def _facts(summary: Mapping[str, Any]) -> list[str]:
+def _facts(summary: Summary) -> list[str]:
     errors = ", ".join(f"{kind} {n:,}" for kind, n in summary["errors"].items()) or "none"
     left_out = {name: summary[name] for name in ("unsent", "cut_off") if summary[name]}
     ended = "".join(f", {n:,} {name.replace('_', ' ')}" for name, n in left_out.items())

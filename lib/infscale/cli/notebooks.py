@@ -4,17 +4,22 @@ import ast
 import contextlib
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from infscale.errors import ConfigError, InfscaleError
 from infscale.paths import project_root
+from infscale.records.manifest import RunManifest, read
 
-MEASURING = "10-protocol-grid"
-"""Notebook that measures the headline experiment."""
-DRAWING = ("30-summarise", "40-figures", "50-paper-values")
-"""Notebooks that summarise and draw a run, in order."""
+if TYPE_CHECKING:  # figures load Matplotlib, which the command's help needs not wait for
+    from infscale.report.figures.files import Drawn
+
+MEASURING = "10-protocols"
+"""The notebook that measures the protocols finding (F0)."""
+
+DRAWING = ("30-summarise", "40-figures", "60-advice", "50-paper-values")
+"""The notebooks that draw it, in order; the last makes the report, which takes in what the others wrote."""
 
 
 def names(source: str) -> set[str]:
@@ -45,6 +50,18 @@ def check_parameters() -> None:
     injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters\n")]
     if injected:
         _check_known(names(cells[0]), names(injected[0]))
+
+
+def show(figures: "Iterable[Drawn | None]", folder: Path) -> None:
+    """Display figures that were written to ``folder``, each with its caption; None stands for one without numbers."""
+    from IPython.display import Image, display
+
+    for figure in figures:
+        if figure is None:
+            print("Not drawn: this run has no numbers for it.")
+        else:
+            display(Image(folder / figure.file, width=900))  # type: ignore[no-untyped-call]
+            print(figure.caption)
 
 
 def _check_known(known: set[str], injected: set[str]) -> None:
@@ -141,4 +158,5 @@ def trials_bar(folder: Path, expected: int) -> Iterator[None]:
 
 
 def _stored(folder: Path) -> int:
-    return len(list((folder / "trials").glob("[!.]*.json")))
+    """Return how many trials of a run are stored, as its manifest counts them."""
+    return sum(session.trials for session in read(folder / "run.json", RunManifest).sessions)

@@ -14,7 +14,7 @@ from infscale.errors import InfscaleError
 def paper(
     profile: str, *, new: bool, frameworks: Sequence[str] = (), data: Path | None = None, figures: str = "figures"
 ) -> Path:
-    """Measure a profile's protocol grid, or go on with an interrupted run of it, and draw.
+    """Measure the protocols finding (F0), or go on with an interrupted run of it, and draw.
 
     Args:
         profile: "quick", "full" or "tiny"; "full" without ``frameworks`` measures every finding as well.
@@ -32,13 +32,15 @@ def paper(
     from infscale.analysis import power
     from infscale.cli import notebooks
     from infscale.deployment.processes.pids import record_pids
-    from infscale.experiment import sweep
-    from infscale.experiment.design.profiles import from_parameters
+    from infscale.experiment.check import check
+    from infscale.experiment.folder import default_place, folder_for
+    from infscale.findings import protocols
 
     chosen = list(frameworks) or None
-    grid = from_parameters(profile, frameworks=chosen)
-    print(power.plan(grid), flush=True)
-    folder = sweep.folder_for(grid, (data or sweep.default_place()).resolve(), fresh=new)
+    design = protocols.grid(frameworks).design(profile)
+    check(design)
+    print(power.plan(design), flush=True)
+    folder = folder_for(design, (data or default_place()).resolve(), fresh=new)
     print(f"run: {folder}", flush=True)
     record_pids(folder / "pids.txt", {os.getpid(): "infscale paper", os.getppid(): "its parent"})
     parameters = {"profile": profile, "run": str(folder), **({"frameworks": chosen} if chosen else {})}
@@ -46,7 +48,7 @@ def paper(
         notebooks.MEASURING,
         parameters,
         folder / "notebooks",
-        progress=lambda: notebooks.trials_bar(folder, grid.expected_files()),
+        progress=lambda: notebooks.trials_bar(folder, design.expected_trials()),
     )
     if profile == "full" and not chosen:
         _measure_findings(new=new, data=data, figures=figures)
@@ -56,9 +58,10 @@ def paper(
 
 def _measure_findings(*, new: bool, data: Path | None, figures: str) -> None:
     """Measure every finding in full; print why one cannot be measured on this machine, and go on with the next."""
-    from infscale.findings import studies
+    from infscale.findings import FINDINGS
+    from infscale.records.runs import PROTOCOLS
 
-    for name in studies.STUDIES:
+    for name in [name for name in FINDINGS if name != PROTOCOLS]:
         try:
             findings.finding(name, "full", new=new, data=data, figures=figures)
         except InfscaleError as error:

@@ -10,10 +10,9 @@ def _run(profile: str, frameworks: tuple[str, ...], replicates: int | None, run:
         InfscaleError: an unknown profile or framework, or an effect of 1.
     """
     from infscale.analysis import power
-    from infscale.experiment.design.profiles import from_parameters
+    from infscale.findings import protocols
 
-    grid = from_parameters(profile, frameworks=list(frameworks) or None, replicates=replicates)
-    print(power.plan(grid, run, effect))
+    print(power.plan(protocols.grid(frameworks).design(profile, replicates=replicates), run, effect))
 
 
 command = Command(

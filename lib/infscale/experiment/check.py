@@ -1,45 +1,48 @@
-"""Finding out, before anything is deployed, what cannot be measured."""
+"""Checking a design before anything is deployed."""
 
 from infscale.deployment import FRAMEWORKS
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError, one_of
-from infscale.experiment.design.case import Case
-from infscale.experiment.design.grid import Grid
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import SWEEP, Design
+from infscale.experiment.design.labels import labels
+from infscale.models import reference
 from infscale.payloads import limits
+from infscale.vocabulary import OTHER
 
 
-def check(grid: Grid) -> None:
-    """Find out what cannot be, before anything is deployed.
+def check(design: Design) -> None:
+    """Find out what cannot be measured, before anything is deployed.
 
     Raises:
-        ConfigError: a framework cannot take an encoding, a batch passes its message limit, two cases have one name, or
-            a case is compared with one that is not there.
+        ConfigError: a framework, model or front is unknown, a framework cannot take an encoding, a batch passes its
+            message limit, or the arms of a block of a sweep need more than one deployment.
     """
-    names = [case.name for case in grid.cases]
-    first = [case.name for case in grid.cases if not case.against]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"cases {names} must have different names")
-    for case in grid.cases:
-        if case.against:
-            one_of(f"{case.name}: against", case.against, first)
-        if case.front:
-            one_of(f"{case.name}: front", case.front, FRONTS)
-        _check_payload(grid, case)
+    for arm, label in zip(design.every_arm(), labels(design.every_arm()), strict=True):
+        if arm.framework != OTHER:
+            one_of(f"{label}: framework", arm.framework, FRAMEWORKS)
+            reference.model(arm.model)
+            _check_payload(arm, label)
+        if arm.front:
+            one_of(f"{label}: front", arm.front, FRONTS)
+    if design.rates == SWEEP:
+        for block in design.blocks():
+            if len(design.deployments(block)) > 1:
+                names = ", ".join(labels([design.arms[arm] for arm in block]))
+                raise ConfigError(f"{names}: arms of a sweep that are compared must share one deployment")
 
 
-def _check_payload(grid: Grid, case: Case) -> None:
-    one_of(f"{case.name}: framework", case.framework, FRAMEWORKS)
-    interface = (FRONTS[case.front].interface if case.front else None) or FRAMEWORKS[case.framework].interface
-    arm = case.arm
+def _check_payload(arm: Arm, label: str) -> None:
+    interface = (FRONTS[arm.front].interface if arm.front else None) or FRAMEWORKS[arm.framework].interface
     try:
         limits.check(
             interface,
             arm.protocol,
-            case.model or grid.model,
+            arm.model,
             encoding=arm.encoding,
             batch=arm.batch,
             http=arm.http,
             gzip=arm.gzip,
         )
     except ConfigError as error:
-        raise ConfigError(f"{case.name}: {error}") from error
+        raise ConfigError(f"{label}: {error}") from error

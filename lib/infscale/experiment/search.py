@@ -1,178 +1,223 @@
-"""Where arms saturate: a short pilot that sets a grid's rates, and bisection between the grid's verdicts."""
+"""Measuring by search: each arm's capacity by bisection, and each block at one common rate, per replicate.
 
-from typing import Any
+Within a replicate all arms of a block get the same arrivals at the common rate, on servers started for it, in random
+order. Rows, verdicts and files are those of a sweep.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
-from infscale.deployment.endpoint import Endpoint
-from infscale.experiment.session import Session
+from infscale.deployment.endpoint import Endpoint, check_answers
+from infscale.errors import ConfigError, MissingError, ServerLostError
+from infscale.experiment.bracket import FIRST_RATE, bracket
+from infscale.experiment.session import RESTARTS, Session
 from infscale.experiment.settle import drain
-from infscale.experiment.trial import Arm
-from infscale.records import samples
-from infscale.records.gate import INVALID, SATURATED, VALID
+from infscale.load.codec_cost import cpu_us, decoding, encoded
+from infscale.records.gate import INVALID, VALID
+from infscale.records.manifest import Phase, Pilot
 
-PILOT_FIRST_RATE = 100.0
-PILOT_TRIAL_S = 1.5
-LEAST_REQUESTS = 20
-SLOWEST = 0.2
-"""Requests of the shortest pilot trial, and requests/s below which nothing is tried."""
-RAISE = 1.3
-"""Ratio of neighbouring rates of the pilot where it ends; also the step by which the grid's top is raised."""
+STEP = 1.25
+"""From the pilot's capacity a replicate searches by this factor, then its square, its cube, until it has both sides."""
 
+MORE = 4
+"""Trials beside the design's bisections: for those that are INVALID, and until a bracket has both of its ends."""
 
-def pilot(session: Session, framework: str) -> None:
-    """Find each protocol's saturation rate roughly, and set the framework's rates from the larger one."""
-    done = session.manifest["pilot"].get(framework)
-    if done and set(done["saturation_per_s"]) == set(session.grid.protocols):
-        return
-    session.patiently(framework, lambda endpoint: _set_rates(session, endpoint))
-    rates = session.manifest["rates_per_s"][session.manifest["pilot"][framework]["implementation"]]
-    top = rates[-1] / session.grid.fractions[-1]
-    session.say(f"{framework}: saturation near {top:.0f}/s; rates {', '.join(f'{r:g}' for r in rates)} per s")
+FIRST_BYTES_PER_S = 50e6
+"""Largest load of the pilot's first trial, bytes/s: a server that is given gigabytes at once may not come back."""
+
+SEARCH_REQUESTS, SEARCH_SHARE = 2_000, 0.4
+"""A trial of a search ends early when it has this many requests, but not before this share of its length."""
+
+ATTEMPTS = 3
+"""Maximum attempts for a trial invalidated by the host or the generator; an interval needs three valid pairs."""
 
 
-def _set_rates(session: Session, endpoint: Endpoint) -> None:
-    found = {}
-    for protocol in session.grid.protocols:
-        session.warm(endpoint, Arm(protocol), PILOT_FIRST_RATE)
-        found[protocol] = bracket(session, endpoint, Arm(protocol))
-    top = min(_raised(session, endpoint, found), session.grid.most_per_s / max(1, *session.grid.fractions))
-    rates = [float(f"{fraction * top:.3g}") for fraction in session.grid.fractions]
-    session.manifest["rates_per_s"][endpoint.implementation] = rates
-    session.manifest["pilot"][endpoint.framework] = {
-        "implementation": endpoint.implementation,
-        "saturation_per_s": {p: float(f"{np.sqrt(low * high):.4g}") for p, (low, high) in found.items()},
-        "bracket_per_s": found,
-    }
+def measure(session: Session) -> None:
+    """Measure what a run does not hold yet of a search.
+
+    Arms whose deployment lacks something on this machine are left out, with the reason in the manifest.
+
+    Raises:
+        DeploymentError: a server cannot be had.
+        MissingError: none of the arms can be measured here.
+    """
+    design = session.design
+    for arms in design.deployments():
+        _pilot(session, arms)
+    _set_rates(session)
+    there = [arm for arm in range(len(design.arms)) if arm in session.manifest.pilot]
+    for replicate in range(design.replicates):
+        groups = design.deployments(there)
+        for i in np.random.default_rng([design.seed, replicate]).permutation(len(groups)):
+            _replicate(session, replicate, groups[i])
+
+
+def _on_server(session: Session, arms: list[int], work: Callable[[Endpoint], None]) -> None:
+    session.patiently(session.design.arms[arms[0]], work)
+
+
+def _pilot(session: Session, arms: list[int]) -> None:
+    """Find the capacity of each arm of one deployment, roughly."""
+    losses: Counter[int] = Counter()
+    while left := [arm for arm in arms if not _settled(session, arm)]:
+        before = losses.total()
+        try:
+            _on_server(session, left, partial(_find_capacities, session, arms=left, losses=losses))
+            return
+        except MissingError as error:
+            _leave_out(session, left, error)
+            return
+        except ServerLostError:  # the others can still be measured
+            if losses.total() == before:  # it was lost under none of them
+                raise
+
+
+def _settled(session: Session, arm: int) -> bool:
+    """Return whether a capacity is known, or was given up: the common rates were set without it."""
+    return arm in session.manifest.pilot or arm in session.manifest.lost
+
+
+def _leave_out(session: Session, arms: list[int], error: Exception) -> None:
+    for arm in arms:
+        reason = str(error).splitlines()[0]
+        session.manifest.skipped[arm] = reason
+        session.say(f"{session.labels[arm]}: left out: {reason}")
     session.save()
 
 
-def _raised(session: Session, endpoint: Endpoint, found: dict[str, tuple[float, float]]) -> float:
-    """The larger λ* of ``found``, raised until no protocol keeps up at the grid's largest rate.
-
-    The short trials of the pilot, on a server whose JIT compiler still works, call a rate SATURATED too early;
-    so every arm's knee lies within the grid.
-    """
-    middle = {protocol: float(np.sqrt(low * high)) for protocol, (low, high) in found.items()}
-    top, share = max(middle.values()), max(session.grid.fractions)
-    for step in range(20, 26 if share > 1 else 20):
-        rate = float(f"{share * top:.3g}")
-        if rate > session.grid.most_per_s:
-            break
-        for protocol in sorted(middle, key=lambda p: -middle[p]):
-            drain(endpoint)
-            manifest = _keep_up(session, endpoint, Arm(protocol), rate, step, session.grid.trial_s)
-            if manifest["verdict"]["verdict"] == VALID:
-                top *= RAISE
-                break
-        else:
-            break
-    return top
-
-
-def bracket(
-    session: Session, endpoint: Endpoint, arm: Arm, name: str = "", first: float = PILOT_FIRST_RATE, **labels: Any
-) -> tuple[float, float]:
-    """Rates (largest that kept up, smallest that did not): by fours, then from what the overload let through.
-
-    ``first`` is the rate to begin with. Trials are called after ``name`` (default: implementation and arm) and carry
-    ``labels``.
-    """
-    rate = min(first, session.grid.most_per_s)
-    low, high, guess = 0.0, 0.0, 0.0
-    for step in range(16):
-        drain(endpoint)
-        manifest = _keep_up(session, endpoint, arm, rate, step, name=name, **labels)
-        if _kept_up(manifest["verdict"]):
-            low = rate
-            if low >= high:  # what was seen there before was a disturbance
-                high, guess = 0.0, 0.0
-        else:
-            guess = guess if high else _completed_per_s(session, manifest)
-            high = rate
-        if not high and low >= session.grid.most_per_s:
-            return low, low
-        if not high:
-            rate = min(low * 4, session.grid.most_per_s)
+def _find_capacities(session: Session, endpoint: Endpoint, arms: list[int], losses: "Counter[int]") -> None:
+    differences = {name: value if math.isfinite(value) else None for name, value in check_answers(endpoint).items()}
+    for number in arms:
+        if _settled(session, number):  # before the server was lost
             continue
-        if not low and step == 0:
-            continue  # once more, before the search goes down
-        if not low:  # nothing has kept up yet
-            if rate < SLOWEST:
-                return rate / 4, high
-            rate = float(f"{rate / 4:.4g}")
+        arm = session.design.arms[number]
+        try:
+            endpoint.scheme(arm.protocol, arm.http)
+        except ConfigError as error:  # another server of this framework would take it
+            session.manifest.skipped[number] = str(error)
             continue
-        if high / low < RAISE:
-            break
-        # A step to each side of the guess, while the bracket is wide, is as good as several halvings.
-        inside = [r for r in (guess * RAISE**0.5, guess / RAISE**0.5) if low * 1.05 < r < high / 1.05]
-        rate = float(f"{inside[0] if guess and inside else np.sqrt(low * high):.4g}")
-    return low, high
+        payload, encode = encoded(endpoint, arm)
+        try:
+            low, high = _rough_capacity(session, endpoint, number, len(payload.bodies[0]))
+        except ServerLostError as error:
+            losses[number] += 1
+            if losses[number] > RESTARTS:
+                session.manifest.lost.append(number)
+                _leave_out(session, [number], error)
+            raise
+        session.manifest.skipped.pop(number, None)
+        pilot = Pilot(
+            implementation=endpoint.implementation,
+            saturation_per_s=float(f"{np.sqrt(low * high):.4g}"),
+            bracket_per_s=(low, high),
+            encode_us=cpu_us(encode),
+            decode_us=cpu_us(decoding(endpoint, payload)),
+            differences=differences,
+            ready_s=round(endpoint.ready_s, 3),
+        )
+        session.manifest.pilot[number] = pilot
+        session.save()
+        session.say(f"{session.labels[number]}: capacity near {pilot.saturation_per_s:.0f} requests/s")
 
 
-def _keep_up(
+def _rough_capacity(session: Session, endpoint: Endpoint, number: int, body_bytes: int) -> tuple[float, float]:
+    """Return the bracket by the pilot's short trials; the server is idle again then."""
+    first = min(FIRST_RATE, FIRST_BYTES_PER_S / body_bytes)
+    session.warm(endpoint, session.design.arms[number], first)
+    ends = bracket(session, endpoint, number, first)
+    drain(endpoint)
+    return ends
+
+
+def _set_rates(session: Session) -> None:
+    """Set the common rates of each block from the smallest capacity of its arms."""
+    design, pilots = session.design, session.manifest.pilot
+    if not pilots:
+        reasons = (f"{session.labels[arm]}: {reason}" for arm, reason in session.manifest.skipped.items())
+        raise MissingError("; ".join(reasons))
+    for arms in design.blocks():
+        known = [pilots[arm].saturation_per_s for arm in arms if arm in pilots]
+        if known:
+            rates = [float(f"{share * min(known):.3g}") for share in design.fractions]
+            session.manifest.rates_per_s.setdefault(design.block(arms[0]), rates)
+    session.save()
+
+
+def _replicate(session: Session, replicate: int, arms: list[int]) -> None:
+    """Run one replicate of a deployment's arms, on a server of its own, in random order."""
+    design = session.design
+    order = np.random.default_rng([design.seed, replicate, 1]).permutation(len(arms))
+
+    def work(endpoint: Endpoint) -> None:
+        rates = {arm: session.manifest.rates_per_s[design.block(arm)] for arm in arms}
+        for arm in arms:
+            session.warm(endpoint, design.arms[arm], rates[arm][-1])
+        for k in range(len(design.fractions)):
+            for i in order:
+                _common(session, endpoint, replicate, arms[i], k, rates[arms[i]][k])
+        for i in order:
+            _capacity(session, endpoint, replicate, arms[i])
+
+    try:
+        _on_server(session, arms, work)
+    except ServerLostError as error:  # what it has is kept, and the other replicates may have it all
+        names = ", ".join(session.labels[arm] for arm in arms)
+        reason = f"replicate {replicate + 1} of {names} was given up: {str(error).splitlines()[0]}"
+        session.manifest.restarts.append(reason)
+        session.say(reason)
+
+
+def _common(session: Session, endpoint: Endpoint, replicate: int, arm: int, k: int, rate: float) -> None:
+    """Run one trial at a common rate; it is repeated while it is INVALID, up to :data:`ATTEMPTS` in all."""
+    for attempt in range(1, ATTEMPTS + 1):
+        name = f"{session.name(arm)}-{k}-r{replicate}-a{attempt}"
+        if _run(session, endpoint, name, arm, rate, (replicate + 1, k), "grid", replicate, attempt) != INVALID:
+            return
+
+
+def _capacity(session: Session, endpoint: Endpoint, replicate: int, arm: int) -> None:
+    """Bracket one replicate's capacity; halve the bracket as long as there are trials for it, or it is wide."""
+    low, high = 0.0, np.inf
+    rate = session.manifest.pilot[arm].saturation_per_s
+    left, outward = session.design.bisections, 0
+    for step in range(session.design.bisections + MORE):
+        if left <= 0 and low and high <= STEP * low:
+            return
+        name = f"{session.name(arm)}-capacity{step}-r{replicate}"
+        verdict = _run(session, endpoint, name, arm, rate, (replicate + 1, 50 + step), "bisection", replicate)
+        if verdict == INVALID:
+            continue
+        left -= 1
+        low, high = (rate, high) if verdict == VALID else (low, rate)
+        outward += 1
+        factor = STEP**outward
+        rate = float(f"{rate * factor if np.isinf(high) else rate / factor if not low else np.sqrt(low * high):.4g}")
+
+
+def _run(
     session: Session,
     endpoint: Endpoint,
-    arm: Arm,
+    name: str,
+    arm: int,
     rate: float,
-    step: int,
-    duration_s: float = 0,
-    name: str = "",
-    **labels: Any,
-) -> dict[str, Any]:
-    """The manifest of a pilot trial, from disk if it is there."""
-    trial_id = f"pilot-{name or f'{endpoint.implementation}-{arm.key()}'}-{rate:.0f}-{step}"
-    stored = session.stored(trial_id)
-    if stored is not None:
-        return stored
-    duration = max(duration_s or min(PILOT_TRIAL_S, session.grid.trial_s * 2), LEAST_REQUESTS / rate)
-    plan = session.plan(arm, rate, (0, step), duration, phase="pilot", replicate=0, attempt=1, **labels)
-    return session.run(endpoint, trial_id, plan) | {"trial_id": trial_id}
-
-
-def _completed_per_s(session: Session, manifest: dict[str, Any]) -> float:
-    """Successes per second of a trial, from its first request to its last response."""
-    rows = samples.read(session.folder / "trials" / f"{manifest['trial_id']}.parquet")
-    good = rows[rows["status"] == "ok"]
-    return len(good) / (float(good["done_ns"].max()) / 1e9) if len(good) else 0.0
-
-
-def _kept_up(verdict: dict[str, Any]) -> bool:
-    """Whether a pilot trial was VALID, or INVALID by a passing disturbance rather than by its rate.
-
-    A generator that fails otherwise has met its own ceiling: no rate above can be measured either way.
-    """
-    failed = {gate["name"] for gate in verdict["gates"] if not gate["passed"]}
-    passing = verdict["verdict"] == INVALID and failed <= {"host", "lag", "run_delay", "arrivals"}
-    return bool(verdict["verdict"] == VALID or passing)
-
-
-def bisect(session: Session, endpoint: Endpoint, replicate: int, arm: Arm, rates: list[float]) -> None:
-    """Narrow one replicate's bracket of λ* on a log scale, between its largest VALID and smallest SATURATED rate.
-
-    Nothing is tried where there is no bracket, or where the verdicts do not rise in order.
-    """
-    name = f"{endpoint.implementation}-{arm.protocol}"
-    verdicts = {rate: _last_verdict(session, f"{name}-{i}-r{replicate}") for i, rate in enumerate(rates)}
-    valid = [rate for rate, verdict in verdicts.items() if verdict == VALID]
-    saturated = [rate for rate, verdict in verdicts.items() if verdict == SATURATED]
-    if not valid or not saturated or max(valid) > min(saturated):
-        return
-    low, high = max(valid), min(saturated)
-    for step in range(session.grid.bisections):
-        rate = float(f"{np.sqrt(low * high):.4g}")
-        trial_id = f"{name}-bisection{step}-r{replicate}"
-        manifest = session.stored(trial_id)
-        if manifest is None:
-            drain(endpoint)
-            labels = {"phase": "bisection", "replicate": replicate, "attempt": 1}
-            key, duration = (replicate + 1, 50 + step), session.grid.duration_s(rate)
-            manifest = session.run(endpoint, trial_id, session.plan(arm, rate, key, duration, **labels))
-        if manifest["verdict"]["verdict"] == INVALID:
-            return
-        low, high = (rate, high) if manifest["verdict"]["verdict"] == VALID else (low, rate)
-
-
-def _last_verdict(session: Session, name: str) -> str:
-    found = [stored for attempt in (1, 2) if (stored := session.stored(f"{name}-a{attempt}"))]
-    return str(found[-1]["verdict"]["verdict"]) if found else ""
+    key: tuple[int, ...],
+    phase: Phase,
+    replicate: int,
+    attempt: int = 1,
+) -> str:
+    """Return the verdict of one trial, from disk if it is there."""
+    manifest = session.stored(name)
+    if manifest is None:
+        drain(endpoint)
+        seconds = session.design.duration_s(rate)
+        if phase == "bisection":
+            seconds = min(seconds, max(SEARCH_SHARE * seconds, SEARCH_REQUESTS / rate))
+        plan = session.plan(arm, rate, key, seconds, phase=phase, replicate=replicate, attempt=attempt, usage=True)
+        manifest = session.run(endpoint, name, plan)
+        verdict = manifest.judged.short
+        session.say(f"replicate {replicate + 1}: {session.labels[arm]} λ={rate:g}/s {phase}: {verdict}")
+    return manifest.judged.name

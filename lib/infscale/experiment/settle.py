@@ -25,7 +25,7 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
         raise ServerLostError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
 
 
-def _await_counts(endpoint: Endpoint, whole: float) -> None:
+def await_counts(endpoint: Endpoint, whole: float) -> None:
     """Wait until replicas have counted what they answered: a server may count when the answer has left."""
     end = time.monotonic() + 0.5
     while sum(endpoint.shares()) < whole and time.monotonic() < end:
@@ -33,7 +33,7 @@ def _await_counts(endpoint: Endpoint, whole: float) -> None:
 
 
 def _all_answer(endpoint: Endpoint) -> bool:
-    """Whether the endpoint and every server behind it do: a cache or a replica may answer for one that hangs."""
+    """Return whether the endpoint and every server behind it answer: a cache may answer for a server that hangs."""
     return all(answers(one) for one in (endpoint, *endpoint.members))
 
 

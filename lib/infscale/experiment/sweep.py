@@ -1,99 +1,94 @@
-"""Measuring a grid: ceilings, pilot, trials in random order, restarts, resume. Every trial is on disk when it ends."""
+"""Measuring a sweep: all arms of a block at shares of their larger saturation rate, in random order, per replicate."""
 
-from pathlib import Path
+import numpy as np
 
-from infscale.deployment import deploy
 from infscale.deployment.endpoint import Endpoint
-from infscale.experiment.design.grid import Grid, sensitivity_arms
-from infscale.experiment.folder import folder_for
-from infscale.experiment.search import bisect, pilot
-from infscale.experiment.session import Report, Session, Start
+from infscale.experiment.bracket import bisect, pilot
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import Design
+from infscale.experiment.session import Session
 from infscale.experiment.settle import drain
-from infscale.experiment.trial import Arm
-from infscale.paths import project_root
 from infscale.records.gate import INVALID, SATURATED
-from infscale.records.runs import COMPLETE
+from infscale.records.manifest import Phase
 
-Todo = tuple[str, str, Arm, float, tuple[int, ...]]
-"""Name, phase, arm, λ and key of a trial that is to be run."""
-
-__all__ = ["default_place", "folder_for", "measure"]
+Todo = tuple[str, Phase, int, float, tuple[int, ...]]
+"""A trial that is to be run: name, phase, number of the arm, λ, and the key of its draws."""
 
 
-def measure(grid: Grid, folder: Path, say: Report = print, start: Start = deploy) -> Path:
-    """Measure what ``folder`` does not hold yet of ``grid``; returns the folder, complete.
-
-    ``say`` gets a line for each step; ``start`` gives the endpoint of a framework. Interrupted by an exception or
-    Ctrl-C, the finished trials stay.
+def measure(session: Session) -> None:
+    """Measure what a run does not hold yet of a sweep.
 
     Raises:
         DeploymentError, MissingError: a server cannot be had.
-        DataError: the folder cannot be written.
     """
-    session = Session(grid, folder, say, start)
-    if session.manifest["status"] == COMPLETE:
-        say(f"{folder.name} is complete: nothing to measure")
-        return folder
-    with session.measuring():
-        for framework in grid.frameworks:
-            pilot(session, framework)
-        for replicate in range(grid.replicates):
-            for framework, pairs in grid.order(replicate):
-                _replicate(session, replicate, framework, pairs)
-    return folder
+    for block in session.design.blocks():
+        pilot(session, block)
+    for replicate in range(session.design.replicates):
+        for block, pairs in order(session.design, replicate):
+            _replicate(session, replicate, block, pairs)
 
 
-def _replicate(session: Session, replicate: int, framework: str, pairs: list[tuple[Arm, int]]) -> None:
-    """All trials of one framework in one replicate, on a server started for it."""
-    implementation = session.manifest["pilot"][framework]["implementation"]
-    rates = session.manifest["rates_per_s"][implementation]
-    todo: list[Todo] = [
-        (f"{implementation}-{a.protocol}-{i}-r{replicate}", "grid", a, rates[i], (replicate + 1, i)) for a, i in pairs
+def order(design: Design, replicate: int) -> list[tuple[list[int], list[tuple[int, int]]]]:
+    """Return a replicate's random order: blocks, and within each its pairs of (arm, index of λ)."""
+    rng = np.random.default_rng(np.random.SeedSequence(design.seed, spawn_key=(99, replicate)))
+    blocks = design.blocks()
+    shuffled = [blocks[i] for i in rng.permutation(len(blocks))]
+    every = [[(arm, i) for arm in block for i in range(len(design.fractions))] for block in shuffled]
+    return [
+        (block, [pairs[i] for i in rng.permutation(len(pairs))]) for block, pairs in zip(shuffled, every, strict=True)
     ]
-    if session.grid.sensitivity:
-        middle = len(rates) // 2 - 1
-        for k, arm in enumerate(sensitivity_arms(framework)):
-            if arm.protocol in session.grid.protocols:
-                name = f"{implementation}-sensitivity{k}-r{replicate}"
-                todo.append((name, "sensitivity", arm, rates[middle], (replicate + 1, middle)))
+
+
+def _replicate(session: Session, replicate: int, block: list[int], pairs: list[tuple[int, int]]) -> None:
+    """Run all trials of one block in one replicate, on a server started for it."""
+    design = session.design
+    rates = session.manifest.rates_per_s[design.block(block[0])]
+    todo: list[Todo] = [
+        (f"{session.name(arm)}-{i}-r{replicate}", "grid", arm, rates[i], (replicate + 1, i)) for arm, i in pairs
+    ]
+    middle = max(0, len(rates) // 2 - 1)
+    for arm in range(len(design.arms), len(design.every_arm())):
+        if design.block(arm) == design.block(block[0]):
+            name = f"{session.name(arm)}-r{replicate}"
+            todo.append((name, "sensitivity", arm, rates[middle], (replicate + 1, middle)))
     todo = [item for item in todo if _next_attempt(session, item[0])]
+    first = design.arms[block[0]]
     while todo:
-        session.patiently(framework, lambda endpoint: _on_one_server(session, endpoint, replicate, todo, rates))
-    _bisect(session, replicate, framework, rates)
+        session.patiently(first, lambda endpoint: _on_one_server(session, endpoint, replicate, todo, rates))
+    _bisect(session, replicate, block, rates)
 
 
 def _on_one_server(session: Session, endpoint: Endpoint, replicate: int, todo: list[Todo], rates: list[float]) -> None:
-    """Trials of ``todo``, which they are taken from, until none is left or the server is spent."""
-    for arm in {item[2].protocol: Arm(item[2].protocol) for item in todo}.values():
-        session.warm(endpoint, arm, rates[len(rates) // 2])
+    """Run trials of ``todo``, removing each when it is done, until none is left or the server is spent."""
+    for protocol in dict.fromkeys(session.design.every_arm()[item[2]].protocol for item in todo):
+        session.warm(endpoint, Arm(protocol), rates[len(rates) // 2])
     while todo:
         verdict = _attempt(session, endpoint, replicate, *todo[0])
         if not _next_attempt(session, todo[0][0]):
             todo.pop(0)
-        if verdict == SATURATED and session.grid.restart:
+        if verdict == SATURATED and session.design.restart:
             return
 
 
-def _bisect(session: Session, replicate: int, framework: str, rates: list[float]) -> None:
-    """Narrow every arm's bracket of λ*, on a server started for it."""
-    if not session.grid.bisections:
+def _bisect(session: Session, replicate: int, block: list[int], rates: list[float]) -> None:
+    """Narrow the bracket of λ* of every arm of a block, on a server started for it."""
+    if not session.design.bisections:
         return
 
     def narrow(endpoint: Endpoint) -> None:
-        for protocol in session.grid.protocols:
-            session.warm(endpoint, Arm(protocol), rates[len(rates) // 2])
-            bisect(session, endpoint, replicate, Arm(protocol), rates)
+        for arm in block:
+            session.warm(endpoint, session.design.arms[arm], rates[len(rates) // 2])
+            bisect(session, endpoint, replicate, arm, rates)
 
-    session.patiently(framework, narrow)
+    session.patiently(session.design.arms[block[0]], narrow)
 
 
 def _next_attempt(session: Session, name: str) -> int:
-    """The attempt that is to be made of a trial: 1, or 2 after an INVALID first one; 0 when it is done."""
+    """Return the attempt that is to be made of a trial: 1, or 2 after an INVALID first one; 0 when it is done."""
     first = session.stored(f"{name}-a1")
-    if first is None:
+    if first is None or first.verdict is None:
         return 1
-    repeat = first["verdict"]["verdict"] == INVALID and session.stored(f"{name}-a2") is None
-    return 2 if repeat else 0
+    return 2 if first.verdict.name == INVALID and session.stored(f"{name}-a2") is None else 0
 
 
 def _attempt(
@@ -101,23 +96,14 @@ def _attempt(
     endpoint: Endpoint,
     replicate: int,
     name: str,
-    phase: str,
-    arm: Arm,
+    phase: Phase,
+    arm: int,
     rate: float,
     key: tuple[int, ...],
 ) -> str:
-    attempt = _next_attempt(session, name)
-    duration = session.grid.duration_s(rate)
-    labels = {"phase": phase, "replicate": replicate, "attempt": attempt}
+    attempt, duration = _next_attempt(session, name), session.design.duration_s(rate)
+    plan = session.plan(arm, rate, key, duration, phase=phase, replicate=replicate, attempt=attempt)
     drain(endpoint)
-    manifest = session.run(endpoint, f"{name}-a{attempt}", session.plan(arm, rate, key, duration, **labels))
-    verdict = str(manifest["verdict"]["verdict"])
-    reasons = ", ".join(manifest["verdict"]["reasons"])
-    shown = f"{verdict} ({reasons})" if reasons else verdict
-    session.say(f"replicate {replicate + 1}: {endpoint.implementation} {arm.protocol} λ={rate:g}/s {phase}: {shown}")
-    return verdict
-
-
-def default_place() -> Path:
-    """Where runs are stored: ``data/raw`` of the project."""
-    return project_root() / "data" / "raw"
+    verdict = session.run(endpoint, f"{name}-a{attempt}", plan).judged
+    session.say(f"replicate {replicate + 1}: {session.labels[arm]} λ={rate:g}/s {phase}: {verdict.short}")
+    return verdict.name

@@ -19,11 +19,11 @@ LEAST_S = 0.5
 FIRST, MOST_BYTES = 2_000, 1 << 30
 """Requests of the first load, and most bytes of bodies that a load sends."""
 
-Points = Sequence[Sequence[float]]
+Points = Sequence[tuple[float, float]]
 """(body bytes, requests/s) by rising size."""
 
 
-def measure(protocols: Sequence[str]) -> dict[str, list[list[float]]]:
+def measure(protocols: Sequence[str]) -> dict[str, list[tuple[float, float]]]:
     """Measure the ceiling of each protocol at each of :data:`SIZES`, with requests that are all due at once.
 
     Takes about 2 s for each point. On few cores the null server shares them with the engine, as a real server does.
@@ -37,7 +37,7 @@ def measure(protocols: Sequence[str]) -> dict[str, list[list[float]]]:
     with null_server() as server:
         addresses = {"rest": server.rest, "grpc": server.grpc}
         return {
-            protocol: [[size, round(_most(protocol, addresses[protocol], size), 1)] for size in SIZES]
+            protocol: [(float(size), round(_most(protocol, addresses[protocol], size), 1)) for size in SIZES]
             for protocol in protocols
         }
 

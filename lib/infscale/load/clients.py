@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ import pandas as pd
 from infscale.errors import EngineError, one_of
 from infscale.load.engine.child import peak_memory_bytes, prioritise
 from infscale.load.engine.run import Result
+from infscale.records.manifest import Generator
 from infscale.records.samples import NEVER
 
 THREADS = 64
@@ -97,26 +98,36 @@ def run(
         raise EngineError(f"the client {client} had not ended after {longest_s:.0f} s") from error
     if process.returncode:
         raise EngineError(f"the client {client} failed: {process.stderr.decode(errors='replace')[-2000:]}")
-    result = pickle.loads(process.stdout)
+    answer: _Answer = pickle.loads(process.stdout)
     n = len(schedule)
     columns = {
         "sequence": np.arange(n, dtype=np.int64),
         "scheduled_ns": schedule,
-        "due_ns": result["due"],
-        "sent_ns": result["sent"],
-        "first_byte_ns": result["done"],
-        "done_ns": result["done"],
-        "status": pd.Categorical(result["status"]),
+        "due_ns": answer["due"],
+        "sent_ns": answer["sent"],
+        "first_byte_ns": answer["done"],
+        "done_ns": answer["done"],
+        "status": pd.Categorical(answer["status"]),
         "bytes_out": np.full(n, NEVER),
         "bytes_in": np.full(n, NEVER),
         "payload": choice,
         "connection": np.zeros(n, np.int32),
         "shard": np.zeros(n, np.int32),
     }
-    return Result(pd.DataFrame(columns), result["stats"], interrupted=False)
+    return Result(pd.DataFrame(columns), answer["generator"], interrupted=False)
 
 
 # ------------------------------------------------------------------------------------- in the process
+
+
+class _Answer(TypedDict):
+    """What the process sends back; times in ns from its start, each of shape (requests,)."""
+
+    due: Ints
+    sent: Ints
+    done: Ints
+    status: list[str]
+    generator: Generator
 
 
 class _Rows:
@@ -215,13 +226,16 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     return send, close
 
 
-def _run_delay_s() -> float:
-    """Return the time in which this process's living threads were ready to run but had no core, s."""
-    files = Path("/proc/self/task").glob("*/schedstat")
-    return sum(int(file.read_text().split()[1]) for file in files) / 1e9
+def _run_delay_s() -> float | None:
+    """Return the time in which this process's living threads were ready to run but had no core, s.
+
+    None where the kernel keeps none.
+    """
+    delays = [int(file.read_text().split()[1]) for file in Path("/proc/self/task").glob("*/schedstat")]
+    return sum(delays) / 1e9 if delays else None
 
 
-def _drive(job: Job) -> dict[str, Any]:
+def _drive(job: Job) -> _Answer:
     if job.cores:
         os.sched_setaffinity(0, job.cores)
     scheduler = prioritise()  # threads that start from here on have it, too
@@ -240,21 +254,22 @@ def _drive(job: Job) -> dict[str, Any]:
         send(i)
     rows.wait()
     after, wall_s = resource.getrusage(resource.RUSAGE_SELF), (time.monotonic_ns() - rows.start) / 1e9
-    delay = _run_delay_s() - delayed
+    delayed_since = _run_delay_s()
     close()
     user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
-    stats: dict[str, Any] = {"cpu_s": user + system, "cpu_user_s": user, "cpu_system_s": system, "wall_s": wall_s}
-    stats |= {
-        "start_ns": rows.start,
-        "run_delay_s": max(0.0, delay),
-        "connections_opened": None,
-        "client": job.client,
-        "scheduler": scheduler,
-        "peak_memory_bytes": peak_memory_bytes(),
-        "error": "",
-    }
-    columns = {"due": rows.due, "sent": rows.sent, "done": rows.done}
-    return {**columns, "status": rows.status, "stats": stats}
+    generator = Generator(
+        client=job.client,
+        cpu_s=user + system,
+        cpu_user_s=user,
+        cpu_system_s=system,
+        wall_s=wall_s,
+        start_ns=rows.start,
+        # Threads that ended meanwhile take their delays along.
+        run_delay_s=None if delayed is None or delayed_since is None else max(0.0, delayed_since - delayed),
+        scheduler=scheduler,
+        peak_memory_bytes=peak_memory_bytes(),
+    )
+    return {"due": rows.due, "sent": rows.sent, "done": rows.done, "status": rows.status, "generator": generator}
 
 
 if __name__ == "__main__":

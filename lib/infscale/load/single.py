@@ -3,10 +3,9 @@
 import datetime as dt
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +18,9 @@ from infscale.load import trace
 from infscale.load.engine import run as engine
 from infscale.load.engine.job import parse
 from infscale.load.schedule import Process, Schedule
-from infscale.records.manifest import write_json
-from infscale.records.samples import SCHEMA_VERSION, write
+from infscale.records import manifest as manifests
+from infscale.records.manifest import Host, LoadManifest
+from infscale.records.samples import write
 
 _DRAWS = ("arrivals", "payload", "warmup")
 """What is drawn at random, each from a seed of its own."""
@@ -84,7 +84,7 @@ class Outcome:
     """
 
     samples: pd.DataFrame
-    manifest: dict[str, Any]
+    manifest: LoadManifest
     interrupted: bool
 
 
@@ -191,49 +191,43 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
     samples, duration_s = result.samples, plan.duration_s
     if result.interrupted:
         duration_s = max(float(samples["due_ns"].max()) / 1e9, 1e-9)
-    manifest = _manifest(load, plan, duration_s) | {
-        "rows": len(samples),
-        "interrupted": result.interrupted,
-        "started_at": started.isoformat(timespec="seconds"),
-        "engine": result.stats,
-        "host": {**_host(load.url, steal), "loadavg_1m": round(loadavg, 2)},
-    }
+    manifest = LoadManifest(
+        url=load.url,
+        arrivals=load.arrivals,
+        cv=load.cv if load.arrivals == "gamma" else None,
+        trace=str(load.trace) if load.trace else None,
+        rates_per_s=list(load.rates_per_s),
+        rate_per_s=plan.rate_per_s,
+        planned_s=plan.duration_s,
+        duration_s=duration_s,
+        warmup_s=load.warmup_s,
+        timeout_s=load.timeout_s,
+        seed=load.seed,
+        pool=len(load.bodies),
+        header_names=sorted(load.headers),  # their values may be secret
+        connections=load.connections,
+        streams=load.streams,
+        shards=load.shards,
+        keep_alive=load.keep_alive,
+        gzip=load.gzip,
+        insecure=load.insecure,
+        rows=len(samples),
+        interrupted=result.interrupted,
+        started_at=started.isoformat(timespec="seconds"),
+        generator=result.generator,
+        host=_host(load.url, loadavg, steal),
+    )
     return Outcome(samples.assign(trial_id=load.out.stem if load.out else "load"), manifest, result.interrupted)
 
 
-def _manifest(load: Load, plan: Plan, duration_s: float) -> dict[str, Any]:
-    """Return what determined the load; the values of headers may be secret and are left out."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "url": load.url,
-        "arrivals": load.arrivals,
-        "cv": load.cv if load.arrivals == "gamma" else None,
-        "trace": str(load.trace) if load.trace else None,
-        "rates_per_s": list(load.rates_per_s),
-        "rate_per_s": plan.rate_per_s,
-        "planned_s": plan.duration_s,
-        "duration_s": duration_s,
-        "warmup_s": load.warmup_s,
-        "timeout_s": load.timeout_s,
-        "seed": load.seed,
-        "pool": len(load.bodies),
-        "header_names": sorted(load.headers),
-        "connections": load.connections,
-        "streams": load.streams,
-        "shards": load.shards,
-        "keep_alive": load.keep_alive,
-        "gzip": load.gzip,
-        "insecure": load.insecure,
-    }
-
-
-def _host(url: str, steal: tuple[int, int]) -> dict[str, Any]:
+def _host(url: str, loadavg: float, steal: tuple[int, int]) -> Host:
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
-    return {
-        "same_host": _is_here(url),
-        "steal_fraction": stolen / ticks if ticks else 0.0,
-        "cores": len(os.sched_getaffinity(0)),
-    }
+    return Host(
+        same_host=_is_here(url),
+        loadavg_1m=round(loadavg, 2),
+        steal_fraction=stolen / ticks if ticks else 0.0,
+        cores=len(os.sched_getaffinity(0)),
+    )
 
 
 def _is_here(url: str) -> bool:
@@ -250,8 +244,10 @@ def _is_here(url: str) -> bool:
     return True
 
 
-def store(file: Path, outcome: Outcome, summary: Mapping[str, Any]) -> None:
+def store(file: Path, outcome: Outcome, summary: dict[str, object]) -> None:
     """Write the rows to a Parquet file and, beside it, the manifest with the machine and the summary of the rows."""
     write(file, outcome.samples)
-    described = {"machine": machine.describe(), "commit": machine.commit(), "versions": machine.versions()}
-    write_json(file.with_suffix(".json"), {**outcome.manifest, "summary": dict(summary), **described})
+    manifest = outcome.manifest
+    manifest.machine, manifest.commit, manifest.versions = machine.describe(), machine.commit(), machine.versions()
+    manifest.summary = summary
+    manifests.write(file.with_suffix(".json"), manifest)

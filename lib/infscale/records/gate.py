@@ -1,8 +1,6 @@
-"""A gate: one rule applied to one trial."""
+"""Gates and verdicts: rules applied to one trial, and what they decide."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,20 +9,45 @@ INVALID, SATURATED, VALID = "INVALID", "SATURATED", "VALID"
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Gate:
-    """One rule applied to one trial: what was found (``value``), what is allowed (``limit``), and a sentence.
+class Gate(msgspec.Struct, frozen=True):
+    """One rule applied to one trial.
 
-    ``value`` is NaN where the machine or the trial offers nothing to measure; the sentence says so.
+    Attributes:
+        name: of the rule.
+        passed: whether the trial is within the limit.
+        value: what was measured; None where the machine or the trial offers nothing to measure.
+        limit: what is allowed, in the unit of ``value``.
+        text: a sentence with both.
     """
 
     name: str
     passed: bool
-    value: float
+    value: float | None
     limit: float
     text: str
 
 
-def _failed(gates: Iterable[Gate]) -> tuple[str, ...]:
-    """The names of the gates that were not passed."""
-    return tuple(gate.name for gate in gates if not gate.passed)
+class Verdict(msgspec.Struct, frozen=True):
+    """What the gates decide about one trial.
+
+    Attributes:
+        name: :data:`VALID`, :data:`SATURATED` or :data:`INVALID`.
+        reasons: the names of the gates that decided it.
+        gates: every gate.
+        errors: how many requests ended in each status other than "ok".
+    """
+
+    name: str
+    reasons: tuple[str, ...]
+    gates: tuple[Gate, ...]
+    errors: dict[str, int]
+
+    @property
+    def text(self) -> str:
+        """The verdict and the sentence of every gate that decided it."""
+        return "; ".join([self.name, *(gate.text for gate in self.gates if gate.name in self.reasons)])
+
+    @property
+    def short(self) -> str:
+        """The verdict, and the names of the gates that decided it in brackets."""
+        return f"{self.name} ({', '.join(self.reasons)})" if self.reasons else self.name

@@ -1,41 +1,433 @@
-"""Manifests: what is known of a run and of each of its trials."""
+"""Manifests: what is known of a run and of each of its trials, as typed records that are checked when they are read.
 
-import json
+JSON holds neither NaN nor infinity: both are written as null. So a number that may be either is typed ``float | None``,
+and None stands for what was not measured.
+
+Version history: 1 — dictionaries, one file per trial. 2 — these records; factors of an arm in one place; arms are
+numbered by their place in the design.
+"""
+
 import os
-import tempfile
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypeVar
+
+import msgspec
 
 from infscale.errors import DataError
-from infscale.records.samples import SCHEMA_VERSION
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import Design
+from infscale.machine import Machine
+from infscale.records.gate import Verdict
+
+VERSION = 2
+"""The version of manifests that this program writes and reads."""
+
+Phase = Literal["pilot", "grid", "sensitivity", "bisection"]
+"""Why a trial was made: a short search before the run, a trial at a set rate, the same of an arm of the sensitivity
+check, or a step in the search for λ*."""
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a manifest atomically, keys in the order given."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """Base of all records: an unknown field is an error."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
+# ---------------------------------------------------------------------------------------------- trials
+
+
+class Seeds(Record, kw_only=True):
+    """Seeds of a trial's draws: ``numpy.random.SeedSequence(entropy, spawn_key=…)`` for arrivals and payload choice."""
+
+    entropy: int
+    arrivals: list[int]
+    payload: list[int]
+
+
+class Shard(Record, kw_only=True):
+    """One process of the load engine: CPU seconds, seconds waited for a core, and connections."""
+
+    cpu_user_s: float
+    cpu_system_s: float
+    run_delay_s: float | None
+    wall_s: float
+    connections_opened: int
+    connections_lost: int
+    scheduler: str
+    peak_memory_bytes: int
+    error: str
+    pid: int
+
+
+class Generator(Record, kw_only=True):
+    """The load generator of a trial: what it used, and how it ended.
+
+    Attributes:
+        client: "wire" for the load engine, else the library.
+        cpu_user_s, cpu_system_s, cpu_s: CPU seconds over all processes.
+        run_delay_s: seconds in which the worst process was ready to run and had no core; None where unknown.
+        wall_s: seconds from the first to the last moment of the longest process.
+        start_ns: the trial's time 0 on the monotonic clock, ns.
+        connections_opened, connections_lost: None where a library does not tell.
+        peak_memory_bytes: of a library's process; the engine's are with its shards.
+        scheduler: the scheduling policy of a library's process.
+        error: what ended the generator early; "" for nothing.
+        shards: the engine's processes.
+        share_by_target: requests sent to each replica, where the client picked.
+    """
+
+    client: str = "wire"
+    cpu_user_s: float
+    cpu_system_s: float
+    cpu_s: float
+    run_delay_s: float | None = None
+    wall_s: float
+    start_ns: int | None = None
+    connections_opened: int | None = None
+    connections_lost: int | None = None
+    peak_memory_bytes: int | None = None
+    scheduler: str = ""
+    error: str = ""
+    shards: list[Shard] = []
+    share_by_target: list[int] = []
+
+
+class ServerProcess(Record, kw_only=True):
+    """The server of a trial: its command line, its processes, its start-up time, and whether it ended in the trial."""
+
+    command: list[str]
+    pids: list[int]
+    ready_s: float
+    died: bool = False
+
+
+class Host(Record, kw_only=True):
+    """The machine's state during a trial: load average before it, share of CPU time taken by the hypervisor."""
+
+    same_host: bool | None = None
+    link: str = ""
+    tls: bool = False
+    loadavg_1m: float | None = None
+    steal_fraction: float | None = None
+    cores: int | None = None
+    pinned: bool | None = None
+
+
+class Components(Record, kw_only=True):
+    """Mean times of a trial's successes in ms: the parts add up to ``response``."""
+
+    lag: float
+    wait: float
+    transport: float
+    queue: float
+    compute: float
+    response: float
+
+
+class GroupUsage(Record, kw_only=True):
+    """What one group of processes used within a trial's arrivals; see :func:`infscale.records.usage.summarise`."""
+
+    seconds: float
+    processes: int | None = None
+    cpu_user_s: float | None = None
+    cpu_system_s: float | None = None
+    cores: float | None = None
+    rss_mean_bytes: float | None = None
+    rss_peak_bytes: float | None = None
+    voluntary_per_s: float | None = None
+    involuntary_per_s: float | None = None
+    network_bytes: float | None = None
+
+
+class Container(Record, kw_only=True):
+    """One reading of a server's container, as Docker tells it; ``time_ns`` is on the monotonic clock."""
+
+    time_ns: int
+    cores: float
+    memory_bytes: float
+    received_bytes: float
+    sent_bytes: float
+    processes: float
+
+
+class TrialManifest(Record, kw_only=True):
+    """What is known of one trial beside its rows.
+
+    Attributes:
+        version: of this record.
+        trial_id, run_id: the trial's name, and its run's.
+        machine_digest: of the machine that measured it.
+        phase: why it was made.
+        replicate, attempt: which repeat (from 0), and which try of it (from 1).
+        arm_number: the arm's place in the design.
+        arm: its factors, defaults put in.
+        block: the number of the arm with which it is compared.
+        implementation: what really answered, e.g. "tfserving-embedded".
+        rate_per_s: arrival rate λ, requests/s.
+        duration_s, timeout_s: length of the arrivals, and time limit of a request, s.
+        pool: distinct request bodies.
+        rows: scheduled requests.
+        ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
+        cache: hits and misses of a cache, and what else it counted.
+        usage: by group of processes; empty if not asked for.
+        counters: the server's own counters that grew.
+        shares: requests that each replica answered, None for one that does not tell; empty without replicas.
+        started_at: UTC.
+        verdict: as judged when measured; None before.
+    """
+
+    version: int = VERSION
+    trial_id: str = ""
+    run_id: str = ""
+    machine_digest: str = ""
+    phase: Phase = "grid"
+    replicate: int = 0
+    attempt: int = 1
+    arm_number: int = 0
+    arm: Arm
+    block: int = 0
+    implementation: str
+    rate_per_s: float
+    duration_s: float
+    timeout_s: float
+    seeds: Seeds
+    pool: int
+    generator: Generator
+    server: ServerProcess
+    rows: int
+    ceiling_per_s: float | None = None
+    host: Host
+    components: Components | None = None
+    cache: dict[str, float] = {}
+    usage: dict[str, GroupUsage] = {}
+    counters: dict[str, float] = {}
+    containers: list[Container] = []
+    shares: list[float | None] = []
+    started_at: str
+    verdict: Verdict | None = None
+
+    @property
+    def judged(self) -> Verdict:
+        """The verdict of a trial that has one.
+
+        Raises:
+            DataError: it was not judged.
+        """
+        if self.verdict is None:
+            raise DataError(f"the trial {self.trial_id} has no verdict")
+        return self.verdict
+
+
+class LoadManifest(Record, kw_only=True):
+    """What determined one load of a URL (``infscale load``), and how it went.
+
+    Attributes:
+        url: what was loaded.
+        arrivals, cv, trace, rates_per_s: the arrival process and its parameters.
+        rate_per_s: mean rate of the measured part, requests/s.
+        planned_s: length of the schedule, warm-up included, s.
+        duration_s: the same, or the time until an interruption, s.
+        header_names: names only, because values may be secret.
+        rows: scheduled requests.
+        machine, commit, versions, summary: added when it is stored; the summary is that of the command.
+    """
+
+    version: int = VERSION
+    url: str
+    arrivals: str
+    cv: float | None = None
+    trace: str | None = None
+    rates_per_s: list[float]
+    rate_per_s: float
+    planned_s: float
+    duration_s: float
+    warmup_s: float
+    timeout_s: float
+    seed: int
+    pool: int
+    header_names: list[str]
+    connections: int
+    streams: int | None = None
+    shards: int
+    keep_alive: bool
+    gzip: bool
+    insecure: bool
+    rows: int
+    interrupted: bool
+    started_at: str
+    generator: Generator
+    host: Host
+    machine: Machine | None = None
+    commit: str = "unknown"
+    versions: dict[str, str] = {}
+    summary: dict[str, object] = {}
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+
+class Implementation(Record, kw_only=True):
+    """A deployment that answered in a run: names, version, and the runtime that computes."""
+
+    name: str
+    framework: str
+    implementation: str
+    version: str
+    label: str
+    runtime: str
+    model: str
+
+
+class Pilot(Record, kw_only=True):
+    """What the search before a run found for one arm.
+
+    Attributes:
+        implementation: what answered.
+        saturation_per_s: roughly the saturation rate λ*, requests/s.
+        bracket_per_s: the largest rate that kept up and the smallest that did not, requests/s; None if not kept.
+        encode_us, decode_us: the client's CPU time for one request and one answer, µs; None if not measured.
+        differences: largest absolute difference of the outputs from the reference, by protocol and encoding; None
+            where an output is not a number.
+        ready_s: seconds from the server's start to its first right answer.
+    """
+
+    implementation: str
+    saturation_per_s: float
+    bracket_per_s: tuple[float, float] | None = None
+    encode_us: float | None = None
+    decode_us: float | None = None
+    differences: dict[str, float | None] = {}
+    ready_s: float | None = None
+
+
+class Session(Record, kw_only=True):
+    """One process's work on a run."""
+
+    started_at: str
+    trials: int = 0
+    seconds: float = 0.0
+
+
+class Stale(Record, kw_only=True):
+    """Answers of a cache after a model swap: how many were asked for, and how many were still the old model's."""
+
+    asked: int
+    stale: int
+
+
+class RunManifest(Record, kw_only=True):
+    """What is known of one run beside its trials.
+
+    Attributes:
+        version: of this record.
+        run_id: the run's name.
+        design: what it measures.
+        status: "complete", or "interrupted" until then.
+        packed: whether trials lie in Parquet files of the whole run.
+        ceilings: by protocol, points of (body bytes, requests/s) that a null server answered to this generator.
+        rates_per_s: by block, the common rates.
+        pilot: by arm.
+        skipped: by arm, why it was left out.
+        lost: arms that were given up because their server was lost again and again.
+        implementations: by name.
+        restarts: sentences on servers that were lost under load.
+        staleness: by circumstance, what a cache answered after a swap.
+        design_digest, code_digest, environment_digest, machine: what must be equal for a run to be continued.
+    """
+
+    version: int = VERSION
+    run_id: str
+    design: Design
+    status: Literal["complete", "interrupted"] = "interrupted"
+    packed: bool = False
+    ceilings: dict[str, list[tuple[float, float]]] = {}
+    rates_per_s: dict[int, list[float]] = {}
+    pilot: dict[int, Pilot] = {}
+    skipped: dict[int, str] = {}
+    lost: list[int] = []
+    implementations: dict[str, Implementation] = {}
+    restarts: list[str] = []
+    staleness: dict[str, Stale] = {}
+    design_digest: str
+    code_digest: str
+    environment_digest: str
+    machine: Machine
+    versions: dict[str, str] = {}
+    commit: str = "unknown"
+    clock: str = "CLOCK_MONOTONIC"
+    time_plan: list[str] = []
+    sessions: list[Session] = []
+    started_at: str
+    finished_at: str | None = None
+
+
+# ----------------------------------------------------------------------------------- reading and writing
+
+
+class _Version(msgspec.Struct):
+    version: int | None = None
+
+
+R = TypeVar("R", bound=Record)
+
+
+def decode(text: bytes, kind: type[R], source: str) -> R:
+    """Return the record that ``text`` (JSON) holds.
+
+    Args:
+        text: one JSON object.
+        kind: :class:`RunManifest` or :class:`TrialManifest`.
+        source: where the text comes from, for messages: a file, and the row of a table.
+
+    Raises:
+        DataError: not JSON, of another version, or a field is missing, unknown or of another type; the message names
+            file, field and what was expected.
+    """
+    try:
+        version = msgspec.json.decode(text, type=_Version).version
+        if version != VERSION:
+            problem = "is missing" if version is None else f"is {version}"
+            raise DataError(f"{source}: field version {problem}; this program reads version {VERSION}")
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.ValidationError as error:
+        raise DataError(f"{source}: {_field(str(error))}") from error
+    except msgspec.DecodeError as error:
+        raise DataError(f"{source} is not valid JSON: {error}") from error
+
+
+def _field(message: str) -> str:
+    """Turn msgspec's "Expected `int`, got `str` - at `$.a.b`" into "field a.b: Expected `int`, got `str`"."""
+    parts = re.fullmatch(r"(.*) - at (`key` in )?`\$\.?(.*)`", message, re.DOTALL)
+    if not parts or not parts[3]:
+        return message
+    return f"{'a key of ' if parts[2] else ''}field {parts[3]}: {parts[1]}"
+
+
+def read(path: Path, kind: type[R]) -> R:
     """Read a manifest.
 
     Raises:
-        DataError: absent, not JSON, or of another schema version.
+        DataError: the file is absent, or as :func:`decode`.
     """
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except json.JSONDecodeError as error:
-        raise DataError(f"{path} is not valid JSON: {error}") from error
-    if value.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path} has schema version {value.get('schema_version')}; this program reads version {SCHEMA_VERSION}"
-        )
-    return value
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    return decode(text, kind, str(path))
+
+
+def write(path: Path, record: Record) -> None:
+    """Write a manifest so that a reader sees all of it or nothing."""
+    text = msgspec.json.format(msgspec.json.encode(record), indent=1)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(text + b"\n")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def number(value: float | None) -> float:
+    """Return ``value``, or NaN for None, which stands for what was not measured."""
+    return float("nan") if value is None else value

@@ -1,39 +1,66 @@
-"""Stored runs: finding one, and reading its manifest and the list of its trials.
+"""Stored runs: finding one, and reading its manifest and its trials.
 
-A run is a folder with ``run.json`` and ``trials/<trial_id>.parquet`` + ``trials/<trial_id>.json``. A trial
-exists when both of its files do. ``trials/<trial_id>.usage.parquet`` are the readings of ``infscale.experiment.usage.sampler``, if any.
+A run is a folder with ``run.json``. While it is measured, each trial has files of its own, so that a crash loses none:
+``trials/<trial_id>.parquet`` (rows), ``trials/<trial_id>.json`` (manifest) and, where usage was read,
+``trials/<trial_id>.usage.parquet``; a trial exists when the first two do. A complete run is packed into
+``trials.parquet``, ``samples.parquet`` and ``usage.parquet`` (:mod:`infscale.records.pack`). Both read alike.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from infscale.errors import DataError
+from infscale.experiment.design.labels import labels
 from infscale.paths import project_root
-from infscale.records import samples
-from infscale.records.manifest import read_json
-from infscale.vocabulary import FRAMEWORKS
+from infscale.records import manifest as manifests
+from infscale.records import packed, samples
+from infscale.records.manifest import RunManifest, TrialManifest
 
-COMPLETE = "complete"
-
-
-API = FRAMEWORKS["tfserving"]
+PROTOCOLS = "protocols"
+"""The finding that :func:`find_run` looks for by default: REST or gRPC (F0)."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One stored trial: its manifest, and the Parquet file of its rows (read only when asked for)."""
+    """One stored trial.
 
-    manifest: dict[str, Any]
+    Attributes:
+        manifest: what is known of it.
+        path: the Parquet file that holds its rows (read only when asked for).
+        row_group: the trial's row group in that file; None where the file holds this trial alone.
+        usage_path: the Parquet file that holds its readings of processes; None where there is none.
+    """
+
+    manifest: TrialManifest
     path: Path
+    row_group: int | None = None
+    usage_path: Path | None = None
 
     def samples(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
-        """The trial's rows (``infscale.records.samples``); raises :class:`DataError` if they cannot be read."""
-        return samples.read(self.path, columns)
+        """Return the trial's rows (:mod:`infscale.records.samples`).
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        return samples.read(self.path, columns, self.row_group)
+
+    def usage(self) -> pd.DataFrame:
+        """Return the readings of processes (:mod:`infscale.records.usage`); empty where none were taken.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        if self.usage_path is None:
+            return pd.DataFrame()
+        if self.row_group is None:
+            return samples.read_table(self.usage_path)
+        readings = samples.read_table(self.usage_path, filters=[("trial_id", "==", self.manifest.trial_id)])
+        return readings.drop(columns="trial_id").astype({"group": "category", "name": "category"})
 
 
 @dataclass(frozen=True)
@@ -41,33 +68,39 @@ class Run:
     """One stored run: its folder, its manifest, and its trials in a fixed order."""
 
     folder: Path
-    manifest: dict[str, Any]
+    manifest: RunManifest
     trials: tuple[Trial, ...]
 
     @property
     def id(self) -> str:
         """The run's identifier."""
-        return str(self.manifest["run_id"])
+        return self.manifest.run_id
 
-    def label(self, implementation: str) -> str:
-        """The name by which figures and reports call an implementation (it says what is embedded)."""
-        return str(self.manifest["implementations"].get(implementation, {}).get("label", implementation))
+    @cached_property
+    def labels(self) -> list[str]:
+        """The label of every arm of the design, by its number; an embedded server is named as one."""
+        arms = self.manifest.design.every_arm()
+        return labels(arms, [self.implementation(number) for number in range(len(arms))])
 
-    def label_of(self, trial: Mapping[str, Any]) -> str:
-        """The name of a trial's case, by its manifest; of the headline experiment, the implementation's label."""
-        implementation = str(trial["implementation"])
-        return case_label(str(trial["case"]), implementation) if trial.get("case") else self.label(implementation)
+    @cached_property
+    def measured(self) -> list[int]:
+        """The numbers of the compared arms that were measured, in the order of the design."""
+        return [number for number in range(len(self.manifest.design.arms)) if number in self.manifest.pilot]
 
-    def case_labels(self) -> dict[str, str]:
-        """The labels of a finding's cases that were measured, by their names, in the order of the configuration."""
-        pilot = self.manifest["pilot"]
-        names = [case["name"] for case in self.manifest["config"]["cases"] if case["name"] in pilot]
-        return {name: case_label(name, str(pilot[name]["implementation"])) for name in names}
+    def implementation(self, arm: int) -> str:
+        """Return what answered an arm, by its number; "" where it was not measured."""
+        design, pilots = self.manifest.design, self.manifest.pilot
+        if arm in pilots:
+            return pilots[arm].implementation
+        if arm < len(design.arms):
+            return ""
+        alike = (k for k in pilots if design.arms[k].deployment == design.every_arm()[arm].deployment)
+        return next((pilots[k].implementation for k in alike), "")
 
-
-def case_label(name: str, implementation: str) -> str:
-    """A case's name as tables and figures show it: it says if the server was embedded, which the machine decides."""
-    return name.replace(API, f"{API}, embedded") if "embedded" in implementation else name
+    def system(self, implementation: str) -> str:
+        """Return the name by which figures and reports call an implementation; it says what is embedded."""
+        known = self.manifest.implementations.get(implementation)
+        return known.label if known else implementation
 
 
 def load_run(folder: Path) -> Run:
@@ -76,11 +109,27 @@ def load_run(folder: Path) -> Run:
     A file without its partner is an interrupted write: left out with a warning.
 
     Raises:
-        DataError: the folder is no run, or a run that says it is complete lacks a file.
+        DataError: the folder is no run, a record is damaged (the message names file and field), a complete run lacks
+            a file, or trials of several runs or machines are mixed.
     """
     if not (folder / "run.json").is_file():
         raise DataError(f"{folder} is not a run: it has no run.json")
-    manifest = read_json(folder / "run.json")
+    manifest = manifests.read(folder / "run.json", RunManifest)
+    trials = _packed(folder) if manifest.packed else _loose(folder, manifest)
+    _check_origin(folder, manifest, trials)
+    return Run(folder, manifest, tuple(sorted(trials, key=order)))
+
+
+def _packed(folder: Path) -> list[Trial]:
+    trials = packed.read_trials(folder)
+    with_usage = packed.trials_with_usage(folder, trials)
+    return [
+        Trial(trial, folder / packed.SAMPLES, group, folder / packed.USAGE if trial.trial_id in with_usage else None)
+        for group, trial in enumerate(trials)
+    ]
+
+
+def _loose(folder: Path, manifest: RunManifest) -> list[Trial]:
     stems = {
         suffix: {file.stem for file in (folder / "trials").glob(f"[!.]*{suffix}")} for suffix in (".json", ".parquet")
     }
@@ -88,36 +137,39 @@ def load_run(folder: Path) -> Run:
     unpaired = sorted(stems[".json"] ^ stems[".parquet"])
     if unpaired:
         message = f"{folder}: only one of two files exists for the trials {', '.join(unpaired)}"
-        if manifest["status"] == COMPLETE:
+        if manifest.status == "complete":
             raise DataError(f"{message}, although the run is complete: its data were damaged afterwards")
-        warnings.warn(f"{message} (interrupted while writing): left out", stacklevel=2)
-    names = sorted(stems[".json"] & stems[".parquet"])
-    trials = [_load_trial(folder / "trials", name) for name in names]
-    _check_origin(folder, manifest, trials)
-    return Run(folder, manifest, tuple(sorted(trials, key=_order)))
+        warnings.warn(f"{message} (interrupted while writing): left out", stacklevel=3)
+    return [_loose_trial(folder / "trials", name) for name in sorted(stems[".json"] & stems[".parquet"])]
 
 
-def _check_origin(folder: Path, manifest: Mapping[str, Any], trials: Iterable[Trial]) -> None:
-    """Every trial is of this run and of one machine; raises :class:`DataError`."""
+def _loose_trial(folder: Path, name: str) -> Trial:
+    usage = folder / f"{name}.usage.parquet"
+    manifest = manifests.read(folder / f"{name}.json", TrialManifest)
+    return Trial(manifest, folder / f"{name}.parquet", None, usage if usage.is_file() else None)
+
+
+def _check_origin(folder: Path, manifest: RunManifest, trials: Iterable[Trial]) -> None:
+    """Raise DataError unless every trial is of this run and of one machine."""
     machines = set()
     for trial in trials:
-        if trial.manifest["run_id"] != manifest["run_id"]:
-            told = f"{trial.path.stem} belongs to the run {trial.manifest['run_id']}"
-            raise DataError(f"{folder}: {told}, not to {manifest['run_id']}: runs must not be pooled")
-        machines.add(trial.manifest.get("machine_digest"))
+        if trial.manifest.run_id != manifest.run_id:
+            stranger = f"{trial.manifest.trial_id} belongs to the run {trial.manifest.run_id}"
+            raise DataError(f"{folder}: {stranger}, not to {manifest.run_id}: runs must not be pooled")
+        machines.add(trial.manifest.machine_digest)
     if len(machines) > 1:
-        told = ", ".join(sorted(map(str, machines)))
-        raise DataError(f"{folder}: trials of {len(machines)} machines ({told}) must not be pooled")
+        names = ", ".join(sorted(machines))
+        raise DataError(f"{folder}: trials of {len(machines)} machines ({names}) must not be pooled")
 
 
-def find_run(run: str = "", root: Path | None = None, experiment: str = "protocol-grid") -> Path:
-    """The folder of a run.
+def find_run(run: str = "", root: Path | None = None, finding: str = PROTOCOLS) -> Path:
+    """Return the folder of a run.
 
     Args:
-        run: a path, absolute or from the project's root; "" takes the newest complete run of ``experiment`` in
+        run: a path, absolute or from the project's root; "" takes the newest complete run of ``finding`` in
             ``data/raw``, else in ``data/sample``.
         root: the project's root (default: found from the working directory).
-        experiment: "protocol-grid", or the name of a finding.
+        finding: the name of the question that the run answers.
 
     Raises:
         DataError: there is none; the message says how to get one.
@@ -131,52 +183,42 @@ def find_run(run: str = "", root: Path | None = None, experiment: str = "protoco
             )
         return folder
     for place in (root / "data" / "raw", root / "data" / "sample"):
-        if found := newest(place, experiment):
-            return found
+        if latest := newest(place, finding):
+            return latest
     raise DataError(
-        f"no complete run of {experiment} in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
+        f"no complete run of {finding} in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
         "measure one with the notebooks 1x, or give the path of an interrupted one"
     )
 
 
-def newest(place: Path, experiment: str) -> Path | None:
-    """The newest complete run of an experiment directly below ``place``; None if there is none."""
+def newest(place: Path, finding: str) -> Path | None:
+    """Return the newest complete run of a finding directly below ``place``; None if there is none."""
     complete = [
-        (str(m["started_at"]), folder)
-        for folder in _runs(place)
-        if (m := _peek(folder))["status"] == COMPLETE and m.get("experiment") == experiment
+        (manifest.started_at, folder)
+        for folder, manifest in _manifests(place)
+        if manifest.status == "complete" and manifest.design.finding == finding
     ]
     return max(complete)[1] if complete else None
 
 
-def _runs(place: Path) -> list[Path]:
-    """The folders of runs directly below ``place``."""
-    return sorted(file.parent for file in place.glob("*/run.json"))
+def findings_of(place: Path) -> list[str]:
+    """Return the names of all findings of which there is a complete run directly below ``place``."""
+    complete = [m.design.finding for _, m in _manifests(place) if m.status == "complete"]
+    return list(dict.fromkeys(complete))
 
 
-def _peek(folder: Path) -> dict[str, Any]:
-    """A run's manifest; one that cannot be read counts as not complete, with a warning."""
-    try:
-        return read_json(folder / "run.json")
-    except DataError as error:
-        warnings.warn(f"passed over: {error}", stacklevel=3)
-        return {"status": "unreadable"}
+def _manifests(place: Path) -> list[tuple[Path, RunManifest]]:
+    """Return folder and manifest of the runs directly below ``place``; one that cannot be read is warned of."""
+    readable = []
+    for file in sorted(place.glob("*/run.json")):
+        try:
+            readable.append((file.parent, manifests.read(file, RunManifest)))
+        except DataError as error:
+            warnings.warn(f"passed over: {error}", stacklevel=3)
+    return readable
 
 
-def _load_trial(folder: Path, name: str) -> Trial:
-    """One trial whose two files exist."""
-    return Trial(read_json(folder / f"{name}.json"), folder / f"{name}.parquet")
-
-
-def _order(trial: Trial) -> tuple[Any, ...]:
-    """By phase, arm, rate, replicate and attempt: independent of names and of the order of measuring."""
-    keys = ("phase", "implementation", "protocol", "rate_per_s", "replicate", "attempt", "trial_id")
-    return tuple(trial.manifest[key] for key in keys)
-
-
-def trials_of_grid(run: Mapping[str, Any]) -> int:
-    """How many trials the grid of a run's manifest plans: frameworks × protocols × rates × replicates."""
-    config = run["config"]
-    if config.get("cases"):
-        return int(config["trials_n"])
-    return int(len(config["frameworks"]) * len(config["protocols"]) * config["rates_n"] * config["replicates"])
+def order(trial: Trial) -> tuple[str, str, int, float, int, int, str]:
+    """Return the key by which trials are ordered: independent of names and of the order of measuring."""
+    m = trial.manifest
+    return m.phase, m.implementation, m.arm_number, m.rate_per_s, m.replicate, m.attempt, m.trial_id

@@ -9,7 +9,7 @@ Schema history: 1 — first version.
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from infscale.errors import DataError
 SCHEMA_VERSION = 1
 
 NEVER = -1
-"""The value of a time that did not come about (a request that was never sent has no ``sent_ns``)."""
+"""A time that does not exist: a request that was never sent has no ``sent_ns``."""
 
 TIMES = ("scheduled_ns", "due_ns", "sent_ns", "first_byte_ns", "done_ns")
 
@@ -58,22 +58,51 @@ _DELTA = ("sequence", *TIMES)
 
 
 def is_status(status: str) -> bool:
-    """Whether ``status`` belongs to the closed set of the table."""
+    """Return whether ``status`` belongs to the closed set of the table."""
     return status in FIXED_STATUSES or re.fullmatch(r"http_[1-5][0-9]{2}|grpc_[A-Z_]+", status) is not None
 
 
 def ordered(values: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Sorted values, float64; those that are sorted already come back as they are, which costs far less."""
+    """Return the values sorted, as float64; sorted ones are returned as they are, which costs far less."""
     x = np.asarray(values, dtype=np.float64)
     return x if bool((x[1:] >= x[:-1]).all()) else np.sort(x)
 
 
 def write(path: Path, frame: pd.DataFrame) -> None:
-    """Write one trial's rows to ``path`` atomically (a reader sees all of it or nothing).
+    """Write one trial's rows to ``path`` atomically (a reader sees all of them or nothing).
 
     Raises:
         DataError: a column is missing, or a status is outside the closed set.
     """
+    write_groups(path, [frame])
+
+
+def write_groups(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    """Write the rows of several trials to ``path``, a row group for each, atomically.
+
+    Raises:
+        DataError: as :func:`write`.
+    """
+    plain = [name for name in SCHEMA.names if name not in _DELTA]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    options = {
+        "compression": "zstd",
+        "compression_level": 9,
+        "use_dictionary": plain,
+        "column_encoding": dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+    }
+    schema = SCHEMA.with_metadata({"infscale_schema_version": str(SCHEMA_VERSION)})
+    try:
+        with pq.ParquetWriter(temporary, schema, **options) as writer:
+            for frame in frames:
+                table = _table(frame, path)
+                writer.write_table(table.cast(schema), row_group_size=max(1, table.num_rows))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _table(frame: pd.DataFrame, path: Path) -> pa.Table:
     missing = [name for name in SCHEMA.names if name not in frame.columns]
     if missing:
         raise DataError(f"samples for {path.name} lack the columns {', '.join(missing)}")
@@ -81,40 +110,69 @@ def write(path: Path, frame: pd.DataFrame) -> None:
     if unknown:
         raise DataError(f"samples for {path.name} hold unknown statuses: {unknown}")
     table = pa.Table.from_pandas(frame[SCHEMA.names], schema=SCHEMA, preserve_index=False)
-    table = table.replace_schema_metadata({"infscale_schema_version": str(SCHEMA_VERSION)})
-    plain = [name for name in SCHEMA.names if name not in _DELTA]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        pq.write_table(
-            table,
-            temporary,
-            compression="zstd",
-            compression_level=9,
-            use_dictionary=plain,
-            column_encoding=dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
-        )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    return table.replace_schema_metadata(None)
 
 
-def read(path: Path, columns: Iterable[str] | None = None) -> pd.DataFrame:
-    """Read one trial's rows.
+def read(path: Path, columns: Iterable[str] | None = None, row_group: int | None = None) -> pd.DataFrame:
+    """Read the rows of one trial.
+
+    Args:
+        path: a file with the rows of one trial, or of several.
+        columns: their names; None reads all.
+        row_group: the trial's row group, from 0; None reads the whole file.
 
     Raises:
         DataError: the file is absent, truncated, or of another schema version.
     """
+    names = list(columns) if columns is not None else None
+    with _open(path) as file:
+        version = (file.schema_arrow.metadata or {}).get(b"infscale_schema_version", b"none").decode()
+        if version != str(SCHEMA_VERSION):
+            raise DataError(f"{path} has schema version {version}; this program reads version {SCHEMA_VERSION}")
+        try:
+            table = file.read(names) if row_group is None else file.read_row_group(row_group, names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
+
+
+def row_counts(path: Path) -> list[int]:
+    """Return the number of rows of each trial that a file holds, in their order.
+
+    Raises:
+        DataError: the file is absent or truncated.
+    """
+    with _open(path) as file:
+        return [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+
+
+def read_table(
+    path: Path, columns: Sequence[str] | None = None, filters: list[tuple[str, str, str]] | None = None
+) -> pd.DataFrame:
+    """Read a Parquet file, or the rows of it that fit ``filters`` (as PyArrow's).
+
+    Raises:
+        DataError: the file is absent, truncated, or lacks a column.
+    """
+    with _open(path) as file:
+        lacking = sorted(set(columns or ()) - set(file.schema_arrow.names))
+    if lacking:
+        raise DataError(f"{path} lacks the columns {', '.join(lacking)}")
     try:
-        table = pq.read_table(path, columns=list(columns) if columns is not None else None)
+        frame: pd.DataFrame = pq.read_table(path, columns=columns, filters=filters).to_pandas()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
+    return frame
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
-    version = (table.schema.metadata or {}).get(b"infscale_schema_version", b"none").decode()
-    if version != str(SCHEMA_VERSION):
-        raise DataError(f"{path} has schema version {version}; this program reads version {SCHEMA_VERSION}")
-    frame: pd.DataFrame = table.to_pandas()
-    return frame
 
 
 def synthetic(

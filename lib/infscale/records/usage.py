@@ -1,24 +1,28 @@
 """What groups of processes used during a trial, from readings ten times a second."""
 
-from typing import Any
+import math
 
 import numpy as np
 import pandas as pd
 
 from infscale.errors import ConfigError
+from infscale.records.gate import Floats
+from infscale.records.manifest import GroupUsage
 
 HOST = "host"
-"""The group of what the kernel tells of no single process: the bytes of the loopback interface."""
+"""The group that stands for the whole machine: the bytes of the loopback interface, which belong to no process."""
 
 
-def summarise(rows: pd.DataFrame, start_ns: int | None = None, end_ns: int | None = None) -> pd.DataFrame:
-    """What each group used between two times (default: the first and the last reading); one row per group.
+def summarise(rows: pd.DataFrame, start_ns: int | None = None, end_ns: int | None = None) -> dict[str, GroupUsage]:
+    """Return what each group of processes used between two times, by its name.
 
-    ``cpu_user_s``, ``cpu_system_s``: CPU seconds within; readings are joined by straight lines, and a process that
-    came later began at 0. ``cores``: CPU seconds ÷ ``seconds``. ``rss_mean_bytes``, ``rss_peak_bytes``: of the sum over
-    the group's living processes (pages that they share count for each). ``voluntary_per_s``, ``involuntary_per_s``:
-    context switches. ``processes``: how many were seen. ``network_bytes``: of the group "host" alone; what is not
-    known is NaN.
+    CPU seconds and context switches are joined between readings by straight lines; a process that came later began at
+    0. Memory is that of the sum over the group's living processes, where pages that they share count for each.
+    ``network_bytes`` is known for the group "host" alone, and that group has nothing else.
+
+    Args:
+        rows: readings, as :class:`infscale.experiment.usage.sampler.Sampler` gives them.
+        start_ns, end_ns: the two times (default: the first and the last reading), ns.
 
     Raises:
         ConfigError: the end is not after the start.
@@ -28,37 +32,35 @@ def summarise(rows: pd.DataFrame, start_ns: int | None = None, end_ns: int | Non
     if end <= start:
         raise ConfigError(f"end_ns={end} must be after start_ns={start}")
     groups = rows.groupby("group", sort=False, observed=True)
-    return pd.DataFrame([{"group": name, **_group(own, start, end, rows)} for name, own in groups])
+    return {str(name): _group(own, start, end, rows) for name, own in groups}
 
 
 _COUNTERS = ("user_s", "system_s", "voluntary", "involuntary", "network_bytes")
 
 
-def _group(own: pd.DataFrame, start: int, end: int, rows: pd.DataFrame) -> dict[str, Any]:
+def _group(own: pd.DataFrame, start: int, end: int, rows: pd.DataFrame) -> GroupUsage:
     first = int(rows["time_ns"].min())
     used = sum((_within(one, start, end, first) for _, one in own.groupby("pid")), np.zeros(len(_COUNTERS)))
     seconds = (end - start) / 1e9
     user, system, voluntary, involuntary, network = map(float, used)
-    host = own["group"].iloc[0] == HOST
+    usage = GroupUsage(seconds=seconds, processes=int(own.loc[own["pid"] > 0, "pid"].nunique()))
+    usage.cpu_user_s, usage.cpu_system_s, usage.cores = _known(user), _known(system), _known((user + system) / seconds)
+    if own["group"].iloc[0] == HOST:
+        usage.network_bytes = _known(network)
+        return usage
     window = own[(own["time_ns"] >= start) & (own["time_ns"] <= end)]
     memory = window["rss_bytes"].where(~window["ended"], 0).groupby(window["time_ns"]).sum()
-    unknown = float("nan")
-    return {
-        "seconds": seconds,
-        "cpu_user_s": user,
-        "cpu_system_s": system,
-        "cores": (user + system) / seconds,
-        "rss_mean_bytes": unknown if host else float(memory.mean()),
-        "rss_peak_bytes": unknown if host else float(memory.max()),
-        "voluntary_per_s": unknown if host else voluntary / seconds,
-        "involuntary_per_s": unknown if host else involuntary / seconds,
-        "processes": int(own.loc[own["pid"] > 0, "pid"].nunique()),
-        "network_bytes": network if host else unknown,
-    }
+    usage.rss_mean_bytes, usage.rss_peak_bytes = _known(memory.mean()), _known(memory.max())
+    usage.voluntary_per_s, usage.involuntary_per_s = _known(voluntary / seconds), _known(involuntary / seconds)
+    return usage
 
 
-def _within(one: pd.DataFrame, start: int, end: int, first: int) -> Any:
-    """By how much a process's counters grew between two times, shape (5,)."""
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def _within(one: pd.DataFrame, start: int, end: int, first: int) -> Floats:
+    """Return by how much a process's counters grew between two times, shape (5,)."""
     times = one["time_ns"].to_numpy()
     left = {"left": 0.0} if times[0] > max(first, start) else {}
 

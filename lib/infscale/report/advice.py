@@ -1,35 +1,33 @@
 """Advice from stored trials: for a payload, an arrival rate and a limit of response time, which deployment.
 
 Comparisons stay within a run (runs of different machines or days are not pooled), and every line names the run and the
-cases that it rests on. An arm *meets* a question if it was VALID at some rate of at least λ and the upper end of the
+arms that it rests on. An arm *meets* a question if it was VALID at some rate of at least λ and the upper end of the
 interval of its percentile there lies within the limit; it *fails* if λ lies above its capacity's interval, or if the
 lower end of that interval lies above the limit at some rate of at most λ. That takes for granted that response times
 do not fall as λ rises. Otherwise it is open.
 """
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.tables.saturation import arms_table, capacity_ratio, replicate_brackets
-from infscale.analysis.tables.summary import points_table
-from infscale.analysis.tables.trials import QUANTILES, metric, trials_table
+from infscale.analysis.tables import Tables
+from infscale.analysis.tables.ratios import capacity_ratio
+from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.analysis.tables.trials import QUANTILES, Row, metric
 from infscale.errors import ConfigError, DataError, one_of
-from infscale.findings.cases import FULL_REPEATS, QUICK_REPEATS
-from infscale.findings.cases import NAMES as FRAMEWORK_NAMES
-from infscale.findings.ratios import capacities_told
-from infscale.paths import project_root
-from infscale.records import runs
+from infscale.experiment.design import labels
+from infscale.experiment.design.arm import Arm
 from infscale.records.gate import VALID
 from infscale.records.runs import Run
 from infscale.report.figures.files import write
-from infscale.report.figures.rates import NAMES
-from infscale.vocabulary import CANNOT, number
+from infscale.report.wording import capacity_ratio_text
+from infscale.vocabulary import CANNOT, NAMES, number
 
 PAYLOADS = {
     "row": ("mlp", 1, "one row of 784 fp32 (3 kB)"),
@@ -60,6 +58,8 @@ WOULD_CHOOSE = {
 }
 """The same for one choice, where it is another."""
 FULL = " PROFILE=full"
+CACHED_REPEATS = {"": (0.0, 0.5, 0.75), FULL: (0.0, 0.25, 0.5, 0.75, 0.95)}
+"""The fractions of repeats that the finding on caching measures, by what its command ends in."""
 REPEAT_WITHIN = 0.05
 """An arm speaks for fractions of repeats so near to its own."""
 FIXED = {
@@ -69,7 +69,8 @@ FIXED = {
     "replicas": ["protocol", "framework"],
     "cache": ["protocol", "framework"],
 }
-"""What must be equal in arms that are compared for a choice: else the difference is that of both."""
+"""What must be equal in arms that are compared for a choice: else the difference is that of both. ``form`` is JSON,
+base64 or binary."""
 
 
 @dataclass(frozen=True)
@@ -101,23 +102,20 @@ class Question:
             raise ConfigError(f"repeat={self.repeat} is not a fraction; accepted: 0 to 1")
 
 
-def stored(place: Path | None = None) -> list[Run]:
-    """The newest complete run of every experiment: below ``place``, or in ``data/raw``, else in ``data/sample``."""
-    from infscale.findings.studies import STUDIES
-
-    places = [place] if place else [project_root() / "data" / "raw", project_root() / "data" / "sample"]
-    found = (
-        next(filter(None, (runs.newest(where, name) for where in places)), None) for name in ("protocol-grid", *STUDIES)
-    )
-    return [runs.load_run(folder) for folder in found if folder]
-
-
 # -------------------------------------------------------------------------------------------- evidence
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """One run: ``arms`` a row each with factors and λ*, ``points`` their percentiles by rate, ``brackets`` of λ*."""
+    """What a run says of its arms.
+
+    Attributes:
+        run: the run.
+        arms: one row per compared arm: λ*, and the choices that it stands for (:data:`CHOICES`) in words; ``repeat``,
+            NaN where answers are not cached; ``plain``: whether nothing else about it is out of the ordinary.
+        points: percentiles by arm and rate.
+        brackets: of λ* by arm and replicate.
+    """
 
     run: Run
     arms: pd.DataFrame
@@ -125,63 +123,68 @@ class Evidence:
     brackets: pd.DataFrame
 
 
-def evidence(run: Run) -> Evidence:
-    """What a run says of its arms; ``label`` tells them apart."""
-    trials = trials_table(run)
-    every = run.manifest["config"].get("cases", ())
-    labels = run.case_labels() if every else {}
-    cases = {labels[case["name"]]: case for case in every if case["name"] in labels}
-    if not cases:
-        trials = trials.assign(label=trials["label"] + ", " + trials["protocol"].map(NAMES))
-    own = {"grid", "bisection"} | (set() if cases else {"pilot"})  # replicates of a finding search for themselves
-    trials = trials[trials["phase"].isin(own)]
-    first = trials.drop_duplicates("label").set_index("label")
-    factors = [_factors(label, row, cases.get(str(label))) for label, row in first.iterrows()]
-    arms = arms_table(trials).drop(columns=["protocol", "framework"]).merge(pd.DataFrame(factors), on="label")
-    return Evidence(run, arms, points_table(trials), replicate_brackets(trials))
+def evidence(run: Run, tables: Tables) -> Evidence:
+    """Return what a run says of its arms."""
+    arms = tables.arms
+    own = ["arm", "label", "model", "batch", "bound", "saturation_per_s", "interval_high_per_s"]
+    choices = [
+        _choices(run.manifest.design.arms[row["arm"]], row["encoding"], "embedded" in row["implementation"])
+        for _, row in arms.iterrows()
+    ]
+    table = arms[own].join(pd.DataFrame(choices, index=arms.index))
+    return Evidence(run, table, tables.points, replicate_brackets(tables.every))
 
 
 NO_CACHE = "no cache"
 EMBEDDED = ", embedded (our implementation)"
 
 
-def _factors(label: Any, row: "pd.Series[Any]", case: dict[str, Any] | None) -> dict[str, Any]:
-    arm = (case or {}).get("arm", {})
-    options = dict((case or {}).get("options", ()))
-    front = (case or {}).get("front", "")
-    cached = front.startswith("cache") or bool(options.get("cache"))
-    special = front == "edge" or any(
-        options.get(name) for name in ("slow_ms", "rate_mbit", "delay_ms", "linked", "tls")
-    )
-    special = special or arm.get("zipf") is not None or arm.get("http") == "2"
-    special = special or bool(arm.get("gzip"))  # bodies are compressed before a trial: the client's cost is not in it
-    special = special or (options.get("replicas") == 1 and options.get("balancer") not in (None, "none"))
-    replicas = int(options.get("replicas", 1))
-    by_client = options.get("balancer") == "client"
-    where = ", chosen by the client" if by_client else f" behind {options.get('balancer')}"
-    balancer = where if replicas > 1 else ""
-    connections = f", {arm['connections']} connection(s)" if balancer and arm.get("connections") else ""
-    behind = (case or row)["framework"]  # trials behind a gateway carry the gateway's name
+def _choices(arm: Arm, encoding: str, embedded: bool) -> Row:
+    """Return the choices that an arm stands for, in words; ``encoding`` is the one that its trials had."""
+    cached = arm.front == "cache" or arm.cache
+    protocol = NAMES[arm.protocol]
     return {
-        "label": label,
-        "model": row["model"],
-        "batch": int(row["batch"]),
-        "protocol": NAMES[row["protocol"]],
-        "encoding": f"{NAMES[row['protocol']]} with {row['encoding']}",
-        "form": row["encoding"] if row["encoding"] in ("json", "b64") else "binary",
-        "framework": f"{FRAMEWORK_NAMES[behind]}{EMBEDDED if 'embedded' in row['implementation'] else ''}",
-        "replicas": f"{replicas}{balancer}{connections}",
-        "cache": ("in a gateway" if front else "in the server") if cached else NO_CACHE,
-        "repeat": arm.get("repeat") if cached else None,
-        "plain": not special and arm.get("client", "wire") == "wire" and arm.get("reuse", True),
+        "protocol": protocol,
+        "encoding": f"{protocol} with {encoding}",
+        "form": encoding if encoding in ("json", "b64") else "binary",
+        "framework": f"{labels.framework(arm)}{EMBEDDED if embedded else ''}",
+        "replicas": f"{arm.replicas}{_balancer(arm)}",
+        "cache": ("in a gateway" if arm.front else "in the server") if cached else NO_CACHE,
+        "repeat": arm.repeat if cached and arm.repeat is not None else float("nan"),
+        "plain": _plain(arm),
     }
+
+
+def _balancer(arm: Arm) -> str:
+    """Return in words what shares the requests among replicas, if there are several."""
+    if arm.replicas == 1:
+        return ""
+    where = ", chosen by the client" if arm.balancer == "client" else f" behind {arm.balancer}"
+    return f"{where}, {labels.count(arm.connections, 'connection')}" if arm.connections else where
+
+
+def _plain(arm: Arm) -> bool:
+    """Return whether an arm varies nothing but what is asked about.
+
+    Compressed bodies are compressed before a trial: the client's cost is not in its times.
+    """
+    network = arm.rate_mbit or arm.delay_ms or arm.linked or arm.tls
+    hop = arm.replicas == 1 and arm.balancer != "none"
+    special = (
+        network or hop or arm.front == "edge" or arm.slow_ms or arm.zipf is not None or arm.http == "2" or arm.gzip
+    )
+    return not special and arm.client == "wire" and arm.reuse
 
 
 # ---------------------------------------------------------------------------------------------- advice
 
 
 def advise(question: Question, known: Sequence[Evidence]) -> pd.DataFrame:
-    """One row per choice (:data:`CHOICES`): ``choice``, ``advice``, ``why``, ``run_id``, ``cases``.
+    """Return one row per choice (:data:`CHOICES`): ``choice``, ``advice``, ``why``, ``run_id``, ``arms`` (labels).
+
+    Args:
+        question: what a user wants to serve.
+        known: of stored runs; the first one that decides a choice does.
 
     Raises:
         DataError: no stored trial carries this payload; with the run that would.
@@ -197,24 +200,24 @@ def advise(question: Question, known: Sequence[Evidence]) -> pd.DataFrame:
     return pd.DataFrame([_choose(question, choice, fit) for choice in CHOICES])
 
 
-def _choose(question: Question, choice: str, fit: Iterable[tuple[Evidence, pd.DataFrame]]) -> dict[str, Any]:
-    """The advice of the first run whose arms differ in ``choice``."""
+def _choose(question: Question, choice: str, fit: Iterable[tuple[Evidence, pd.DataFrame]]) -> dict[str, str]:
+    """Return the advice of the first run whose arms differ in ``choice``."""
     for one, arms in fit:
         own = _comparable(question, choice, one, _alike(question, choice, arms))
         if own[choice].nunique() > 1:
             return {"choice": choice, **_among(choice, one, own), "run_id": one.run.id}
     would = _would(question, choice)
     why = f"not measured: {would} would" if would else "no run of this project measures it for this question"
-    return {"choice": choice, "advice": CANNOT, "why": why, "run_id": "", "cases": ""}
+    return {"choice": choice, "advice": CANNOT, "why": why, "run_id": "", "arms": ""}
 
 
 def _would(question: Question, choice: str) -> str:
-    """The command whose run would decide ``choice``; empty if none would."""
+    """Return the command whose run would decide ``choice``; empty if none would."""
     default = "" if choice in ("replicas", "cache") else WOULD[question.payload]
     would = WOULD_CHOOSE.get((choice, question.payload), default)
-    if choice != "cache" or not would or _near(question.repeat, QUICK_REPEATS):
+    if choice != "cache" or not would or _near(question.repeat, CACHED_REPEATS[""]):
         return would
-    return f"{would.removesuffix(FULL)}{FULL}" if _near(question.repeat, FULL_REPEATS) else ""
+    return f"{would.removesuffix(FULL)}{FULL}" if _near(question.repeat, CACHED_REPEATS[FULL]) else ""
 
 
 def _near(repeat: float, measured: Iterable[float]) -> bool:
@@ -222,9 +225,10 @@ def _near(repeat: float, measured: Iterable[float]) -> bool:
 
 
 def _comparable(question: Question, choice: str, one: Evidence, arms: pd.DataFrame) -> pd.DataFrame:
-    """The arms from the best to the worst that equal the best of those with a rival in what must be equal."""
-    judged = arms.assign(state=[state(question, one, row) for _, row in arms.iterrows()])
-    order = judged.sort_values(["state", "saturation_per_s"], ascending=[True, False], key=_rank)
+    """Return the arms from the best to the worst that equal the best of those with a rival in what must be equal."""
+    judged = arms.assign(state=[int(state(question, one, row)) for _, row in arms.iterrows()])
+    judged["capacity"] = judged["saturation_per_s"].fillna(0.0)
+    order = judged.sort_values(["state", "capacity"], ascending=[True, False])
     rivals = order.groupby(FIXED[choice])[choice].transform("nunique") > 1
     order = order[rivals]
     for factor in FIXED[choice] if len(order) else []:
@@ -233,7 +237,7 @@ def _comparable(question: Question, choice: str, one: Evidence, arms: pd.DataFra
 
 
 def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
-    """The arms that may be set side by side: one replica and no cache, unless that is the choice."""
+    """Return the arms that may be set side by side: one replica and no cache, unless that is the choice."""
     if choice != "replicas":
         arms = arms[arms["replicas"] == "1"]
     if choice != "cache":
@@ -242,53 +246,66 @@ def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
     return arms[near]
 
 
-def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, Any]:
-    """The best arm of each level, those that meet the question first; advice where the data decide."""
+def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, str]:
+    """Return the best arm of each level, those that meet the question first; advice where the data decide."""
     best = order.drop_duplicates(choice)
-    told_of = "; ".join(
-        f"{row[choice]} ({row['label']}): {WORDS[row['state']]}, λ* {row['bound']}{number(row['saturation_per_s'])}/s"
+    levels = "; ".join(
+        f"{row[choice]} ({row['label']}): {WORDS[State(row['state'])]}, λ* {row['bound']}"
+        f"{number(row['saturation_per_s'])}/s"
         for _, row in best.iterrows()
     )
-    labels = ", ".join(best["label"])
-    meets = best[best["state"] == MEETS]
+    names = ", ".join(best["label"])
+    meets = best[best["state"] == State.MEETS]
     if meets.empty:
-        none = (best["state"] == FAILS).all()
-        return {"advice": "none of those measured" if none else CANNOT, "why": told_of, "cases": labels}
+        none = (best["state"] == State.FAILS).all()
+        return {"advice": "none of those measured" if none else CANNOT, "why": levels, "arms": names}
     if choice == "replicas" and (meets[choice] == "1").any():
-        return {"advice": "1: no more are needed", "why": told_of, "cases": labels}
-    top, others = meets.iloc[0], [str(label) for label in meets["label"].iloc[1:]]
-    gaps = {label: capacity_ratio(one.brackets, top["label"], label) for label in others}
-    others_open = " (others open)" if (best["state"] == OPEN).any() else ""
-    ratios = (f"; λ* of {top['label']} ÷ {label} is {capacities_told(gap)}" for label, gap in gaps.items())
-    why = told_of + "".join(ratios)
-    near = meets[[label not in gaps or not gaps[label].low > 1 for label in meets["label"]]]
+        return {"advice": "1: no more are needed", "why": levels, "arms": names}
+    top, others = meets.iloc[0], meets.iloc[1:]
+    gaps = {int(arm): capacity_ratio(one.brackets, int(top["arm"]), int(arm)) for arm in others["arm"]}
+    ratios = (
+        f"; λ* of {top['label']} ÷ {label} is {capacity_ratio_text(gaps[int(arm)])}"
+        for arm, label in zip(others["arm"], others["label"], strict=True)
+    )
+    why = levels + "".join(ratios)
+    near = meets[[arm not in gaps or not gaps[arm].low > 1 for arm in meets["arm"]]]
     if len(near) == 1:
-        return {"advice": f"{top[choice]}{others_open}", "why": why, "cases": labels}
-    names = " and ".join(near[choice]) if len(near) == 2 else "; ".join(near[choice]) + ": all"
-    return {"advice": f"{CANNOT} which: {names} meet it", "why": why, "cases": labels}
+        others_open = " (others open)" if (best["state"] == State.OPEN).any() else ""
+        return {"advice": f"{top[choice]}{others_open}", "why": why, "arms": names}
+    which = " and ".join(near[choice]) if len(near) == 2 else "; ".join(near[choice]) + ": all"
+    return {"advice": f"{CANNOT} which: {which} meet it", "why": why, "arms": names}
 
 
-MEETS, OPEN, FAILS = "a meets", "b open", "c fails"
-WORDS = {MEETS: "meets it", OPEN: "open", FAILS: "fails"}
+class State(IntEnum):
+    """Whether an arm meets a question, leaves it open, or fails; the better the smaller."""
+
+    MEETS = 0
+    OPEN = 1
+    FAILS = 2
 
 
-def _rank(column: "pd.Series[Any]") -> "pd.Series[Any]":
-    return column.fillna(0.0) if column.name == "saturation_per_s" else column
+WORDS = {State.MEETS: "meets it", State.OPEN: "open", State.FAILS: "fails"}
 
 
-def state(question: Question, one: Evidence, arm: "pd.Series[Any]") -> str:
-    """Whether an arm meets the question, fails, or leaves it open; see the module's text."""
-    points, name = one.points[one.points["label"] == arm["label"]], metric("response", question.quantile)
+def state(question: Question, one: Evidence, arm: "pd.Series[Any]") -> State:
+    """Return whether an arm (a row of ``one.arms``) meets the question, fails, or leaves it open.
+
+    See the module's text for the rule.
+    """
+    points, name = one.points[one.points["arm"] == arm["arm"]], metric("response", question.quantile)
     sound = points[(points["verdict"] == VALID) & np.isfinite(points[f"{name}_high"].astype(float))]
     above = sound[sound["rate_per_s"] >= question.rate_per_s]
     if (above[f"{name}_high"] <= question.slo_ms).any():
-        return MEETS
+        return State.MEETS
     top = arm["interval_high_per_s"]  # NaN: not known well enough to say that it fails
     below = sound[sound["rate_per_s"] <= question.rate_per_s]
     if question.rate_per_s > top or (below[f"{name}_low"] > question.slo_ms).any():
-        return FAILS
-    return OPEN
+        return State.FAILS
+    return State.OPEN
 
+
+FILE = "advice.csv"
+"""The file that holds the answers to :data:`STANDARD` questions."""
 
 STANDARD = (
     Question("row", 100, 20),
@@ -303,36 +320,33 @@ STANDARD = (
 
 
 def table(known: Sequence[Evidence], questions: Iterable[Question] = STANDARD) -> pd.DataFrame:
-    """The advice for every question: its four values, then a column per choice, then ``why`` and ``run_ids``."""
+    """Return the advice for every question: its four values, then a column per choice, then ``why`` and ``run_ids``."""
     return pd.DataFrame([_line(question, known) for question in questions])
 
 
-def _line(question: Question, known: Sequence[Evidence]) -> dict[str, Any]:
-    asked = {
+def _line(question: Question, known: Sequence[Evidence]) -> Row:
+    asked: Row = {
         "payload": PAYLOADS[question.payload][2],
         "rate_per_s": question.rate_per_s,
         "slo_ms": question.slo_ms,
         "repeat": question.repeat,
     }
     try:
-        found = advise(question, known)
+        lines = advise(question, known)
     except DataError as error:
         return {**asked, **dict.fromkeys(CHOICES, CANNOT), "why": str(error), "run_ids": ""}
-    why = " ".join(f"{row['choice'].capitalize()}: {row['why']}." for _, row in found.iterrows())
-    ids = ", ".join(dict.fromkeys(filter(None, found["run_id"])))
-    return {**asked, **dict(zip(found["choice"], found["advice"], strict=True)), "why": why, "run_ids": ids}
+    why = " ".join(f"{row['choice'].capitalize()}: {row['why']}." for _, row in lines.iterrows())
+    ids = ", ".join(dict.fromkeys(filter(None, lines["run_id"])))
+    return {**asked, **dict(zip(lines["choice"], lines["advice"], strict=True)), "why": why, "run_ids": ids}
 
 
 def save(lines: pd.DataFrame, folder: Path) -> Path:
-    """Write ``advice.json``, which the report takes in, and ``advice.csv``; returns the former."""
+    """Write what :func:`table` returned to ``folder`` as ``advice.csv``, which the report takes in; return its path."""
+    return write(folder / FILE, lines.to_csv(index=False, lineterminator="\n"))
 
-    rows = lines.astype({"rate_per_s": object, "slo_ms": object}).to_dict("records")
-    for row in rows:
-        row |= {
-            "rate_per_s": f"{row['rate_per_s']:g}",
-            "slo_ms": f"{row['slo_ms']:g}",
-            "repeat": f"{row['repeat']:.0%}",
-        }
-    write(folder / "advice.csv", lines.to_csv(index=False, lineterminator="\n"))
-    text = json.dumps({"choices": CHOICES, "rows": rows}, indent=1, ensure_ascii=False)
-    return write(folder / "advice.json", text + "\n")
+
+def load(folder: Path) -> pd.DataFrame | None:
+    """Return what :func:`save` wrote to ``folder``; None where it has not."""
+    texts = dict.fromkeys((*CHOICES, "payload", "why", "run_ids"), str)
+    path = folder / FILE
+    return pd.read_csv(path, dtype=texts, keep_default_na=False) if path.is_file() else None

@@ -4,73 +4,66 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from infscale.analysis.tables.trials import ARM, POINT, used
-from infscale.records.gate import VALID
+from infscale.analysis.tables.trials import POINT, identified, used
+from infscale.records.gate import VALID, Floats
 from infscale.records.runs import Run, Trial
-
-Floats = NDArray[np.float64]
 
 EVEN, TAIL, BINS = 200, 100, 40
 COLUMNS = ("scheduled_ns", "done_ns", "status")
+DISTRIBUTION_COLUMNS = ["rate_per_s", "n", "replicates", "common", "level", "response_ms"]
+"""The columns of :func:`distributions_table` beside those that identify the arm."""
+TIMELINE_COLUMNS = ["rate_per_s", "replicate", "warm_up_s", "steady", "time_s", "p50_ms", "p95_ms"]
+"""The columns of :func:`timeline_table` beside those that identify the arm."""
 
 
 def distributions_table(
-    run: Run, trials: pd.DataFrame, points: pd.DataFrame, rates: Mapping[str, float]
+    run: Run, trials: pd.DataFrame, points: pd.DataFrame, rates: Mapping[int, float]
 ) -> pd.DataFrame:
-    """Response times (ms) of every VALID point, steady replicates pooled, at levels that an ECDF is drawn from.
+    """Return response times (ms) of every VALID point, steady replicates pooled, at levels that an ECDF is drawn from.
 
     ``level`` is the share of requests at or below ``response_ms``: 200 even levels and up to 100 more towards the
     largest of the ``n`` requests, on a log scale. A request that did not succeed is +∞. ``common`` marks the one λ per
-    implementation of ``rates`` at which arms are compared.
+    block of ``rates`` at which arms are compared.
     """
-    valid = {tuple(key) for key in points.loc[points["verdict"] == VALID, POINT].to_numpy()}
+    valid = points.loc[points["verdict"] == VALID, [*POINT, "block"]]
+    chosen = used(trials[(trials["verdict"] == VALID) & trials["steady"]])
     parts = []
-    for key, group in _chosen(trials).groupby(POINT):
-        if key not in valid:
-            continue
+    for (arm, rate), group in chosen.merge(valid, on=[*POINT, "block"]).groupby(POINT):
         stored = _pooled(run, group)
         levels = _levels(len(stored))
         ranks = np.clip(np.ceil(levels * len(stored)).astype(int) - 1, 0, len(stored) - 1)
-        arm = dict(zip(POINT, key, strict=True)) | {"n": len(stored), "replicates": len(group)}
-        arm["common"] = rates.get(str(arm["implementation"])) == arm["rate_per_s"]
-        parts.append(pd.DataFrame({**arm, "level": levels, "response_ms": stored[ranks]}))
-    columns = [*POINT, "n", "replicates", "common", "level", "response_ms"]
-    return pd.concat(parts, ignore_index=True) if parts else _empty(columns)
+        common = rates.get(int(group["block"].iloc[0])) == rate
+        point = {"arm": arm, "rate_per_s": rate, "n": len(stored), "replicates": len(group), "common": common}
+        parts.append(pd.DataFrame({**point, "level": levels, "response_ms": stored[ranks]}))
+    return identified(_joined(parts, DISTRIBUTION_COLUMNS), trials)
 
 
-def timeline_table(run: Run, trials: pd.DataFrame, rates: Mapping[str, float]) -> pd.DataFrame:
-    """Response times (ms) over the time of the trials at each implementation's λ of ``rates``: p50 and p95 by bin.
+def timeline_table(run: Run, trials: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
+    """Return response times (ms) over the time of the trials at each block's λ of ``rates``: p50 and p95 by bin.
 
     One row per (arm, replicate, bin of a fortieth of the trial), whole trial, warm-up included (it ends at
     ``warm_up_s``). A request that did not succeed counts as +∞.
     """
     chosen = used(trials[trials["verdict"] == VALID])
-    chosen = chosen[chosen["implementation"].map(dict(rates)) == chosen["rate_per_s"]]
-    stored = {trial.manifest["trial_id"]: trial for trial in run.trials}
+    chosen = chosen[chosen["block"].map(dict(rates)) == chosen["rate_per_s"]]
+    stored = {trial.manifest.trial_id: trial for trial in run.trials}
     parts = []
     for _, row in chosen.iterrows():
         start, response = _responses(stored[row["trial_id"]])
         bins = np.minimum((BINS * start / row["duration_s"]).astype(int), BINS - 1)
         grouped = pd.Series(response).groupby(bins)
-        found = grouped.quantile(np.array([0.5, 0.95]), interpolation="lower").unstack()
-        arm = {name: row[name] for name in (*POINT, "replicate", "warm_up_s", "steady")}
-        time_s = (found.index.to_numpy() + 0.5) * row["duration_s"] / BINS
-        parts.append(
-            pd.DataFrame({**arm, "time_s": time_s, "p50_ms": found[0.5].to_numpy(), "p95_ms": found[0.95].to_numpy()})
-        )
-    columns = [*POINT, "replicate", "warm_up_s", "steady", "time_s", "p50_ms", "p95_ms"]
-    return pd.concat(parts, ignore_index=True) if parts else _empty(columns)
-
-
-def _chosen(trials: pd.DataFrame) -> pd.DataFrame:
-    return used(trials[(trials["verdict"] == VALID) & trials["steady"]])
+        by_bin = grouped.quantile(np.array([0.5, 0.95]), interpolation="lower").unstack()
+        trial = {name: row[name] for name in (*POINT, "replicate", "warm_up_s", "steady")}
+        time_s = (by_bin.index.to_numpy() + 0.5) * row["duration_s"] / BINS
+        p50, p95 = by_bin[0.5].to_numpy(), by_bin[0.95].to_numpy()
+        parts.append(pd.DataFrame({**trial, "time_s": time_s, "p50_ms": p50, "p95_ms": p95}))
+    return identified(_joined(parts, TIMELINE_COLUMNS), trials)
 
 
 def _pooled(run: Run, group: pd.DataFrame) -> Floats:
-    """The sorted response times of some trials after their warm-up."""
-    stored = {trial.manifest["trial_id"]: trial for trial in run.trials}
+    """Return the sorted response times of some trials after their warm-up, ms."""
+    stored = {trial.manifest.trial_id: trial for trial in run.trials}
     parts: Iterator[Floats] = (
         response[start >= warm_up]
         for name, warm_up in zip(group["trial_id"], group["warm_up_s"], strict=True)
@@ -80,8 +73,10 @@ def _pooled(run: Run, group: pd.DataFrame) -> Floats:
     return pooled
 
 
-def _empty(columns: list[str]) -> pd.DataFrame:
-    kinds = {name: object if name in ARM else bool if name in ("common", "steady") else float for name in columns}
+def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
+    if parts:
+        return pd.concat(parts, ignore_index=True)
+    kinds = {"arm": int, **{name: bool if name in ("common", "steady") else float for name in columns}}
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
 
@@ -93,7 +88,7 @@ def _levels(n: int) -> Floats:
 
 
 def _responses(trial: Trial) -> tuple[Floats, Floats]:
-    """Scheduled times (s) and response times (ms; +∞ where a request did not succeed)."""
+    """Return scheduled times (s) and response times (ms; +∞ where a request did not succeed)."""
     rows = trial.samples(COLUMNS)
     response = (rows["done_ns"] - rows["scheduled_ns"]).to_numpy(dtype=np.float64) / 1e6
     scheduled = rows["scheduled_ns"].to_numpy(dtype=np.float64) / 1e9

@@ -1,53 +1,67 @@
-"""From the rows of a run to one row per trial.
+"""One row for each trial of a run.
 
-Times are in ms, rates per second; every percentile ``x`` has a column ``x_bound``: true where the value is a
-lower bound.
+Times are in ms, rates per second. Every percentile ``x`` has a column ``x_bound``: true where the value is a lower
+bound.
 """
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from infscale.analysis.percentiles import early_stopping, trial_times
 from infscale.analysis.warm_up import quantiles, warm_up
 from infscale.errors import DataError
+from infscale.experiment.design.arm import FACTORS, Arm
 from infscale.records.components import PARTS
-from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.generator_gates import gaps_distance
-from infscale.records.runs import Run, Trial, trials_of_grid
+from infscale.records.gate import INVALID, SATURATED, VALID, Floats
+from infscale.records.gates.generator import gaps_distance
+from infscale.records.gates.server import FIRST_PART
+from infscale.records.gates.verdict import judge_trial
+from infscale.records.manifest import TrialManifest, number
+from infscale.records.runs import Run, Trial
 from infscale.records.samples import NEVER
-from infscale.records.server_gates import FIRST_PART
-from infscale.records.verdict import judge
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+"""Percentiles of every trial, by name."""
 BOUNDARIES = ("response", "roundtrip")
-ARM = ["run_id", "framework", "implementation", "label", "protocol"]
-POINT = [*ARM, "rate_per_s"]
-
-Floats = NDArray[np.float64]
-
+"""Response time (from the scheduled time) and round-trip time (from sending)."""
+POINT = ["arm", "rate_per_s"]
+"""What tells the points of a curve apart."""
+IDENTITY = ["run_id", "arm", "block", "label", "system", "implementation", *FACTORS]
+"""What every table with a row for an arm says of it: its number, the number of the arm that it is compared with, its
+label (for display alone), the name and the identifier of what answered, and every factor."""
 COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status", "bytes_out", "bytes_in")
+"""The columns of the samples that are read."""
+
+Row = dict[str, object]
 
 
 def metric(boundary: str, quantile: str) -> str:
-    """The column of a percentile: ``metric("response", "p95")`` is ``response_p95_ms``."""
+    """Return the column of a percentile: ``metric("response", "p95")`` is ``response_p95_ms``."""
     return f"{boundary}_{quantile}_ms"
 
 
 METRICS = tuple(metric(boundary, quantile) for boundary in BOUNDARIES for quantile in QUANTILES)
+"""The columns of all percentiles."""
+OF_SUCCESSES = tuple(metric(f"{boundary}_ok", quantile) for boundary in BOUNDARIES for quantile in QUANTILES)
+"""The columns of the percentiles of successes alone."""
+WITHHELD = [*METRICS, *OF_SUCCESSES, "response_mean_ms"]
+"""The columns that a trial without a steady part leaves empty."""
+
+
+def factors(arm: Arm) -> Row:
+    """Return the columns of an arm's factors; a number that is not set is NaN."""
+    return {name: float("nan") if level is None else level for name, level in arm.levels().items()}
 
 
 def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
-    """One row per attempted trial of a run, pilot included.
+    """Return one row per attempted trial of a run, pilot included.
 
     Verdicts are judged anew from the rows, so that a stored run follows the rules of this program;
-    ``verdict_stored`` is what was found when it was measured. Percentiles rest on what came after ``warm_up_s``, the
-    same for all arms of a (replicate, λ); where ``steady`` is false they are withheld. ``slo_ms`` is the limit of
+    ``verdict_stored`` is the one of the measurement. Percentiles rest on what came after ``warm_up_s``, the same for
+    all arms of a (block, replicate, λ); where ``steady`` is false they are withheld. ``slo_ms`` is the limit of
     response time that goodput counts.
 
     Raises:
@@ -55,55 +69,79 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     """
     if not run.trials:
         raise DataError(f"{run.folder} holds no finished trial")
-    grid = trials_of_grid(run.manifest)
-    table = with_warm_up(pd.DataFrame([_judged(run, trial, grid) for trial in run.trials]))
-    starts = table[["duration_s", "timeout_s", "warm_up_s", "steady"]].to_dict("records")
+    planned = run.manifest.design.trials()
+    table = with_warm_up(pd.DataFrame([_judged(run, trial, planned) for trial in run.trials]))
+    starts = zip(run.trials, table["duration_s"], table["timeout_s"], table["warm_up_s"], strict=True)
     measured = [
-        measures(trial.samples(COLUMNS), start["duration_s"], start["timeout_s"], slo_ms, start["warm_up_s"])
-        for trial, start in zip(run.trials, starts, strict=True)
+        measures(trial.samples(COLUMNS), duration_s, timeout_s, slo_ms, start_s)  # read again: all may not fit memory
+        for trial, duration_s, timeout_s, start_s in starts
     ]
     table = pd.concat([table, pd.DataFrame(measured)], axis=1)
-    withheld = [name for name in table if isinstance(name, str) and re.fullmatch(r"(response|roundtrip)_.*_ms", name)]
-    table.loc[~table["steady"], withheld] = np.nan
+    table.loc[~table["steady"], WITHHELD] = np.nan
     return table
 
 
-def _judged(run: Run, trial: Trial, grid: int) -> dict[str, Any]:
+def identities(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return :data:`IDENTITY` of every arm that has a trial, by the number of the arm."""
+    return trials.drop_duplicates("arm")[IDENTITY].sort_values("arm").reset_index(drop=True)
+
+
+def identified(table: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table``, which has a column ``arm``, with :data:`IDENTITY` of each row's arm in front."""
+    return table[["arm"]].merge(identities(trials), on="arm", how="left")[IDENTITY].join(table.drop(columns="arm"))
+
+
+def _judged(run: Run, trial: Trial, planned: int) -> Row:
     manifest, samples = trial.manifest, trial.samples(COLUMNS)
-    verdict = judge(samples, manifest, grid)
-    gates = {gate.name: gate for gate in verdict.gates}
-    copied = ("framework", "implementation", "protocol", "encoding", "model", "batch", "phase", "rate_per_s")
+    verdict = judge_trial(samples, manifest, planned)
+    gates = {gate.name: gate.value for gate in verdict.gates}
     return {
         "run_id": run.id,
-        "trial_id": manifest["trial_id"],
-        "label": run.label_of(manifest),
-        "block": manifest.get("block") or manifest["implementation"],
-        **{key: manifest[key] for key in (*copied, "replicate", "attempt", "duration_s", "timeout_s", "started_at")},
-        "verdict": verdict.verdict,
+        "arm": manifest.arm_number,
+        "block": manifest.block,
+        "label": run.labels[manifest.arm_number],
+        "system": run.system(manifest.implementation),
+        "implementation": manifest.implementation,
+        **factors(manifest.arm),
+        "trial_id": manifest.trial_id,
+        "phase": manifest.phase,
+        "rate_per_s": manifest.rate_per_s,
+        "replicate": manifest.replicate,
+        "attempt": manifest.attempt,
+        "duration_s": manifest.duration_s,
+        "timeout_s": manifest.timeout_s,
+        "started_at": manifest.started_at,
+        "verdict": verdict.name,
         "reasons": " ".join(verdict.reasons),
-        "verdict_stored": (manifest.get("verdict") or {}).get("verdict", ""),
+        "verdict_stored": manifest.verdict.name if manifest.verdict else "",
         "scheduled": len(samples),
         "failed": sum(verdict.errors.values()),
+        "finished_per_s": _finished_per_s(samples, manifest.duration_s),
         "errors": json.dumps(verdict.errors),
-        "dispersion_difference": gates["arrivals"].value,
+        "dispersion_difference": number(gates["arrivals"]),
         "gaps_distance": gaps_distance(samples),
-        "ceiling_share": gates["ceiling"].value,
+        "ceiling_share": number(gates["ceiling"]),
         **_bytes(samples),
-        "hit_ratio": _hit_ratio(manifest.get("cache") or {}),
+        "hit_ratio": _hit_ratio(manifest.cache),
         **_costs(manifest, len(samples)),
-        **{f"mean_{part}_ms": manifest.get("components", {}).get(part, float("nan")) for part in (*PARTS, "response")},
-        "own_warm_up_s": own_warm_up_s(samples, manifest["duration_s"]),
+        **_components(manifest),
+        "own_warm_up_s": own_warm_up_s(samples, manifest.duration_s),
     }
 
 
+def _finished_per_s(samples: pd.DataFrame, duration_s: float) -> float:
+    """Return the successes that finished within the arrivals, warm-up included, per second."""
+    return float(((samples["status"] == "ok") & (samples["done_ns"] < duration_s * 1e9)).sum()) / duration_s
+
+
 def _hit_ratio(cache: Mapping[str, float]) -> float:
-    """Hits ÷ look-ups of a trial; NaN where nothing was looked up."""
+    """Return hits ÷ look-ups of a trial; NaN where nothing was looked up."""
     hits, misses = cache.get("hits", 0.0), cache.get("misses", 0.0)
     return hits / (hits + misses) if hits + misses else float("nan")
 
 
 def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
-    """Seconds from the start of a trial until its response time is steady; ∞ when it never is."""
+    """Return the seconds from the start of a trial until its response time is steady; ∞ when it never is."""
     ended = samples[samples["done_ns"] != NEVER]
     if not ended["scheduled_ns"].is_monotonic_increasing:
         ended = ended.sort_values("scheduled_ns", kind="stable")
@@ -115,7 +153,7 @@ def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
 
 
 def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` with ``warm_up_s`` and ``steady``, one cut for the arms of each (replicate, λ).
+    """Return ``table`` with ``warm_up_s`` and ``steady``, one cut for the arms of each (block, replicate, λ).
 
     It is the largest over those that are VALID and became steady, so that arms stay paired; one that never did is
     withheld alone (docs/decisions/0009-warm-up.md). SATURATED and INVALID trials have no steady part to look for: they
@@ -128,32 +166,37 @@ def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(warm_up_s=cut.where(valid & steady, FIRST_PART * table["duration_s"]), steady=steady)
 
 
-def _bytes(samples: pd.DataFrame) -> dict[str, float]:
-    """Bytes on the wire of a request and of its answer, framing included: means of the successes; NaN if not seen."""
+def _bytes(samples: pd.DataFrame) -> Row:
+    """Return the mean bytes on the wire of a request and of its answer, framing included; NaN if not seen."""
     ok = samples[samples["status"] == "ok"]
     seen = {name: ok[name].where(ok[name] != NEVER) for name in ("bytes_out", "bytes_in")}
     return {name: float(values.mean()) for name, values in seen.items()}
 
 
-def _costs(manifest: Mapping[str, Any], requests: int) -> dict[str, Any]:
-    """What the trial cost the generator, and the state of its host."""
-    engine, host = manifest["engine"], manifest["host"]
+def _costs(manifest: TrialManifest, requests: int) -> Row:
+    """Return what the trial cost the generator, and the state of its host."""
+    generator, host = manifest.generator, manifest.host
     return {
-        "engine_cpu_us_per_request": 1e6 * engine["cpu_s"] / requests if requests else float("nan"),
-        "engine_cpu_share": engine["cpu_s"] / engine["wall_s"],
-        "connections": (manifest.get("arm") or {}).get("connections"),
-        "connections_opened": engine.get("connections_opened"),
-        "same_host": host.get("same_host"),
-        "pinned": host.get("pinned"),
-        "loadavg_1m": host.get("loadavg_1m"),
-        "steal_fraction": host.get("steal_fraction"),
+        "engine_cpu_us_per_request": 1e6 * generator.cpu_s / requests if requests else float("nan"),
+        "engine_cpu_share": generator.cpu_s / generator.wall_s,
+        "connections_opened": number(generator.connections_opened),
+        "same_host": host.same_host,
+        "pinned": host.pinned,
+        "loadavg_1m": number(host.loadavg_1m),
+        "steal_fraction": number(host.steal_fraction),
     }
+
+
+def _components(manifest: TrialManifest) -> Row:
+    """Return the mean time of each part of a response, ms; NaN where the server reported none."""
+    parts = manifest.components
+    return {f"mean_{part}_ms": getattr(parts, part) if parts else float("nan") for part in (*PARTS, "response")}
 
 
 def measures(
     samples: pd.DataFrame, duration_s: float, timeout_s: float, slo_ms: float, warm_up_s: float | None = None
-) -> dict[str, Any]:
-    """Rates and percentiles of one trial, from its rows after the warm-up (10 % of the trial if None).
+) -> Row:
+    """Return rates and percentiles of one trial, from its rows after the warm-up (10 % of the trial if None).
 
     Rates are of the window from there to the end of the arrivals: ``offered_per_s`` counts the schedule,
     ``achieved_per_s`` the successes that finished in it, ``goodput_per_s`` those of them within ``slo_ms``;
@@ -181,10 +224,10 @@ def measures(
     }
 
 
-def _percentiles(kept: pd.DataFrame, limit_ms: float) -> dict[str, Any]:
-    """Response and round-trip percentiles with their bounds, those of successes alone, lag and wait."""
+def _percentiles(kept: pd.DataFrame, limit_ms: float) -> Row:
+    """Return response and round-trip percentiles with their bounds, those of successes alone, lag and wait."""
     times = trial_times(kept, limit_ms)
-    row: dict[str, Any] = {}
+    row: Row = {}
     for boundary in BOUNDARIES:
         for name, p in QUANTILES.items():
             percentile = times[boundary].percentile(p)
@@ -200,21 +243,21 @@ def _percentiles(kept: pd.DataFrame, limit_ms: float) -> dict[str, Any]:
     return row
 
 
-def _within(response_ms: Floats) -> dict[str, Any]:
-    """The interval of each percentile within the trial (a diagnostic), and how many independent requests n is worth.
+def _within(response_ms: Floats) -> Row:
+    """Return each percentile's interval within the trial (a diagnostic), and how many independent requests n is worth.
 
     ``…_below_floor`` is true where n_eff is too small for the interval to have an upper end.
     """
-    row: dict[str, Any] = {}
-    for name, found in zip(QUANTILES, quantiles(response_ms, list(QUANTILES.values())), strict=True):
+    row: Row = {}
+    for name, estimate in zip(QUANTILES, quantiles(response_ms, list(QUANTILES.values())), strict=True):
         column = metric("response", name)
-        row |= {f"{column}_in_low": found.low, f"{column}_in_high": found.high, f"{column}_n_eff": found.n_eff}
-        row[f"{column}_below_floor"] = bool(np.isnan(found.high))
+        row |= {f"{column}_in_low": estimate.low, f"{column}_in_high": estimate.high}
+        row |= {f"{column}_n_eff": estimate.n_eff, f"{column}_below_floor": bool(np.isnan(estimate.high))}
     return row
 
 
 def comparable(trials: pd.DataFrame, name: str) -> pd.DataFrame:
-    """The rows of :func:`used` whose ``name`` may enter a ratio: VALID, steady, not a bound.
+    """Return the rows of :func:`used` whose ``name`` may enter a ratio: VALID, steady, not a bound.
 
     None of a point where any replicate was SATURATED: the others alone would be the kind ones.
     """
@@ -225,7 +268,7 @@ def comparable(trials: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def used(trials: pd.DataFrame) -> pd.DataFrame:
-    """One attempt of every grid trial: the last that is not INVALID, else the last."""
+    """Return one attempt of every trial at a set rate: the last that is not INVALID, else the last."""
     grid = trials[trials["phase"] == "grid"].assign(sound=lambda t: t["verdict"] != INVALID)
-    ordered = grid.sort_values(["sound", "attempt"], kind="stable")
-    return ordered.groupby([*POINT, "replicate"], sort=True).tail(1).drop(columns="sound").sort_index()
+    ranked = grid.sort_values(["sound", "attempt"], kind="stable")
+    return ranked.groupby([*POINT, "replicate"], sort=True).tail(1).drop(columns="sound").sort_index()

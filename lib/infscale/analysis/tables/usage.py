@@ -1,94 +1,90 @@
-"""From a run's manifests to what each group of processes used: by trial, by point, and at capacity."""
+"""What each group of processes used: by point, and at capacity."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import pandas as pd
 
-from infscale.records.gate import INVALID, VALID
-from infscale.records.runs import Run, Trial
+from infscale.analysis.tables.trials import POINT, Row, identified
+from infscale.records.gate import INVALID, SATURATED, VALID
+from infscale.records.manifest import GroupUsage, TrialManifest, number
+from infscale.records.runs import Run
+from infscale.records.usage import HOST
 
-HOST = "host"
+CLIENT = "client"
+"""The group of the load generator's processes."""
 PHASES = ("grid", "bisection")
-KEYS = ["label", "framework", "implementation", "protocol", "rate_per_s", "group"]
+MEANS = ["achieved_per_s", "user_s_per_s", "system_s_per_s", "rss_bytes", "switches_per_s", "cpu_us_per_request"]
+USAGE_COLUMNS = ["rate_per_s", "group", *MEANS, "replicates", "verdict"]
+"""The columns of :func:`usage_table` beside those that identify the arm."""
 
 
-def trials(run: Run) -> pd.DataFrame:
-    """One row per group of processes and trial (of the grid or the search for λ*) that was watched and is not INVALID.
+def usage_table(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return what each group of processes used: means over replicates, one row per arm, λ and group.
 
-    Columns: ``label`` (of the case or implementation), ``framework``, ``implementation``, ``protocol``,
-    ``rate_per_s`` (λ), ``replicate``, ``verdict`` (as stored); ``achieved_per_s``: successes that finished within
-    the arrivals, per second; ``group``; ``user_s_per_s`` and ``system_s_per_s``: CPU seconds per second, so cores;
-    ``rss_bytes``: peak, shared pages counted for each process; ``switches_per_s``: context switches of both kinds;
-    ``cpu_us_per_request``: CPU of the group ÷ those successes, so that a request that failed is paid for by those that
-    did not (NaN without any).
+    Of the trials at set rates and of the search for λ*, those that were watched and are not INVALID. Columns:
+    ``achieved_per_s``: successes that finished within the arrivals, per second; ``group``; ``user_s_per_s`` and
+    ``system_s_per_s``: CPU seconds per second, so cores; ``rss_bytes``: peak, shared pages counted for each process;
+    ``switches_per_s``: context switches of both kinds; ``cpu_us_per_request``: CPU of the group ÷ those successes, so
+    that a request that failed is paid for by those that did not (NaN without any); ``replicates``; ``verdict``:
+    SATURATED where any replicate was.
+
+    Args:
+        run: whose manifests hold the usage.
+        trials: of :func:`infscale.analysis.tables.trials.trials_table`.
     """
-    rows = [row for trial in run.trials if trial.manifest["phase"] in PHASES for row in _rows(run, trial)]
-    return pd.DataFrame(rows)
+    sound = trials[trials["phase"].isin(PHASES) & (trials["verdict"] != INVALID)].set_index("trial_id")
+    rows = [
+        row
+        for trial in run.trials
+        if trial.manifest.trial_id in sound.index
+        for row in _rows(trial.manifest, float(sound["finished_per_s"][trial.manifest.trial_id]))
+    ]
+    table = pd.DataFrame(rows, columns=["trial_id", "arm", "rate_per_s", "replicate", "group", *MEANS])
+    table = table.assign(saturated=table["trial_id"].map(sound["verdict"]) == SATURATED)
+    groups = table.astype({"arm": int}).groupby([*POINT, "group"], sort=False)
+    means = groups[MEANS].mean().assign(replicates=groups["replicate"].nunique())
+    verdict = groups["saturated"].any().map({True: SATURATED, False: VALID})
+    return identified(means.assign(verdict=verdict).reset_index(), trials)
 
 
-def _rows(run: Run, trial: Trial) -> list[dict[str, Any]]:
-    manifest = trial.manifest
-    verdict = (manifest.get("verdict") or {}).get("verdict", "")
-    if verdict == INVALID or not manifest.get("usage"):
-        return []
-    achieved = _achieved(trial)
-    copied = ("framework", "implementation", "protocol", "rate_per_s", "replicate")
+def _rows(manifest: TrialManifest, achieved_per_s: float) -> list[Row]:
     common = {
-        "label": run.label_of(manifest),
-        **{key: manifest[key] for key in copied},
-        "verdict": verdict,
-        "achieved_per_s": achieved,
+        "trial_id": manifest.trial_id,
+        "arm": manifest.arm_number,
+        "rate_per_s": manifest.rate_per_s,
+        "replicate": manifest.replicate,
+        "achieved_per_s": achieved_per_s,
     }
-    return [common | _used(group, used, achieved) for group, used in manifest["usage"].items() if group != HOST]
+    return [
+        {**common, "group": group, **_used(used, achieved_per_s)}
+        for group, used in manifest.usage.items()
+        if group != HOST
+    ]
 
 
-def _achieved(trial: Trial) -> float:
-    rows, seconds = trial.samples(["done_ns", "status"]), trial.manifest["duration_s"]
-    return float(((rows["status"] == "ok") & (rows["done_ns"] < seconds * 1e9)).sum()) / float(seconds)
-
-
-def _used(group: str, used: dict[str, float], achieved: float) -> dict[str, Any]:
-    user, system = (used[name] / used["seconds"] for name in ("cpu_user_s", "cpu_system_s"))
+def _used(used: GroupUsage, achieved_per_s: float) -> Row:
+    user, system = (number(seconds) / used.seconds for seconds in (used.cpu_user_s, used.cpu_system_s))
     return {
-        "group": group,
         "user_s_per_s": user,
         "system_s_per_s": system,
-        "rss_bytes": used.get("rss_peak_bytes", float("nan")),
-        "switches_per_s": used.get("voluntary_per_s", 0.0) + used.get("involuntary_per_s", 0.0),
-        "cpu_us_per_request": 1e6 * (user + system) / achieved if achieved else float("nan"),
+        "rss_bytes": number(used.rss_peak_bytes),
+        "switches_per_s": (used.voluntary_per_s or 0.0) + (used.involuntary_per_s or 0.0),
+        "cpu_us_per_request": 1e6 * (user + system) / achieved_per_s if achieved_per_s else float("nan"),
     }
 
 
-def points(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over replicates of :func:`trials`, one row per case, λ and group; ``replicates`` counts them.
+def at_capacity(usage: pd.DataFrame, capacity: Mapping[int, float]) -> pd.DataFrame:
+    """Return what a deployment (every group but the client) uses at its saturation rate λ*, one row per arm.
 
-    ``verdict`` is SATURATED where any replicate was.
+    The input of :func:`infscale.analysis.cost.table`: columns ``arm``; ``cpu_us_per_request`` and ``rss_peak_bytes`` at
+    the highest rate that is VALID; ``capacity_per_s``, λ*; ``cores``, the CPU of a request there × λ*.
+
+    Args:
+        usage: of :func:`usage_table`.
+        capacity: λ* by arm, requests/s; NaN where it is not known.
     """
-    if table.empty:
-        return table
-    means = ["achieved_per_s", "user_s_per_s", "system_s_per_s", "rss_bytes", "switches_per_s", "cpu_us_per_request"]
-    groups = table.groupby(KEYS, sort=False)
-    found = groups[means].mean()
-    found["replicates"] = groups["replicate"].nunique()
-    found["verdict"] = groups["verdict"].agg(lambda told: min(told, default=""))  # SATURATED comes before VALID
-    return found.reset_index()
-
-
-def at_capacity(table: pd.DataFrame, capacity: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """What a deployment (every group but the client) uses at its capacity: input of :func:`infscale.analysis.cost.table`.
-
-    ``table`` is of :func:`points`. One row per case and protocol: ``cpu_us_per_request`` and ``rss_peak_bytes`` at the
-    highest rate that is VALID; ``capacity_per_s`` from ``capacity`` (λ* by label, NaN where it is not known; by default
-    the rate achieved there); ``cores``, the CPU of a request there × the capacity.
-    """
-    served = table[(table["group"] != "client") & (table["verdict"] == VALID)] if len(table) else table
-    if served.empty:
-        return pd.DataFrame()
-    keys = ["label", "protocol"]
-    top = served[served["rate_per_s"] == served.groupby(keys)["rate_per_s"].transform("max")]
-    sums = {"rss_bytes": "sum", "cpu_us_per_request": "sum", "achieved_per_s": "first"}
-    found = top.groupby(keys, sort=False).agg(sums).reset_index()
-    known = found["achieved_per_s"] if capacity is None else found["label"].map(capacity)
-    found = found.drop(columns="achieved_per_s").rename(columns={"rss_bytes": "rss_peak_bytes"})
-    return found.assign(capacity_per_s=known, cores=found["cpu_us_per_request"] * known / 1e6)
+    served = usage[(usage["group"] != CLIENT) & (usage["verdict"] == VALID)]
+    top = served[served["rate_per_s"] == served.groupby("arm")["rate_per_s"].transform("max")]
+    sums = top.groupby("arm")[["cpu_us_per_request", "rss_bytes"]].sum().reset_index()
+    table = sums.rename(columns={"rss_bytes": "rss_peak_bytes"}).assign(capacity_per_s=sums["arm"].map(capacity))
+    return table.assign(cores=table["cpu_us_per_request"] * table["capacity_per_s"] / 1e6)

@@ -1,21 +1,58 @@
-"""An arm: one combination of the factors' levels, as far as they are the client's."""
+"""Arms: combinations of factor levels. An arm says what is deployed, and how it is asked."""
 
-from dataclasses import dataclass
+import math
+
+import msgspec
 
 from infscale.errors import ConfigError, one_of
-from infscale.payloads import similarity
+from infscale.experiment.design.types import check_types
 from infscale.vocabulary import CONNECTIONS, HTTP, PICKS, PROTOCOLS
 
+FRONTS = ("", "edge", "cache", "balanced", "network")
+"""What stands between the load and a server: nothing; a REST edge that asks over gRPC; a caching gateway; a balancer
+before replicas; a network link or TLS."""
 
-@dataclass(frozen=True)
-class Arm:
-    """A combination of factor levels; empty ``encoding`` and 0 ``connections`` take F0's; ``gzip`` compresses.
+STORES = ("", "memory", "redis")
+"""Where a caching gateway keeps answers."""
 
-    ``repeat`` is the fraction of requests that repeat, ``zipf`` the exponent of their popularity
-    (:mod:`infscale.payloads.similarity`); without either, requests are drawn from a pool of 256.
-    ``http`` is REST's version: "1.1", or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
-    ``pick`` is how the client chooses among the endpoint's replicas ("": the first takes all); without ``reuse`` every
-    request has a connection of its own.
+Level = str | int | float | bool
+"""The level of a factor."""
+
+
+class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A combination of factor levels. Every field is a factor, and a column of every table.
+
+    The client's factors say how requests are made and sent; the deployment's say what answers them. Arms with equal
+    deployment factors are measured on one running server.
+
+    Attributes:
+        protocol: "rest" or "grpc".
+        encoding: how a tensor becomes bytes; "" takes the framework's own form (JSON over REST, tensors over gRPC).
+        connections: most connections at a time; 0 takes :data:`infscale.vocabulary.CONNECTIONS`.
+        batch: rows in one request.
+        gzip: whether request bodies are compressed.
+        client: "wire" (the load engine), or a library: "requests" over REST, "grpcio" over gRPC.
+        repeat: fraction of requests that repeat an earlier one; None draws from a pool of distinct bodies.
+        zipf: exponent of the popularity of requests by Zipf's law; None for no such law.
+        http: REST's HTTP version, "1.1" or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
+        pick: how the client chooses among replicas, see :data:`infscale.vocabulary.PICKS`; "" leaves it to a balancer.
+        reuse: whether connections are kept; False opens one for each request.
+        framework: the serving system; "" where an endpoint is given.
+        model: the name of a reference model.
+        front: see :data:`FRONTS`.
+        store: the caching gateway's store, see :data:`STORES`.
+        cache: whether the server's own response cache is on.
+        replicas: how many servers stand behind the balancer.
+        balancer: what shares requests among replicas; "none" for one server alone.
+        slow_ms: milliseconds by which the first replica is simulated to answer later.
+        rate_mbit: limit of the network link, Mb/s; None for no limit.
+        delay_ms: delay that the network link adds to a round trip, ms; half of it in each direction.
+        linked: whether a network link is used although it has neither limit nor delay.
+        tls: whether the connection is encrypted.
+        options: further options of the deployment, as names and values.
+
+    Raises:
+        ConfigError: a level is unknown, or two levels exclude each other.
     """
 
     protocol: str
@@ -29,37 +66,99 @@ class Arm:
     http: str = "1.1"
     pick: str = ""
     reuse: bool = True
+    framework: str = ""
+    model: str = "mlp"
+    front: str = ""
+    store: str = ""
+    cache: bool = False
+    replicas: int = 1
+    balancer: str = "none"
+    slow_ms: float = 0.0
+    rate_mbit: float | None = None
+    delay_ms: float = 0.0
+    linked: bool = False
+    tls: bool = False
+    options: tuple[tuple[str, Level], ...] = ()
 
     def __post_init__(self) -> None:
+        check_types(self)
         one_of("protocol", self.protocol, PROTOCOLS)
         one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
         one_of("pick", self.pick, ("", *PICKS))
-        if self.client != "wire" and (self.pick or not self.reuse):
-            raise ConfigError(f"client={self.client!r} neither picks replicas nor renews connections; accepted: wire")
+        one_of("http", self.http, HTTP)
+        one_of("front", self.front, FRONTS)
+        one_of("store", self.store, STORES)
         if self.connections < 0:
             raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")
-        similarity.check(self.repeat, self.zipf)
-        if self.batch > 1 and (self.repeat, self.zipf) != (None, None):
-            raise ConfigError(f"batch={self.batch}: requests repeat, or are popular, one row at a time")
-        one_of("http", self.http, HTTP)
-        if self.http == "2" and self.protocol == "grpc":
-            raise ConfigError("http='2' is for REST; gRPC is always on HTTP/2: leave it out")
-        if self.client != "wire" and (self.gzip or self.http != "1.1"):
-            raise ConfigError(
-                f"client={self.client!r} sends no gzip and speaks no HTTP version but its own; "
-                f"accepted with gzip={self.gzip} and http={self.http!r}: wire"
-            )
-
-    def key(self) -> str:
-        """A name for files: the protocol, and what differs from F0."""
-        parts = [self.protocol, self.encoding, f"c{self.connections}" if self.connections else ""]
-        parts += [f"b{self.batch}" if self.batch > 1 else "", "gzip" if self.gzip else ""]
-        parts += [self.client if self.client != "wire" else "", "h2" if self.http == "2" else ""]
-        parts += [f"repeat{self.repeat:g}" if self.repeat is not None else ""]
-        parts += [f"zipf{self.zipf:g}" if self.zipf is not None else ""]
-        parts += [self.pick.replace("_", "-"), "" if self.reuse else "fresh"]
-        return "-".join(part for part in parts if part)
+        if self.batch < 1:
+            raise ConfigError(f"batch={self.batch} is not a number of rows; accepted: 1 or more")
+        _check_similarity(self)
+        _check_client(self)
+        _check_deployment(self)
 
     def limit(self) -> int:
-        """Most connections at a time."""
+        """Return the most connections at a time, with the default put in."""
         return self.connections or CONNECTIONS["grpc" if self.http == "2" else self.protocol]
+
+    @property
+    def deployment(self) -> tuple[object, ...]:
+        """Return the levels of the deployment's factors: equal for arms that one running server can answer."""
+        return tuple(getattr(self, name) for name in DEPLOYMENT_FACTORS)
+
+    def levels(self) -> dict[str, Level | None]:
+        """Return every factor with its level, as columns of a table hold them (options as one text)."""
+        return {**msgspec.structs.asdict(self), "options": self.options_text}
+
+    @property
+    def options_text(self) -> str:
+        """Return the further options of the deployment as one text, such as "threads=2 fast=True"."""
+        return " ".join(f"{name}={level}" for name, level in self.options)
+
+
+FACTORS = Arm.__struct_fields__
+"""The names of all factors, in the order of tables."""
+
+DEPLOYMENT_FACTORS = FACTORS[FACTORS.index("framework") :]
+"""The factors that say what is deployed."""
+
+
+def _check_similarity(arm: Arm) -> None:
+    if arm.repeat is not None and arm.zipf is not None:
+        raise ConfigError(f"repeat={arm.repeat} and zipf={arm.zipf} exclude each other")
+    if arm.repeat is not None and not 0 <= arm.repeat <= 1:
+        raise ConfigError(f"repeat={arm.repeat} is not a fraction; accepted: 0 to 1")
+    if arm.zipf is not None and not 0 < arm.zipf < 10:
+        raise ConfigError(f"zipf={arm.zipf} is not an exponent; accepted: above 0, below 10")
+    if arm.batch > 1 and (arm.repeat, arm.zipf) != (None, None):
+        raise ConfigError(f"batch={arm.batch}: requests repeat, or are popular, one row at a time")
+
+
+def _check_client(arm: Arm) -> None:
+    if arm.client != "wire" and (arm.pick or not arm.reuse):
+        raise ConfigError(f"client={arm.client!r} neither picks replicas nor renews connections; accepted: wire")
+    if arm.http == "2" and arm.protocol == "grpc":
+        raise ConfigError("http='2' is for REST; gRPC is always on HTTP/2: leave it out")
+    if arm.client != "wire" and (arm.gzip or arm.http != "1.1"):
+        raise ConfigError(
+            f"client={arm.client!r} sends no gzip and speaks no HTTP version but its own; "
+            f"accepted with gzip={arm.gzip} and http={arm.http!r}: wire"
+        )
+
+
+def _check_deployment(arm: Arm) -> None:
+    if arm.replicas < 1:
+        raise ConfigError(f"replicas={arm.replicas} is not a number of servers; accepted: 1 or more")
+    for name in ("slow_ms", "delay_ms"):
+        if not 0 <= getattr(arm, name) < math.inf:
+            raise ConfigError(f"{name}={getattr(arm, name)} is not a delay; accepted: 0 ms or more")
+    if arm.rate_mbit is not None and not 0 < arm.rate_mbit < math.inf:
+        raise ConfigError(f"rate_mbit={arm.rate_mbit} is not a rate; accepted: above 0 Mb/s, or None for no limit")
+    for name, level in arm.options:
+        if isinstance(level, float) and not math.isfinite(level):
+            raise ConfigError(f"options: {name}={level} is not a finite number")
+    if arm.store and arm.front != "cache":
+        raise ConfigError(f"store={arm.store!r} belongs to front='cache', not to front={arm.front!r}")
+    if arm.front != "balanced" and (arm.replicas, arm.balancer, arm.slow_ms) != (1, "none", 0):
+        raise ConfigError(f"replicas, balancer and slow_ms belong to front='balanced', not to front={arm.front!r}")
+    if arm.front != "network" and (arm.rate_mbit, arm.delay_ms, arm.linked, arm.tls) != (None, 0, False, False):
+        raise ConfigError(f"rate_mbit, delay_ms, linked and tls belong to front='network', not to front={arm.front!r}")

@@ -7,10 +7,10 @@ import pickle
 import subprocess
 import sys
 import threading
+from array import array
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,25 +24,28 @@ from infscale.records.usage import HOST
 Groups = Mapping[str, Callable[[], list[psutil.Process]]]
 
 REFRESH_S = 2.0
-"""Looking through all processes of the machine costs milliseconds; who came meanwhile brings all CPU time along."""
+"""Seconds between looks for new processes, which cost milliseconds; one that came meanwhile brings all its CPU time
+along."""
 
 _WIDTH = 10
+"""Numbers of one row of readings, see :class:`infscale.experiment.usage.sampler_child.Readings`."""
+
 _SCRIPT = Path(__file__).with_name("sampler_child.py")
 _CLIENTS = ("infscale.load.engine", "infscale.load.clients")
 
 
 def clients() -> list[psutil.Process]:
-    """The load generators that this process has started."""
-    found = []
+    """Return the load generators that this process has started."""
+    generators = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
             if any(part.startswith(_CLIENTS) for part in child.cmdline()):
-                found.append(child)
-    return found
+                generators.append(child)
+    return generators
 
 
 def groups_of(endpoint: Endpoint) -> dict[str, Callable[[], list[psutil.Process]]]:
-    """Who is watched in a trial: the client, and the endpoint's parts (the server, where it tells none)."""
+    """Return the processes to be read in a trial, by group: the client, and the endpoint's parts, or the server."""
     return {"client": clients, **(endpoint.parts or {"server": endpoint.processes})}
 
 
@@ -64,7 +67,7 @@ class Sampler:
         self._groups, self._period_s = groups, period_s
         self._known: set[tuple[int, float]] = set()
         self._lock, self._over = threading.Lock(), threading.Event()
-        self._found: tuple[list[tuple[str, int, str]], Any] | None = None
+        self._readings: tuple[list[tuple[str, int, str]], array[int]] | None = None
 
     def __enter__(self) -> "Sampler":
         self._process = subprocess.Popen(
@@ -93,7 +96,7 @@ class Sampler:
         """
         with self._lock:
             pairs = self._new()
-            self._tell(pairs)
+            self._send(pairs)
 
     def _new(self) -> list[tuple[str, int]]:
         pairs = []
@@ -106,7 +109,7 @@ class Sampler:
                         pairs.append((group, process.pid))
         return pairs
 
-    def _tell(self, pairs: list[tuple[str, int]]) -> None:
+    def _send(self, pairs: list[tuple[str, int]]) -> None:
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
@@ -120,7 +123,7 @@ class Sampler:
         while not self._over.wait(REFRESH_S):
             with contextlib.suppress(EngineError, psutil.Error), self._lock:
                 if pairs := self._new():
-                    self._tell(pairs)
+                    self._send(pairs)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -129,7 +132,7 @@ class Sampler:
         self._thread.join()
         data = self._close()
         if data:
-            self._found = pickle.loads(data)
+            self._readings = pickle.loads(data)
 
     def _close(self) -> bytes:
         stdin, stdout = self._process.stdin, self._process.stdout
@@ -143,21 +146,26 @@ class Sampler:
         return data
 
     def rows(self, origin_ns: int | None = None) -> pd.DataFrame:
-        """One row per reading and process, in the order of time.
+        """Return a row for each reading and process, in the order of time.
 
-        ``time_ns``: since ``origin_ns`` (CLOCK_MONOTONIC), else since the first reading. ``user_s`` and ``system_s``:
-        CPU seconds since the process began, all threads; the kernel tells them in steps of 10 ms. ``rss_bytes``:
-        resident memory, shared pages included. ``voluntary`` and ``involuntary``: context switches summed over
-        threads, as of the last second; those of a thread that lived less are lost. ``network_bytes``: known of no
-        process (−1); the group "host" holds the bytes that the loopback interface carried, of everybody in this
-        network namespace. ``ended``: the process is gone, and this is its last reading, repeated.
+        Columns:
+            time_ns: since ``origin_ns`` (CLOCK_MONOTONIC), else since the first reading.
+            group, pid, name: of the process.
+            user_s, system_s: CPU seconds since the process began, all threads; the kernel counts in steps of 10 ms.
+            rss_bytes: resident memory, shared pages included.
+            voluntary, involuntary: context switches summed over threads, as of the last second; those of a thread
+                that lived less are lost.
+            threads: how many there are.
+            network_bytes: −1 for a process, of which it is not known; the group "host" has the bytes that the loopback
+                interface carried, of everybody in this network namespace.
+            ended: whether the process is gone, and this its last reading, repeated.
 
         Raises:
             EngineError: the reading process did not survive.
         """
-        if self._found is None:
+        if self._readings is None:
             raise EngineError("there are no readings: the process that reads what others use was ended from outside")
-        watched, flat = self._found
+        watched, flat = self._readings
         table = np.asarray(flat, dtype=np.int64).reshape(-1, _WIDTH)
         time_ns, index, user, system, pages, threads, voluntary, involuntary, ended, network = table.T
         owners = [*watched, (HOST, 0, "lo")]  # which index −1 picks

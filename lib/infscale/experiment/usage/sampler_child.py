@@ -1,8 +1,8 @@
 """The process that reads what others use: standard library only, so that it starts fast and costs little.
 
-Started by :mod:`infscale.experiment.usage.sampler` as a plain script. Each line of standard input is a JSON list of [group, pid] to add
-to those that are watched; it is followed at once by a reading, and answered with one byte. End of file, be it
-by the owner's death, ends it; it then writes its readings, pickled, to standard output.
+Started by :mod:`infscale.experiment.usage.sampler` as a plain script. Each line of standard input is a JSON list of
+[group, pid] to add to those that are watched; it is followed at once by a reading, and answered with one byte. End of
+file, be it by the owner's death, ends it; it then writes its readings, pickled, to standard output.
 
 Files in /proc are opened once and read again with ``pread``: an open file belongs to its process, and never to another
 that gets the same pid later.
@@ -18,9 +18,10 @@ import time
 from array import array
 
 THREADS_EVERY = 10
-"""Every how many readings threads are counted through: a server may have hundreds."""
+"""Readings between two counts of all threads' context switches: a server may have hundreds of threads."""
 
 NONE = -1
+"""Stands for what is not known, and for the index of the whole machine among the watched processes."""
 
 
 class _Threads:
@@ -64,13 +65,13 @@ def _sum(pairs: list[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _switches(status: bytes) -> tuple[int, int]:
-    """Voluntary and involuntary context switches: the last two lines of a thread's status."""
+    """Return voluntary and involuntary context switches, the last two lines of a thread's status."""
     lines = status.split(b"ctxt_switches:")
     return int(lines[1].split()[0]), int(lines[2].split()[0])
 
 
 class _Watched:
-    """One process, and the last of what it told."""
+    """One process, and its last reading."""
 
     def __init__(self, group: str, pid: int) -> None:
         self.group, self.pid = group, pid
@@ -81,7 +82,7 @@ class _Watched:
         self.last = (0, 0, 0, 0)
 
     def read(self, threads: bool) -> None:
-        """Ticks of user and system time, pages and threads; an ended process keeps its last reading."""
+        """Read ticks of user and system time, pages and threads; an ended process keeps its last reading."""
         if self.ended:
             return
         try:
@@ -121,7 +122,7 @@ class Readings:
                 continue
 
     def read(self, threads: bool) -> None:
-        """One reading of all, with context switches if ``threads`` are to be counted through."""
+        """Read all processes once, with context switches if ``threads`` are to be counted."""
         now = time.monotonic_ns()
         for index, process in enumerate(self.watched):
             process.read(threads)
@@ -129,7 +130,7 @@ class Readings:
         self.rows.extend((now, NONE, 0, 0, 0, 0, 0, 0, False, self._loopback()))
 
     def _loopback(self) -> int:
-        """Bytes that the loopback interface carried, of all processes of this network namespace."""
+        """Return the bytes that the loopback interface carried, of all processes of this network namespace."""
         for line in os.pread(self._net, 65536, 0).splitlines():
             name, _, counts = line.partition(b":")
             if name.strip() == b"lo":
@@ -138,7 +139,7 @@ class Readings:
 
 
 def _more_files() -> None:
-    """As many open files as are allowed: one a thread."""
+    """Allow this process as many open files as the system does: each thread takes one."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
@@ -149,8 +150,7 @@ def main() -> None:
     _more_files()
     due = time.monotonic()
     while True:
-        told = select.select([0], [], [], max(0.0, due - time.monotonic()))[0]
-        if told:
+        if select.select([0], [], [], max(0.0, due - time.monotonic()))[0]:
             data = os.read(0, 65536)
             if not data:
                 break

@@ -11,12 +11,11 @@ import resource
 import struct
 import sys
 from array import array
-from typing import Any
 
 from infscale.load.engine.balanced import Balanced
 from infscale.load.engine.interfaces import CodecFactory
 from infscale.load.engine.io import SocketIo, resolve
-from infscale.load.engine.job import Job, addressed, codec_factory
+from infscale.load.engine.job import Ended, Greeting, Job, addressed, codec_factory
 from infscale.load.engine.loop import Engine
 
 OPEN_PATIENCE_NS = 2_000_000_000
@@ -35,7 +34,7 @@ def _read(count: int) -> bytearray:
     return data
 
 
-def _write(value: Any, *buffers: "array[int]") -> None:
+def _write(value: Greeting | Ended, *buffers: "array[int]") -> None:
     """Write a pickled value, then buffers without copying them: copies would take more memory than the rows."""
     data = pickle.dumps(value, protocol=5)
     for part in (_SIZE.pack(len(data)) + data, *buffers):
@@ -44,12 +43,13 @@ def _write(value: Any, *buffers: "array[int]") -> None:
             view = view[os.write(1, view) :]
 
 
-def _run_delay_ns() -> int:
+def _run_delay_ns() -> int | None:
+    """Return the time in which this process was ready to run but had no core, ns; None where the kernel keeps none."""
     try:
         with open("/proc/self/schedstat") as file:
             return int(file.read().split()[1])
     except (OSError, IndexError):
-        return 0
+        return None
 
 
 def peak_memory_bytes() -> int:
@@ -71,11 +71,6 @@ def prioritise() -> str:
     except PermissionError:
         return "other"
     return "fifo"
-
-
-def _usage() -> tuple[float, float, int]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime, usage.ru_stime, _run_delay_ns()
 
 
 def _engine(job: Job, io: SocketIo, factory: CodecFactory) -> Engine:
@@ -102,17 +97,17 @@ def main() -> None:
     gc.disable()
     _write({"ready": len(job.schedule)})
     (start,) = _SIZE.unpack(_read(8))
-    before, began = _usage(), io.now()
+    before, delayed, began = resource.getrusage(resource.RUSAGE_SELF), _run_delay_ns(), io.now()
     engine.run(start)
-    after, ended = _usage(), io.now()
+    after, delayed_since, ended = resource.getrusage(resource.RUSAGE_SELF), _run_delay_ns(), io.now()
     engine.close()
     columns = vars(engine.rows)
     _write(
         {
             "columns": {name: (column.typecode, len(column)) for name, column in columns.items()},
-            "cpu_user_s": after[0] - before[0],
-            "cpu_system_s": after[1] - before[1],
-            "run_delay_s": (after[2] - before[2]) / 1e9,
+            "cpu_user_s": after.ru_utime - before.ru_utime,
+            "cpu_system_s": after.ru_stime - before.ru_stime,
+            "run_delay_s": None if delayed is None or delayed_since is None else (delayed_since - delayed) / 1e9,
             "wall_s": (ended - max(began, start)) / 1e9,
             "connections_opened": engine.opened,
             "connections_lost": engine.lost,

@@ -4,6 +4,7 @@ import re
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypedDict
 from urllib.parse import urlsplit
 
 from infscale.errors import ConfigError
@@ -78,6 +79,32 @@ def parse(url: str) -> Target:
         raise ConfigError(f"url={url!r} needs a method, as in {parts.scheme}://host:port/package.Service/Method")
     query = f"?{parts.query}" if parts.query else ""
     return Target(parts.scheme, "localhost" if unix else parts.hostname or "", port, (path or "/") + query, unix)
+
+
+class Greeting(TypedDict, total=False):
+    """What an engine's process sends before its start: how many requests it holds, or why it cannot start."""
+
+    ready: int
+    failed: str
+
+
+class Ended(TypedDict):
+    """What an engine's process sends at its end, before its arrays; see :class:`infscale.records.manifest.Shard`.
+
+    ``columns`` are type code and length of each array; ``share_by_target`` are the requests sent to each target.
+    """
+
+    columns: dict[str, tuple[str, int]]
+    cpu_user_s: float
+    cpu_system_s: float
+    run_delay_s: float | None
+    wall_s: float
+    connections_opened: int
+    connections_lost: int
+    scheduler: str
+    peak_memory_bytes: int
+    error: str
+    share_by_target: list[int]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ import pandas as pd
 from infscale.errors import ConfigError, EngineError, one_of
 from infscale.load.engine import status
 from infscale.load.engine.interfaces import Limits
-from infscale.load.engine.job import Job, parse
+from infscale.load.engine.job import Ended, Greeting, Job, parse
+from infscale.records.manifest import Generator, Shard
 from infscale.vocabulary import PICKS
 
 _SIZE = struct.Struct("<Q")
@@ -31,6 +32,9 @@ _START_IN_NS = 50_000_000
 _PROGRESS_S = 0.25
 """Time between two reports of progress, s."""
 
+Columns = dict[str, npt.NDArray[Any]]
+"""The engine's arrays by name: times and bytes in int64, codes of outcomes; each of shape (requests,)."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -38,13 +42,12 @@ class Result:
 
     Attributes:
         samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
-        stats: CPU seconds, run delay, connections, summed over shards; ``shards`` holds each; ``start_ns`` is time 0 of
-            the schedule (CLOCK_MONOTONIC).
-        interrupted: the trial was ended before its schedule was.
+        generator: CPU seconds, run delay and connections, over all shards and of each.
+        interrupted: whether the trial was ended before its schedule was.
     """
 
     samples: pd.DataFrame
-    stats: dict[str, Any]
+    generator: Generator
     interrupted: bool
 
 
@@ -76,15 +79,29 @@ class _Child:
         """Wait up to ``patience_s`` (s) and return whether something can be read."""
         return bool(select.select([self._out], [], [], patience_s)[0])
 
-    def read(self) -> dict[str, Any]:
+    def _read(self) -> Any:
         head = self._out.read(8)
         data = self._out.read(_SIZE.unpack(head)[0]) if len(head) == 8 else b""
         if not data:
             raise EngineError(f"the engine ended with code {self._process.wait()} and no result")
-        value: dict[str, Any] = pickle.loads(data)
-        return value
+        return pickle.loads(data)
 
-    def read_columns(self, shapes: Mapping[str, tuple[str, int]]) -> dict[str, npt.NDArray[Any]]:
+    def greet(self) -> None:
+        """Wait until the process is ready to start.
+
+        Raises:
+            ConfigError: it cannot load what it was asked to.
+        """
+        greeting: Greeting = self._read()
+        if reason := greeting.get("failed"):
+            raise ConfigError(f"the load cannot start: {reason}")
+
+    def result(self) -> tuple[Ended, Columns]:
+        """Wait for the end of the load, and return what the process used, and its arrays by name."""
+        ended: Ended = self._read()
+        return ended, self._columns(ended["columns"])
+
+    def _columns(self, shapes: Mapping[str, tuple[str, int]]) -> Columns:
         """Return the engine's arrays, which follow its result."""
         columns = {}
         for name, (kind, count) in shapes.items():
@@ -179,11 +196,14 @@ def run(
     finally:
         for child in children:
             child.close()
-    frames = [_frame(r, s, c, k) for k, (r, s, c) in enumerate(zip(results, schedules, choices, strict=True))]
+    frames = [
+        _frame(columns, schedule, choice, shard)
+        for shard, ((_, columns), schedule, choice) in enumerate(zip(results, schedules, choices, strict=True))
+    ]
     samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
     samples["sequence"] = np.arange(len(samples), dtype=np.int64)
-    return Result(samples, _stats(results, children) | {"start_ns": start_ns}, interrupted)
+    return Result(samples, _generator([ended for ended, _ in results], children, start_ns), interrupted)
 
 
 def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
@@ -198,24 +218,21 @@ def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
 
 def _run(
     children: Sequence[_Child], progress: Callable[[float], None] | None, mark: Callable[[], None]
-) -> tuple[list[dict[str, Any]], bool, int]:
+) -> tuple[list[tuple[Ended, Columns]], bool, int]:
     for child in children:
-        if failed := child.read().get("failed"):
-            raise ConfigError(f"the load cannot start: {failed}")
+        child.greet()
     mark()
     start = time.monotonic_ns() + _START_IN_NS
     for child in children:
         child.go(start)
-    results: list[dict[str, Any]] = []
+    results: list[tuple[Ended, Columns]] = []
     interrupted = False
     while len(results) < len(children):
         try:
             child = children[len(results)]
             while progress and not child.has_answer(_PROGRESS_S):
                 progress((time.monotonic_ns() - start) / 1e9)
-            result = child.read()
-            result["columns"] = child.read_columns(result["columns"])
-            results.append(result)
+            results.append(child.result())
         except KeyboardInterrupt:
             if interrupted:
                 raise
@@ -227,9 +244,8 @@ def _run(
 
 
 def _frame(
-    result: dict[str, Any], schedule: npt.NDArray[np.int64], choice: npt.NDArray[np.int32], shard: int
+    columns: Columns, schedule: npt.NDArray[np.int64], choice: npt.NDArray[np.int32], shard: int
 ) -> pd.DataFrame:
-    columns = result["columns"]
     codes, where = np.unique(columns["outcome"], return_inverse=True)
     return pd.DataFrame(
         {
@@ -249,16 +265,36 @@ def _frame(
     )
 
 
-def _stats(results: Sequence[dict[str, Any]], children: Sequence[_Child]) -> dict[str, Any]:
-    pairs = zip(results, children, strict=True)
-    shards = [{k: v for k, v in result.items() if k != "columns"} | {"pid": child.pid} for result, child in pairs]
-    summed = ("cpu_user_s", "cpu_system_s", "connections_opened", "connections_lost")
-    total: dict[str, Any] = {key: sum(shard[key] for shard in shards) for key in summed}
-    total["cpu_s"] = total["cpu_user_s"] + total["cpu_system_s"]
-    # A delay of one shard is not made good by another: the worst one counts.
-    total["run_delay_s"] = max(shard["run_delay_s"] for shard in shards)
-    total["wall_s"] = max(shard["wall_s"] for shard in shards)
-    total["error"] = next((shard["error"] for shard in shards if shard["error"]), "")
-    if any(shares := [shard.pop("share_by_target") for shard in shards]):
-        total["share_by_target"] = [sum(counts) for counts in zip(*shares, strict=True)]
-    return {**total, "shards": shards}
+def _generator(results: Sequence[Ended], children: Sequence[_Child], start_ns: int) -> Generator:
+    shards = [_shard(ended, child.pid) for ended, child in zip(results, children, strict=True)]
+    shares = [ended["share_by_target"] for ended in results]
+    user, system = sum(shard.cpu_user_s for shard in shards), sum(shard.cpu_system_s for shard in shards)
+    delays = [shard.run_delay_s for shard in shards if shard.run_delay_s is not None]
+    return Generator(
+        cpu_user_s=user,
+        cpu_system_s=system,
+        cpu_s=user + system,
+        run_delay_s=max(delays, default=None),  # a delay of one shard is not made good by another: the worst counts
+        wall_s=max(shard.wall_s for shard in shards),
+        start_ns=start_ns,
+        connections_opened=sum(shard.connections_opened for shard in shards),
+        connections_lost=sum(shard.connections_lost for shard in shards),
+        error=next((shard.error for shard in shards if shard.error), ""),
+        shards=shards,
+        share_by_target=[sum(counts) for counts in zip(*shares, strict=True)] if any(shares) else [],
+    )
+
+
+def _shard(ended: Ended, pid: int) -> Shard:
+    return Shard(
+        cpu_user_s=ended["cpu_user_s"],
+        cpu_system_s=ended["cpu_system_s"],
+        run_delay_s=ended["run_delay_s"],
+        wall_s=ended["wall_s"],
+        connections_opened=ended["connections_opened"],
+        connections_lost=ended["connections_lost"],
+        scheduler=ended["scheduler"],
+        peak_memory_bytes=ended["peak_memory_bytes"],
+        error=ended["error"],
+        pid=pid,
+    )

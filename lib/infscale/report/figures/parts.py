@@ -1,47 +1,80 @@
-"""What figures are made of: one look for a protocol, panels, axes, legends; what is not VALID is hollow and grey."""
+"""Parts of figures: the style, the look of each protocol, panels, axes and marks.
+
+A protocol has one colour, marker and line style in every figure, so that it is recognised without colour too. What is
+not VALID is hollow and grey. Sizes are those of print: as wide as a column or a page.
+"""
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec, TypedDict
 
 import matplotlib.style
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from infscale.analysis.tables.trials import QUANTILES, metric
 from infscale.records.gate import SATURATED, VALID
 from infscale.vocabulary import NAMES
 
 COLUMN_IN, PAGE_IN = 3.5, 7.2
+"""Widths of a column and of a page, inches."""
+
 COLOURS = {"rest": "#D55E00", "grpc": "#0072B2"}
-"""Vermilion and blue of the palette of Okabe and Ito (2008), told apart with every common colour vision."""
+"""Colour by protocol: vermilion and blue of the palette of Okabe and Ito (2008), distinct in all common kinds of colour
+vision."""
+
 MARKERS = {"rest": "o", "grpc": "s"}
-LINES: dict[str, Any] = {"rest": "-", "grpc": "--"}
+"""Matplotlib's marker by protocol."""
+
+LineStyle = Literal["-", "--", "-.", ":", ""] | tuple[float, tuple[float, ...]]
+"""A line style as Matplotlib takes it: a short name, or an offset and the lengths of dashes and gaps, points."""
+
+LINES: dict[str, LineStyle] = {"rest": "-", "grpc": "--"}
+"""Line style by protocol."""
+
 GREY = "0.5"
+"""Colour of marks that are not VALID."""
+
 PLAIN = FuncFormatter(lambda value, _: f"{value:,.10g}")
-"""1,000 and 0.5 instead of powers of ten."""
+"""Formats the numbers of an axis as 1,000 and 0.5 instead of powers of ten."""
+
 RATE_AXIS = "arrival rate λ (requests/s)"
+"""Label of an axis of arrival rates."""
+
+SIZES = {"rest": 4.8, "grpc": 3.4}
+"""Size of marks by protocol, points; REST's are larger, so that gRPC's never hide them."""
+
+
+class Look(TypedDict, total=False):
+    """How a line and its marks look, as keyword arguments of Matplotlib."""
+
+    color: str
+    linestyle: LineStyle
+    linewidth: float
+    marker: str
+    markersize: float
+    markerfacecolor: str
+    alpha: float
+    solid_capstyle: Literal["butt", "projecting", "round"]
+
 
 P = ParamSpec("P")
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """The project's style sheet on Matplotlib's defaults, whatever the caller's settings; they come back after."""
+    """Apply the project's style sheet to Matplotlib's defaults, whatever the caller's settings; restore them after."""
     with matplotlib.style.context(["default", Path(__file__).with_name("infscale.mplstyle")]):
         yield
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw within :func:`house_style`."""
+    """Make a function draw within :func:`house_style`."""
 
     @wraps(draw)
     def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -51,7 +84,96 @@ def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
     return inner
 
 
-# ------------------------------------------------------------------------------------------ parts of panels
+# ---------------------------------------------------------------------------------------------- looks
+
+
+def protocol_look(protocol: str, scale: float = 1) -> Look:
+    """Return colour, line and marker of a protocol, their sizes multiplied by ``scale``."""
+    return {
+        "color": COLOURS[protocol],
+        "linestyle": LINES[protocol],
+        "linewidth": 1.2 * scale,
+        "marker": MARKERS[protocol],
+        "markersize": scale * SIZES[protocol],
+    }
+
+
+def hollow(look: Look) -> Look:
+    """Return a look for marks that are not VALID: the same marker, grey and empty, without a line."""
+    return {**look, "color": GREY, "markerfacecolor": "white", "linestyle": ""}
+
+
+# --------------------------------------------------------------------------------------------- panels
+
+
+def panels(
+    rows: int,
+    columns: int,
+    row_in: float,
+    *,
+    wide: bool = False,
+    sharex: bool | Literal["col"] = False,
+    sharey: bool | Literal["row"] = False,
+) -> tuple[Figure, np.ndarray[Any, Any]]:
+    """Return a figure as wide as a column (one panel) or a page, outside pyplot's registry, and its axes.
+
+    Args:
+        rows, columns: of panels; the axes have shape (rows, columns).
+        row_in: height of a row, inches.
+        wide: as wide as a page although there is one column of panels.
+        sharex, sharey: which panels share an axis.
+    """
+    width = COLUMN_IN if columns == 1 and not wide else PAGE_IN
+    figure = Figure(figsize=(width, rows * row_in + 0.45), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
+
+
+def systems(table: pd.DataFrame) -> list[str]:
+    """Return the serving systems of a table in its order: each has a panel."""
+    return [str(system) for system in table["system"].unique()]
+
+
+def by_protocol(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Yield each protocol with its rows, REST first."""
+    for protocol in NAMES:
+        if (table["protocol"] == protocol).any():
+            yield protocol, table[table["protocol"] == protocol]
+
+
+def panel_title(text: str, columns: int) -> str:
+    """Return a panel's title in lines that fit beside those of ``columns`` panels; a remark in brackets gets its own.
+
+    A figure of a single column of panels may be as narrow as a column of print.
+    """
+    width = 34 if columns < 4 else 28 if columns < 6 else 11
+    lines = [text] if len(text) <= width else text.replace(" (", "\n(").splitlines()
+    return "\n".join(textwrap.fill(line, width) for line in lines)
+
+
+def row_title(text: str) -> str:
+    """Return the name of a row of a figure, in lines that leave room for the panels; lines end after a comma."""
+    parts = text.replace(" ", "\N{NO-BREAK SPACE}").replace(",\N{NO-BREAK SPACE}", ", ")
+    return textwrap.fill(parts, 34).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def rate_axis(ax: Axes, label: str = RATE_AXIS) -> None:
+    """Make the lower axis one of rates, linear, with few numbers."""
+    ax.set_xlabel(label)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.xaxis.set_major_formatter(PLAIN)
+
+
+def log_axis(ax: Axes, which: Literal["x", "y"], steps: tuple[float, ...] = (1, 2, 5)) -> None:
+    """Make an axis logarithmic, with plain numbers at each decade, or at ``steps`` of each where there are few."""
+    axis = ax.yaxis if which == "y" else ax.xaxis
+    (ax.set_yscale if which == "y" else ax.set_xscale)("log")
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=steps if high < 100 * low else (1,), numticks=12))
+    axis.set_major_formatter(PLAIN)
+    axis.set_minor_formatter(NullFormatter())
+
+
+# ---------------------------------------------------------------------------------------------- marks
 
 
 def series(
@@ -64,153 +186,45 @@ def series(
     scale: float = 1,
     dodge: float = 0,
 ) -> None:
-    """One column of ``points`` against ``x`` by protocol: coloured, with intervals, where VALID; else hollow and grey.
+    """Draw a column of ``points`` against ``x``, a line for each protocol, with 95 % intervals where there are any.
 
-    ``dodge`` moves the protocols apart sideways by that share of the axis, so that no interval hides another.
+    What is not VALID is hollow and grey, and no line passes it.
+
+    Args:
+        ax: the panel.
+        panel: rows of one serving system.
+        column: what is drawn; ``<column>_low`` and ``<column>_high`` are its interval.
+        x: the column of the other axis.
+        arrows: mark lower bounds by arrows, and infinite values at the upper edge.
+        scale: of lines and marks.
+        dodge: how far the protocols are set apart sideways, as a share of the axis, so that no interval hides another.
     """
     for protocol, arm in by_protocol(panel):
-        style = protocol_look(protocol, scale)
+        look = protocol_look(protocol, scale)
         at = arm[x] + dodge * panel[x].max() * (1 if protocol == "grpc" else -1)
         valid, finite = arm["verdict"] == VALID, np.isfinite(arm[column])
         if (valid & finite).any():  # a gap where a point is not VALID: no line across it
-            ax.plot(at, arm[column].where(valid & finite), **style)
+            ax.plot(at, arm[column].where(valid & finite), **look)
         if f"{column}_low" in arm:
             whiskers(ax, at[valid & finite], arm[valid & finite], column, COLOURS[protocol])
-        hollow = style | {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
-        ax.plot(at[~valid & finite], arm.loc[~valid & finite, column], **hollow)
+        ax.plot(at[~valid & finite], arm.loc[~valid & finite, column], **hollow(look))
         if arrows:
             endless = np.isposinf(arm[column])
             edge = np.full(int(endless.sum()), 0.98)
-            ax.plot(at[endless], edge, transform=ax.get_xaxis_transform(), **(hollow | {"marker": "^"}))
+            beyond: Look = {**hollow(look), "marker": "^"}
+            ax.plot(at[endless], edge, transform=ax.get_xaxis_transform(), **beyond)
             bound = finite & ((arm["verdict"] == SATURATED) | arm[f"{column}_bound"])
             bound_arrows(ax, at[bound], arm.loc[bound, column])
 
 
 def whiskers(ax: Axes, x: "pd.Series[float]", arm: pd.DataFrame, column: str, colour: str) -> None:
-    """The 95 % intervals, where there are any."""
+    """Draw the 95 % intervals of a column, where there are any."""
     lengths = np.abs(arm[[f"{column}_low", f"{column}_high"]].to_numpy().T - arm[column].to_numpy())
     ax.errorbar(x, arm[column], lengths, fmt="none", color=colour, linewidth=0.9)
 
 
 def bound_arrows(ax: Axes, x: "pd.Series[float]", y: "pd.Series[float]") -> None:
-    """Short arrows upwards from marks that are lower bounds."""
+    """Draw short arrows upwards from marks that are lower bounds."""
     arrow = {"arrowstyle": "<|-", "color": GREY, "linewidth": 0.8, "mutation_scale": 6, "shrinkA": 0, "shrinkB": 2.5}
     for point in zip(x, y, strict=True):
         ax.annotate("", xy=point, xytext=(0, 11), textcoords="offset points", arrowprops=arrow)
-
-
-def saturation(ax: Axes, arms: pd.DataFrame) -> None:
-    """λ* of each protocol as a line, with its bracket as a band where both ends are known."""
-    for protocol, arm in by_protocol(arms[arms["bound"] == ""]):
-        low, value, high = (float(arm[name].iloc[0]) for name in ("low_per_s", "saturation_per_s", "high_per_s"))
-        # At the edge and one below the other: bands over the whole panel would mix where they overlap.
-        height = 0.985 if protocol == "rest" else 0.945
-        edge: dict[str, Any] = {"color": COLOURS[protocol], "alpha": 0.45, "linewidth": 3.5}
-        edge |= {"transform": ax.get_xaxis_transform(), "solid_capstyle": "butt", "zorder": 1}
-        ax.plot([low, high], [height, height], **edge)
-        ax.axvline(value, color=COLOURS[protocol], linestyle=LINES[protocol], linewidth=0.9, alpha=0.8)
-
-
-def by_protocol(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    """The rows of each protocol, always in the same order."""
-    for protocol in NAMES:
-        if (table["protocol"] == protocol).any():
-            yield protocol, table[table["protocol"] == protocol]
-
-
-def protocol_look(protocol: str, scale: float = 1) -> dict[str, Any]:
-    """Colour, line and marker of a protocol; REST's marks are larger, so that gRPC's never hide them."""
-    size = scale * (4.8 if protocol == "rest" else 3.4)
-    line = {"color": COLOURS[protocol], "linestyle": LINES[protocol], "linewidth": 1.2 * scale}
-    return line | {"marker": MARKERS[protocol], "markersize": size}
-
-
-def panels(
-    rows: int, columns: int, row_in: float, *, wide: bool = False, **share: Any
-) -> tuple[Figure, np.ndarray[Any, Any]]:
-    """A figure of one column or page width, outside pyplot's registry, and its axes of shape (rows, columns)."""
-    width = COLUMN_IN if columns == 1 and not wide else PAGE_IN
-    figure = Figure(figsize=(width, rows * row_in + 0.45), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **share)
-
-
-def panel_labels(table: pd.DataFrame) -> list[str]:
-    """The implementations' labels in the tables' order, one panel each."""
-    return [str(label) for label in table["label"].unique()]
-
-
-def wrapped(label: str, columns: int) -> str:
-    """A title in lines of a panel's width, a remark in brackets on a line of its own."""
-    width = 34 if columns < 3 else 28 if columns < 6 else 11
-    parts = [label] if len(label) <= width else label.replace(" (", "\n(").splitlines()
-    return "\n".join(textwrap.fill(part, width) for part in parts)
-
-
-def rate_axis(ax: Axes, label: str = RATE_AXIS) -> None:
-    """A linear axis of rates below a panel."""
-    ax.set_xlabel(label)
-    ax.xaxis.set_major_locator(MaxNLocator(5))
-    ax.xaxis.set_major_formatter(PLAIN)
-
-
-def log_axis(ax: Axes, which: str) -> None:
-    """A logarithmic axis labelled with plain numbers, at 1, 2 and 5 where there is room."""
-    axis = ax.yaxis if which == "y" else ax.xaxis
-    ax.set(**{f"{which}scale": "log"})
-    low, high = axis.get_view_interval()
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,), numticks=12))
-    axis.set_major_formatter(PLAIN)
-    axis.set_minor_formatter(NullFormatter())
-
-
-# ---------------------------------------------------------------------------------------------- legends
-
-
-def legend(figure: Figure, handles: Sequence[Any]) -> None:
-    """One legend below the panels; a tuple of handles is drawn one over the other."""
-    labels = [str((handle[-1] if isinstance(handle, tuple) else handle).get_label()) for handle in handles]
-    wide = figure.get_figwidth() > COLUMN_IN
-    columns = 2 if not wide else len(handles) if len(handles) <= 5 else (len(handles) + 1) // 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, columnspacing=1.4)
-
-
-def protocol_handles(table: pd.DataFrame) -> list[Artist]:
-    """A legend entry for each protocol."""
-    return [Line2D([], [], label=NAMES[protocol], **protocol_look(protocol)) for protocol, _ in by_protocol(table)]
-
-
-def saturation_handles(arms: pd.DataFrame) -> list[tuple[Artist, Artist]]:
-    """Legend entries of λ* and its bracket."""
-    return [
-        (
-            Line2D([], [], color=COLOURS[name], alpha=0.45, linewidth=3.5, solid_capstyle="butt"),
-            Line2D([], [], color=COLOURS[name], linestyle=LINES[name], linewidth=0.9, label=f"λ* of {NAMES[name]}"),
-        )
-        for name, _ in by_protocol(arms[arms["bound"] == ""])
-    ]
-
-
-def not_valid_handles(points: pd.DataFrame, arrows: bool = True) -> list[Artist]:
-    """Legend entries of what is not VALID, if anything is."""
-    if (points["verdict"] == VALID).all():
-        return []
-    look: dict[str, Any] = {"color": GREY, "markerfacecolor": "white", "linestyle": ""}
-    handles: list[Artist] = [Line2D([], [], marker="o", label="not VALID (↑ lower bound)", **look)]
-    if not arrows:
-        return [Line2D([], [], marker="o", label="not VALID", **look)]
-    if np.isposinf(points[[metric("response", quantile) for quantile in QUANTILES]].to_numpy(dtype=float)).any():
-        handles.append(Line2D([], [], marker="^", label="beyond the axis (failures)", **look))
-    return handles
-
-
-def ratio_handles(ratios: pd.DataFrame) -> list[Artist]:
-    """Legend entries of ratios."""
-    handles: list[Artist] = [
-        Line2D([], [], color="black", marker="D", linestyle="", label="differs from 1 (Holm, 5 %)"),
-        Line2D([], [], color="black", marker="D", markerfacecolor="white", linestyle="", label="not significant"),
-    ]
-    if (np.isfinite(ratios["ratio"]) & ~np.isfinite(ratios["ratio_low"])).any():
-        handles.append(Line2D([], [], color="black", marker="_", linestyle="", label="too few pairs"))
-    if not np.isfinite(ratios["ratio"]).all():
-        handles.append(Line2D([], [], color=GREY, marker="x", linestyle="", label="not all VALID"))
-    return handles

@@ -1,0 +1,144 @@
+"""One row for each arm and arrival rate: percentiles, rates and verdict over replicates."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+
+from infscale.analysis.intervals import MIN_REPLICATES, geometric_mean, spread
+from infscale.analysis.tables.trials import METRICS, POINT, Row, identified, used
+from infscale.errors import DataError
+from infscale.records.components import PARTS
+from infscale.records.gate import INVALID, SATURATED, VALID
+
+
+def points_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per (arm, rate) of the trials at set rates.
+
+    ``verdict`` is SATURATED if any usable replicate is, INVALID if none is usable, else VALID. INVALID
+    replicates are left out of a point that has others, and so are VALID ones that never became steady (counted in
+    ``unsteady``). Each percentile is the geometric mean over the ``replicates`` used, with ``_low`` and ``_high``
+    (95 %), or a bound without an interval where the point is SATURATED or any replicate's value is censored; NaN where
+    any replicate's is withheld. ``_spread`` is how much replicates differ (0.1: by about 10 %), ``_below_floor``
+    whether any rests on fewer independent requests than an interval within a trial needs.
+
+    Raises:
+        DataError: the run was interrupted before the first trial at a set rate.
+    """
+    grid = trials[trials["phase"] == "grid"]
+    if grid.empty:
+        raise DataError("no trial at a set rate was finished: there is nothing to summarise")
+    attempts = pd.crosstab([grid[key] for key in POINT], grid["verdict"])
+    counts = attempts.reindex(columns=[VALID, SATURATED, INVALID], fill_value=0).rename(columns=str.lower)
+    rows = [{"arm": arm, "rate_per_s": rate, **_point(group)} for (arm, rate), group in used(trials).groupby(POINT)]
+    points = pd.DataFrame(rows).merge(counts.reset_index(), on=POINT, how="left", validate="one_to_one")
+    return identified(points, trials)
+
+
+def _point(group: pd.DataFrame) -> Row:
+    sound = group[group["verdict"] != INVALID]
+    saturated = bool((sound["verdict"] == SATURATED).any())
+    verdict = SATURATED if saturated else INVALID if sound.empty else VALID
+    chosen = group if sound.empty else sound
+    unsteady = int((~chosen["steady"]).sum())
+    if 0 < unsteady < len(chosen):
+        chosen = chosen[chosen["steady"]]
+    row: Row = {
+        "verdict": verdict,
+        "replicates": len(chosen),
+        "exploratory": geometric_mean(np.ones(len(chosen))).exploratory,
+        "unsteady": unsteady,
+        "n": int(chosen["n"].sum()),
+        "failed": int(chosen["failed"].sum()),
+        **{name: float(chosen[name].mean()) for name in ("offered_per_s", "achieved_per_s", "goodput_per_s")},
+        "slo_passed": int(chosen["slo_passed"].sum()),
+        **_throughput(chosen),
+        "engine_cpu_us_per_request": float(chosen["engine_cpu_us_per_request"].mean()),
+        "lag_p50_ms": float(chosen["lag_p50_ms"].median()),
+        "lag_p99_ms": float(chosen["lag_p99_ms"].max()),
+        "dispersion_difference": float(chosen["dispersion_difference"].max()),
+        "gaps_distance": float(chosen["gaps_distance"].max()),
+        "response_mean_ms": geometric_mean(chosen["response_mean_ms"]).value,
+    }
+    for name in METRICS:
+        row |= _estimate(chosen, name, saturated)
+    return row
+
+
+def _throughput(chosen: pd.DataFrame) -> Row:
+    """Return 95 % intervals of throughput and goodput over replicates (NaN where one of them is 0)."""
+    row: Row = {}
+    for name in ("achieved_per_s", "goodput_per_s"):
+        positive = (chosen[name] > 0).all()
+        mean = geometric_mean(chosen[name] if positive else [])
+        row |= {f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return row
+
+
+def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> Row:
+    """Return one percentile of a point: value, interval, and whether it is a bound."""
+    mean = geometric_mean(chosen[name])
+    bound = saturated or bool(chosen[f"{name}_bound"].any())
+    low, high = (float("nan"), float("nan")) if bound else (mean.low, mean.high)
+    row: Row = {name: mean.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
+    row[f"{name}_note"] = _withheld(mean.value, len(chosen), bound)
+    row[f"{name}_spread"] = float("nan") if bound else spread(chosen[name])
+    if f"{name}_below_floor" in chosen:
+        row[f"{name}_below_floor"] = bool(chosen[f"{name}_below_floor"].any())
+    return row
+
+
+def _withheld(value: float, replicates: int, bound: bool) -> str:
+    """Return why a percentile has no interval; empty where it has one."""
+    if np.isnan(value):
+        return "too few requests, or never steady"
+    if bound:
+        return "a lower bound"
+    return "" if replicates >= MIN_REPLICATES else f"{replicates} of at least {MIN_REPLICATES} replicates"
+
+
+def common_rates(points: pd.DataFrame) -> dict[int, float]:
+    """Return by block the largest rate at which all of its arms are VALID; a block without one is absent."""
+    arms = points.groupby("block")["arm"].nunique()
+    valid = points[points["verdict"] == VALID].groupby(["block", "rate_per_s"])["arm"].nunique().reset_index()
+    common = valid[valid["arm"] == valid["block"].map(arms)]
+    largest = common.groupby("block")["rate_per_s"].max()
+    return dict(zip(largest.index, largest, strict=True))
+
+
+def shares_table(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per arm: the share of its trials at set rates below λ* that are VALID, and why others are not.
+
+    Every attempt counts. ``reasons`` names the gates with their counts, most frequent first.
+    """
+    grid = trials[trials["phase"] == "grid"].merge(arms[["arm", "saturation_per_s", "bound"]], on="arm")
+    inclusive = (grid["bound"] == "≥") & (grid["rate_per_s"] == grid["saturation_per_s"])
+    below = grid[(grid["rate_per_s"] < grid["saturation_per_s"]) | inclusive | (grid["bound"] == "?")]
+    rows = [{"arm": arm, **share_valid(group)} for arm, group in below.groupby("arm")]
+    counted = pd.DataFrame(rows, columns=["arm", "trials", "valid", "share", "reasons"]).astype({"arm": int})
+    shares = arms[["arm"]].merge(counted, on="arm", how="left")
+    shares = shares.fillna({"trials": 0, "valid": 0, "reasons": ""}).astype({"trials": int, "valid": int})
+    return identified(shares, trials)
+
+
+def share_valid(trials: pd.DataFrame) -> Row:
+    """Return how many of some trials are VALID, and the reasons of the others with their counts."""
+    valid = int((trials["verdict"] == VALID).sum())
+    reasons = Counter(name for text in trials.loc[trials["verdict"] != VALID, "reasons"] for name in text.split())
+    return {
+        "trials": len(trials),
+        "valid": valid,
+        "share": valid / len(trials) if len(trials) else float("nan"),
+        "reasons": ", ".join(f"{name} {count}" for name, count in reasons.most_common()),
+    }
+
+
+def components_table(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return where the mean response time goes: ms by part, over VALID replicates whose server reported its times.
+
+    One row per (arm, rate); the parts add up to ``mean_response_ms``. Empty when no server reported any.
+    """
+    parts = [f"mean_{part}_ms" for part in (*PARTS, "response")]
+    known = used(trials[(trials["verdict"] == VALID) & trials["mean_response_ms"].notna()])
+    grouped = known.groupby(POINT)
+    return identified(grouped[parts].mean().assign(replicates=grouped.size()).reset_index(), trials)

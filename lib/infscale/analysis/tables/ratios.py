@@ -1,0 +1,224 @@
+"""Ratios of two arms, paired by replicate: of percentiles at one arrival rate, and of saturation rates."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from infscale.analysis.intervals import ALPHA, MIN_REPLICATES, Interval, geometric_mean, hodges_lehmann, holm, spread
+from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.analysis.tables.trials import Row, comparable, identified, used
+from infscale.experiment.design.design import P95, Contrast, Design
+from infscale.records.gate import VALID, Floats
+from infscale.vocabulary import CANNOT
+
+RATIO_COLUMNS = (
+    "rate_per_s",
+    "reference",
+    "reference_label",
+    "metric",
+    "replicates",
+    "exploratory",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "note",
+    "hodges_lehmann",
+    "spread",
+    "p_value",
+    "interval_conclusion",
+    "p_holm",
+    "conclusion",
+    "capacity_ratio",
+    "capacity_ratio_low",
+    "capacity_ratio_high",
+    "capacity_replicates",
+    "capacity_conclusion",
+)
+"""The columns of :func:`contrasts_table` beside those that identify the arm."""
+
+
+def ratio(trials: pd.DataFrame, arm: int, reference: int, name: str = P95) -> Interval:
+    """Return one arm ÷ another in the column ``name``, paired by λ and replicate, with its 95 % interval.
+
+    A pair counts where both are VALID and steady, both values are known, and neither was SATURATED in another
+    replicate. Both arms must be of one block: others get other arrivals.
+
+    Args:
+        trials: of :func:`infscale.analysis.tables.trials.trials_table`; those at one common rate, or several.
+        arm, reference: numbers of arms.
+        name: a column of percentiles.
+    """
+    return geometric_mean(pairs(wide(trials, name), arm, reference))
+
+
+def wide(trials: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the values of the column ``name`` that may enter a ratio: a row a (block, λ, replicate), a column an arm.
+
+    See :func:`infscale.analysis.tables.trials.comparable` for which values may.
+    """
+    return comparable(trials, name).pivot(index=["block", "rate_per_s", "replicate"], columns="arm", values=name)
+
+
+def pairs(values: pd.DataFrame, arm: int, reference: int) -> "pd.Series[float]":
+    """Return the ratios of two arms, one for each block, λ and replicate in which both are known.
+
+    Args:
+        values: of :func:`wide`.
+        arm, reference: numbers of arms.
+    """
+    if not {arm, reference} <= set(values.columns):
+        return pd.Series(dtype=float, index=values.index[:0])
+    return (values[arm] / values[reference]).dropna()
+
+
+def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.DataFrame:
+    """Return one row per contrast and arrival rate: the ratio of the arm's metric to its reference's.
+
+    The ratio and its 95 % interval are as of :func:`ratio`, at one rate. ``interval_conclusion`` is "slower" or
+    "faster" where that interval excludes 1, else "cannot conclude"; ``conclusion`` is the same where it is left by
+    Holm's correction (``p_holm``) over all rows of the same metric. ``hodges_lehmann`` stands beside the ratio from six
+    replicates; ``spread`` is how much the replicates' ratios differ; ``note`` says why there is no interval.
+    ``capacity_…``: the ratio of the saturation rates (:func:`capacity_ratio`), the same at every rate, "higher",
+    "lower" or "cannot conclude" by its interval.
+
+    A contrast of which an arm has no trial has no row.
+
+    Args:
+        trials: those at the rates at which arms are compared, and those of the search for λ*.
+        contrasts: the comparisons.
+    """
+    frame, brackets = used(trials), replicate_brackets(trials)
+    named = list(contrasts)
+    values = {name: wide(trials, name) for name in {contrast.metric for contrast in named}}
+    labels = dict(zip(trials["arm"], trials["label"], strict=True))
+    pairs_named = {(contrast.arm, contrast.reference) for contrast in named}
+    capacities = {pair: _capacities(brackets, *pair) for pair in pairs_named}
+    rows: list[Row] = []
+    for contrast in named:
+        own = frame[frame["arm"].isin((contrast.arm, contrast.reference))]
+        if own["arm"].nunique() < 2:
+            continue
+        capacity = capacities[contrast.arm, contrast.reference]
+        ratios = pairs(values[contrast.metric], contrast.arm, contrast.reference)
+        by_rate = {rate: group.to_numpy() for rate, group in ratios.groupby(level="rate_per_s")}
+        for rate in sorted(own["rate_per_s"].unique()):
+            estimate = _estimate(by_rate.get(rate, np.array([])))
+            what = {"arm": contrast.arm, "reference": contrast.reference, "metric": contrast.metric}
+            rows.append(
+                what | {"rate_per_s": rate, "reference_label": labels[contrast.reference]} | estimate | capacity
+            )
+    table = pd.DataFrame(rows, columns=["arm", *RATIO_COLUMNS]).astype({"arm": int, "p_value": float})
+    table["p_holm"] = table.groupby("metric")["p_value"].transform(lambda p: pd.Series(holm(p), p.index))
+    table["conclusion"] = table["interval_conclusion"].where(table["p_holm"] < ALPHA, CANNOT)
+    return identified(table, trials)
+
+
+def _estimate(ratios: Floats) -> Row:
+    """Return the columns that describe the ratios of one contrast at one rate."""
+    mean = geometric_mean(ratios)
+    return {
+        "replicates": mean.replicates,
+        "exploratory": mean.exploratory,
+        "ratio": mean.value,
+        "ratio_low": mean.low,
+        "ratio_high": mean.high,
+        "note": withheld_because(len(ratios)),
+        "hodges_lehmann": hodges_lehmann(ratios),
+        "spread": spread(ratios),
+        "p_value": mean.p_value,
+        "interval_conclusion": "slower" if mean.low > 1 else "faster" if mean.high < 1 else CANNOT,
+    }
+
+
+def withheld_because(ratios: int) -> str:
+    """Return why so many ratios have no interval; "" where they have one."""
+    if ratios == 0:
+        return "no replicate in which both are VALID and steady, or one of them was SATURATED"
+    return f"{ratios} of at least {MIN_REPLICATES} replicates" if ratios < MIN_REPLICATES else ""
+
+
+def _capacities(brackets: pd.DataFrame, arm: int, reference: int) -> Row:
+    """Return the columns that describe the ratio of two saturation rates."""
+    estimate = capacity_ratio(brackets, arm, reference)
+    return {
+        "capacity_ratio": estimate.value,
+        "capacity_ratio_low": estimate.low,
+        "capacity_ratio_high": estimate.high,
+        "capacity_replicates": estimate.replicates,
+        "capacity_conclusion": "higher" if estimate.low > 1 else "lower" if estimate.high < 1 else CANNOT,
+    }
+
+
+def capacity_ratio(brackets: pd.DataFrame, arm: int, reference: int) -> Interval:
+    """Return λ* of one arm ÷ that of another, paired by replicate, with the width of the brackets in its interval.
+
+    The interval goes from the lower end of the t interval of low ÷ high to the upper end of that of high ÷ low; the
+    value is that of the brackets' geometric means. All is NaN where a replicate lacks an end of its bracket: to leave
+    it out would leave out the fastest, or the slowest.
+
+    Args:
+        brackets: of :func:`infscale.analysis.tables.saturation.replicate_brackets`.
+        arm, reference: numbers of arms.
+    """
+    if not {arm, reference} <= set(brackets["arm"]):
+        return geometric_mean([])
+    table = brackets.pivot(index="replicate", columns="arm", values=["low_per_s", "high_per_s"])
+    low, high = table["low_per_s"], table["high_per_s"]
+    known = [~(low[one].isna() & high[one].isna()) for one in (arm, reference)]  # else all INVALID: nothing is said
+    ends = pd.DataFrame({"least": low[arm] / high[reference], "most": high[arm] / low[reference]})[known[0] & known[1]]
+    if ends.isna().any(axis=None):  # one never SATURATED, or never kept up: its ratio has no end on that side
+        return Interval(float("nan"), float("nan"), float("nan"), int(ends.notna().all(axis=1).sum()), float("nan"))
+    least, most = geometric_mean(ends["least"]), geometric_mean(ends["most"])
+    value = float(np.sqrt(least.value * most.value))
+    return Interval(value, least.low, most.high, least.replicates, max(least.p_value, most.p_value))
+
+
+SENSITIVITY_COLUMNS = (
+    "rate_per_s",
+    "reference",
+    "reference_label",
+    "trials",
+    "replicates",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "differs",
+)
+"""The columns of :func:`sensitivity_table` beside those that identify the arm."""
+
+
+def sensitivity_table(trials: pd.DataFrame, design: Design, name: str = P95) -> pd.DataFrame:
+    """Return how much fixed defaults decide: each arm of the sensitivity check ÷ the compared arm that it varies.
+
+    One row per arm of the check and rate, paired by replicate where both are VALID. ``differs`` is true when the 95 %
+    interval excludes 1. Empty when the run made no such check.
+    """
+    usable = trials[(trials["verdict"] == VALID) & ~trials[f"{name}_bound"].astype(bool) & np.isfinite(trials[name])]
+    own = used(usable)
+    labels = dict(zip(trials["arm"], trials["label"], strict=True))
+    rows: list[Row] = []
+    checked = trials[trials["phase"] == "sensitivity"]
+    for (arm, rate), group in checked.groupby(["arm", "rate_per_s"]):
+        reference = varied(design, int(group["arm"].iloc[0]))
+        tried = usable.loc[usable.index.intersection(group.index)].set_index("replicate")[name]
+        default = own[(own["arm"] == reference) & (own["rate_per_s"] == rate)].set_index("replicate")[name]
+        mean = geometric_mean((tried / default.reindex(tried.index)).dropna())
+        rows.append(
+            {"arm": arm, "rate_per_s": rate, "reference": reference, "reference_label": labels.get(reference, "")}
+            | {"trials": len(group), "replicates": mean.replicates, "ratio": mean.value}
+            | {"ratio_low": mean.low, "ratio_high": mean.high, "differs": mean.low > 1 or mean.high < 1}
+        )
+    table = pd.DataFrame(rows, columns=["arm", *SENSITIVITY_COLUMNS]).astype({"arm": int})
+    return identified(table, trials)
+
+
+def varied(design: Design, arm: int) -> int:
+    """Return the number of the compared arm that an arm of the sensitivity check varies: its deployment and protocol.
+
+    Both exist in every design that was measured; -1 stands for none.
+    """
+    every: Sequence[object] = [(one.deployment, one.protocol) for one in design.arms]
+    checked = design.every_arm()[arm]
+    key = (checked.deployment, checked.protocol)
+    return every.index(key) if key in every else -1

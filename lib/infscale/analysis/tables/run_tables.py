@@ -1,0 +1,182 @@
+"""All tables of a run: what figures, reports and answers are made from."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from infscale.analysis.tables.distributions import distributions_table, timeline_table
+from infscale.analysis.tables.fits import fits_table
+from infscale.analysis.tables.points import common_rates, components_table, points_table, shares_table
+from infscale.analysis.tables.ratios import contrasts_table, sensitivity_table
+from infscale.analysis.tables.saturation import arms_table
+from infscale.analysis.tables.trials import IDENTITY, METRICS, identified, trials_table
+from infscale.analysis.tables.usage import usage_table
+from infscale.errors import DataError
+from infscale.experiment.design.design import P95, SEARCH, Contrast
+from infscale.records.manifest import number
+from infscale.records.runs import Run
+
+SHOWN = ["label", "bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
+"""The columns of ``summary`` that notebooks show."""
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a run. Each has :data:`infscale.analysis.tables.trials.IDENTITY` as its first columns.
+
+    Attributes:
+        every: one row per trial; without the pilot's where arms search for λ* in every replicate.
+        trials: those that contrasts rest on: of a search those at the common rate and the bisections, else all.
+        points: one row per arm and rate.
+        arms: one row per arm: λ*.
+        contrasts: one row per contrast that was named before the run, and rate.
+        descriptions: the same of other percentiles of the same pairs of arms, which claim nothing.
+        summary: one row per compared arm in the order of the design: bytes, cost of encoding, CPU by group of
+            processes, λ*, and the percentiles at the rate at which the arms of its block are compared.
+        usage: one row per arm, rate and group of processes.
+        shares: one row per arm: how many of its trials below λ* are VALID.
+        sensitivity: one row per arm of the sensitivity check.
+        components: one row per arm and rate: the parts of the mean response time.
+        queues: one row per arm and queueing model.
+        distributions, timeline: response times by level and over the time of a trial; of a sweep alone.
+    """
+
+    every: pd.DataFrame
+    trials: pd.DataFrame
+    points: pd.DataFrame
+    arms: pd.DataFrame
+    contrasts: pd.DataFrame
+    descriptions: pd.DataFrame
+    summary: pd.DataFrame
+    usage: pd.DataFrame
+    shares: pd.DataFrame
+    sensitivity: pd.DataFrame
+    components: pd.DataFrame
+    queues: pd.DataFrame
+    distributions: pd.DataFrame
+    timeline: pd.DataFrame
+
+    def by_name(self) -> dict[str, pd.DataFrame]:
+        """Return the tables by their names."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+
+def tabulate(run: Run, slo_ms: float = 100.0) -> Tables:
+    """Return all tables of a run.
+
+    Args:
+        run: a stored run, complete or interrupted.
+        slo_ms: the limit of response time that goodput counts, ms.
+
+    Raises:
+        DataError: no trial at a set rate was finished, a complete run has none of an arm, or every request failed.
+    """
+    design, search = run.manifest.design, run.manifest.design.rates == SEARCH
+    every = trials_table(run, slo_ms)
+    _check_arms(run, every)
+    if search:  # the pilot's trials are short, and every replicate has searched for itself
+        every = every[every["phase"] != "pilot"].reset_index(drop=True)
+    points, arms = points_table(every), arms_table(every)
+    rates = _compared_rates(run) if search else common_rates(points)
+    at_rate = (every["phase"] != "grid") | (every["rate_per_s"] == every["block"].map(rates))
+    trials = every[at_rate].reset_index(drop=True) if search else every
+    usage = usage_table(run, every)
+    others = [
+        Contrast(contrast.arm, contrast.reference, name)
+        for name in METRICS
+        for contrast in design.contrasts
+        if Contrast(contrast.arm, contrast.reference, name) not in design.contrasts
+    ]
+    none = points.iloc[:0]
+    return Tables(
+        every=every,
+        trials=trials,
+        points=points,
+        arms=arms,
+        contrasts=contrasts_table(trials, design.contrasts),
+        descriptions=contrasts_table(trials, others),
+        summary=_summary(run, points, arms, trials, usage, rates),
+        usage=usage,
+        shares=shares_table(every, arms),
+        sensitivity=sensitivity_table(every, design),
+        components=components_table(every),
+        queues=fits_table(points, arms),
+        distributions=distributions_table(run, every, none if search else points, rates),
+        timeline=timeline_table(run, every, {} if search else rates),
+    )
+
+
+def _compared_rates(run: Run) -> dict[int, float]:
+    """Return by block the rate at which the arms of a search are compared: nearest to half of the smallest λ*."""
+    shares = run.manifest.design.fractions
+    nearest = int(np.argmin([abs(share - 0.5) for share in shares]))
+    return {block: rates[nearest] for block, rates in run.manifest.rates_per_s.items()}
+
+
+def _summary(
+    run: Run,
+    points: pd.DataFrame,
+    arms: pd.DataFrame,
+    trials: pd.DataFrame,
+    usage: pd.DataFrame,
+    rates: Mapping[int, float],
+) -> pd.DataFrame:
+    """Return one row per compared arm that was measured, in the order of the design; see :class:`Tables`."""
+    pilots = run.manifest.pilot
+    codec = [(arm, number(pilots[arm].encode_us), number(pilots[arm].decode_us)) for arm in run.measured]
+    table = pd.DataFrame(codec, columns=["arm", "encode_us", "decode_us"])
+    grid = trials[(trials["phase"] == "grid") & (trials["failed"] < trials["scheduled"])]
+    costs = grid[_at(grid, rates)].groupby("arm")[["bytes_out", "bytes_in", "hit_ratio"]].mean()
+    cpu = usage[_at(usage, rates)].pivot(index="arm", columns="group", values="cpu_us_per_request")
+    common = points[_at(points, rates)].drop(columns=[name for name in IDENTITY if name != "arm"])
+    counts = ["valid", "invalid", "saturated"]  # of a point, where the table of arms has them of the whole search
+    whole = arms.drop(columns=[*IDENTITY, *counts]).assign(arm=arms["arm"])
+    for other in (common, whole, costs.reset_index(), cpu.add_prefix("cpu_us_").reset_index()):
+        table = table.merge(other, on="arm", how="left")
+    return identified(table, trials)
+
+
+def _at(table: pd.DataFrame, rates: Mapping[int, float]) -> "pd.Series[bool]":
+    """Return which rows lie at the rate at which the arms of their block are compared."""
+    return table["rate_per_s"] == table["block"].map(dict(rates))
+
+
+def _check_arms(run: Run, trials: pd.DataFrame) -> None:
+    """Raise DataError where a complete run lacks every trial of an arm, or every request of a run failed."""
+    manifest = run.manifest
+    if manifest.status == "complete":
+        left_out = {*manifest.skipped, *manifest.lost, *trials.loc[trials["phase"] == "grid", "arm"]}
+        empty = [run.labels[arm] for arm in range(len(manifest.design.arms)) if arm not in left_out]
+        if empty:
+            raise DataError(f"{run.folder}: no trial of {'; '.join(empty)}, although the run is complete")
+    if trials["scheduled"].sum() and (trials["failed"] == trials["scheduled"]).all():
+        kinds = sorted({kind for errors in trials["errors"] for kind in json.loads(errors)})
+        raise DataError(f"{run.folder}: every request failed ({', '.join(kinds)}): there is nothing to summarise")
+
+
+def save_tables(tables: Tables, folder: Path) -> None:
+    """Write each table as Parquet (to be read again) and CSV (to be looked at)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.by_name().items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+        table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+
+
+def load_tables(folder: Path) -> Tables:
+    """Return what :func:`save_tables` wrote.
+
+    Raises:
+        DataError: a table is not there; the message says what to run.
+    """
+    names = [field.name for field in dataclasses.fields(Tables)]
+    missing = [name for name in names if not (folder / f"{name}.parquet").is_file()]
+    if missing:
+        raise DataError(
+            f"{folder} lacks the tables {', '.join(missing)}: run notebooks/30-summarise.ipynb for this run first"
+        )
+    return Tables(**{name: pd.read_parquet(folder / f"{name}.parquet") for name in names})

@@ -1,0 +1,231 @@
+"""Caching (F2): what does a cache gain where requests repeat, and what does it cost where they do not?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from infscale.analysis.intervals import Interval
+from infscale.analysis.tables import Tables
+from infscale.analysis.tables.ratios import capacity_ratio, ratio
+from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.labels import labels, where_cached
+from infscale.findings.finding import Blocks, Finding, column, compared, counterpart
+from infscale.records.runs import Run
+from infscale.report.figures.arms import caching as drawing
+from infscale.report.figures.arms.summary import SUMMARY
+from infscale.report.figures.arms.usage import COSTS
+from infscale.report.figures.picture import Picture
+from infscale.report.wording import capacity_ratio_text, ratio_text
+from infscale.vocabulary import CANNOT, number
+
+QUICK_REPEATS, FULL_REPEATS = (0.0, 0.5, 0.75), (0.0, 0.25, 0.5, 0.75, 0.95)
+"""Fractions of requests that repeat, of the gateway's cache."""
+
+# ---------------------------------------------------------------------------------------------- arms
+
+
+def blocks(profile: str) -> Blocks:
+    """Return a cache in a gateway and in the server, at several fractions of requests that repeat."""
+    if profile != "full":
+        block = _block("cnn", "grpc", QUICK_REPEATS, (0.0, 0.75))
+        return [block[:2] if profile == "tiny" else block]
+    return [
+        [*_block(model, protocol, FULL_REPEATS, (0.0, 0.5, 0.95)), *_more(model, protocol)]
+        for model in ("noop", "mlp", "cnn")
+        for protocol in ("rest", "grpc")
+    ]
+
+
+def _block(model: str, protocol: str, gateway: Sequence[float], server: Sequence[float]) -> list[Arm]:
+    """Return no cache, then a gateway's and the server's own at fractions of repeats."""
+    return [
+        Arm(protocol, repeat=0.0, framework="triton", model=model),
+        *(_gateway(model, protocol, repeat=repeat) for repeat in gateway),
+        *(Arm(protocol, repeat=repeat, framework="triton", model=model, cache=True) for repeat in server),
+    ]
+
+
+def _more(model: str, protocol: str) -> list[Arm]:
+    """Return requests that are popular by Zipf's law, and a gateway that keeps answers in Redis."""
+    return [_gateway(model, protocol, zipf=1.0), _gateway(model, protocol, repeat=0.95, store="redis")]
+
+
+def _gateway(
+    model: str, protocol: str, repeat: float | None = None, zipf: float | None = None, store: str = "memory"
+) -> Arm:
+    return Arm(protocol, repeat=repeat, zipf=zipf, framework="triton", model=model, front="cache", store=store)
+
+
+# -------------------------------------------------------------------------------------------- answer
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The saturation rate with a cache ÷ without, at one fraction of repeats.
+
+    Attributes:
+        arm, without: numbers of the arm with the cache and of the one without.
+        repeat, hit_ratio: fractions of requests that repeat, and that were answered by the cache.
+        ratio: the gain.
+    """
+
+    arm: int
+    without: int
+    repeat: float
+    hit_ratio: float
+    ratio: Interval
+
+
+def gains(run: Run, tables: Tables) -> dict[tuple[int, str], list[Gain]]:
+    """Return the gains by arm without a cache and place of the cache, by rising fraction of repeats."""
+    brackets, hits = replicate_brackets(tables.trials), column(tables, "hit_ratio")
+    groups: dict[tuple[int, str], list[Gain]] = {}
+    for place in run.measured:
+        arm = run.manifest.design.arms[place]
+        if arm.repeat is None or not (arm.cache or arm.front == "cache"):
+            continue
+        without = counterpart(run, place, front="", store="", cache=False, repeat=0.0)
+        if without is not None:
+            estimate = capacity_ratio(brackets, place, without)
+            gain = Gain(place, without, arm.repeat, hits[place], estimate)
+            groups.setdefault((without, where_cached(arm)), []).append(gain)
+    return {key: sorted(group, key=lambda gain: gain.repeat) for key, group in groups.items()}
+
+
+def answer(run: Run, tables: Tables) -> list[str]:
+    """Return sentences on the gain of every cache, where it breaks even, what it costs, and how stale it gets."""
+    groups = gains(run, tables)
+    titles = _titles(run, groups)
+    sentences = [
+        _cache(tables, ", ".join(filter(None, (titles[without], f"cache {_place(where)}"))), group)
+        for (without, where), group in groups.items()
+    ]
+    return [*sentences, *_staleness(run), *compared(run, tables)]
+
+
+def _titles(run: Run, groups: dict[tuple[int, str], list[Gain]]) -> dict[int, str]:
+    """Return what tells the arms without a cache apart, by their numbers; "" where there is one."""
+    arms = list(dict.fromkeys(without for without, _ in groups))
+    if len(arms) < 2:
+        return dict.fromkeys(arms, "")
+    return dict(zip(arms, labels([run.manifest.design.arms[arm] for arm in arms]), strict=True))
+
+
+def _place(where: str) -> str:
+    return where if where.startswith("in ") else f"in a {where}"
+
+
+def _cache(tables: Tables, subject: str, group: list[Gain]) -> str:
+    parts = [
+        f"at {gain.repeat:.0%} repeats (hit ratio {number(gain.hit_ratio)}) the saturation rate is "
+        f"{capacity_ratio_text(gain.ratio)} times"
+        for gain in group
+    ]
+    price = _price(tables, group[0]) if group[0].repeat == 0 else ""
+    return f"{subject}: {'; '.join(parts)} that without a cache. {break_even(group)}{price}"
+
+
+def _price(tables: Tables, gain: Gain) -> str:
+    """Return what a cache costs where nothing repeats: time, CPU and memory."""
+    slower = ratio(tables.trials, gain.arm, gain.without, "response_p50_ms")
+    cpu, usage = column(tables, "cpu_us_gateway")[gain.arm], tables.usage
+    memory = usage[(usage["arm"] == gain.arm) & (usage["group"] == "gateway")]["rss_bytes"].max()
+    parts = [f"a median response time of {ratio_text(slower)} times that without a cache"]
+    parts += [f"{number(cpu)} µs of the gateway's CPU a request"] if np.isfinite(cpu) else []
+    parts += [f"{number(memory / 1e6)} MB of memory"] if np.isfinite(memory) else []
+    return f" Where nothing repeats it costs {', '.join(parts)}."
+
+
+def _staleness(run: Run) -> list[str]:
+    """Return what a cache answered after the model behind it was swapped."""
+    return [
+        f"After a model swap behind a warm cache {row.stale} of {row.asked} answers were the old model's {when}."
+        for when, row in run.manifest.staleness.items()
+    ]
+
+
+def break_even(group: Sequence[Gain]) -> str:
+    """Return in words from which fraction of repeats on a cache gains.
+
+    By the time per request at the saturation rate, which falls in proportion to hits: where 1 ÷ gain − 1 crosses 0,
+    between fractions on a straight line; the same of the ends of the intervals.
+
+    Args:
+        group: gains by rising fraction of repeats.
+    """
+    known = [gain for gain in group if np.isfinite([gain.ratio.low, gain.ratio.high]).all()]
+    if len(known) < 2:
+        return f"Break-even: {CANNOT}."
+    repeats = [gain.repeat for gain in known]
+    early, middle, late = (
+        _crossing(repeats, [1 / getattr(gain.ratio, end) - 1 for gain in known]) for end in ("high", "value", "low")
+    )
+    least = f"at or below {repeats[0]:.0%}" if repeats[0] > 0 else "about 0%"  # of fewer repeats nothing is known
+    if repeats[0] > 0 and late == 0:
+        return f"Break-even: {least} of repeats, the least with an interval."
+    if np.isinf(early):
+        return "It does not break even at any fraction tried."
+    if np.isinf(middle):
+        bound = f" (by the ends of the intervals: not before {early:.0%} of repeats)" if early else ""
+        return f"Break-even: {CANNOT}{bound}."
+    low, value = (least if end == 0 else f"about {end:.0%}" for end in (early, middle))
+    interval = f"{low.removeprefix('about ')} to {'more than was tried' if not np.isfinite(late) else f'{late:.0%}'}"
+    return f"It breaks even at {value.removeprefix('at ')} of repeats (by the ends of the intervals: {interval})."
+
+
+def _crossing(repeats: ArrayLike, lost: ArrayLike) -> float:
+    """Return where ``lost`` falls to 0: 0 if it never was above, ∞ if it does not within ``repeats``."""
+    at, above = np.asarray(repeats, dtype=float), np.asarray(lost, dtype=float)
+    if not np.isfinite(above).all():
+        return float("nan")
+    if above[0] <= 0:
+        return 0.0
+    below = np.flatnonzero(above <= 0)
+    if not below.size:
+        return float("inf")
+    k = int(below[0])
+    return float(at[k - 1] + (at[k] - at[k - 1]) * above[k - 1] / (above[k - 1] - above[k]))
+
+
+# ------------------------------------------------------------------------------------------- picture
+
+
+def gain_numbers(run: Run, tables: Tables) -> pd.DataFrame:
+    """Return the gains as :func:`infscale.report.figures.arms.caching.draw` takes them."""
+    groups = gains(run, tables)
+    titles = _titles(run, groups)
+    rows = [
+        {
+            "run_id": run.id,
+            "panel": titles[without],
+            "where": where,
+            "arm": gain.arm,
+            "repeat": gain.repeat,
+            "hit_ratio": gain.hit_ratio,
+            "gain": gain.ratio.value,
+            "gain_low": gain.ratio.low,
+            "gain_high": gain.ratio.high,
+        }
+        for (without, where), group in groups.items()
+        for gain in group
+        if np.isfinite(gain.ratio.value)
+    ]
+    return pd.DataFrame(rows)
+
+
+GAIN = Picture("gain", gain_numbers, drawing.draw, lambda _, __: drawing.CAPTION, drawing.ALTERNATIVE)
+
+FINDING = Finding(
+    name="caching",
+    question="What does a cache gain where requests repeat, and what does it cost where they do not?",
+    blocks=blocks,
+    answer=answer,
+    pictures=(SUMMARY, GAIN, COSTS),
+    notebook="13-caching",
+    sizes={"quick": {"bisections": 2}},  # hits are answered at 10,000/s: the rows of a third search would be many
+    beside=("staleness",),
+)

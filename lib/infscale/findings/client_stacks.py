@@ -1,0 +1,80 @@
+"""Client stacks (F6): how much of the difference between REST and gRPC is the client library's?"""
+
+import numpy as np
+
+from infscale.analysis.intervals import Interval
+from infscale.analysis.tables import Tables
+from infscale.analysis.tables.ratios import ratio
+from infscale.experiment.design.arm import Arm
+from infscale.findings.finding import Blocks, Finding, compared, counterpart
+from infscale.records.runs import Run
+from infscale.report.figures.arms.summary import SUMMARY
+from infscale.report.figures.arms.usage import COSTS
+from infscale.report.wording import ratio_text
+from infscale.vocabulary import CANNOT, FRAMEWORKS, number
+
+STACKS = (("rest", "wire"), ("rest", "requests"), ("grpc", "wire"), ("grpc", "grpcio"))
+"""Protocol and client."""
+
+
+def blocks(profile: str) -> Blocks:
+    """Return the same tensor through the wire engine and through the libraries that people use, on one server."""
+    frameworks = list(FRAMEWORKS) if profile == "full" else ["triton"]
+    stacks = STACKS[:2] if profile == "tiny" else STACKS
+    return [[Arm(protocol, client=client, framework=name) for protocol, client in stacks] for name in frameworks]
+
+
+def answer(run: Run, tables: Tables) -> list[str]:
+    """Return sentences on the gap between the protocols through libraries and engine, and on the client's CPU."""
+    wire = [arm for arm in run.measured if _is(run, arm, "rest", "wire")]
+    return [*(_gap(run, tables, arm) for arm in wire), *compared(run, tables)]
+
+
+def _is(run: Run, number_: int, protocol: str, client: str) -> bool:
+    arm = run.manifest.design.arms[number_]
+    return (arm.protocol, arm.client) == (protocol, client)
+
+
+def _gap(run: Run, tables: Tables, rest_wire: int) -> str:
+    arms = {
+        "REST through the engine": rest_wire,
+        "REST through requests": counterpart(run, rest_wire, client="requests"),
+        "gRPC through the engine": counterpart(run, rest_wire, protocol="grpc"),
+        "gRPC through grpcio": counterpart(run, rest_wire, protocol="grpc", client="grpcio"),
+    }
+    _, rest_library, grpc_wire, grpc_library = arms.values()
+    libraries, wire = _ratio(tables, rest_library, grpc_library), _ratio(tables, rest_wire, grpc_wire)
+    grid = tables.every[tables.every["phase"] == "grid"]
+    cpu = grid.groupby("arm")["engine_cpu_us_per_request"].mean()
+    costs = ", ".join(f"{name} {number(float(cpu.get(arm, np.nan)))}" for name, arm in arms.items())
+    return (
+        f"{run.system(run.implementation(rest_wire))}: the p95 response time of REST is {ratio_text(libraries)} times "
+        f"that of gRPC through the libraries, and {ratio_text(wire)} times through the wire engine: "
+        f"{_part(libraries, wire)}. The client's CPU in µs a request: {costs}."
+    )
+
+
+def _ratio(tables: Tables, arm: int | None, reference: int | None) -> Interval:
+    if arm is None or reference is None:
+        return Interval(np.nan, np.nan, np.nan, 0, np.nan)
+    return ratio(tables.trials, arm, reference)
+
+
+def _part(libraries: Interval, wire: Interval) -> str:
+    if not np.isfinite([libraries.low, wire.low]).all():
+        return f"{CANNOT} how much of the gap is the libraries'"
+    if libraries.low > wire.high:
+        return "the libraries move the gap in favour of gRPC"
+    if libraries.high < wire.low:
+        return "the libraries move the gap in favour of REST"
+    return f"{CANNOT} whether the libraries move the gap"
+
+
+FINDING = Finding(
+    name="client-stacks",
+    question="How much of the difference between REST and gRPC is the client library's?",
+    blocks=blocks,
+    answer=answer,
+    pictures=(SUMMARY, COSTS),
+    notebook="17-client-stacks",
+)

@@ -1,0 +1,68 @@
+"""Hybrid (F1d): can a REST edge in front of gRPC have the merits of both, and what does the edge cost?"""
+
+from infscale.analysis.tables import Tables
+from infscale.analysis.tables.ratios import capacity_ratio, ratio
+from infscale.analysis.tables.saturation import replicate_brackets
+from infscale.experiment.design.arm import Arm
+from infscale.findings.finding import Blocks, Finding, column, compared, counterpart
+from infscale.records.runs import Run
+from infscale.report.figures.arms.summary import SUMMARY
+from infscale.report.figures.arms.usage import COSTS
+from infscale.report.wording import capacity_ratio_text, ratio_text
+from infscale.vocabulary import FRAMEWORKS, number
+
+
+def blocks(profile: str) -> Blocks:
+    """Return a REST edge in front of gRPC, with both of its bodies, beside the server's own REST and gRPC."""
+    if profile == "tiny":
+        return [[Arm("grpc", framework="triton"), Arm("rest", "json", framework="triton", front="edge")]]
+    if profile == "quick":
+        return [_block("triton", 16)]
+    return [_block(framework, batch) for framework in FRAMEWORKS for batch in (1, 16, 256)]
+
+
+def _block(framework: str, batch: int) -> list[Arm]:
+    arms = [
+        Arm("rest", "json", batch=batch, framework=framework),
+        Arm("rest", "raw", batch=batch, framework=framework),
+        Arm("grpc", batch=batch, framework=framework),
+        Arm("rest", "json", batch=batch, framework=framework, front="edge"),
+        Arm("rest", "raw", batch=batch, framework=framework, front="edge"),
+    ]
+    return arms[:1] + arms[2:] if framework == "tfserving" else arms  # whose REST takes no binary body
+
+
+def answer(run: Run, tables: Tables) -> list[str]:
+    """Return sentences on each edge against direct REST with JSON and direct gRPC, and on the edge's own CPU."""
+    edges = [arm for arm in run.measured if run.manifest.design.arms[arm].front == "edge"]
+    return [*(_edge(run, tables, arm) for arm in edges), *compared(run, tables)]
+
+
+def _edge(run: Run, tables: Tables, edge: int) -> str:
+    gateway, server = column(tables, "cpu_us_gateway"), column(tables, "cpu_us_server")
+    direct = {
+        "direct REST with JSON": counterpart(run, edge, front="", encoding="json"),
+        "direct gRPC": counterpart(run, edge, front="", protocol="grpc", encoding=""),
+    }
+    brackets = replicate_brackets(tables.trials)
+    ratios = "; ".join(
+        f"its p95 response time is {ratio_text(ratio(tables.trials, edge, arm))} times, and its saturation rate "
+        f"{capacity_ratio_text(capacity_ratio(brackets, edge, arm))} times, that of {name}"
+        for name, arm in direct.items()
+        if arm is not None
+    )
+    return (
+        f"{run.labels[edge]}: {ratios or 'nothing to compare it with was measured'}. A request takes "
+        f"{number(gateway[edge])} µs of the edge's CPU beside {number(server[edge])} µs of the model server's."
+    )
+
+
+FINDING = Finding(
+    name="hybrid",
+    question="Can a REST edge that speaks gRPC to the model server have the merits of both, and what does the edge "
+    "cost?",
+    blocks=blocks,
+    answer=answer,
+    pictures=(SUMMARY, COSTS),
+    notebook="12-hybrid",
+)

@@ -1,0 +1,1 @@
+"""Gates: the rules that give a trial its verdict."""

@@ -1,0 +1,178 @@
+"""Gates on the load generator and the host: may the trial's numbers be believed?"""
+
+import msgspec
+import numpy as np
+import pandas as pd
+
+from infscale.records.gate import Floats, Gate
+from infscale.records.manifest import Generator, Host
+from infscale.records.samples import NEVER, ordered
+
+DELIVERED_MIN = 0.999
+"""Smallest accepted share of the scheduled requests that came due before the trial's end."""
+
+LAG_FLOOR_NS = 1e6
+"""Lag (due − scheduled) that is accepted at p99 however fast the server is, ns."""
+
+LAG_SHARE_OF_MEDIAN = 0.05
+"""Lag that is accepted at p99, as a share of the median response time, where that is more than the floor."""
+
+DISPERSION_TOLERANCE = 0.05
+"""Largest accepted difference of the indices of dispersion, as a share of max(1, the schedule's index)."""
+
+DISPERSION_MIN_ARRIVALS = 400
+"""Arrivals below which dispersion is reported and does not decide."""
+
+ENGINE_CPU_MAX = 0.70
+"""Largest accepted CPU time of the generator's busiest process, as a share of one core."""
+
+RUN_DELAY_MAX = 0.02
+"""Largest accepted share of the trial in which the generator was ready to run and waited for a core."""
+
+CEILING_MAX = 0.80
+"""Largest accepted λ, as a share of the rate at which a null server answered this generator."""
+
+STEAL_MAX = 0.02
+"""Largest accepted share of the CPU time that the hypervisor gave to others."""
+
+GAP_BINS = 1_000_000
+"""Gaps between arrivals are compared on a grid of so many steps of 1 µs; longer ones share the last step."""
+
+
+def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], list[Gate]]:
+    """Return the gates on the generator and on the server for a trial in which a client library is what is measured.
+
+    The library's lag is part of its response times, which count from the schedule, so the gates on the generator are
+    shown and do not decide. Requests that it does not send in time count as saturation; only the host can make the
+    trial INVALID.
+    """
+    shown = [
+        gate
+        if gate.name in ("host", "delivered")
+        else msgspec.structs.replace(gate, passed=True, text=f"{gate.text}; not gated")
+        for gate in generator
+    ]
+    return [gate for gate in shown if gate.name != "delivered"], [shown[0], *server]
+
+
+def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:
+    """Judge the share of the requests scheduled before the trial's end that came due before it.
+
+    *Due*, not sent: a server that holds every connection is not the generator's fault. And against the
+    schedule, not λT: a fair draw may differ from its mean. The end is extended by the 1 ms that the lag
+    gate allows anyway; without that, one arrival in the last 60 µs would make a short trial INVALID.
+    """
+    scheduled = int((samples["scheduled_ns"] < duration_ns).sum())
+    if scheduled == 0:
+        return Gate("delivered", False, None, DELIVERED_MIN, "no request was scheduled")
+    due = samples["due_ns"]
+    in_time = int(((due != NEVER) & (due < duration_ns + LAG_FLOOR_NS)).sum())
+    share = in_time / scheduled
+    text = f"{in_time} of {scheduled} scheduled requests came due in time ({share:.2%}; at least {DELIVERED_MIN:.1%})"
+    return Gate("delivered", share >= DELIVERED_MIN, share, DELIVERED_MIN, text)
+
+
+def lag(samples: pd.DataFrame) -> Gate:
+    """Judge the 99th percentile of due − scheduled (ns) by max(1 ms, 5 % of the median response time)."""
+    came_due = (samples["due_ns"] != NEVER).to_numpy()
+    late = (samples["due_ns"] - samples["scheduled_ns"]).to_numpy()[came_due]
+    if late.size == 0:
+        return Gate("lag", False, None, LAG_FLOOR_NS, "no request came due")
+    answered = (samples["status"] == "ok").to_numpy()
+    responses = (samples["done_ns"] - samples["scheduled_ns"]).to_numpy()[answered]
+    typical = float(np.median(responses)) if responses.size else 0.0
+    limit = max(LAG_FLOOR_NS, LAG_SHARE_OF_MEDIAN * typical)
+    value = float(np.quantile(late, 0.99))
+    text = f"the generator was {value / 1e6:.2f} ms late at p99 (at most {limit / 1e6:.2f} ms)"
+    return Gate("lag", value <= limit, value, limit, text)
+
+
+def arrivals(samples: pd.DataFrame, duration_ns: float) -> Gate:
+    """Judge whether the requests came due with the dispersion of their schedule.
+
+    The value is the index of dispersion of counts (variance ÷ mean over equal windows: 1 for Poisson, 0 for
+    constant arrivals) of the due times, minus that of the scheduled times, over windows of 10 ms and of ten
+    mean gaps; the larger difference counts, relative to max(1, the schedule's index). With fewer than 400
+    arrivals one displaced arrival can move the index by the whole tolerance: then it is reported and does not
+    decide.
+    """
+    times = samples.loc[samples["due_ns"] != NEVER, ["scheduled_ns", "due_ns"]].to_numpy(dtype=np.float64)
+    n = len(times)
+    if n == 0:
+        return Gate("arrivals", True, None, DISPERSION_TOLERANCE, "no request came due")
+    differences = [_dispersion_difference(times, window, duration_ns) for window in (1e7, 10 * duration_ns / n)]
+    value = float(np.max(differences))
+    gated = n >= DISPERSION_MIN_ARRIVALS
+    note = "" if gated else f"; not gated below {DISPERSION_MIN_ARRIVALS} arrivals"
+    text = f"the dispersion of arrivals differs by {value:.1%} from the schedule's (at most 5 %{note})"
+    return Gate("arrivals", not gated or value <= DISPERSION_TOLERANCE, value, DISPERSION_TOLERANCE, text)
+
+
+def gaps_distance(samples: pd.DataFrame) -> float:
+    """Return the Kolmogorov distance between the gaps of the due times and those of the schedule; it decides nothing.
+
+    At thousands of requests per second any timer's jitter is of the order of the gap. Gaps are compared on a grid of
+    1 µs, up to 1 s. NaN below two requests.
+    """
+    due = samples.loc[samples["due_ns"] != NEVER, "due_ns"]
+    if len(due) < 2:
+        return float("nan")
+    gaps = [np.diff(ordered(times)) / 1e3 for times in (due, samples["scheduled_ns"])]
+    bins = min(GAP_BINS, int(max(gap.max() for gap in gaps)) + 1)
+    shares = [np.cumsum(np.bincount(np.minimum(one, bins).astype(np.int64), minlength=bins)) for one in gaps]
+    difference = shares[0][:bins] / len(gaps[0]) - shares[1][:bins] / len(gaps[1])
+    return float(np.max(np.abs(difference)))
+
+
+def engine_cpu(generator: Generator) -> Gate:
+    """Judge CPU time ÷ wall time of the generator's busiest process: above 70 % of a core it may be the bottleneck."""
+    shards = [shard.cpu_user_s + shard.cpu_system_s for shard in generator.shards]
+    value = max(shards, default=generator.cpu_s) / generator.wall_s
+    text = f"the generator used {value:.0%} of a core (at most {ENGINE_CPU_MAX:.0%})"
+    return Gate("engine_cpu", value <= ENGINE_CPU_MAX, value, ENGINE_CPU_MAX, text)
+
+
+def run_delay(generator: Generator) -> Gate:
+    """Judge the share of wall time in which the generator was ready to run and had no core (schedstat)."""
+    if generator.run_delay_s is None:
+        return Gate("run_delay", True, None, RUN_DELAY_MAX, "run delay was not measured on this machine")
+    value = generator.run_delay_s / generator.wall_s
+    text = f"the generator waited for a core during {value:.1%} of the trial (at most {RUN_DELAY_MAX:.0%})"
+    return Gate("run_delay", value <= RUN_DELAY_MAX, value, RUN_DELAY_MAX, text)
+
+
+def ceiling(rate_per_s: float, ceiling_per_s: float | None) -> Gate:
+    """Judge λ ÷ the most that the generator was answered by a server that does nothing (``infscale.load.ceiling``).
+
+    The ceiling is of the same protocol and body size, in the same run: beyond 80 % of it, a limit may be the
+    generator's.
+    """
+    if not ceiling_per_s:
+        return Gate("ceiling", True, None, CEILING_MAX, "the generator's ceiling was not measured in this run")
+    value = rate_per_s / ceiling_per_s
+    text = f"λ is {value:.0%} of what a null server answered, {ceiling_per_s:,.0f}/s (at most {CEILING_MAX:.0%})"
+    return Gate("ceiling", value <= CEILING_MAX, value, CEILING_MAX, text)
+
+
+def host(state: Host) -> Gate:
+    """Judge steal, the CPU time that a hypervisor gave to others. Load and co-location are shown, not judged."""
+    where = "on one host with the server" if state.same_host else "on another host than the server"
+    load = "" if state.loadavg_1m is None else f", load average {state.loadavg_1m:.1f}"
+    context = f"generator {where}{load}"
+    steal = state.steal_fraction
+    if steal is None:
+        return Gate("host", True, None, STEAL_MAX, f"steal was not measured on this machine; {context}")
+    text = f"the hypervisor took {steal:.1%} of the CPU time (at most {STEAL_MAX:.0%}); {context}"
+    return Gate("host", steal <= STEAL_MAX, steal, STEAL_MAX, text)
+
+
+def _dispersion_difference(times: Floats, window: float, duration_ns: float) -> float:
+    """Return the difference of the indices of dispersion of the columns 0 (scheduled) and 1 (due) of ``times``."""
+    windows = int(duration_ns / window)
+    if windows < 2:
+        return 0.0
+    scheduled, due = (np.histogram(column, windows, (0, windows * window))[0] for column in times.T)
+    if scheduled.sum() == 0 or due.sum() == 0:
+        return 0.0
+    index = float(scheduled.var() / scheduled.mean())
+    return abs(float(due.var() / due.mean()) - index) / max(1.0, index)

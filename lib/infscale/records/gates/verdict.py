@@ -1,0 +1,94 @@
+"""The verdict of a trial: may its numbers be believed, and did the server keep up?
+
+Every gate is a pure function of the samples table and of values in the trial's manifest. A verdict is
+
+- ``INVALID`` when the generator or the host failed: the numbers say nothing about the server;
+- ``SATURATED`` when the generator was sound and the server did not keep up: a finding, not a failure;
+- ``VALID`` otherwise.
+
+The order matters: a generator that cannot keep up looks just like a server that cannot.
+"""
+
+from collections.abc import Iterable
+
+import pandas as pd
+
+from infscale.records.gate import INVALID, SATURATED, VALID, Gate, Verdict
+from infscale.records.gates.generator import (
+    arrivals,
+    ceiling,
+    delivered,
+    engine_cpu,
+    host,
+    lag,
+    of_a_client,
+    run_delay,
+)
+from infscale.records.gates.server import saturated
+from infscale.records.manifest import Generator, Host, TrialManifest
+
+
+def judge_trial(samples: pd.DataFrame, manifest: TrialManifest, trials: int) -> Verdict:
+    """Return the verdict of a trial by its rows and its manifest; see :func:`judge`."""
+    return judge(
+        samples,
+        manifest.duration_s,
+        manifest.generator,
+        manifest.host,
+        rate_per_s=manifest.rate_per_s,
+        ceiling_per_s=manifest.ceiling_per_s,
+        trials=trials,
+    )
+
+
+def judge(
+    samples: pd.DataFrame,
+    duration_s: float,
+    generator: Generator,
+    machine: Host,
+    *,
+    rate_per_s: float = 0.0,
+    ceiling_per_s: float | None = None,
+    trials: int = 1,
+) -> Verdict:
+    """Return the verdict of one load.
+
+    Args:
+        samples: its rows (:mod:`infscale.records.samples`), in any order.
+        duration_s: length of the arrivals, s.
+        generator: what the load generator used.
+        machine: the machine's state meanwhile.
+        rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known.
+        ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
+        trials: how many trials the whole run plans; the growth rule shares its false alarms over them.
+    """
+    duration_ns = duration_s * 1e9
+    sound = [
+        delivered(samples, duration_ns),
+        lag(samples),
+        arrivals(samples, duration_ns),
+        engine_cpu(generator),
+        run_delay(generator),
+        ceiling(rate_per_s, ceiling_per_s),
+        host(machine),
+    ]
+    keeping_up: list[Gate] = [*saturated(samples, duration_ns, trials)]
+    if generator.client != "wire":
+        sound, keeping_up = of_a_client(sound, keeping_up)
+    name, reasons = VALID, _failed(keeping_up)
+    if reasons:
+        name = SATURATED
+    if _failed(sound):
+        name, reasons = INVALID, _failed(sound)
+    return Verdict(name, reasons, (*sound, *keeping_up), errors_by_kind(samples))
+
+
+def errors_by_kind(samples: pd.DataFrame) -> dict[str, int]:
+    """Return how many rows ended in each status other than ``ok``, most frequent first."""
+    counts = samples["status"].value_counts()  # of a categorical column, in one pass
+    return {str(kind): int(n) for kind, n in counts.items() if kind != "ok" and n > 0}
+
+
+def _failed(gates: Iterable[Gate]) -> tuple[str, ...]:
+    """Return the names of the gates that were not passed."""
+    return tuple(gate.name for gate in gates if not gate.passed)

@@ -1,0 +1,1 @@
+"""Figures of compared arms: a row, a bar or a line for each."""

@@ -1,0 +1,317 @@
+"""The report of a run: one page of HTML that needs no other file, for a reader who was not there."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from infscale.analysis.tables import Tables
+from infscale.analysis.tables.trials import QUANTILES, metric
+from infscale.errors import DataError
+from infscale.experiment.design.design import P95, SEARCH, Design
+from infscale.records.components import PARTS
+from infscale.records.manifest import RunManifest
+from infscale.records.runs import Run
+from infscale.report.figures.files import DPI, file_stem
+from infscale.report.figures.parts import PAGE_IN
+from infscale.report.figures.picture import Picture
+from infscale.report.limits import limits
+from infscale.report.results import FindingResult, Reported
+from infscale.report.wording import metric_text, saturation_text
+from infscale.vocabulary import number
+
+Cells = Mapping[str, str]
+"""The texts of one row of a table, by column."""
+
+PAGE_PIXELS = PAGE_IN * DPI
+"""Pixels of a picture as wide as a page."""
+
+NONE = "–"
+"""What a table shows where there is no number."""
+
+
+class Shown(NamedTuple):
+    """A figure in the page.
+
+    Attributes:
+        uri: the picture as a data URI; "" for one that was not drawn, because the run has no numbers for it.
+        width: share of the page's width, %.
+        alternative, caption: its texts.
+    """
+
+    uri: str
+    width: int
+    alternative: str
+    caption: str
+
+
+def page(
+    run: Run,
+    tables: Tables,
+    finding: Reported,
+    figures: Path,
+    others: Sequence[FindingResult] = (),
+    advice: pd.DataFrame | None = None,
+) -> str:
+    """Return the text of ``report.html``; equal for equal data.
+
+    Args:
+        run, tables: a stored run and its tables.
+        finding: the question that it answers.
+        figures: folder of the figures, which were drawn before.
+        others: results of other findings, whose figures are in the same folder.
+        advice: what to deploy, a row for each question, as :func:`infscale.report.advice.table` returns it; None
+            leaves that section out.
+
+    Raises:
+        DataError: a figure is absent or was drawn from another run.
+    """
+    manifest = run.manifest
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("infscale.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        run=manifest,
+        question=finding.question,
+        answer=finding.answer(run, tables),
+        design=_design(run, tables.every),
+        machine=_machine(manifest, tables.every),
+        arms=_arms(tables),
+        figures=[_figure(picture, run, tables, figures) for picture in finding.pictures],
+        contrasts=_by_arm(tables.contrasts, _contrast, ["arm", "reference", "metric"]),
+        sensitivity=[_sensitivity(row) for _, row in tables.sensitivity.iterrows()],
+        parts=(*PARTS, "response"),
+        components=_by_arm(tables.components, _components),
+        points=_by_arm(tables.points, _point),
+        limits=limits(run, tables),
+        others=[(result, [_drawn(result, k, figures) for k in range(len(result.figures))]) for result in others],
+        choices=[] if advice is None else [name for name in advice.columns if name not in ASKED],
+        advice=[] if advice is None else [_advice(row) for _, row in advice.iterrows()],
+    )
+
+
+ASKED = ("payload", "rate_per_s", "slo_ms", "repeat", "why", "run_ids")
+"""Columns of the advice that are no choice."""
+
+
+def _advice(row: "pd.Series[Any]") -> Cells:
+    """Return one row of the table of advice."""
+    numbers = {name: f"{row[name]:g}" for name in ("rate_per_s", "slo_ms")}
+    return {**{str(name): str(value) for name, value in row.items()}, **numbers, "repeat": _percent(row["repeat"])}
+
+
+# ------------------------------------------------------------------------------------------- what was run
+
+
+def _design(run: Run, trials: pd.DataFrame) -> Cells:
+    """Return what was run, in names and values."""
+    manifest, design = run.manifest, run.manifest.design
+    counts = ", ".join(f"{count} {PHASES[str(phase)]}" for phase, count in trials["phase"].value_counts().items())
+    built = [f"{item.label}: version {item.version}, {item.runtime}" for item in manifest.implementations.values()]
+    same = "the arms of a block get the same arrival times within a replicate"
+    return {
+        "Arms": "; ".join(run.labels[arm] for arm in run.measured),
+        "Serving systems": "; ".join(built),
+        "Model": ", ".join(dict.fromkeys(arm.model for arm in design.arms)),
+        "Arrivals": f"Poisson, open loop; {same}",
+        "Arrival rates λ (requests/s)": _rates(run),
+        "Replicates": f"{design.replicates}, in a new random order each",
+        "Trials": f"{counts}; {_span(trials['duration_s'])} s of arrivals each",
+        "Named before the run": _contrasts(run, design),
+        "Timeout": f"{design.timeout_s:g} s",
+        "Profile": f"{design.profile} ({manifest.status})",
+        "Time": f"{_time(manifest.started_at)} to {_time(manifest.finished_at)}",
+    }
+
+
+PHASES = {
+    "pilot": "in the pilot",
+    "grid": "at set rates",
+    "sensitivity": "of the sensitivity check",
+    "bisection": "in the search for λ*",
+}
+"""Why trials were made, in words."""
+
+
+def _rates(run: Run) -> str:
+    """Return the common rates of each block of arms."""
+    design, texts = run.manifest.design, []
+    for arms in design.blocks():
+        rates = run.manifest.rates_per_s.get(design.block(arms[0]), [])
+        texts.append(f"{' and '.join(run.labels[arm] for arm in arms)}: {', '.join(map(number, sorted(rates)))}")
+    return "; ".join(texts)
+
+
+def _contrasts(run: Run, design: Design) -> str:
+    """Return the comparisons that were named before the run; whatever else it shows was looked for afterwards."""
+    pairs = [f"{run.labels[c.arm]} ÷ {run.labels[c.reference]}" for c in design.contrasts]
+    if not pairs:
+        return "nothing"
+    metrics = ", ".join(dict.fromkeys(metric_text(contrast.metric) for contrast in design.contrasts))
+    rates = "at one common rate" if design.rates == SEARCH else "at every rate"
+    return f"{metrics} {rates}, corrected after Holm over all of: {'; '.join(pairs)}"
+
+
+def _span(values: "pd.Series[float]") -> str:
+    low, high = values.min(), values.max()
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _time(value: str | None) -> str:
+    """Return a stored time without fractions of a second."""
+    return "not finished" if not value else value[:16].replace("T", " ") + " UTC"
+
+
+def _machine(manifest: RunManifest, trials: pd.DataFrame) -> Cells:
+    """Return the machine and its state while measuring."""
+    machine = manifest.machine
+    engine_us = float(trials["engine_cpu_us_per_request"].median())
+    return {
+        "CPU": f"{machine.cpu}, {machine.cores} cores",
+        "Frequency governor": machine.governor or "not known",
+        "Memory": f"{machine.memory_gib:.3g} GiB",
+        "System": f"{machine.os}, kernel {machine.kernel}; clock {manifest.clock}",
+        "Steal (largest of a trial)": f"{100 * trials['steal_fraction'].astype(float).max():.2f} %",
+        "Load average (1 min, largest)": number(float(trials["loadavg_1m"].astype(float).max())),
+        "Load generator": f"{100 * trials['engine_cpu_share'].median():.0f} % of a core (median of trials), "
+        f"{number(engine_us)} µs of CPU a request",
+    }
+
+
+# ------------------------------------------------------------------------------------------------ tables
+
+
+def _arms(tables: Tables) -> list[Cells]:
+    """Return the rows of the table of arms."""
+    shares = tables.shares.set_index("arm")
+    return [
+        {
+            **{name: str(arm[name]) for name in ("label", "valid", "saturated", "invalid")},
+            "saturation": saturation_text(arm),
+            "below": f"{shares.loc[arm['arm'], 'valid']} of {shares.loc[arm['arm'], 'trials']}",
+            "reasons": str(shares.loc[arm["arm"], "reasons"]) or NONE,
+        }
+        for _, arm in tables.arms.iterrows()
+    ]
+
+
+def _by_arm(
+    table: pd.DataFrame, describe: "Callable[[pd.Series[Any]], Cells]", keys: Sequence[str] = ("arm",)
+) -> list[list[Cells]]:
+    """Return the rows of a table, those of an arm together, so that its name needs to be written once."""
+    groups = table.groupby(list(keys), sort=False)
+    return [[describe(row) for _, row in group.iterrows()] for _, group in groups]
+
+
+def _point(point: "pd.Series[Any]") -> Cells:
+    """Return one row of the table of points."""
+    return {
+        **{name: str(point[name]) for name in ("label", "verdict", "replicates", "unsteady", "failed")},
+        "rate": number(point["rate_per_s"]),
+        "achieved": number(point["achieved_per_s"]),
+        "roundtrip": _percentile(point, metric("roundtrip", "p95")),
+        "spread": _percent(point[f"{P95}_spread"]),
+        **{quantile: _percentile(point, metric("response", quantile)) for quantile in QUANTILES},
+    }
+
+
+def _percentile(point: "pd.Series[Any]", column: str) -> str:
+    """Return a percentile with its interval; a lower bound with its sign; "–" where it is withheld."""
+    value = point[column]
+    if np.isnan(value):
+        return NONE
+    if point[f"{column}_bound"]:
+        return f"≥ {number(value)}"
+    mark = "†" if point.get(f"{column}_below_floor") else ""
+    interval = _interval(point[f"{column}_low"], point[f"{column}_high"])
+    return f"{number(value)}{mark} {interval}".rstrip()
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{number(low)}, {number(high)}]" if np.isfinite(low) else ""
+
+
+def _percent(value: float) -> str:
+    return NONE if np.isnan(value) else f"{100 * value:.0f} %"
+
+
+def _contrast(row: "pd.Series[Any]") -> Cells:
+    """Return one row of the table of contrasts."""
+    interval = _interval(row["ratio_low"], row["ratio_high"])
+    return {
+        **{name: str(row[name]) for name in ("label", "reference_label", "replicates")},
+        "metric": metric_text(row["metric"]),
+        "rate": number(row["rate_per_s"]),
+        "ratio": _number(row["ratio"]),
+        "interval": interval,
+        "note": row["note"],
+        "hodges_lehmann": _number(row["hodges_lehmann"]),
+        "spread": _percent(row["spread"]),
+        "holm": number(row["p_holm"]) if interval else NONE,
+        "conclusion": row["interval_conclusion"],
+    }
+
+
+def _number(value: float) -> str:
+    return NONE if np.isnan(value) else number(value)
+
+
+def _sensitivity(row: "pd.Series[Any]") -> Cells:
+    """Return one row of the table of the sensitivity check."""
+    return {
+        **{name: str(row[name]) for name in ("label", "reference_label", "replicates")},
+        "rate": number(row["rate_per_s"]),
+        "ratio": _number(row["ratio"]),
+        "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
+        "conclusion": "cannot conclude" if not row["differs"] else "slower" if row["ratio"] > 1 else "faster",
+    }
+
+
+def _components(row: "pd.Series[Any]") -> Cells:
+    """Return one row of the table of components."""
+    return {
+        "label": str(row["label"]),
+        "rate": number(row["rate_per_s"]),
+        "replicates": str(row["replicates"]),
+        **{part: number(row[f"mean_{part}_ms"]) for part in (*PARTS, "response")},
+    }
+
+
+# ----------------------------------------------------------------------------------------------- figures
+
+
+def _figure(picture: Picture, run: Run, tables: Tables, folder: Path) -> Shown:
+    """Return a picture of the run that the page is about."""
+    caption = picture.caption(run, tables)
+    if picture.numbers(run, tables).empty:
+        return Shown("", 0, picture.alternative, caption)
+    path = folder / f"{file_stem(run.manifest.design.finding, picture.name)}.png"
+    return _read(path, run.id, picture.alternative, caption)
+
+
+def _drawn(result: FindingResult, place: int, folder: Path) -> Shown:
+    """Return one of the figures of another finding."""
+    figure = result.figures[place]
+    return _read(folder / figure.file, result.run_id, figure.alternative, figure.caption)
+
+
+def _read(path: Path, run_id: str, alternative: str, caption: str) -> Shown:
+    """Return a picture as a figure of the page, if it was drawn from this run."""
+    numbers, draw_again = path.with_suffix(".csv"), "draw again with infscale figures"
+    if not (path.is_file() and numbers.is_file()):
+        raise DataError(f"{path} is absent: {draw_again}")
+    drawn_from = pd.read_csv(numbers, usecols=["run_id"], dtype=str)["run_id"].unique().tolist()
+    if drawn_from != [run_id]:
+        raise DataError(f"{path} was drawn from {', '.join(drawn_from)}, not from {run_id}: {draw_again}")
+    content = path.read_bytes()
+    pixels = int.from_bytes(content[16:20], "big")  # PNG's header holds the width there
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return Shown(uri, min(100, round(100 * pixels / PAGE_PIXELS)), alternative, caption)

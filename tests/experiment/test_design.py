@@ -1,0 +1,288 @@
+"""Designs and labels: if these fail, a run measures something else than was meant, or two arms look like one."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infscale.errors import ConfigError
+from infscale.experiment.check import check
+from infscale.experiment.design.arm import DEPLOYMENT_FACTORS, FACTORS, FRONTS, STORES, Arm
+from infscale.experiment.design.design import SEARCH, SWEEP, Contrast, Design, compared
+from infscale.experiment.design.labels import BALANCERS, ENCODINGS, labels
+from infscale.experiment.design.time_plan import seconds, time_plan
+from infscale.vocabulary import FRAMEWORKS, HTTP, OTHER, PICKS, PROTOCOLS
+
+REST, GRPC = Arm("rest", framework="triton"), Arm("grpc", framework="triton")
+
+
+def design(**changes: Any) -> Design:
+    """A design of two arms that are compared."""
+    return Design(**({"finding": "test", "arms": (REST, GRPC), "contrasts": (Contrast(0, 1),)} | changes))
+
+
+# ------------------------------------------------------------------------------------------------ arms
+
+
+@pytest.mark.parametrize(
+    ("levels", "message"),
+    [
+        ({"protocol": "soap"}, r"protocol='soap' is not known; accepted: grpc, rest"),
+        ({"client": "grpcio"}, "client='grpcio' is not known; accepted: requests, wire"),
+        ({"protocol": "grpc", "client": "requests"}, "accepted: grpcio, wire"),
+        ({"http": "3"}, "http='3' is not known; accepted: 1.1, 2"),
+        ({"protocol": "grpc", "http": "2"}, "gRPC is always on HTTP/2"),
+        ({"client": "requests", "http": "2"}, "accepted with gzip=False and http='2': wire"),
+        ({"client": "requests", "gzip": True}, "sends no gzip"),
+        ({"client": "requests", "reuse": False}, "neither picks replicas nor renews connections"),
+        ({"pick": "best"}, "pick='best' is not known; accepted: , power_of_two, round_robin"),
+        ({"connections": -1}, "connections=-1 is not a number of connections; accepted: 1 or more"),
+        ({"batch": 0}, "batch=0 is not a number of rows"),
+        ({"repeat": 1.5}, "repeat=1.5 is not a fraction; accepted: 0 to 1"),
+        ({"repeat": math.nan}, "repeat=nan is not a fraction"),
+        ({"zipf": 0.0}, "zipf=0.0 is not an exponent"),
+        ({"repeat": 0.5, "zipf": 1.0}, "exclude each other"),
+        ({"repeat": 0.5, "batch": 2}, "one row at a time"),
+        ({"front": "proxy"}, "front='proxy' is not known; accepted: , balanced, cache, edge, network"),
+        ({"store": "redis"}, "store='redis' belongs to front='cache', not to front=''"),
+        ({"front": "cache", "store": "disk"}, "store='disk' is not known; accepted: , memory, redis"),
+        ({"replicas": 2}, "replicas, balancer and slow_ms belong to front='balanced'"),
+        ({"front": "balanced", "replicas": 0}, "replicas=0 is not a number of servers"),
+        ({"front": "balanced", "slow_ms": -1.0}, "slow_ms=-1.0 is not a delay"),
+        ({"tls": True}, "tls belong to front='network'"),
+        ({"front": "network", "rate_mbit": 0.0}, "rate_mbit=0.0 is not a rate"),
+        ({"front": "network", "delay_ms": math.inf}, "delay_ms=inf is not a delay"),
+        ({"batch": "4"}, "batch='4' has another type: expected `int`, got `str`"),
+        ({"gzip": 1}, "gzip=1 has another type: expected `bool`, got `int`"),
+        ({"options": (("a", math.nan),)}, "options: a=nan is not a finite number"),
+        ({"options": (("a", None),)}, "options=.* has another type"),
+    ],
+)
+def test_a_level_that_cannot_be_is_named_with_the_accepted_ones(levels: dict[str, Any], message: str) -> None:
+    """Else it is found out at three in the morning, or a run stores what cannot be read."""
+    with pytest.raises(ConfigError, match=message):
+        Arm(**({"protocol": "rest"} | levels))
+
+
+def test_a_level_may_be_typed_in_any_way_that_means_the_same() -> None:
+    """A design of a notebook would differ from itself after it was stored, and be measured anew."""
+    typed: dict[str, Any] = {"delay_ms": 5, "batch": np.int64(4), "options": [["a", 1]]}
+    arm = Arm("rest", front="network", **typed)
+    assert arm == Arm("rest", front="network", delay_ms=5.0, batch=4, options=(("a", 1),))
+    assert msgspec.json.decode(msgspec.json.encode(arm), type=Arm) == arm
+
+
+def test_arms_of_one_deployment_share_a_server() -> None:
+    assert REST.deployment == GRPC.deployment == Arm("rest", framework="triton", batch=16, http="1.1").deployment
+    assert REST.deployment != Arm("rest", framework="triton", cache=True).deployment
+    assert set(DEPLOYMENT_FACTORS) < set(FACTORS)
+
+
+def test_every_factor_is_a_column() -> None:
+    levels = Arm("rest", options=(("threads", 2), ("fast", True))).levels()
+    assert tuple(levels) == FACTORS
+    assert levels["options"] == "threads=2 fast=True"
+
+
+# ---------------------------------------------------------------------------------------------- labels
+
+
+def test_labels_are_made_of_what_differs() -> None:
+    """What is common to all arms would hide what is compared."""
+    assert labels([REST, GRPC]) == ["REST", "gRPC"]
+    assert labels([Arm("rest", framework=name) for name in FRAMEWORKS]) == list(FRAMEWORKS.values())
+    assert labels([REST, msgspec.structs.replace(REST, batch=16)]) == ["1 row", "16 rows"]
+    assert labels([GRPC, msgspec.structs.replace(GRPC, connections=1)]) == ["gRPC", "1 connection"]
+    assert labels([REST]) == ["REST"]
+
+
+def test_an_embedded_server_says_so() -> None:
+    """The same arm is of the real TensorFlow Serving elsewhere: a reader must see which it was."""
+    arms = [Arm("rest", framework="tfserving"), Arm("rest", framework="torchserve")]
+    assert labels(arms, ["tfserving-embedded", "torchserve"]) == ["TF Serving API (embedded)", "TorchServe"]
+    assert labels(arms, ["tfserving", "torchserve"]) == ["TF Serving API", "TorchServe"]
+
+
+def test_a_simulated_delay_is_never_left_out() -> None:
+    """A reader would take the slow replica for a real one."""
+    slow = {"framework": "triton", "front": "balanced", "replicas": 2, "slow_ms": 20.0}
+    arms = [Arm("grpc", balancer=name, **slow) for name in ("envoy-l4", "nginx")]  # type: ignore[arg-type]
+    assert labels(arms) == ["L4, one simulated slower by 20 ms", "nginx, one simulated slower by 20 ms"]
+    assert labels(arms[:1]) == ["one simulated slower by 20 ms"]
+
+
+amounts = st.floats(0.5, 1e6)
+LEVELS: dict[str, st.SearchStrategy[Any]] = {
+    "protocol": st.sampled_from(PROTOCOLS),
+    "encoding": st.sampled_from(["", *ENCODINGS, "other"]),
+    "connections": st.integers(0, 300),
+    "batch": st.integers(1, 64),
+    "gzip": st.booleans(),
+    "client": st.sampled_from(["wire", "requests", "grpcio"]),
+    "repeat": st.none() | st.floats(0, 1),
+    "zipf": st.none() | st.floats(0.1, 3),
+    "http": st.sampled_from(HTTP),
+    "pick": st.sampled_from(["", *PICKS]),
+    "reuse": st.booleans(),
+    "framework": st.sampled_from([*FRAMEWORKS, OTHER]),
+    "model": st.sampled_from(["mlp", "cnn", "image"]),
+    "front": st.sampled_from(FRONTS),
+    "store": st.sampled_from(STORES),
+    "cache": st.booleans(),
+    "replicas": st.integers(1, 8),
+    "balancer": st.sampled_from([*BALANCERS, "client"]),
+    "slow_ms": st.just(0.0) | amounts,
+    "rate_mbit": st.none() | amounts,
+    "delay_ms": st.just(0.0) | amounts,
+    "linked": st.booleans(),
+    "tls": st.booleans(),
+    "options": st.lists(st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 2) | st.booleans()), max_size=2).map(
+        tuple
+    ),
+}
+
+
+@st.composite
+def arms(draw: st.DrawFn) -> Arm:
+    """Draw an arm that differs from the default in a few factors."""
+    names = draw(st.sets(st.sampled_from(sorted(set(LEVELS) - {"protocol"})), max_size=5))
+    levels = {"protocol": draw(LEVELS["protocol"]), **{name: draw(LEVELS[name]) for name in sorted(names)}}
+    try:
+        return Arm(**levels)
+    except ConfigError:
+        return Arm("rest", framework="triton")
+
+
+@given(st.lists(arms(), min_size=1, max_size=12, unique=True))
+def test_arms_that_differ_have_different_labels(several: Sequence[Arm]) -> None:
+    """Else two arms are one line of a figure, or one row of a table."""
+    found = labels(several)
+    assert len(set(found)) == len(found)
+    assert all(found)
+
+
+@given(arms())
+def test_an_arm_survives_being_stored(arm: Arm) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(arm), type=Arm) == arm
+
+
+# --------------------------------------------------------------------------------------------- designs
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ()}, r"arms=\[\] makes an empty design"),
+        ({"arms": (REST, REST)}, "arms REST, REST: two of them are equal"),
+        ({"sensitivity": (REST,)}, "two of them are equal"),
+        ({"sensitivity": (Arm("rest", framework="torchserve"),)}, "no arm of the design has the deployment"),
+        ({"contrasts": (Contrast(0, 2),)}, "does not name two of 2 arms"),
+        ({"contrasts": (Contrast(1, 1),)}, "does not name two of 2 arms"),
+        ({"contrasts": (Contrast(0, 1), Contrast(1, 0))}, "arm 0 is compared with a reference, and is one itself"),
+        ({"rates": "all"}, "rates='all' is not known; accepted: search, sweep"),
+        ({"beside": ("weather",)}, "beside='weather' is not known; accepted: staleness"),
+        ({"fractions": ()}, r"fractions=\[\] sets no rate"),
+        ({"fractions": (0.0,)}, r"fractions=0.0 is not an arrival rate"),
+        ({"fractions": ("fast",)}, r"fractions=\('fast',\) has another type: expected `float`, got `str`"),
+        ({"replicates": 0}, "replicates=0 is not a number of repeats"),
+        ({"replicates": True}, "replicates=True has another type"),
+        ({"trial_s": -1}, "trial_s=-1.0 is not"),
+        ({"timeout_s": math.nan}, "timeout_s=nan is not"),
+        ({"most_per_s": 0}, "most_per_s=0.0 is not"),
+        ({"bisections": -1}, "bisections=-1 is not a number of trials"),
+        ({"seed": -1}, "seed=-1 is not a seed"),
+    ],
+)
+def test_a_bad_size_is_named_with_what_is_accepted(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        design(**changes)
+
+
+def test_an_arm_has_one_reference_with_which_it_shares_its_arrivals() -> None:
+    """The arms of two references were never measured at one rate: their ratio would compare two loads."""
+    three = (REST, GRPC, msgspec.structs.replace(REST, batch=16))
+    with pytest.raises(ConfigError, match="arm 2 has two references"):
+        design(arms=three, contrasts=(Contrast(2, 0), Contrast(2, 1)))
+    with pytest.raises(ConfigError, match="arm 1 is compared with a reference, and is one itself"):
+        design(arms=three, contrasts=(Contrast(1, 0), Contrast(2, 1)))
+    metrics = (Contrast(2, 0), Contrast(2, 0, "response_p50_ms"))
+    assert design(arms=three, contrasts=metrics).blocks() == [[0, 2], [1]]
+
+
+def test_a_design_that_was_typed_with_lists_is_the_same() -> None:
+    typed: dict[str, Any] = {"arms": [REST, GRPC], "contrasts": [Contrast(0, 1)], "fractions": [1, 2], "trial_s": 4}
+    other = design(fractions=(1.0, 2.0), trial_s=4.0)
+    assert design(**typed) == other
+    assert design(**typed).digest() == other.digest()
+    assert msgspec.json.decode(msgspec.json.encode(other), type=Design).digest() == other.digest()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("seed", 2), ("trial_s", 5.0), ("arms", (GRPC, REST)), ("beside", ("staleness",))]
+)
+def test_a_design_with_another_size_or_factor_has_another_digest(name: str, value: object) -> None:
+    """An interrupted run of it would be continued with trials of another."""
+    assert design(**{name: value}).digest() != design().digest()
+
+
+def test_blocks_and_deployments_group_the_arms() -> None:
+    torchserve = [Arm(protocol, framework="torchserve") for protocol in PROTOCOLS]
+    every, contrasts = compared([REST, GRPC], torchserve)
+    one = design(arms=every, contrasts=contrasts, sensitivity=(msgspec.structs.replace(torchserve[0], batch=4),))
+    assert one.blocks() == [[0, 1], [2, 3]]
+    assert one.deployments() == [[0, 1], [2, 3]]
+    assert [one.block(number) for number in range(5)] == [0, 0, 2, 2, 2]
+    assert one.deployments([4, 0]) == [[4], [0]]
+    assert one.protocols() == ("rest", "grpc")
+    assert one.frameworks() == ("triton", "torchserve")
+
+
+def test_a_trial_of_a_search_at_a_low_rate_has_requests_enough_for_its_percentile() -> None:
+    assert design(rates=SEARCH).duration_s(10.0) * 10.0 >= 100
+    assert design(rates=SEARCH).duration_s(1000.0) == design().trial_s
+    assert design(rates=SWEEP, fill_tail=True).duration_s(10.0) * 10.0 >= 1000
+    assert design(rates=SWEEP).duration_s(0.1) == design().trial_s
+
+
+@pytest.mark.parametrize("rates", [SWEEP, SEARCH])
+def test_a_longer_design_has_a_longer_plan(rates: str) -> None:
+    """A user decides by it whether to start a run over night."""
+    short = design(rates=rates, bisections=2)
+    assert f"{short.replicates} replicates" in time_plan(short)
+    assert "in all, roughly" in time_plan(short)
+    for changes in ({"replicates": 6}, {"trial_s": 60.0}, {"fractions": (0.2, 0.4, 0.6)}, {"bisections": 5}):
+        longer = design(**{"rates": rates, "bisections": 2, **changes})
+        assert seconds(longer) > seconds(short)
+        assert longer.expected_trials() >= short.expected_trials()
+
+
+# ------------------------------------------------------------------------- checked before anything is deployed
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        (Arm("rest", framework="kserve"), "framework='kserve' is not known; accepted: tfserving, torchserve, triton"),
+        (Arm("rest", framework="triton", model="vgg"), "accepted: cnn, image, mlp, noop, photo"),
+        (Arm("rest", framework="tfserving", encoding="raw"), "accepted: json, b64"),
+        (Arm("rest", framework="triton", encoding="json", batch=20_000), "limit of 64 MiB; accepted with json: 1 to"),
+        (Arm("rest", framework="torchserve", gzip=True), "takes no compressed body"),
+        (Arm("rest", framework="triton", http="2"), "does not speak HTTP/2 in clear text"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is_deployed(arm: Arm, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check(design(arms=(arm, GRPC)))
+
+
+def test_arms_of_a_sweep_that_are_compared_share_a_server() -> None:
+    """On two servers, one started minutes after the other, a difference may be the machine's."""
+    apart = (REST, Arm("grpc", framework="torchserve"))
+    with pytest.raises(ConfigError, match="must share one deployment"):
+        check(design(arms=apart, rates=SWEEP))
+    check(design(arms=apart, rates=SEARCH))

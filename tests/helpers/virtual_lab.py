@@ -1,0 +1,139 @@
+"""Servers and trials in virtual time: a run is measured in a second or two, and no busy machine changes a verdict.
+
+Everything but the load itself is the project's own: designs, sessions, searches, gates, records, packing.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pytest
+
+from helpers.synthetic_run import TRANSPORT_NS, generator_of, host_of, lindley, manifest_of
+from infscale.deployment.endpoint import Endpoint
+from infscale.experiment.design.arm import Arm
+from infscale.experiment.trial import Outcome, Plan
+from infscale.load import schedule
+from infscale.records import samples
+from infscale.records.gates.verdict import judge_trial
+from infscale.records.manifest import GroupUsage
+
+WARM_UP = 98
+"""The key of loads that are not recorded."""
+
+
+class Answering:
+    """Stands for requests of a user's own, all of which are answered."""
+
+    def answered(self, endpoint: Endpoint) -> bool:
+        """Whether the server answers: it does."""
+        return True
+
+    def payload(self, *_: object) -> Any:
+        """No request is made."""
+        raise NotImplementedError
+
+
+def readings(n: int = 5) -> pd.DataFrame:
+    """Return readings of a client and a server, as the sampler gives them."""
+    columns = {
+        "time_ns": np.repeat(np.arange(n) * 10**8, 2),
+        "group": pd.Categorical(["client", "server"] * n),
+        "pid": [7, 8] * n,
+        "name": pd.Categorical(["python", f"server {n}"] * n),
+        "user_s": np.linspace(0, 1, 2 * n),
+        "system_s": 0.0,
+        "rss_bytes": 10**6,
+        "voluntary": np.repeat(np.arange(n), 2),
+        "involuntary": 0,
+        "threads": 1,
+        "network_bytes": -1,
+        "ended": False,
+    }
+    return pd.DataFrame(columns)
+
+
+@dataclass
+class Lab:
+    """Servers that take each arm's requests one after the other, in constant time.
+
+    Attributes:
+        capacity: requests/s that a server completes of an arm.
+        before: called before each recorded trial with its plan; may raise.
+        disturbed: whether the host spoils a trial.
+        starts: the arms' frameworks, in the order of the servers' starts.
+        plans: of the recorded trials.
+        warm_ups: of the loads that are not recorded.
+    """
+
+    capacity: Callable[[Arm], float]
+    before: Callable[[Plan], None] = lambda plan: None
+    disturbed: Callable[[Plan], bool] = lambda plan: False
+    starts: list[str] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    warm_ups: list[Plan] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def start(self, framework: str, model: str = "mlp", **options: Any) -> Iterator[Endpoint]:
+        """Start a server, as :func:`infscale.deployment.deploy` does."""
+        self.starts.append(framework)
+        label = f"{framework} with a cache" if options.get("cache") else framework
+        yield Endpoint(framework, framework, "1", label, "virtual", model, ":1", ":2", own=Answering())
+
+    def run(self, endpoint: Endpoint, plan: Plan, **options: Any) -> Outcome:
+        """Run a trial, as :func:`infscale.experiment.trial.run` does."""
+        if plan.key == (WARM_UP,):
+            self.warm_ups.append(plan)
+            return Outcome(pd.DataFrame(), manifest_of())
+        self.plans.append(plan)
+        self.before(plan)
+        seed = np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, 0))
+        arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seed)
+        service = np.full(len(arrivals), 1e9 / self.capacity(plan.arm), np.int64)
+        response = lindley(arrivals, service) + TRANSPORT_NS
+        limit = int(plan.timeout_s * 1e9)
+        rows = samples.synthetic(
+            arrivals,
+            np.minimum(response, limit),
+            lag_ns=50_000,
+            status=np.where(response >= limit, "timeout", "ok"),
+        )
+        manifest = manifest_of(
+            msgspec.structs.replace(plan.arm, connections=plan.arm.limit()),
+            phase=plan.phase,
+            replicate=plan.replicate,
+            attempt=plan.attempt,
+            arm_number=plan.arm_number,
+            block=plan.block,
+            implementation=endpoint.implementation,
+            rate_per_s=plan.rate_per_s,
+            duration_s=plan.duration_s,
+            timeout_s=plan.timeout_s,
+            rows=len(rows),
+            generator=generator_of(cpu_s=0.0, run_delay_s=0.0, wall_s=plan.duration_s),
+            host=host_of(steal_fraction=0.5 if self.disturbed(plan) else 0.0),
+            usage={"server": GroupUsage(seconds=plan.duration_s, cores=0.5)} if plan.usage else {},
+            ceiling_per_s=None,
+        )
+        manifest.verdict = judge_trial(rows, manifest, options["trials"])
+        return Outcome(rows, manifest, usage=readings() if plan.usage else None)
+
+
+def move_in(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
+    """Let trials run in ``lab`` from here on; servers are started by :meth:`Lab.start`."""
+    monkeypatch.setattr("infscale.experiment.trial.run", lab.run)
+    monkeypatch.setattr("infscale.load.ceiling.measure", lambda protocols: {})
+    monkeypatch.setattr("infscale.experiment.settle.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: 0))
+    search = "infscale.experiment.search"
+    monkeypatch.setattr(f"{search}.check_answers", lambda endpoint: {"rest/json": 1e-7})
+    payload = SimpleNamespace(bodies=[bytes(100)])
+    monkeypatch.setattr(f"{search}.encoded", lambda endpoint, arm: (payload, lambda: None))
+    monkeypatch.setattr(f"{search}.decoding", lambda endpoint, payload: lambda: None)
+    monkeypatch.setattr(f"{search}.cpu_us", lambda call: 1.0)
+    return lab
