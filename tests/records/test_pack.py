@@ -6,32 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from helpers.synthetic_run import build
+from helpers.virtual_lab import readings
 from infscale.errors import DataError
 from infscale.records import manifest as manifests
 from infscale.records import samples
-from infscale.records.manifest import GroupUsage
+from infscale.records.gate import Verdict
+from infscale.records.manifest import GroupUsage, Phase
 from infscale.records.pack import pack, pack_copy
 from infscale.records.runs import Run, load_run
-
-
-def readings(n: int) -> pd.DataFrame:
-    """Return readings of a client and a server, as the sampler gives them."""
-    columns = {
-        "time_ns": np.repeat(np.arange(n) * 10**8, 2),
-        "group": pd.Categorical(["client", "server"] * n),
-        "pid": [7, 8] * n,
-        "name": pd.Categorical(["python", f"server {n}"] * n),
-        "user_s": np.linspace(0, 1, 2 * n),
-        "rss_bytes": 10**6,
-        "ended": False,
-    }
-    return pd.DataFrame(columns)
 
 
 @pytest.fixture(scope="module")
@@ -258,3 +245,43 @@ def test_what_is_no_run_makes_no_sample(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a run: it has no run"):
         pack_copy(tmp_path / "none", tmp_path / "sample")
     assert not (tmp_path / "sample").exists()
+
+
+def test_a_small_sample_of_a_search_holds_what_tables_need(folder: Path, tmp_path: Path) -> None:
+    """A committed run of a finding has a budget of 5 MB; its tables must be those of the whole run."""
+    run = load_run(folder)
+    run.manifest.design = msgspec.structs.replace(run.manifest.design, rates="search")
+    manifests.write(folder / "run.json", run.manifest)
+    phases: tuple[Phase, ...] = ("pilot", "bisection", "bisection", "grid", "grid", "grid")
+    kept = dict(zip((trial.manifest.trial_id for trial in run.trials), phases, strict=False))
+    for number, trial in enumerate(run.trials):
+        trial.manifest.phase = kept.get(trial.manifest.trial_id, "grid")
+        name = "INVALID" if number in (1, 4) else "VALID"
+        trial.manifest.verdict = Verdict(name, (), (), {})
+        trial.manifest.usage = {"server": GroupUsage(seconds=0.3, cores=0.5)}
+        path = folder / "trials" / trial.manifest.trial_id
+        manifests.write(path.with_name(f"{path.name}.json"), trial.manifest)
+        readings(number + 2).to_parquet(path.with_name(f"{path.name}.usage.parquet"), index=False)
+    small = load_run(pack_copy(folder, tmp_path / "sample", small=True))
+    ids = [trial.manifest.trial_id for trial in run.trials]
+    assert {trial.manifest.trial_id for trial in small.trials} == set(ids) - {ids[0], ids[1]}
+    with_readings = {trial.manifest.trial_id for trial in small.trials if not trial.usage().empty}
+    assert with_readings == set(ids) - {ids[0], ids[1], ids[2], ids[4]}
+    whole = {trial.manifest.trial_id: trial for trial in load_run(folder).trials}
+    for trial in small.trials:
+        pd.testing.assert_frame_equal(
+            trial.samples(), whole[trial.manifest.trial_id].samples(), check_categorical=False
+        )
+    assert len(load_run(pack_copy(folder, tmp_path / "whole")).trials) == len(run.trials)
+
+
+def test_a_small_sample_without_any_readings_can_be_read(folder: Path, tmp_path: Path) -> None:
+    run = load_run(folder)
+    run.manifest.design = msgspec.structs.replace(run.manifest.design, rates="search")
+    manifests.write(folder / "run.json", run.manifest)
+    for trial in run.trials:
+        trial.manifest.verdict = Verdict("INVALID", (), (), {})
+        manifests.write(folder / "trials" / f"{trial.manifest.trial_id}.json", trial.manifest)
+    small = load_run(pack_copy(folder, tmp_path / "sample", small=True))
+    assert len(small.trials) == len(run.trials)
+    assert all(trial.usage().empty for trial in small.trials)

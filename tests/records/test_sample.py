@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -92,3 +93,15 @@ def test_the_images_of_the_readme_are_there_and_alone() -> None:
     assert shown == {f"docs/images/{path.name}" for path in (ROOT / "docs" / "images").iterdir()}
     for name in shown:
         assert imread(ROOT / name).shape[1] == 1440
+
+
+def test_the_query_in_the_data_folders_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who reads the data with another program starts from it."""
+    monkeypatch.chdir(ROOT)
+    (code,) = re.findall(r"```python\n(import pandas.*?)```", (ROOT / "data" / "README.md").read_text(), re.DOTALL)
+    *statements, last = code.strip().splitlines()
+    names: dict[str, Any] = {}
+    exec("\n".join(statements), names)
+    table = eval(last, names)
+    assert len(table) == len(sample_run("encodings").manifest.design.arms)
+    assert (table > 0).all(axis=None)

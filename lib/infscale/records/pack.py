@@ -8,6 +8,7 @@ has none.
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infscale.errors import DataError
+from infscale.experiment.design.design import SEARCH
 from infscale.records import manifest as manifests
 from infscale.records import samples
+from infscale.records.gate import INVALID
 from infscale.records.manifest import TrialManifest
 from infscale.records.packed import SAMPLES, TRIALS, USAGE
-from infscale.records.runs import load_run
+from infscale.records.runs import Run, Trial, load_run
 
 COLUMNS = (
     "trial_id",
@@ -48,30 +51,73 @@ def pack(folder: Path) -> None:
     Raises:
         DataError: the run is not complete, or a file of it cannot be read.
     """
-    run = load_run(folder)
-    if run.manifest.status != "complete":
-        raise DataError(f"{folder} is not complete: only complete runs are packed")
-    if run.manifest.packed:
-        _remove_trials(folder)
-        return
-    ordered = list(run.trials)
-    frames = [_usage(trial.usage(), trial.manifest.trial_id) for trial in ordered if trial.usage_path]
-    samples.write_groups(folder / SAMPLES, (trial.samples() for trial in ordered))
-    if frames:
-        _write(folder / USAGE, pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False))
-    _write(folder / TRIALS, pa.Table.from_pylist([_row(trial.manifest) for trial in ordered]))
-    run.manifest.packed = True
-    manifests.write(folder / "run.json", run.manifest)
-    _remove_trials(folder)
-
-
-def _remove_trials(folder: Path) -> None:
+    run = _complete(folder)
+    if not run.manifest.packed:
+        _write_files(folder, run.trials, [trial for trial in run.trials if trial.usage_path])
+        run.manifest.packed = True
+        manifests.write(folder / "run.json", run.manifest)
     if (folder / "trials").exists():
         shutil.rmtree(folder / "trials")
 
 
-def _usage(readings: pd.DataFrame, trial_id: str) -> pd.DataFrame:
-    return readings.assign(trial_id=trial_id)
+def pack_copy(source: Path, destination: Path, *, small: bool = False) -> Path:
+    """Copy a run's data into the folder ``destination``, packed, without logs and notebooks; return the new folder.
+
+    Args:
+        source: the run's folder.
+        destination: a folder of runs; it is made if it is not there.
+        small: of a search, leave out what no table needs: the pilot's trials (their result is in ``run.json``), the
+            INVALID trials that bisect, and all readings of processes but those of trials at set rates that are not
+            INVALID.
+
+    Raises:
+        DataError: ``source`` is no complete run, or ``destination`` has a run of this name.
+    """
+    run = _complete(source)
+    trials = [trial for trial in run.trials if not small or _tabulated(run, trial)]
+    watched = [trial for trial in trials if trial.usage_path and not (small and _without_readings(run, trial))]
+    target = destination / source.name
+    if target.exists():
+        raise DataError(f"{target} exists already: remove it, or choose another destination")
+    target.mkdir(parents=True)
+    try:
+        _write_files(target, trials, watched)
+        run.manifest.packed = True
+        manifests.write(target / "run.json", run.manifest)
+    except BaseException:
+        shutil.rmtree(target)
+        raise
+    return target
+
+
+def _complete(folder: Path) -> Run:
+    run = load_run(folder)
+    if run.manifest.status != "complete":
+        raise DataError(f"{folder} is not complete: only complete runs are packed")
+    return run
+
+
+def _tabulated(run: Run, trial: Trial) -> bool:
+    """Return whether a table needs the trial."""
+    phase, invalid = trial.manifest.phase, trial.manifest.judged.name == INVALID
+    return run.manifest.design.rates != SEARCH or not (phase == "pilot" or (phase == "bisection" and invalid))
+
+
+def _without_readings(run: Run, trial: Trial) -> bool:
+    """Return whether no figure needs the readings of the trial."""
+    compared = trial.manifest.phase == "grid" and trial.manifest.judged.name != INVALID
+    return run.manifest.design.rates == SEARCH and not compared
+
+
+def _write_files(folder: Path, trials: Sequence[Trial], watched: Sequence[Trial]) -> None:
+    """Write the three files of a packed run, with the readings of the trials in ``watched``."""
+    samples.write_groups(folder / SAMPLES, (trial.samples() for trial in trials))
+    readings = [trial.usage().assign(trial_id=trial.manifest.trial_id) for trial in watched]
+    if readings:
+        _write(folder / USAGE, pa.Table.from_pandas(pd.concat(readings, ignore_index=True), preserve_index=False))
+    elif any(trial.manifest.usage for trial in trials):
+        _write(folder / USAGE, pa.table({"trial_id": pa.array([], pa.string())}))
+    _write(folder / TRIALS, pa.Table.from_pylist([_row(trial.manifest) for trial in trials]))
 
 
 def _row(manifest: TrialManifest) -> dict[str, object]:
@@ -87,30 +133,3 @@ def _write(path: Path, table: pa.Table) -> None:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def pack_copy(source: Path, destination: Path) -> Path:
-    """Copy a run's data into the folder ``destination``, packed, without logs and notebooks; return the new folder.
-
-    Raises:
-        DataError: ``source`` is no complete run, or ``destination`` has a run of this name.
-    """
-    run = load_run(source)
-    if run.manifest.status != "complete":
-        raise DataError(f"{source} is not complete: only complete runs are packed")
-    target = destination / source.name
-    if target.exists():
-        raise DataError(f"{target} exists already: remove it, or choose another destination")
-    target.mkdir(parents=True)
-    try:
-        for name in (TRIALS, SAMPLES, USAGE) if run.manifest.packed else ("trials",):
-            if (source / name).is_dir():
-                shutil.copytree(source / name, target / name)
-            elif (source / name).exists():
-                shutil.copy(source / name, target / name)
-        shutil.copy(source / "run.json", target / "run.json")
-        pack(target)
-    except BaseException:
-        shutil.rmtree(target)
-        raise
-    return target
