@@ -1,11 +1,12 @@
 """Findings: if these fail, a night answers another question than was asked, or a report says what no data say."""
 
-import dataclasses
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from helpers.project import ROOT
+from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
 from helpers.tables import searched
 from infscale.analysis.tables import tabulate
 from infscale.deployment import FRAMEWORKS
@@ -109,7 +110,7 @@ def taken(framework: str, model: str) -> set[tuple[str, str]]:
 # --- answers ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("profile", list(SIZES))
+@pytest.mark.parametrize("profile", ["tiny", "full"])
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_finding_answers_for_every_arm_of_every_profile(name: str, profile: str) -> None:
     """Arms that an answer fails to select are silently missing from the report of a night."""
@@ -161,18 +162,21 @@ def test_what_intervals_do_not_decide_is_said_to_be_undecided() -> None:
     assert "cannot conclude which is higher" in sentence
 
 
-def test_the_headline_turns_with_the_data() -> None:
+@pytest.mark.parametrize(
+    ("capacities", "later", "sooner"), [(GRPC_FASTER, "gRPC", "REST"), (REST_FASTER, "REST", "gRPC")]
+)
+def test_the_headline_turns_with_the_data(
+    capacities: dict[tuple[str, str], float], later: str, sooner: str, tmp_path: Path
+) -> None:
     """By the contrast of each framework, in both directions."""
-    run = load_run(find_run(root=ROOT))
-    tables = tabulate(run)
-    assert sum(sentence.startswith("Triton 2.51.0") for sentence in protocols.answer(run, tables)) == 2
-    arms = tables.arms.assign(interval_low_per_s=float("nan"))  # the brackets alone decide
-    measured = [name for name in map(str, arms) if name.endswith("_per_s") or name in ("bound", "contradictions")]
-    turned = arms.copy()
-    turned[measured] = arms[measured].iloc[[1, 0, 3, 2, 5, 4]].to_numpy()
-    for table, later, sooner in ((arms, "gRPC", "REST"), (turned, "REST", "gRPC")):
-        sentence = protocols.saturation_sentences(run, dataclasses.replace(tables, arms=table))[1]
-        assert f"{later} kept up with higher arrival rates than {sooner}" in sentence
+    own = {arm: rate for arm, rate in capacities.items() if arm[0] == TFSERVING}
+    run = load_run(build(tmp_path, own, replicates=3, duration_s=3.0))
+    saturation, response, _ = protocols.answer(run, tabulate(run))
+    system = "TensorFlow Serving API, embedded (our implementation)"
+    assert saturation.startswith(f"{system}: {later} kept up with higher arrival rates than {sooner}: λ* of REST lies")
+    assert response.startswith(f"{system}: at λ = ")
+    assert f"{sooner} was slower" in response
+    assert "the p95 response time of REST was" in response
 
 
 # --- selection ----------------------------------------------------------------------------------------
