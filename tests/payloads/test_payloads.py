@@ -103,3 +103,18 @@ def test_the_generators_ceiling_on_http2_is_that_of_its_http2_codec() -> None:
     payload = payloads.Payload("rest", "raw", "/", [bytes(256)], lambda body: np.frombuffer(body, np.float32))
     assert trial._ceiling(ceilings, payload, "1.1") == of_payload(ceilings, "rest", payload.bodies)
     assert trial._ceiling(ceilings, payload, "2") == of_payload(ceilings, "grpc", payload.bodies)
+
+
+EVERY = [(name, p, e) for name, one in FRAMEWORKS.items() for p in PROTOCOLS for e in one.interface.encodings(p)]
+
+
+@pytest.mark.parametrize(("framework", "protocol", "encoding"), EVERY)
+@pytest.mark.parametrize("batch", [1, 16, 64])
+def test_a_body_carries_every_byte_of_its_tensor(framework: str, protocol: str, encoding: str, batch: int) -> None:
+    """``make_tensor_proto`` with a fill value sends 3 kB at every batch size, and gRPC looks ever faster."""
+    rows, interface = models.inputs("mlp", 64), FRAMEWORKS[framework].interface
+    body = interface.payload(protocol, "mlp", rows, encoding=encoding, batch=batch).bodies[0]
+    tensor = 4 * 784 * batch
+    assert len(body) >= tensor
+    if encoding in ("raw", "npy", "protobuf", "float_val", "contents"):
+        assert len(body) <= tensor + 400
