@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from helpers.project import ROOT
+from helpers.sample import sample_tables
 from helpers.synthetic_run import GRPC_FASTER, TFSERVING, TORCHSERVE, build
 from helpers.tables import ARMS, put, row_of, rows_of, verdicts_of
 from infscale.analysis.intervals import Interval
@@ -25,7 +25,7 @@ from infscale.experiment.design.arm import FACTORS, Arm
 from infscale.experiment.design.design import Contrast, Design
 from infscale.records import samples
 from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.runs import find_run, load_run
+from infscale.records.runs import load_run
 
 REST_OVER_GRPC = [Contrast(0, 1)]
 
@@ -45,7 +45,7 @@ def tables(path: Path) -> Tables:
 @pytest.fixture(scope="module")
 def searched() -> Tables:
     """All tables of a committed run that searched for λ*, with four common rates."""
-    return tabulate(load_run(find_run(root=ROOT, finding="utilisation")))
+    return sample_tables("utilisation")
 
 
 # --- points, arms, shares -----------------------------------------------------------------------------

@@ -1,11 +1,13 @@
 """Findings: if these fail, a night answers another question than was asked, or a report says what no data say."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from helpers.project import ROOT
+from helpers.sample import sample_run
 from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
 from helpers.tables import searched
 from infscale.analysis.tables import tabulate
@@ -17,11 +19,9 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SEARCH
 from infscale.findings import FINDINGS, encodings, finding_of, protocols, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
-from infscale.models import reference
-from infscale.records.runs import find_run, load_run
+from infscale.records.runs import load_run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.sweep import PICTURES
-from infscale.vocabulary import PROTOCOLS
 
 SEARCHES = [name for name, finding in FINDINGS.items() if finding.rates == SEARCH]
 TWO = Finding("two", "REST or gRPC?", [[Arm("rest", framework="triton"), Arm("grpc", framework="triton")]])
@@ -94,17 +94,13 @@ def test_the_grid_takes_some_frameworks_and_one_protocol() -> None:
 @pytest.mark.parametrize("framework", ["tfserving", "torchserve", "triton"])
 def test_an_image_is_sent_in_every_encoding_that_a_framework_takes(framework: str) -> None:
     """An encoding that is left out is one that a reader believes was no better."""
-    for model, ways in (("image", encodings.PIXELS), ("photo", encodings.FILES)):
-        every = taken(framework, model)
+    interface = FRAMEWORKS[framework].interface
+    for ways, dtype in ((encodings.PIXELS, "uint8"), (encodings.FILES, "bytes")):
+        every = {(p, encoding) for p in ("rest", "grpc") for encoding in interface.encodings(p, dtype)}
         assert set(ways[framework]) == every
         assert len(ways[framework]) == len(every)
-    assert {(p, encoding) for p, encoding, _ in encodings.TENSORS[framework]} <= taken(framework, "mlp")
-
-
-def taken(framework: str, model: str) -> set[tuple[str, str]]:
-    """The protocols and encodings by which a framework takes a reference model's rows."""
-    interface, dtype = FRAMEWORKS[framework].interface, reference.model(model).dtype
-    return {(protocol, encoding) for protocol in PROTOCOLS for encoding in interface.encodings(protocol, dtype)}
+    known = {(p, encoding) for p in ("rest", "grpc") for encoding in interface.encodings(p)}
+    assert {(p, encoding) for p, encoding, _ in encodings.TENSORS[framework]} <= known
 
 
 # --- answers ------------------------------------------------------------------------------------------
@@ -208,11 +204,10 @@ def test_a_run_of_ones_own_finding_is_answered_from_its_stored_design() -> None:
 
 def test_a_sweep_of_ones_own_is_answered_as_the_protocols_are() -> None:
     """``infscale compare`` stores one: its figures are those of a sweep."""
-    run = load_run(find_run(root=ROOT))
-    run.manifest.design = FINDINGS["protocols"].design("quick")
+    run = sample_run("protocols")
     assert finding_of(run) is FINDINGS["protocols"]
-    run.manifest.design = msgspec.structs.replace(run.manifest.design, finding="compare", question="Mine?")
-    own = finding_of(run)
+    design = msgspec.structs.replace(run.manifest.design, finding="compare", question="Mine?")
+    own = finding_of(dataclasses.replace(run, manifest=msgspec.structs.replace(run.manifest, design=design)))
     assert (own.name, own.question, own.pictures) == ("compare", "Mine?", PICTURES)
 
 

@@ -105,7 +105,7 @@ def test_the_generators_ceiling_on_http2_is_that_of_its_http2_codec() -> None:
     assert trial._ceiling(ceilings, payload, "2") == of_payload(ceilings, "grpc", payload.bodies)
 
 
-EVERY = [(f, p, e) for f, one in FRAMEWORKS.items() for p in PROTOCOLS for e in one.interface.encodings(p)]
+EVERY = [(name, p, e) for name, one in FRAMEWORKS.items() for p in PROTOCOLS for e in one.interface.encodings(p)]
 
 
 @pytest.mark.parametrize(("framework", "protocol", "encoding"), EVERY)
