@@ -78,7 +78,17 @@ def environment_digest() -> str:
     return _digest([sys.version.encode(), *(f"{k}=={v}".encode() for k, v in versions().items())])
 
 
-MEASURING = ("vocabulary.py", "models", "payloads", "servers", "deployment", "load", "experiment", "records")
+MEASURING = (
+    "vocabulary.py",
+    "programs.py",
+    "models",
+    "payloads",
+    "servers",
+    "deployment",
+    "load",
+    "experiment",
+    "records",
+)
 """Files and folders of the package that measure; the others begin from stored rows."""
 
 

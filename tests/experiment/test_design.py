@@ -197,6 +197,9 @@ def test_an_arm_survives_being_stored(arm: Arm) -> None:
         ({"most_per_s": 0}, "most_per_s=0.0 is not"),
         ({"bisections": -1}, "bisections=-1 is not a number of trials"),
         ({"seed": -1}, "seed=-1 is not a seed"),
+        ({"finding": ""}, "finding='' is not a name for files"),
+        ({"finding": "batch/16"}, "finding='batch/16' is not a name for files; accepted: a name without '/'"),
+        ({"profile": "../quick"}, r"profile='\.\./quick' is not a name for files"),
     ],
 )
 def test_a_bad_size_is_named_with_what_is_accepted(changes: dict[str, Any], message: str) -> None:

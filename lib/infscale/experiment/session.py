@@ -33,6 +33,9 @@ Start = Callable[..., AbstractContextManager[Endpoint]]
 WARM_S, WARM_REQUESTS = 1.0, 20
 """Length of the load before the trials on a new server, s, and its fewest requests."""
 
+LONGEST_NAME = 80
+"""Characters of a label that file names hold; a file system takes about 250 in all."""
+
 RESTARTS = 3
 """How often a server that is lost is started again for the same work."""
 
@@ -58,7 +61,7 @@ class Session:
     def name(self, arm: int) -> str:
         """Return an arm's name for files: its number, which makes it unique, and its label."""
         label = re.sub(r"[^a-z0-9]+", "-", self.labels[arm].lower()).strip("-")
-        return f"{arm:02d}-{label}"
+        return f"{arm:02d}-{label[:LONGEST_NAME]}"
 
     @contextlib.contextmanager
     def server(self, arm: Arm) -> Iterator[Endpoint]:

@@ -216,15 +216,16 @@ def _send(
     )
 
 
-_payloads: dict[tuple[str, str, Arm], Payload] = {}
+_payloads: dict[tuple[object, ...], Payload] = {}
+"""Payloads by everything that decides their bodies: a pool takes seconds to encode."""
 
 
 def _payload(endpoint: Endpoint, arm: Arm) -> Payload:
     if endpoint.own is not None:  # it keeps its own
         return endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch)
-    key = (endpoint.framework, endpoint.model, arm)
+    change = similarity.marked if arm.repeat is not None or arm.zipf is not None else None
+    key = endpoint.framework, endpoint.model, arm.protocol, arm.encoding, arm.batch, change
     if key not in _payloads:
-        change = similarity.marked if arm.repeat is not None or arm.zipf is not None else None
         _payloads[key] = endpoint.payload(
             arm.protocol, encoding=arm.encoding, batch=arm.batch, count=POOL, change=change
         )

@@ -90,6 +90,10 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ConfigError("arms=[] makes an empty design; accepted: one arm or more")
         if len(set(self.every_arm())) < len(self.every_arm()):
             raise ConfigError(f"arms {', '.join(labels(self.every_arm()))}: two of them are equal")
+        for name in ("finding", "profile"):
+            value = getattr(self, name)
+            if not value or value.startswith(".") or not value.isprintable() or "/" in value:
+                raise ConfigError(f"{name}={value!r} is not a name for files; accepted: a name without '/'")
         one_of("rates", self.rates, (SWEEP, SEARCH))
         for name in self.beside:
             one_of("beside", name, BESIDE)

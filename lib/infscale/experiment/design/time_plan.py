@@ -29,9 +29,9 @@ def parts(design: Design) -> list[tuple[str, float]]:
 
 def _parts_of_sweep(design: Design) -> list[tuple[str, float]]:
     arms, saturated = len(design.arms), design.saturated_trials()
-    deployments = len(design.deployments())
-    starts = deployments * (design.replicates + 1) + saturated * design.restart
-    starts += deployments * design.replicates * bool(design.bisections)
+    blocks = len(design.blocks())
+    starts = blocks * (design.replicates + 1) + saturated * design.restart
+    starts += blocks * design.replicates * bool(design.bisections)
     tail = design.timeout_s / 2 * saturated
     narrowing = design.bisections * arms * design.replicates
     each = design.trial_s + _BETWEEN_S
