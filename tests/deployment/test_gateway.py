@@ -87,10 +87,10 @@ def test_an_edge_predicts_what_the_server_does(triton: Endpoint, edge: Endpoint,
     assert max_difference(predict(edge, "rest", rows, encoding=encoding), predict(triton, "grpc", rows)) == 0
 
 
-@pytest.mark.server
 @pytest.mark.parametrize("framework", ["tfserving", "torchserve"])
-def test_an_edge_stands_before_the_other_frameworks_too(framework: str) -> None:
-    with servers.deploy(framework, "mlp") as server, gateway.serve(server, mode="edge") as front:
+def test_an_edge_stands_before_the_other_frameworks_too(deployed: Callable[[str], Endpoint], framework: str) -> None:
+    server = deployed(framework)
+    with gateway.serve(server, mode="edge") as front:
         assert max(check_answers(front).values()) <= 1e-5
         assert front.implementation == f"edge-{server.implementation}"
         assert post(front, b"[]", path="/v1/models/mlp:predict")[0] == 400
@@ -229,14 +229,12 @@ def test_what_is_no_prediction_passes_through(cache: Endpoint, triton: Endpoint)
     assert gateway.stats(cache)["misses"] == 0
 
 
-@pytest.mark.server
-def test_many_requests_at_once_are_no_failure_of_redis() -> None:
+def test_many_requests_at_once_are_no_failure_of_redis(triton: Endpoint) -> None:
     """redis-py's pool of 100 connections would refuse the next, and the cache would be off where load is highest."""
     try:
         with contextlib.ExitStack() as stack:
             url = stack.enter_context(redis_server())
-            server = stack.enter_context(servers.deploy("triton", "mlp"))
-            front = stack.enter_context(gateway.serve(server, mode="cache", store=url))
+            front = stack.enter_context(gateway.serve(triton, mode="cache", store=url))
             plan = trial.Plan(Arm("rest", repeat=0.5), rate_per_s=4000, duration_s=0.5, timeout_s=20)
             rows = trial.run(front, plan).samples
             counted = gateway.stats(front)
@@ -282,9 +280,8 @@ def test_a_model_swap_makes_a_cache_stale_unless_it_knows_the_version(by_version
         assert gateway.stats(front)["hits"] == (0 if by_version else 1)
 
 
-@pytest.mark.server
-def test_torchserves_version_comes_from_its_management_address() -> None:
-    with servers.deploy("torchserve", "mlp") as server, gateway.serve(server, mode="cache") as front:
+def test_torchserves_version_comes_from_its_management_address(deployed: Callable[[str], Endpoint]) -> None:
+    with gateway.serve(deployed("torchserve"), mode="cache") as front:
         assert max(check_answers(front).values()) <= 1e-5
         assert max(check_answers(front).values()) <= 1e-5
         counted = gateway.stats(front)

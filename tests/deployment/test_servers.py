@@ -6,7 +6,9 @@ import socket
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -181,10 +183,12 @@ def test_triton_keeps_a_log_and_leaves_no_folder_and_no_shared_memory(tmp_path: 
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_tritons_cache_answers_repeats_over_both_protocols_only_when_asked_to(cache: bool) -> None:
+def test_tritons_cache_answers_repeats_over_both_protocols_only_when_asked_to(
+    deployed: Callable[[str], Endpoint], cache: bool
+) -> None:
     """A cache that is on by accident would make every comparison one of caches."""
     rows = models.inputs("mlp", 3)
-    with servers.deploy("triton", "mlp", cache=cache) as endpoint:
+    with servers.deploy("triton", "mlp", cache=True) if cache else nullcontext(deployed("triton")) as endpoint:
         before = triton.statistics(endpoint)
         answers = [predict(endpoint, protocol, rows) for protocol in ("rest", "rest", "grpc")]
         after = triton.statistics(endpoint)

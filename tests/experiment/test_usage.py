@@ -4,7 +4,7 @@ import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -259,12 +259,12 @@ def test_a_trial_tells_what_client_and_server_used(endpoint: Endpoint, protocol:
     assert set(of(own, "client")["pid"]) == {shard.pid for shard in generator.shards}
 
 
-@pytest.mark.server
 @pytest.mark.parametrize(("protocol", "client"), [("rest", "requests"), ("grpc", "grpcio")])
-def test_what_a_client_library_used_is_what_it_counts(protocol: str, client: str) -> None:
+def test_what_a_client_library_used_is_what_it_counts(
+    deployed: Callable[[str], Endpoint], protocol: str, client: str
+) -> None:
     """Its imports cost more than a short trial does, and are no part of it."""
-    with deploy("triton", "noop") as endpoint:
-        outcome = trial.run(endpoint, Plan(Arm(protocol, client=client), 50.0, 1.0, usage=True))
+    outcome = trial.run(deployed("triton"), Plan(Arm(protocol, client=client), 50.0, 1.0, usage=True))
     used, generator = outcome.manifest.usage, outcome.manifest.generator
     assert used["client"].cpu_user_s == generator.cpu_user_s
     assert used["client"].cores == pytest.approx(generator.cpu_s / 1.0)
