@@ -7,6 +7,7 @@ synthetic tables for tests.
 Schema history: 1 — first version.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -168,11 +169,18 @@ def read_table(
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        state = path.stat()
+        return pq.ParquetFile(path, metadata=_metadata(path, state.st_mtime_ns, state.st_size))
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
+
+
+@functools.lru_cache(maxsize=32)
+def _metadata(path: Path, modified_ns: int, size: int) -> pq.FileMetaData:
+    """Return a file's metadata; of a packed run it is long, and is needed for each of its trials."""
+    return pq.read_metadata(path)
 
 
 def synthetic(
