@@ -247,7 +247,10 @@ def test_every_picture_of_a_finding_in_full_has_numbers(name: str) -> None:
     # After a night of measuring, a figure that a quick run never draws must not be the one that fails.
     run, tables = searched(FINDINGS[name].design("full"), lambda arm: 1000.0 * arm.replicas)
     for picture in FINDINGS[name].pictures:
-        assert picture.draw(picture.numbers(run, tables)).axes
+        numbers = picture.numbers(run, tables)
+        assert len(numbers)
+        if picture not in (SUMMARY, usage.COSTS):  # a hundred rows, drawn as six are
+            assert picture.draw(numbers).axes
 
 
 def test_the_summary_marks_what_is_not_valid_and_parts_blocks(run: Run) -> None:

@@ -40,3 +40,19 @@ PICTURES = (
     ARRIVALS,
 )
 """All of them, in the order of a report."""
+
+__all__ = [
+    "ACHIEVED",
+    "ARRIVALS",
+    "ECDF",
+    "LAG",
+    "PERCENTILES",
+    "PICTURES",
+    "QUANTILES",
+    "QUEUES",
+    "RATIO",
+    "TAIL",
+    "TIME",
+    "VERDICTS",
+    "VIOLINS",
+]

@@ -38,13 +38,17 @@ QUEUE_LINES: dict[str, LineStyle] = {
 FIT_DIGITS = 4
 """Significant digits of fitted parameters: those of an optimiser differ between machines from the eighth on."""
 
+T_DECIMALS, CV2_DECIMALS = 3, 2
+"""Decimals of the fitted T (ms) and c², which may be 0: an optimiser ends somewhere near their bound."""
+
 COLUMNS = ["arm", "label", "system", "implementation", "framework", "protocol", "rate_per_s", "verdict"]
 """Columns of points that are kept beside the mean response time."""
 
 
 def numbers(_: Run, tables: Tables) -> pd.DataFrame:
     """Return the points, and below them the parameters of the fitted queues, which have a ``queue`` and no rate."""
-    fits = rounded(tables.queues, FIT_DIGITS)
+    exact = tables.queues
+    fits = rounded(exact, FIT_DIGITS).assign(t_ms=exact["t_ms"].round(T_DECIMALS), cv2=exact["cv2"].round(CV2_DECIMALS))
     return pd.concat([tables.points[[*COLUMNS, "response_mean_ms"]], fits], ignore_index=True)
 
 
