@@ -1,23 +1,38 @@
 """Advice: if these fail, a user deploys what no trial speaks for."""
 
+import dataclasses
+import functools
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.project import ROOT
+from helpers.sample import sample_folder, sample_run, sample_tables
+from helpers.tables import searched
+from infscale.analysis.tables.ratios import Ratios
 from infscale.cli import main
 from infscale.cli.notebooks import execute
 from infscale.errors import ConfigError, DataError
+from infscale.findings import FINDINGS
+from infscale.findings.caching import FULL_REPEATS, QUICK_REPEATS
 from infscale.records.gate import SATURATED, VALID
-from infscale.records.runs import Run
 from infscale.report import advice
-from infscale.report.advice import FAILS, MEETS, OPEN, Evidence, Question
+from infscale.report.advice import Evidence, Question, State
+
+NUMBERS = {"REST": 0, "gRPC": 1, "other": 2}
 
 
-def run_of(name: str) -> Run:
-    return Run(Path(name), {"run_id": name, "implementations": {}}, ())
+def brackets_of(**capacities: float) -> Ratios:
+    """Ratios of arms whose λ* lies within 5 % of a capacity in each of four replicates."""
+    rows = [
+        {"arm": NUMBERS[name], "replicate": r, "rate_per_s": factor * capacity, "verdict": verdict}
+        for name, capacity in capacities.items()
+        for r in range(4)
+        for factor, verdict in ((0.95, VALID), (1.05, SATURATED))
+    ]
+    return Ratios(pd.DataFrame(rows).assign(phase="bisection"))
 
 
 def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
@@ -25,6 +40,7 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
     capacities = {p: 2000.0 if p == fast else 1000.0 for p in ("REST", "gRPC")}
     arms = pd.DataFrame(
         {
+            "arm": [NUMBERS[p] for p in capacities],
             "label": list(capacities),
             "protocol": list(capacities),
             "encoding": [f"{p} with x" for p in capacities],
@@ -32,19 +48,18 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
             "framework": "Triton",
             "replicas": "1",
             "cache": advice.NO_CACHE,
-            "repeat": None,
+            "repeat": float("nan"),
             "plain": True,
             "model": "mlp",
             "batch": 1,
             "bound": "",
             "saturation_per_s": list(capacities.values()),
-            "high_per_s": [1.1 * c for c in capacities.values()],
             "interval_high_per_s": [1.1 * c for c in capacities.values()],
         }
     )
     rows = [
         {
-            "label": p,
+            "arm": NUMBERS[p],
             "rate_per_s": rate,
             "verdict": VALID if rate < c else SATURATED,
             "response_p95_ms_low": 0.9 * (5.0 if p == fast else slow_p95_ms),
@@ -53,12 +68,11 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
         for p, c in capacities.items()
         for rate in (500.0, 1500.0)
     ]
-    brackets = [(p, r, 0.95 * c, 1.05 * c) for p, c in capacities.items() for r in range(4)]
-    columns = ["label", "replicate", "low_per_s", "high_per_s"]
-    return Evidence(run_of("r1"), arms, pd.DataFrame(rows), pd.DataFrame(brackets, columns=columns))
+    return Evidence(sample_run("hybrid"), arms, pd.DataFrame(rows), brackets_of(**capacities))
 
 
 def advised(question: Question, one: Evidence, choice: str = "protocol") -> dict[str, str]:
+    """The line of one choice."""
     lines = advice.advise(question, [one]).to_dict("records")
     return next({str(k): str(v) for k, v in line.items()} for line in lines if line["choice"] == choice)
 
@@ -67,33 +81,32 @@ def advised(question: Question, one: Evidence, choice: str = "protocol") -> dict
 def test_the_advice_turns_with_the_data(fast: str) -> None:
     found = advised(Question("row", 400, 20), known(fast))
     assert found["advice"] == fast, "both meet it; the one with more room above is advised"
-    assert found["run_id"] == "r1"
+    assert found["run_id"] == sample_run("hybrid").id
     assert "÷" in found["why"]
 
 
 def test_capacities_that_are_not_told_apart_are_no_advice() -> None:
-    one = known()
-    wide = one.brackets.assign(low_per_s=500.0, high_per_s=2500.0)
-    found = advised(Question("row", 400, 20), Evidence(one.run, one.arms, one.points, wide))
+    near = dataclasses.replace(known(), ratios=brackets_of(REST=1000.0, gRPC=1001.0))
+    found = advised(Question("row", 400, 20), near)
     assert found["advice"].startswith("cannot conclude which: gRPC and REST meet it")
 
 
 def test_what_is_known_to_take_less_is_not_among_those_that_cannot_be_told_apart() -> None:
     """With three: the best two are near one another, and the third is not near the best."""
     one = known()
-    third = one.arms[one.arms["protocol"] == "gRPC"].assign(label="other", protocol="other", saturation_per_s=1990.0)
-    points = pd.concat([one.points, one.points[one.points["label"] == "gRPC"].assign(label="other")])
-    brackets = pd.concat([one.brackets, one.brackets[one.brackets["label"] == "gRPC"].assign(label="other")])
-    three = Evidence(one.run, pd.concat([one.arms, third], ignore_index=True), points, brackets)
+    third = one.arms[one.arms["protocol"] == "gRPC"].assign(label="other", protocol="other", arm=NUMBERS["other"])
+    points = pd.concat([one.points, one.points[one.points["arm"] == 1].assign(arm=NUMBERS["other"])])
+    ratios = brackets_of(REST=1000.0, gRPC=2000.0, other=2000.0)
+    three = Evidence(one.run, pd.concat([one.arms, third.assign(saturation_per_s=1990.0)]), points, ratios)
     found = advised(Question("row", 400, 20), three)
     assert found["advice"] == "cannot conclude which: gRPC and other meet it"
     assert "REST" in found["why"]
 
 
 def test_one_replica_that_is_enough_is_advised_whatever_more_would_take() -> None:
+    """The second costs as much again."""
     one = known()
-    arms = one.arms.assign(protocol="gRPC", replicas=["1", "2 behind x"])  # the second takes twice as much
-    several = Evidence(one.run, arms, one.points, one.brackets)
+    several = dataclasses.replace(one, arms=one.arms.assign(protocol="gRPC", replicas=["1", "2 behind x"]))
     assert advised(Question("row", 400, 20), several, "replicas")["advice"] == "1: no more are needed"
     assert advised(Question("row", 1400, 20), several, "replicas")["advice"] == "2 behind x"
 
@@ -110,9 +123,15 @@ def test_a_question_that_all_fail_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("rate", "slo", "expected"),
-    [(400, 20, MEETS), (1200, 20, FAILS), (900, 20, OPEN), (500, 5, FAILS), (400, 10.5, OPEN)],
+    [
+        (400, 20, State.MEETS),
+        (1200, 20, State.FAILS),
+        (900, 20, State.OPEN),
+        (500, 5, State.FAILS),
+        (400, 10.5, State.OPEN),
+    ],
 )
-def test_an_arm_meets_fails_or_is_open(rate: float, slo: float, expected: str) -> None:
+def test_an_arm_meets_fails_or_is_open(rate: float, slo: float, expected: State) -> None:
     one = known()
     (arm,) = (row for _, row in one.arms.iterrows() if row["label"] == "REST")
     assert advice.state(Question("row", rate, slo), one, arm) == expected
@@ -130,7 +149,7 @@ def test_what_was_not_varied_is_not_advised_and_names_the_run_that_would() -> No
 )
 def test_the_run_that_would_decide_about_a_cache_measures_that_fraction(repeat: float, told: str) -> None:
     one = known()
-    grey = Evidence(one.run, one.arms.assign(model="cnn"), one.points, one.brackets)
+    grey = dataclasses.replace(one, arms=one.arms.assign(model="cnn"))
     assert told in advised(Question("grey image", 400, 20, repeat), grey, "cache")["why"]
 
 
@@ -138,10 +157,10 @@ def test_frameworks_are_compared_by_like_encodings_only() -> None:
     """Binary bodies on one against JSON on another: the difference would be the encoding's."""
     one = known()
     arms = one.arms.assign(protocol="REST", framework=["Triton", "TorchServe"])
-    alike = advised(Question("row", 400, 20), Evidence(one.run, arms, one.points, one.brackets), "framework")
+    alike = advised(Question("row", 400, 20), dataclasses.replace(one, arms=arms), "framework")
     assert alike["advice"] == "TorchServe"
     unlike = arms.assign(form=["json", "binary"])
-    found = advised(Question("row", 400, 20), Evidence(one.run, unlike, one.points, one.brackets), "framework")
+    found = advised(Question("row", 400, 20), dataclasses.replace(one, arms=unlike), "framework")
     assert found["advice"] == "cannot conclude"
     assert "not measured" in found["why"]
 
@@ -166,24 +185,66 @@ def test_a_question_without_sense_is_refused(given: tuple[object, ...], told: st
         Question(*given)  # type: ignore[arg-type]
 
 
-def test_every_line_is_traceable_to_stored_trials(tmp_path: Path) -> None:
-    """On the committed runs: each choice that is advised names a run of them and cases that it has."""
-    runs = advice.stored(ROOT / "data" / "sample")
-    every = {run.id: advice.evidence(run) for run in runs}
+@pytest.mark.parametrize("payload", list(advice.PAYLOADS))
+@pytest.mark.parametrize("choice", advice.CHOICES)
+@pytest.mark.parametrize("repeat", [0.0, 0.25, 0.5])
+def test_the_run_that_is_named_would_decide(payload: str, choice: str, repeat: float) -> None:
+    """A user measures for an hour, asks again, and must not be sent on to yet another run."""
+    question = Question(payload, 10, 100, repeat)
+    command = advice.would(question, choice)
+    if not command:
+        return
+    assert advised(question, measured_by(command), choice)["run_id"], f"{command} does not vary the {choice}"
+
+
+@functools.cache
+def measured_by(command: str) -> Evidence:
+    """What a run of a command would say: simulated, but for the sweep, which is in the sample."""
+    if command == "make paper":
+        return advice.evidence(sample_run("protocols"), sample_tables("protocols"))
+    finding, full = re.findall(r"F=([a-z-]+)( PROFILE=full)?", command)[0]
+    return advice.evidence(*searched(FINDINGS[finding].design("full" if full else "quick", replicates=3)))
+
+
+def test_the_fractions_of_repeats_are_those_of_the_finding() -> None:
+    """Else advice about a cache names a run that does not measure the fraction."""
+    assert advice.CACHED_REPEATS == {"": QUICK_REPEATS, advice.FULL: FULL_REPEATS}
+
+
+def test_every_line_is_traceable_to_stored_trials() -> None:
+    """On the committed runs: each choice that is advised names a run of them and arms that it has."""
+    every = {sample_run(name).id: advice.evidence(sample_run(name), sample_tables(name)) for name in FINDINGS}
     lines = advice.advise(Question("row", 100, 50), list(every.values()))
     assert list(lines["choice"]) == list(advice.CHOICES)
     for row in lines[lines["run_id"] != ""].to_dict("records"):
         labels = set(every[row["run_id"]].arms["label"])
-        assert any(label in row["cases"] for label in labels)
+        assert any(label in row["arms"] for label in labels)
     packed = advice.advise(Question("rows", 200, 20), list(every.values()))
-    assert not packed["cases"].str.contains("gzip").any(), "what compressing costs the client is not in those times"
-    execute("60-advice", {"runs_folder": str(ROOT / "data" / "sample"), "figures_folder": str(tmp_path)}, tmp_path)
-    assert (tmp_path / "advice.csv").is_file()
+    assert not packed["arms"].str.contains("gzip").any(), "what compressing costs the client is not in those times"
 
 
-def test_the_command_prints_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["advice", "--data", str(ROOT / "data" / "sample"), "--rate", "100", "--slo", "50ms"]) == 0
-    told = capsys.readouterr().out
-    assert all(f"{choice}: " in told for choice in advice.CHOICES)
-    assert main(["advice", "--data", str(ROOT / "data" / "sample"), "--payload", "photograph"]) == 1
+@pytest.fixture
+def one_run(tmp_path: Path) -> Path:
+    """A folder that holds the run of one finding alone: all of them take long to judge."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    (folder / "run").symlink_to(sample_folder("hybrid"))
+    return folder
+
+
+def test_the_notebook_answers_and_stores_the_questions_of_the_report(one_run: Path, tmp_path: Path) -> None:
+    """The report takes in what it stores."""
+    execute("60-advice", {"payload": "", "runs_folder": str(one_run), "figures_folder": str(tmp_path)}, tmp_path)
+    lines = advice.load(tmp_path)
+    assert lines is not None
+    assert len(lines) == len(advice.STANDARD)
+
+
+def test_the_command_prints_every_choice(one_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the run that would answer, where none is stored."""
+    arguments = ["advice", "--data", str(one_run), "--slo", "50ms"]
+    assert main([*arguments, "--payload", "rows", "--rate", "100"]) == 0
+    lines = capsys.readouterr().out
+    assert all(f"{choice}: " in lines for choice in advice.CHOICES)
+    assert main([*arguments, "--payload", "photograph"]) == 1
     assert "PROFILE=full" in capsys.readouterr().err

@@ -205,18 +205,18 @@ def _choose(question: Question, choice: str, fit: Iterable[tuple[Evidence, pd.Da
         own = _comparable(question, choice, one, _alike(question, choice, arms))
         if own[choice].nunique() > 1:
             return {"choice": choice, **_among(choice, one, own), "run_id": one.run.id}
-    would = _would(question, choice)
-    why = f"not measured: {would} would" if would else "no run of this project measures it for this question"
+    command = would(question, choice)
+    why = f"not measured: {command} would" if command else "no run of this project measures it for this question"
     return {"choice": choice, "advice": CANNOT, "why": why, "run_id": "", "arms": ""}
 
 
-def _would(question: Question, choice: str) -> str:
+def would(question: Question, choice: str) -> str:
     """Return the command whose run would decide ``choice``; empty if none would."""
     default = "" if choice in ("replicas", "cache") else WOULD[question.payload]
-    would = WOULD_CHOOSE.get((choice, question.payload), default)
-    if choice != "cache" or not would or _near(question.repeat, CACHED_REPEATS[""]):
-        return would
-    return f"{would.removesuffix(FULL)}{FULL}" if _near(question.repeat, CACHED_REPEATS[FULL]) else ""
+    command = WOULD_CHOOSE.get((choice, question.payload), default)
+    if choice != "cache" or not command or _near(question.repeat, CACHED_REPEATS[""]):
+        return command
+    return f"{command.removesuffix(FULL)}{FULL}" if _near(question.repeat, CACHED_REPEATS[FULL]) else ""
 
 
 def _near(repeat: float, measured: Iterable[float]) -> bool:
