@@ -17,7 +17,6 @@ from infscale.report import results
 from infscale.report.figures.arms.sizes import SIZES
 from infscale.report.figures.files import file_stem
 
-
 pytestmark = pytest.mark.timeout(900)  # the first test that asks for figures waits for all of them
 
 
