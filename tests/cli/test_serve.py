@@ -81,7 +81,7 @@ def test_the_printed_lines_work_and_a_signal_leaves_nothing(
         recorded, started = served.pid_log.read_text(), served.tree()
         assert len(started) >= 2
         assert "stopped" in served.end(number)
-        assert served.process.wait(30) == 0
+        assert served.process.wait(60) == 0
         assert len(recorded.splitlines()) == 2
         assert living(served.pid_log) == []
         await_true(lambda: all(gone(pid) for pid in started))
@@ -95,7 +95,7 @@ def test_a_signal_while_it_starts_leaves_nothing(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         await_true(lambda: (tmp_path / "pids").exists() and (tmp_path / "pids").read_text().count("\n") == 2)
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert living(tmp_path / "pids") == []
 
 
@@ -103,7 +103,7 @@ def test_a_server_that_ends_by_itself_is_an_error_with_its_log(tmp_path: Path) -
     with serving(tmp_path, "triton", "noop") as served:
         server = int(served.pid_log.read_text().splitlines()[1].split()[0])
         os.kill(server, signal.SIGKILL)
-        assert served.process.wait(30) == 1
+        assert served.process.wait(60) == 1
         assert served.process.stderr is not None
         errors = served.process.stderr.read()
         assert "Triton" in errors

@@ -271,7 +271,7 @@ def test_a_killed_owner_leaves_no_namespace_no_device_and_no_server(number: sign
             assert ours(owner.pid)
             assert devices(owner.pid)
             owner.send_signal(number)
-            owner.wait(30)
+            owner.wait(60)
         finally:
             owner.kill()
     await_true(lambda: not ours(owner.pid) and not devices(owner.pid) and all(gone(pid) for pid in pids))

@@ -72,7 +72,7 @@ def test_nothing_outlives_its_owner(tmp_path: Path, then: str, number: signal.Si
         if number:
             owner.send_signal(number)
         try:
-            owner.wait(10)
+            owner.wait(60)
         finally:
             owner.kill()
     await_true(lambda: gone(pid) and (not worker or gone(worker)) and not folder.exists())

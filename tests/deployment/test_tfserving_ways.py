@@ -144,7 +144,7 @@ def test_a_container_does_not_outlive_an_owner_killed_by_kill_9(engine: Docker) 
         port = int(owner.stdout.readline().rpartition(":")[2])
         assert listens(port)
         owner.send_signal(signal.SIGKILL)
-    await_true(lambda: not engine.containers and not listens(port), 30)
+    await_true(lambda: not engine.containers and not listens(port))
     (container,) = engine.started
     assert ["rm", "-f", container.name] in engine.calls
 

@@ -10,17 +10,13 @@ from typing import Any
 
 import grpc
 import numpy as np
-import pytest
 import requests
-
-pytest.importorskip("tensorflow")
-pytest.importorskip("pyvoy")
 import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 from infscale.deployment.processes.ports import free_ports
 
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 
 
 def work_for(seconds: Any) -> Any:
@@ -70,7 +66,7 @@ class Server:
         self.channel.close()
         if self.process.poll() is None:
             self.process.terminate()
-        self.process.wait(10)
+        self.process.wait(60)
 
 
 def until(condition: Callable[[], Any], seconds: float, server: Server) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 
-def await_true(condition: Callable[[], Any], seconds: float = 20, *, alive: Callable[[], bool] | None = None) -> None:
+def await_true(condition: Callable[[], Any], seconds: float = 60, *, alive: Callable[[], bool] | None = None) -> None:
     """Return as soon as ``condition()`` is true; fail after ``seconds``, or at once when ``alive()`` is false."""
     end = time.monotonic() + seconds
     while not condition():

@@ -121,7 +121,7 @@ def grpc_server(seen: Callable[[bytes], None] = lambda request: None) -> Iterato
         try:
             yield f"127.0.0.1:{port}", f"unix:{folder}/s:"
         finally:
-            server.stop(None).wait(10)
+            server.stop(None).wait(60)
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
@@ -179,7 +179,7 @@ def nginx(server_process: None) -> Iterator[tuple[Path, list[int]]]:
             yield folder, ports
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def listening(port: int) -> bool:

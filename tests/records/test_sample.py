@@ -17,8 +17,6 @@ from infscale.report import results
 from infscale.report.figures.arms.sizes import SIZES
 from infscale.report.figures.files import file_stem
 
-pytestmark = pytest.mark.timeout(900)  # the first test that asks for figures waits for all of them
-
 
 def test_there_is_a_real_complete_run_of_the_main_finding() -> None:
     run = sample_run(PROTOCOLS)

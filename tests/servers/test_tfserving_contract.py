@@ -31,7 +31,17 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from helpers.embedded_server import Server, broken_model, floats, predict_request, run_command, spec, until, work_for
+from helpers.embedded_server import (
+    START_SECONDS,
+    Server,
+    broken_model,
+    floats,
+    predict_request,
+    run_command,
+    spec,
+    until,
+    work_for,
+)
 from infscale.deployment.processes.ports import free_ports
 from infscale.servers.embedded.api import jsonin, jsonout, jsonvalues
 from infscale.servers.embedded.runtime import servable, tensors
@@ -678,11 +688,11 @@ def test_a_new_version_replaces_the_old_one_without_a_gap(saved: Path, tmp_path:
             assert running.post({"instances": [2.0]}).text == ONE_LINE % "3.0"
             return running.status() == {"2": "AVAILABLE", "1": "END"}
 
-        until(adopted, 30, running)
+        until(adopted, START_SECONDS, running)
         answer = running.post({"instances": [2.0]}, "/v1/models/m/versions/1:predict")
         assert answer.json() == {"error": "Servable not found for request: Specific(m, 1)"}
         (base / "3" / "saved_model.pb").write_bytes(b"broken")
-        until(lambda: running.status().get("3") == "END", 30, running)
+        until(lambda: running.status().get("3") == "END", START_SECONDS, running)
         assert running.post({"instances": [2.0]}, "/v1/models/m/versions/2:predict").status_code == 200
     finally:
         running.stop()

@@ -22,7 +22,17 @@ from hypothesis import strategies as st
 from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 from tensorflow_serving.config import file_system_storage_path_source_pb2, model_server_config_pb2
 
-from helpers.embedded_server import Server, broken_model, floats, predict_request, run_command, spec, until, work_for
+from helpers.embedded_server import (
+    START_SECONDS,
+    Server,
+    broken_model,
+    floats,
+    predict_request,
+    run_command,
+    spec,
+    until,
+    work_for,
+)
 from infscale.deployment.processes.ports import free_ports
 from infscale.servers.asgi.status import Code, StatusError
 from infscale.servers.embedded import versions
@@ -168,7 +178,7 @@ def test_a_new_label_may_wait_for_its_version_if_the_flag_allows_it(numbered: Pa
         assert answer(running, "m/labels/canary") == "Servable not found for request: Specific(m, 3)"
         shutil.copytree(numbered / "3", base / "copying")
         (base / "copying").rename(base / "3")
-        until(lambda: answer(running, "m/labels/canary") == 3.0, 30, running)
+        until(lambda: answer(running, "m/labels/canary") == 3.0, START_SECONDS, running)
         with pytest.raises(grpc.RpcError, match="assign label to version 2"):  # the label exists: no moving it there
             reload(running, config_text(entry("m", base, both.replace("3", "2"))))
     finally:
@@ -267,12 +277,12 @@ def test_a_polled_configuration_file_is_followed_and_a_broken_one_is_not(numbere
     try:
         running.wait_ready()
         file.write_text(config_text(entry("m", numbered), entry("second", numbered)))
-        until(lambda: answer(running, "second") == 3.0, 30, running)
+        until(lambda: answer(running, "second") == 3.0, START_SECONDS, running)
         file.write_text("model_config_list { nonsense }")
-        until(lambda: "Error parsing text-format" in running.log.read_text(), 30, running)
+        until(lambda: "Error parsing text-format" in running.log.read_text(), START_SECONDS, running)
         assert answer(running, "second") == 3.0
         file.write_text(config_text(entry("second", numbered)))
-        until(lambda: answer(running, "m") == "Servable not found for request: Latest(m)", 30, running)
+        until(lambda: answer(running, "m") == "Servable not found for request: Latest(m)", START_SECONDS, running)
         assert answer(running, "second") == 3.0
     finally:
         running.stop()
@@ -358,10 +368,10 @@ def test_no_request_fails_while_versions_are_swapped_many_times(numbered: Path, 
             for version in range(2, 6):
                 shutil.copytree(numbered / str(1 + version % 3), base / "copying")
                 (base / "copying").rename(base / str(version))
-                until(lambda v=version: states(running, "m").get(str(v)) == "AVAILABLE", 30, running)  # type: ignore[misc]
-                until(lambda v=version: states(running, "m").get(str(v - 1)) == "END", 30, running)  # type: ignore[misc]
+                until(lambda v=version: states(running, "m").get(str(v)) == "AVAILABLE", START_SECONDS, running)  # type: ignore[misc]
+                until(lambda v=version: states(running, "m").get(str(v - 1)) == "END", START_SECONDS, running)  # type: ignore[misc]
             shutil.rmtree(base / "5")  # back to the version before
-            until(lambda: states(running, "m") == {"5": "END", "4": "AVAILABLE"} | END_3_TO_1, 30, running)
+            until(lambda: states(running, "m") == {"5": "END", "4": "AVAILABLE"} | END_3_TO_1, START_SECONDS, running)
         assert askers.errors == []
         assert set(askers.answers) == {1.0, 2.0, 3.0}
     finally:
@@ -381,7 +391,7 @@ def test_a_request_that_runs_on_an_unloaded_version_still_gets_its_answer(number
         call = running.prediction.Predict.future(predict_request("slow", seconds=np.array(6.0, np.float32)))
         shutil.copytree(numbered / "2", base / "copying")
         (base / "copying").rename(base / "2")
-        until(lambda: states(running, "m") == {"2": "AVAILABLE", "1": "END"}, 30, running)
+        until(lambda: states(running, "m") == {"2": "AVAILABLE", "1": "END"}, START_SECONDS, running)
         assert not call.done()
         assert list(call.result(timeout=30).outputs["y"].float_val) == [1.0]
     finally:
