@@ -25,13 +25,13 @@ FIRST_PART = 0.10
 """Share of a trial, from its start, that neither the growth rule nor the percentiles look at."""
 
 
-def saturated(samples: pd.DataFrame, duration_ns: float, trials_of_grid: int) -> tuple[Gate, Gate, Gate]:
+def saturated(samples: pd.DataFrame, duration_ns: float, trials: int) -> tuple[Gate, Gate, Gate]:
     """Judge the signs that a server does not keep up: requests in flight grow, response times grow, requests fail.
 
     Growth is judged on the means of twenty equal batches of time after the first 10 % of the trial.
     """
     in_flight, response_ms = batch_means(samples, duration_ns)
-    alpha = GROWTH_ALPHA / max(1, trials_of_grid)
+    alpha = GROWTH_ALPHA / max(1, trials)
     return (
         growth("in_flight", "requests in flight", in_flight, alpha),
         growth("response", "response time", response_ms, alpha),
