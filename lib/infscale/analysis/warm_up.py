@@ -91,7 +91,8 @@ def quantiles(values: ArrayLike, levels: Sequence[float], confidence: float = 0.
     """Percentiles of dependent values and their intervals: p ± z √(p(1 − p) ÷ n_eff), as ranks of the n values.
 
     n_eff is n ÷ τ, with τ of the indicator of values at or below the percentile, one standard error more than
-    estimated: with the estimate itself 93–95 % of the intervals cover (tests/analysis/test_warm_up.py simulates). An end of
+    estimated: with the estimate itself 93–95 % of the intervals cover (tests/analysis/test_warm_up.py simulates).
+    An end of
     the interval is NaN where its level leaves (0, 1): for p99 at n_eff < 381, for p99.9 at n_eff < 3,838.
 
     Args:
