@@ -92,8 +92,7 @@ def quantiles(values: ArrayLike, levels: Sequence[float], confidence: float = 0.
 
     n_eff is n ÷ τ, with τ of the indicator of values at or below the percentile, one standard error more than
     estimated: with the estimate itself 93–95 % of the intervals cover (tests/analysis/test_warm_up.py simulates).
-    An end of
-    the interval is NaN where its level leaves (0, 1): for p99 at n_eff < 381, for p99.9 at n_eff < 3,838.
+    An end of the interval is NaN where its level leaves (0, 1): for p99 at n_eff < 381, for p99.9 at n_eff < 3,838.
 
     Args:
         values: shape (n,), in the order of arrival; +∞ for a request that did not succeed.
