@@ -10,8 +10,8 @@ from infscale.analysis.intervals import geometric_mean, hodges_lehmann, holm, sp
 def test_intervals_cover_the_truth_95_times_in_100() -> None:
     """Too narrow, and the paper's differences are noise."""
     rng = np.random.default_rng(3)
-    found = [geometric_mean(np.exp(rng.normal(1, 0.3, 4))) for _ in range(2000)]
-    covered = sum(f.low <= np.exp(1) <= f.high for f in found)
+    result = [geometric_mean(np.exp(rng.normal(1, 0.3, 4))) for _ in range(2000)]
+    covered = sum(f.low <= np.exp(1) <= f.high for f in result)
     assert stats.binom.ppf(0.005, 2000, 0.95) <= covered <= stats.binom.ppf(0.995, 2000, 0.95)
 
 
@@ -21,14 +21,14 @@ def test_intervals_cover_the_truth_95_times_in_100() -> None:
 )
 def test_few_replicates_get_no_interval_or_a_warning(n: int, known: bool, exploratory: bool) -> None:
     """Two runs have an interval by formula, and it says nothing."""
-    found = geometric_mean(np.linspace(1, 2, n))
-    assert (np.isfinite(found.low), found.exploratory) == (known, exploratory)
+    result = geometric_mean(np.linspace(1, 2, n))
+    assert (np.isfinite(result.low), result.exploratory) == (known, exploratory)
 
 
 def test_equal_replicates_do_not_divide_by_zero() -> None:
     """Constant synthetic data would crash the summary of a whole run."""
-    found = geometric_mean([2.0, 2.0, 2.0])
-    assert (found.low, found.high, found.p_value) == pytest.approx((2.0, 2.0, 0.0))
+    result = geometric_mean([2.0, 2.0, 2.0])
+    assert (result.low, result.high, result.p_value) == pytest.approx((2.0, 2.0, 0.0))
 
 
 def test_holm_by_its_published_rule() -> None:

@@ -16,12 +16,12 @@ levels = st.sampled_from([0.5, 0.95, 0.99])
 @given(times, levels)
 def test_percentiles_of_finite_times_are_numpys_order_statistics(values: list[float], p: float) -> None:
     """The headline numbers of every figure: one rank off is another number."""
-    found = Times(values).percentile(p)
+    result = Times(values).percentile(p)
     if len(values) * (1 - p) < 1 - 1e-9:
-        assert np.isnan(found.value)
+        assert np.isnan(result.value)
     else:
-        assert found.value == np.quantile(values, p, method="inverted_cdf")
-        assert not found.bound
+        assert result.value == np.quantile(values, p, method="inverted_cdf")
+        assert not result.bound
 
 
 @given(times, st.integers(0, 50), st.integers(0, 50), levels)
@@ -41,8 +41,8 @@ def test_a_percentile_among_failures_is_a_bound(
     ok: int, timeouts: int, failures: int, value: float, bound: bool
 ) -> None:
     """A censored value taken for an estimate would be averaged, and given an interval."""
-    found = Times(np.ones(ok), timeouts, failures, limit=3000.0).percentile(0.95)
-    assert (found.value, found.bound) == (value, bound)
+    result = Times(np.ones(ok), timeouts, failures, limit=3000.0).percentile(0.95)
+    assert (result.value, result.bound) == (value, bound)
 
 
 @pytest.mark.parametrize(("n", "withheld"), [(99, True), (100, False)])
@@ -55,26 +55,26 @@ def test_the_first_tenth_is_left_out_of_percentiles_and_rates() -> None:
     """Cold caches and empty queues at the start would pull every percentile."""
     scheduled = np.arange(1000) * 1_000_000
     frame = samples.synthetic(scheduled, np.where(scheduled < 100_000_000, 90_000_000, 2_000_000))
-    found = measures(frame, 1.0, 3.0, slo_ms=1.0)
-    assert (found["n"], found["response_p99_ms"], found["goodput_per_s"]) == (900, 2.0, 0.0)
-    assert found["achieved_per_s"] == pytest.approx(1000, rel=0.12)
+    result = measures(frame, 1.0, 3.0, slo_ms=1.0)
+    assert (result["n"], result["response_p99_ms"], result["goodput_per_s"]) == (900, 2.0, 0.0)
+    assert result["achieved_per_s"] == pytest.approx(1000, rel=0.12)
 
 
 def test_goodput_counts_successes_within_the_limit_only() -> None:
     """Fast errors would be the best goodput of all."""
     scheduled = np.arange(1000) * 1_000_000
     status = np.where(np.arange(1000) % 2, "http_503", "ok")
-    found = measures(samples.synthetic(scheduled, np.full(1000, 100_000), status=status), 1.0, 3.0, slo_ms=50.0)
-    assert found["goodput_per_s"] == pytest.approx(500, rel=0.01)
-    assert found["response_p99_ms"] == np.inf
-    assert found["response_ok_p99_ms"] == pytest.approx(0.1)
+    result = measures(samples.synthetic(scheduled, np.full(1000, 100_000), status=status), 1.0, 3.0, slo_ms=50.0)
+    assert result["goodput_per_s"] == pytest.approx(500, rel=0.01)
+    assert result["response_p99_ms"] == np.inf
+    assert result["response_ok_p99_ms"] == pytest.approx(0.1)
 
 
 def test_round_trips_do_not_hide_the_wait_in_the_response_time() -> None:
     """Coordinated omission: measured from sending, a generator that waits makes every server fast."""
     scheduled = np.arange(1000) * 1_000_000
-    found = measures(samples.synthetic(scheduled, np.full(1000, 9_000_000), wait_ns=7_000_000), 1.0, 3.0, 100.0)
-    assert (found["response_p50_ms"], found["roundtrip_p50_ms"], found["wait_p99_ms"]) == (9.0, 2.0, 7.0)
+    result = measures(samples.synthetic(scheduled, np.full(1000, 9_000_000), wait_ns=7_000_000), 1.0, 3.0, 100.0)
+    assert (result["response_p50_ms"], result["roundtrip_p50_ms"], result["wait_p99_ms"]) == (9.0, 2.0, 7.0)
 
 
 @pytest.mark.parametrize(("over", "least"), [(0, 459), (1, 662), (10, 2010), (100, 12_571)])

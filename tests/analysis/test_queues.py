@@ -19,10 +19,10 @@ def test_the_formulas_are_those_of_the_books() -> None:
 @pytest.mark.parametrize("model", list(MODELS))
 def test_a_queue_that_is_one_is_found_with_its_parameters(model: str) -> None:
     truth = mean_response_ms(model, RATES, 0.4, 0.9, 2.5)
-    found = fit(model, RATES, truth)
-    assert found["t_ms"] == pytest.approx(0.4, rel=0.02)
-    assert found["s_ms"] == pytest.approx(0.9, rel=0.02)
-    assert found["misfit"] < 0.01
+    result = fit(model, RATES, truth)
+    assert result["t_ms"] == pytest.approx(0.4, rel=0.02)
+    assert result["s_ms"] == pytest.approx(0.9, rel=0.02)
+    assert result["misfit"] < 0.01
 
 
 def test_the_misfit_says_that_another_queue_it_is_not() -> None:

@@ -447,9 +447,9 @@ def test_arms_of_a_pair_are_cut_at_the_same_time() -> None:
             "own_warm_up_s": [0.5, 2.0, 1.5, 9.0],
         }
     )
-    found = with_warm_up(pair)
-    assert found["warm_up_s"].tolist() == [2.0, 2.0, 1.5, 1.0]
-    assert found["steady"].all()
+    result = with_warm_up(pair)
+    assert result["warm_up_s"].tolist() == [2.0, 2.0, 1.5, 1.0]
+    assert result["steady"].all()
 
 
 def test_an_arm_that_never_became_steady_does_not_withhold_the_others() -> None:
@@ -465,9 +465,9 @@ def test_an_arm_that_never_became_steady_does_not_withhold_the_others() -> None:
             "own_warm_up_s": [0.1, 0.4, np.inf, np.inf],
         }
     )
-    found = with_warm_up(block)
-    assert found["steady"].tolist() == [True, True, False, True]
-    assert found["warm_up_s"].tolist() == [0.4, 0.4, 1.0, 1.0]
+    result = with_warm_up(block)
+    assert result["steady"].tolist() == [True, True, False, True]
+    assert result["warm_up_s"].tolist() == [0.4, 0.4, 1.0, 1.0]
 
 
 def test_a_replicate_that_never_became_steady_is_left_out_and_counted() -> None:

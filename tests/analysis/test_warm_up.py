@@ -19,8 +19,8 @@ def autoregressive(rng: np.random.Generator, phi: float, n: int) -> "np.ndarray[
 @pytest.mark.parametrize("phi", [0.0, 0.5, 0.9])
 def test_the_autocorrelation_time_of_a_known_process_is_found(phi: float) -> None:
     rng = np.random.default_rng(5)
-    found = np.mean([autocorrelation_time(autoregressive(rng, phi, 20_000))[0] for _ in range(40)])
-    assert found == pytest.approx((1 + phi) / (1 - phi), rel=0.1)
+    result = np.mean([autocorrelation_time(autoregressive(rng, phi, 20_000))[0] for _ in range(40)])
+    assert result == pytest.approx((1 + phi) / (1 - phi), rel=0.1)
 
 
 def test_constant_and_empty_values_have_nothing_to_correlate() -> None:
@@ -58,8 +58,8 @@ def test_intervals_of_dependent_values_cover_what_they_say(p: float, phi: float)
     rng = np.random.default_rng(9)
     cases, n = 2000, 6000
     truth = float(stats.norm.ppf(p))
-    found = [quantile(autoregressive(rng, phi, n), p) for _ in range(cases)]
-    known = [q for q in found if np.isfinite(q.high)]
+    result = [quantile(autoregressive(rng, phi, n), p) for _ in range(cases)]
+    known = [q for q in result if np.isfinite(q.high)]
     assert len(known) > 0.9 * cases
     covered = sum(q.low <= truth <= q.high for q in known)
     assert covered >= stats.binom.ppf(0.005, len(known), 0.95)
@@ -74,9 +74,9 @@ def test_too_few_independent_values_leave_an_end_open() -> None:
 
 @given(st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=300), st.floats(0.01, 0.99))
 def test_any_values_give_an_ordered_interval_within_them(values: list[float], p: float) -> None:
-    found = quantile(values, p)
-    assert min(values) <= found.value <= max(values)
-    assert not found.low > found.value
-    assert not found.high < found.value
-    assert 0 < found.n_eff <= len(values)
+    result = quantile(values, p)
+    assert min(values) <= result.value <= max(values)
+    assert not result.low > result.value
+    assert not result.high < result.value
+    assert 0 < result.n_eff <= len(values)
     assert 0 <= warm_up(values) <= len(values)

@@ -79,16 +79,16 @@ def advised(question: Question, one: Evidence, choice: str = "protocol") -> dict
 
 @pytest.mark.parametrize("fast", ["REST", "gRPC"])
 def test_the_advice_turns_with_the_data(fast: str) -> None:
-    found = advised(Question("row", 400, 20), known(fast))
-    assert found["advice"] == fast, "both meet it; the one with more room above is advised"
-    assert found["run_id"] == sample_run("hybrid").id
-    assert "÷" in found["why"]
+    result = advised(Question("row", 400, 20), known(fast))
+    assert result["advice"] == fast, "both meet it; the one with more room above is advised"
+    assert result["run_id"] == sample_run("hybrid").id
+    assert "÷" in result["why"]
 
 
 def test_capacities_that_are_not_told_apart_are_no_advice() -> None:
     near = dataclasses.replace(known(), ratios=brackets_of(REST=1000.0, gRPC=1001.0))
-    found = advised(Question("row", 400, 20), near)
-    assert found["advice"].startswith("cannot conclude which: gRPC and REST meet it")
+    result = advised(Question("row", 400, 20), near)
+    assert result["advice"].startswith("cannot conclude which: gRPC and REST meet it")
 
 
 def test_what_is_known_to_take_less_is_not_among_those_that_cannot_be_told_apart() -> None:
@@ -98,9 +98,9 @@ def test_what_is_known_to_take_less_is_not_among_those_that_cannot_be_told_apart
     points = pd.concat([one.points, one.points[one.points["arm"] == 1].assign(arm=NUMBERS["other"])])
     ratios = brackets_of(REST=1000.0, gRPC=2000.0, other=2000.0)
     three = Evidence(one.run, pd.concat([one.arms, third.assign(saturation_per_s=1990.0)]), points, ratios)
-    found = advised(Question("row", 400, 20), three)
-    assert found["advice"] == "cannot conclude which: gRPC and other meet it"
-    assert "REST" in found["why"]
+    result = advised(Question("row", 400, 20), three)
+    assert result["advice"] == "cannot conclude which: gRPC and other meet it"
+    assert "REST" in result["why"]
 
 
 def test_one_replica_that_is_enough_is_advised_whatever_more_would_take() -> None:
@@ -138,19 +138,19 @@ def test_an_arm_meets_fails_or_is_open(rate: float, slo: float, expected: State)
 
 
 def test_what_was_not_varied_is_not_advised_and_names_the_run_that_would() -> None:
-    found = advised(Question("row", 400, 20), known(), "cache")
-    assert found["advice"] == "cannot conclude"
-    assert "make finding F=caching" in found["why"]
+    result = advised(Question("row", 400, 20), known(), "cache")
+    assert result["advice"] == "cannot conclude"
+    assert "make finding F=caching" in result["why"]
 
 
 @pytest.mark.parametrize(
-    ("repeat", "told"),
+    ("repeat", "reason"),
     [(0.5, "make finding F=caching would"), (0.25, "F=caching PROFILE=full would"), (0.4, "no run of this project")],
 )
-def test_the_run_that_would_decide_about_a_cache_measures_that_fraction(repeat: float, told: str) -> None:
+def test_the_run_that_would_decide_about_a_cache_measures_that_fraction(repeat: float, reason: str) -> None:
     one = known()
     grey = dataclasses.replace(one, arms=one.arms.assign(model="cnn"))
-    assert told in advised(Question("grey image", 400, 20, repeat), grey, "cache")["why"]
+    assert reason in advised(Question("grey image", 400, 20, repeat), grey, "cache")["why"]
 
 
 def test_frameworks_are_compared_by_like_encodings_only() -> None:
@@ -160,9 +160,9 @@ def test_frameworks_are_compared_by_like_encodings_only() -> None:
     alike = advised(Question("row", 400, 20), dataclasses.replace(one, arms=arms), "framework")
     assert alike["advice"] == "TorchServe"
     unlike = arms.assign(form=["json", "binary"])
-    found = advised(Question("row", 400, 20), dataclasses.replace(one, arms=unlike), "framework")
-    assert found["advice"] == "cannot conclude"
-    assert "not measured" in found["why"]
+    result = advised(Question("row", 400, 20), dataclasses.replace(one, arms=unlike), "framework")
+    assert result["advice"] == "cannot conclude"
+    assert "not measured" in result["why"]
 
 
 def test_a_payload_without_trials_is_an_error_with_the_run_that_would_answer() -> None:
@@ -171,7 +171,7 @@ def test_a_payload_without_trials_is_an_error_with_the_run_that_would_answer() -
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("values", "message"),
     [
         (("sound", 1, 1), "payload='sound' is not known"),
         (("row", -1, 1), "rate_per_s=-1"),
@@ -180,9 +180,9 @@ def test_a_payload_without_trials_is_an_error_with_the_run_that_would_answer() -
         (("row", 1, 1, 0.0, "p42"), "quantile='p42'"),
     ],
 )
-def test_a_question_without_sense_is_refused(given: tuple[object, ...], told: str) -> None:
-    with pytest.raises(ConfigError, match=told):
-        Question(*given)  # type: ignore[arg-type]
+def test_a_question_without_sense_is_refused(values: tuple[object, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Question(*values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("payload", list(advice.PAYLOADS))

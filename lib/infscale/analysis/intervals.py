@@ -1,4 +1,4 @@
-"""Estimates with their intervals: percentiles of censored times, means over replicates, corrected tests.
+"""Estimates over replicates with their intervals, and corrected tests.
 
 Pure functions of arrays. Intervals are Student's t on the logarithm, over replicates: rows within a trial
 are dependent, replicates are not.
@@ -13,11 +13,11 @@ from scipy import special
 from infscale.records.gate import Floats
 
 MIN_REPLICATES = 3
-"""Fewer replicates get no interval."""
+"""Fewest replicates for an interval."""
 EXPLORATORY_BELOW = 5
-"""From three replicates to one fewer than this, an interval is marked exploratory."""
+"""An interval over fewer replicates is marked exploratory."""
 ROBUST_FROM = 6
-"""From so many replicates on, the Hodges–Lehmann estimate stands beside the mean."""
+"""Fewest replicates for the Hodges–Lehmann estimate, which stands beside the mean."""
 CONFIDENCE = 0.95
 """The level of every interval."""
 ALPHA = 0.05
@@ -26,7 +26,14 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class Interval:
-    """A geometric mean over ``replicates`` values and its interval (NaN where it is withheld)."""
+    """A geometric mean with its interval.
+
+    Attributes:
+        value: the mean.
+        low, high: ends of the 95 % interval; NaN where it is withheld.
+        replicates: number of values.
+        p_value: of the test of the mean against 1; NaN where the interval is withheld.
+    """
 
     value: float
     low: float
@@ -36,7 +43,7 @@ class Interval:
 
     @property
     def exploratory(self) -> bool:
-        """Whether the interval rests on three or four replicates."""
+        """Return whether there is an interval, and it rests on few replicates."""
         return MIN_REPLICATES <= self.replicates < EXPLORATORY_BELOW
 
 

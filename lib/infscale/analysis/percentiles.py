@@ -13,7 +13,12 @@ from infscale.records.samples import NEVER, ordered
 
 @dataclass(frozen=True)
 class Percentile:
-    """A percentile; ``bound`` is true when the request at that rank never succeeded, so that it exceeds ``value``."""
+    """A percentile of one trial.
+
+    Attributes:
+        value: in the unit of the times.
+        bound: whether the request at that rank never succeeded, so that the percentile exceeds ``value``.
+    """
 
     value: float
     bound: bool
@@ -41,7 +46,7 @@ class Times:
         self.n = len(self.ordered) + timeouts + failures
 
     def percentile(self, p: float) -> Percentile:
-        """The order statistic of rank ⌈np⌉ (the inverse of the empirical distribution function).
+        """Return the order statistic of rank ⌈np⌉ (the inverse of the empirical distribution function).
 
         No interpolation: between a time and +∞ there is nothing to interpolate. Withheld (NaN) when fewer
         than one request is expected beyond it: n(1 − p) < 1.
@@ -87,7 +92,7 @@ def trial_times(rows: pd.DataFrame, timeout_ms: float) -> dict[str, Times]:
 
 
 def early_stopping(n: int, over: int, p: float = 0.99, confidence: float = 0.99) -> bool:
-    """Whether n queries, ``over`` of them beyond a limit, show that its percentile ``p`` lies within the limit.
+    """Return whether n queries, ``over`` of them beyond a limit, show that their percentile ``p`` is within it.
 
     True from n ≥ h + t on, for the smallest h with I(p; h, t + 1) ≤ 1 − confidence, I the regularised incomplete beta
     function and t = ``over``: 459 queries without any for p99, 662 with one. Queries are taken for independent, which

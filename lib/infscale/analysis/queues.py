@@ -19,11 +19,18 @@ from scipy import optimize
 from infscale.records.gate import Floats
 
 MODELS = {"M/M/1": 2, "M/D/1": 2, "M/G/1": 3}
-"""Free parameters of each: T and S, and c² for M/G/1."""
+"""Number of free parameters of each queue: T and S, and c² for M/G/1."""
 
 
 def mean_response_ms(model: str, rate_per_s: ArrayLike, t_ms: float, s_ms: float, cv2: float = 1.0) -> Floats:
-    """R(λ) in ms; +∞ from λS = 1 on. ``cv2`` is c², 1 for M/M/1 and 0 for M/D/1 whatever is given."""
+    """Return the mean response time R(λ) in ms; +∞ from λS = 1 on.
+
+    Args:
+        model: a key of :data:`MODELS`.
+        rate_per_s: arrival rates λ, any shape.
+        t_ms, s_ms: T and S.
+        cv2: c², of M/G/1; it is 1 for M/M/1 and 0 for M/D/1.
+    """
     squared = {"M/M/1": 1.0, "M/D/1": 0.0}.get(model, cv2)
     load = np.asarray(rate_per_s, dtype=np.float64) * s_ms / 1e3
     with np.errstate(divide="ignore"):
@@ -33,7 +40,7 @@ def mean_response_ms(model: str, rate_per_s: ArrayLike, t_ms: float, s_ms: float
 
 
 def fit(model: str, rate_per_s: Floats, response_ms: Floats) -> dict[str, float]:
-    """T, S, c² and the misfit of one model: least squares on the logarithm.
+    """Return T, S, c² and the misfit of one queue, fitted by least squares on the logarithm.
 
     ``misfit`` is the root mean square of the relative deviations (0.1: about 10 %), on the degrees of freedom that are
     left. All NaN where there are no more points than parameters.
@@ -49,10 +56,10 @@ def fit(model: str, rate_per_s: Floats, response_ms: Floats) -> dict[str, float]
 
     starts = [(response_ms.min() / 2, share * most, 1.0)[: len(names)] for share in (0.1, 0.5, 0.9)]
     bounds = ((0, 1e-9 * most, 0)[: len(names)], (response_ms.min(), most, 1e3)[: len(names)])
-    found = min((_minimum(deviations, start, bounds) for start in starts), key=lambda result: result.cost)
-    cv2 = {"M/M/1": 1.0, "M/D/1": 0.0}.get(model, found.x[-1])
-    misfit = float(np.sqrt(2 * found.cost / (len(rate_per_s) - len(names))))
-    return {"t_ms": float(found.x[0]), "s_ms": float(found.x[1]), "cv2": float(cv2), "misfit": misfit}
+    fitted = min((_minimum(deviations, start, bounds) for start in starts), key=lambda result: result.cost)
+    cv2 = {"M/M/1": 1.0, "M/D/1": 0.0}.get(model, fitted.x[-1])
+    misfit = float(np.sqrt(2 * fitted.cost / (len(rate_per_s) - len(names))))
+    return {"t_ms": float(fitted.x[0]), "s_ms": float(fitted.x[1]), "cv2": float(cv2), "misfit": misfit}
 
 
 def _minimum(

@@ -1,4 +1,4 @@
-"""How evenly replicas share the load, and what each one more adds: Jain's index and Gunther's law."""
+"""How evenly replicas share the load (Jain's index), and what each further one adds (Gunther's law)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ Numbers = Sequence[float] | npt.NDArray[np.float64]
 
 
 def jain(shares: Numbers) -> float:
-    """Jain's fairness index of what n replicas got: (Σx)² / (n Σx²), 1 when all got the same, 1/n when one got all.
+    """Return Jain's fairness index of what n replicas got: (Σx)² / (n Σx²).
 
-    NaN where a share is unknown or nothing was shared. R. Jain, D. Chiu and W. Hawe, A Quantitative Measure of
+    1 when all got the same, 1/n when one got all. NaN where a share is unknown or nothing was shared. R. Jain, D. Chiu and W. Hawe, A Quantitative Measure of
     Fairness and Discrimination for Resource Allocation in Shared Computer Systems, DEC-TR-301, 1984.
 
     Raises:
@@ -52,7 +52,7 @@ class Usl:
     note: str
 
     def capacity(self, replicas: Numbers) -> npt.NDArray[np.float64]:
-        """The law's capacity (requests/s) of each number of replicas."""
+        """Return the capacity (requests/s) of each number of replicas by the law."""
         return _law(np.asarray(replicas, dtype=float), self.rate_per_s, self.contention, self.coherence)
 
 
@@ -81,9 +81,9 @@ def usl(replicas: Numbers, capacity: Numbers) -> Usl:
     def differences(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.asarray(_law(n, p[0] * unit, p[1], p[2]) / c - 1, dtype=float)
 
-    found = least_squares(differences, start, bounds=(0, np.inf), x_scale=0.1)
+    fitted = least_squares(differences, start, bounds=(0, np.inf), x_scale=0.1)
     points = len(np.unique(n))
     exact = points <= len(start)
     note = f"{points} numbers of replicas for 3 parameters: the fit passes near any points" if exact else ""
-    rate, sigma, kappa = (float(value) for value in found.x)
-    return Usl(rate * unit, sigma, kappa, float(np.sqrt(np.mean(found.fun**2))), exact, note)
+    rate, sigma, kappa = (float(value) for value in fitted.x)
+    return Usl(rate * unit, sigma, kappa, float(np.sqrt(np.mean(fitted.fun**2))), exact, note)

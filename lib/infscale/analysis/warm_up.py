@@ -14,14 +14,17 @@ from infscale.records.gate import Floats
 from infscale.records.samples import ordered
 
 BATCHES = 100
-SEARCHED, LATEST_CUT = 0.75, 0.5
+"""Equal batches of a trial whose means are searched for the end of the warm-up."""
+SEARCHED = 0.75
+"""Share of the batches that is searched."""
+LATEST_CUT = 0.5
 """A cut beyond this share of a trial means that it never became steady: its percentiles are withheld."""
 WINDOW = 5.0
 """Sokal's window: lags up to this many autocorrelation times are summed."""
 
 
 def warm_up(values: ArrayLike) -> int:
-    """How many values to leave out at the start, by MSER on the logarithm; n when they never become steady.
+    """Return how many values to leave out at the start, by MSER on the logarithm; n when they never become steady.
 
     The means Y of a hundred equal batches are cut at the d that makes Σ_{i>d} (Y_i − Ȳ_d)² ÷ (k − d)² smallest, over
     the first three quarters; n when that lies past the half, as a trial that drifts throughout has no steady part.
@@ -48,7 +51,7 @@ def warm_up(values: ArrayLike) -> int:
 
 
 def autocorrelation_time(values: ArrayLike) -> tuple[float, float]:
-    """The integrated autocorrelation time τ = 1 + 2 Σ ρ_k, at least 1, in values, and its standard error.
+    """Return the integrated autocorrelation time τ = 1 + 2 Σ ρ_k, at least 1, in values, and its standard error.
 
     The sum ends at the smallest lag M with M ≥ 5 τ(M) (a sum over all lags has no finite variance); the error is
     τ √(2(2M + 1) ÷ n).
@@ -68,13 +71,13 @@ def autocorrelation_time(values: ArrayLike) -> tuple[float, float]:
     tau = 2 * np.cumsum(covariance / covariance[0]) - 1
     inside = np.arange(n) >= WINDOW * tau
     window = int(np.argmax(inside)) if inside.any() else n - 1
-    found = max(1.0, float(tau[window]))
-    return found, found * float(np.sqrt(2 * (2 * window + 1) / n))
+    time = max(1.0, float(tau[window]))
+    return time, time * float(np.sqrt(2 * (2 * window + 1) / n))
 
 
 @dataclass(frozen=True)
 class Quantile:
-    """A percentile of one trial with its interval; ranks beyond the trial's values make an end NaN.
+    """A percentile of one trial with its interval; an end whose rank lies beyond the trial's values is NaN.
 
     Attributes:
         value, low, high: of the values' unit.
@@ -88,7 +91,7 @@ class Quantile:
 
 
 def quantiles(values: ArrayLike, levels: Sequence[float], confidence: float = 0.95) -> list[Quantile]:
-    """Percentiles of dependent values and their intervals: p ± z √(p(1 − p) ÷ n_eff), as ranks of the n values.
+    """Return percentiles of dependent values with their intervals: p ± z √(p(1 − p) ÷ n_eff), as ranks of the n values.
 
     n_eff is n ÷ τ, with τ of the indicator of values at or below the percentile, one standard error more than
     estimated: with the estimate itself 93–95 % of the intervals cover (tests/analysis/test_warm_up.py simulates).
@@ -107,7 +110,7 @@ def quantiles(values: ArrayLike, levels: Sequence[float], confidence: float = 0.
 
 
 def quantile(values: ArrayLike, p: float, confidence: float = 0.95) -> Quantile:
-    """:func:`quantiles` at one level."""
+    """Return :func:`quantiles` at one level."""
     return quantiles(values, [p], confidence)[0]
 
 
@@ -122,5 +125,5 @@ def _quantile(x: Floats, ordered: Floats, p: float, confidence: float) -> Quanti
 
 
 def _rank(n: int, p: float) -> int:
-    """Index of the order statistic of rank ⌈np⌉."""
+    """Return the index of the order statistic of rank ⌈np⌉."""
     return max(0, int(np.ceil(n * p - 1e-9)) - 1)

@@ -120,8 +120,8 @@ def _edge() -> list[Arm]:
 
 FINDING = Finding(
     name="encodings",
-    question="What does the encoding of a tensor cost, over REST and over gRPC: bytes on the wire, capacity, response "
-    "time?",
+    question="What does the encoding of a tensor cost, over REST and over gRPC: bytes on the wire, saturation "
+    "rate, response time?",
     blocks=blocks,
     pictures=(SUMMARY, SIZES),
     notebook="11-encodings",

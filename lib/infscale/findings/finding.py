@@ -80,7 +80,7 @@ def _against(contrast: "pd.Series[Any]", arm: "pd.Series[Any]", reference: "pd.S
 
 def _response(contrast: "pd.Series[Any]") -> str:
     """Return how the response times of two arms compare."""
-    words = {"slower": "it is slower", "faster": "it is faster", CANNOT: f"{CANNOT} which is faster"}
+    conclusions = {"slower": "it is slower", "faster": "it is faster", CANNOT: f"{CANNOT} which is faster"}
     metric, reference = metric_text(contrast["metric"]), contrast["reference_label"]
     basis = f"{contrast['replicates']} replicates{', exploratory' if contrast['exploratory'] else ''}"
     if not np.isfinite(contrast["ratio"]):
@@ -92,7 +92,7 @@ def _response(contrast: "pd.Series[Any]") -> str:
         ratio = f"its {metric} is {number(contrast['ratio'])} times that of {reference} ({interval}, {basis})"
     undone = contrast["conclusion"] != contrast["interval_conclusion"]
     holm = f" (after Holm's correction p = {number(contrast['p_holm'])})" if undone else ""
-    return f"at λ = {number(contrast['rate_per_s'])} requests/s {ratio}: {words[contrast['conclusion']]}{holm}"
+    return f"at λ = {number(contrast['rate_per_s'])} requests/s {ratio}: {conclusions[contrast['conclusion']]}{holm}"
 
 
 def _capacity(contrast: "pd.Series[Any]") -> str:

@@ -55,8 +55,8 @@ def _link(run: Run, tables: Tables, ratios: Ratios, json: int) -> str:
         return f"{subject}: gRPC was not measured beside REST with JSON."
     contrasts = tables.contrasts
     row = contrasts[(contrasts["arm"] == grpc) & (contrasts["reference"] == json)]
-    words = {"faster": "JSON is slower", "slower": "gRPC is slower"}
-    conclusion = words.get(row["conclusion"].iloc[0] if len(row) else "", f"{CANNOT} which is slower")
+    conclusions = {"faster": "JSON is slower", "slower": "gRPC is slower"}
+    conclusion = conclusions.get(row["conclusion"].iloc[0] if len(row) else "", f"{CANNOT} which is slower")
     p95, most = ratio_text(ratios.ratio(json, grpc)), capacity_ratio_text(ratios.capacity(grpc, json))
     return (
         f"{subject}: the p95 response time of REST with JSON is {p95} times that of gRPC: {conclusion}. The saturation "

@@ -79,14 +79,14 @@ def _response(subject: str, names: list[str], metric: str, group: pd.DataFrame) 
             "in enough replicates for an interval, and SATURATED in none."
         )
     last = known.iloc[-1]
-    words = {"slower": f"{over} was slower", "faster": f"{under} was slower", CANNOT: f"{CANNOT} which is slower"}
-    counts = {name: int((known["interval_conclusion"] == name).sum()) for name in words}
+    conclusions = {"slower": f"{over} was slower", "faster": f"{under} was slower", CANNOT: f"{CANNOT} which is slower"}
+    counts = {name: int((known["interval_conclusion"] == name).sum()) for name in conclusions}
     corrected = int((known["p_holm"] < ALPHA).sum())
     basis = f"{last['replicates']} replicates{', exploratory' if last['exploratory'] else ''}"
     interval = interval_text(last["ratio_low"], last["ratio_high"])
     return (
         f"{subject}: at λ = {number(last['rate_per_s'])} requests/s, the largest at which they can be compared, "
-        f"{words[last['interval_conclusion']]}: the {metric} of {over} was {number(last['ratio'])} times that of "
+        f"{conclusions[last['interval_conclusion']]}: the {metric} of {over} was {number(last['ratio'])} times that of "
         f"{under} ({interval}, {basis}). Of {count(len(known), 'arrival rate')} compared, {over} was slower at "
         f"{counts['slower']}, {under} at {counts['faster']}, and {counts[CANNOT]} cannot be decided; {corrected} "
         "differ after Holm's correction."
