@@ -66,6 +66,14 @@ def rows_of(
         "slo_passed": True,
         "dispersion_difference": 0.01,
         "gaps_distance": 0.02,
+        "ceiling_share": 0.1,
+        "verdict_stored": "",
+        "duration_s": 1.0,
+        "engine_cpu_share": 0.2,
+        "same_host": True,
+        "pinned": False,
+        "loadavg_1m": 0.4,
+        "steal_fraction": 0.0,
     }
     rows = []
     for identifier in identity(arms, reference).values():

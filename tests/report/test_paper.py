@@ -55,7 +55,7 @@ def drawn(folder: Path, run: Run, tables: Tables) -> Path:
         if len(numbers):
             assert picture.draw(numbers).axes
             imsave(folder / f"f0-{picture.name}.png", np.zeros((1, 1)))
-            numbers.to_csv(folder / f"f0-{picture.name}.csv", index=False)
+            numbers.assign(run_id=run.id).to_csv(folder / f"f0-{picture.name}.csv", index=False)
     return folder
 
 
@@ -208,7 +208,7 @@ def test_limits_come_from_the_data(tables: Tables, run: Run) -> None:
     text = " ".join(limits.limits(run, tables)).lower()
     for words in ("quick profile", "exploratory", "our implementation", "2 cores, not pinned", "governor"):
         assert words in text
-    assert "rest with json, grpc with protobuf" in text
+    assert "rest with json, grpc with protobuf)" in text
     design = msgspec.structs.replace(run.manifest.design, profile="full", replicates=8)
     machine = msgspec.structs.replace(run.manifest.machine, governor="performance")
     torchserve = {TORCHSERVE: run.manifest.implementations[TORCHSERVE]}

@@ -58,10 +58,12 @@ def _overlap(one: "pd.Series[Any]", other: "pd.Series[Any]") -> bool:
 
 def response_sentences(run: Run, tables: Tables) -> list[str]:
     """Return a sentence for each contrast: the ratio at the largest comparable rate, and how it changes over rates."""
-    groups = {
-        (int(group["arm"].iloc[0]), int(group["reference"].iloc[0]), str(group["metric"].iloc[0])): group
-        for _, group in tables.contrasts.groupby(["arm", "reference", "metric"], sort=False)
-    }
+    table, groups = tables.contrasts, {}
+    for contrast in run.manifest.design.contrasts:
+        arm, reference, metric = contrast.arm, contrast.reference, contrast.metric
+        if {arm, reference} <= set(run.measured):
+            chosen = (table["arm"] == arm) & (table["reference"] == reference) & (table["metric"] == metric)
+            groups[arm, reference, metric] = table[chosen]
     pairs = [(arm, reference) for arm, reference, _ in groups]
     subjects = _subjects(run, pairs)
     return [

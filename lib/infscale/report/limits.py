@@ -5,6 +5,7 @@ import pandas as pd
 from infscale.analysis.intervals import MIN_REPLICATES
 from infscale.analysis.tables import Tables
 from infscale.experiment.design.design import LEAST_REQUESTS, SEARCH, Design
+from infscale.experiment.design.labels import ENCODINGS
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.manifest import Implementation, RunManifest
 from infscale.records.runs import Run
@@ -60,8 +61,12 @@ def _payload(design: Design, trials: pd.DataFrame) -> list[str]:
     texts = []
     encodings = trials[trials["phase"] != "sensitivity"].groupby(["framework", "protocol"])["encoding"].agg(set)
     if len(design.protocols()) > 1 and (encodings.map(len) == 1).all():
-        names = {protocol: "/".join(sorted(set().union(*own))) for protocol, own in encodings.groupby(level="protocol")}
-        pairs = ", ".join(f"{NAMES[str(protocol)]} with {name}" for protocol, name in names.items())
+        names = {protocol: set().union(*own) for protocol, own in encodings.groupby(level="protocol")}
+        pairs = ", ".join(
+            f"{NAMES[protocol]} with {' or '.join(sorted({ENCODINGS.get(name, name) for name in names[protocol]}))}"
+            for protocol in NAMES
+            if protocol in names
+        )
         texts.append(f"A protocol was measured together with an encoding ({pairs}): the difference is that of both.")
     models, batches = ("/".join(map(str, sorted(trials[name].unique()))) for name in ("model", "batch"))
     texts.append(f"Model {models}, batch {batches}: other payloads and costlier models move the ratios.")

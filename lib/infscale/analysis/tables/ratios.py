@@ -37,6 +37,19 @@ RATIO_COLUMNS = (
     "capacity_conclusion",
 )
 """The columns of :func:`contrasts_table` beside those that identify the arm."""
+RATIO_NUMBERS = (
+    "rate_per_s",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "hodges_lehmann",
+    "spread",
+    "p_value",
+    "capacity_ratio",
+    "capacity_ratio_low",
+    "capacity_ratio_high",
+)
+"""Those of them that are real numbers, NaN where unknown."""
 
 
 class Ratios:
@@ -127,7 +140,8 @@ def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.D
             what = {"arm": arm, "reference": reference, "metric": contrast.metric, "rate_per_s": rate}
             estimate = _estimate(by_rate.get(rate, pd.Series(dtype=float)).to_numpy())
             rows.append(what | {"reference_label": labels[reference]} | estimate | capacities[arm, reference])
-    table = pd.DataFrame(rows, columns=["arm", *RATIO_COLUMNS]).astype({"arm": int, "p_value": float})
+    kinds = dict.fromkeys(RATIO_NUMBERS, float) | {"arm": int, "reference": int}  # also where there is no row
+    table = pd.DataFrame(rows, columns=["arm", *RATIO_COLUMNS]).astype(kinds)
     table["p_holm"] = table.groupby("metric")["p_value"].transform(lambda p: pd.Series(holm(p), p.index))
     table["conclusion"] = table["interval_conclusion"].where(table["p_holm"] < ALPHA, CANNOT)
     return identified(table, trials)

@@ -100,7 +100,8 @@ def from_trials(run: Run, every: pd.DataFrame) -> Tables:
         if Contrast(contrast.arm, contrast.reference, name) not in design.contrasts
     ]
     ratios = contrasts_table(trials, [*design.contrasts, *others])
-    named = [Contrast(*key) in design.contrasts for key in zip(*(ratios[name] for name in CONTRAST), strict=True)]
+    keys = zip(*(ratios[name] for name in CONTRAST), strict=True)
+    named = np.array([Contrast(*key) in design.contrasts for key in keys], dtype=bool)
     none = points.iloc[:0]
     return Tables(
         every=every,
@@ -108,7 +109,7 @@ def from_trials(run: Run, every: pd.DataFrame) -> Tables:
         points=points,
         arms=arms,
         contrasts=ratios[named].reset_index(drop=True),
-        descriptions=ratios[~np.array(named, dtype=bool)].reset_index(drop=True),
+        descriptions=ratios[~named].reset_index(drop=True),
         summary=_summary(run, points, arms, trials, usage, rates),
         usage=usage,
         shares=shares_table(every, arms),
