@@ -15,8 +15,10 @@ Numbers = Sequence[float] | npt.NDArray[np.float64]
 def jain(shares: Numbers) -> float:
     """Return Jain's fairness index of what n replicas got: (Σx)² / (n Σx²).
 
-    1 when all got the same, 1/n when one got all. NaN where a share is unknown or nothing was shared. R. Jain, D. Chiu and W. Hawe, A Quantitative Measure of
-    Fairness and Discrimination for Resource Allocation in Shared Computer Systems, DEC-TR-301, 1984.
+    1 when all got the same, 1/n when one got all. NaN where a share is unknown or nothing was shared.
+
+    Source: R. Jain, D. Chiu and W. Hawe, "A Quantitative Measure of Fairness and Discrimination for Resource
+    Allocation in Shared Computer Systems", DEC-TR-301 (1984).
 
     Raises:
         ConfigError: no share, or a negative one.
