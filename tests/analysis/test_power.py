@@ -53,7 +53,7 @@ def test_the_plan_names_what_is_compared_and_takes_the_spread_of_an_earlier_run(
     assert "REST ÷ gRPC of response_p95_ms" in text
     assert "measured on another machine" in text
     assert "TorchServe, REST ÷ TorchServe, gRPC: ratios differ by" in text
-    assert "difference of 20%" in text
+    assert "difference of 20 %" in text
 
 
 def test_before_a_first_run_power_is_said_to_be_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ def test_without_a_difference_the_cost_of_finding_one_is_reported(tmp_path: Path
     ratios = tables.contrasts.assign(p_holm=0.4, conclusion="cannot conclude", spread=0.05, replicates=5)
     sentence = compare.verdict(dataclasses.replace(tables, contrasts=ratios), 60.0)
     assert sentence.startswith(
-        "Cannot conclude which protocol answers faster: finding a difference of 10% here takes 5 repl"
+        "Cannot conclude which protocol answers faster: finding a difference of 10 % here takes 5 repl"
     )
     assert "5 min 00 s" in sentence
 

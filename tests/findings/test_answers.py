@@ -98,8 +98,8 @@ def test_the_gain_of_a_cache_is_its_capacity_over_that_without() -> None:
         FINDINGS["caching"].design("quick"), lambda arm: 1000 * (0.8 + (arm.repeat or 0) if arm.front else 1)
     )
     sentence = FINDINGS["caching"].answer(run, tables)[0]
-    assert sentence.startswith("cache in a gateway: at 0% repeats (hit ratio 0) the saturation rate is 0.800")
-    assert "at 75% repeats (hit ratio 0.750) the saturation rate is 1.55" in sentence
+    assert sentence.startswith("cache in a gateway: at 0 % repeats (hit ratio 0) the saturation rate is 0.800")
+    assert "at 75 % repeats (hit ratio 0.750) the saturation rate is 1.55" in sentence
     assert "It breaks even at about" in sentence
     assert "Where nothing repeats it costs a median response time of 1.00" in sentence
     assert "100 µs of the gateway's CPU a request, 100 MB of memory" in sentence
@@ -108,14 +108,14 @@ def test_the_gain_of_a_cache_is_its_capacity_over_that_without() -> None:
 @pytest.mark.parametrize(
     ("gains", "words"),
     [
-        ([(0, 0.4, 0.5, 0.6), (0.5, 0.9, 1.0, 1.1), (0.95, 2.0, 2.5, 3.0)], "at about 50% of repeats"),
+        ([(0, 0.4, 0.5, 0.6), (0.5, 0.9, 1.0, 1.1), (0.95, 2.0, 2.5, 3.0)], "at about 50 % of repeats"),
         ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.6, 0.7)], "does not break even"),
         ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.9, 1.7)], "cannot conclude (by the ends"),
         ([(0, np.nan, 0.5, np.nan), (0.95, 0.5, 1.9, 2.7)], "Break-even: cannot conclude."),
-        ([(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)], "even: at or below 50% of repeats"),
+        ([(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)], "even: at or below 50 % of repeats"),
         (
             [(0, np.nan, 0.5, np.nan), (0.5, 0.6, 1.05, 1.9), (0.95, 5, 6, 8)],
-            "even at or below 50% of repeats (by the ends of the intervals: at or below 50% to 7",
+            "even at or below 50 % of repeats (by the ends of the intervals: at or below 50 % to 7",
         ),
     ],
 )
@@ -143,7 +143,7 @@ def test_unevenness_does_not_cancel_over_replicates() -> None:
     table, sentences = with_shares([[100, 0], [0, 100], [100, 0], [0, 100]])
     assert table["jain"].iloc[0] == pytest.approx(0.5)
     assert table["shares"].iloc[0] == [400, 0]
-    assert "answered 100% / 0% of the requests" in sentences[0]
+    assert "answered 100 % / 0 % of the requests" in sentences[0]
 
 
 def test_the_slow_replica_keeps_its_place() -> None:

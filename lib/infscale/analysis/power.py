@@ -64,9 +64,10 @@ def power_lines(design: Design, run: str, effect: float) -> list[str]:
         needed, power = replicates_needed(effect, between, POWER), power_of(effect, between, design.replicates)
         duration_s = time_plan.seconds(design) * needed / design.replicates
         most = "more than 1,000" if needed >= 1000 else f"{needed}"
+        percent = [f"{100 * share:.0f} %" for share in (between, abs(effect - 1), power, POWER)]
         lines.append(
-            f"  {name}: ratios differ by {between:.0%} between replicates; {design.replicates} replicates find a "
-            f"difference of {abs(effect - 1):.0%} with probability {power:.0%}; {POWER:.0%} needs {most}, "
+            f"  {name}: ratios differ by {percent[0]} between replicates; {design.replicates} replicates find a "
+            f"difference of {percent[1]} with probability {percent[2]}; {percent[3]} needs {most}, "
             f"about {clock(duration_s)} for the whole run."
         )
     return lines

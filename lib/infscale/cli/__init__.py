@@ -99,7 +99,7 @@ click.version_option(__version__, message="%(prog)s %(version)s")(APP)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    Exit codes of every command: 0 done; 1 a known error, told in one message; 2 an unknown command or option, or a
+    Exit codes of every command: 0 done; 1 a known error, described in one message; 2 an unknown command or option, or a
     missing one; 130 ended by Ctrl-C; 141 the reader of the output has ended. A command may have others.
     """
     ctx = None

@@ -28,7 +28,7 @@ SCHEMES = {"rest": ("http", "https"), "grpc": ("grpc", "grpcs")}
 FRACTIONS = (0.15, 0.4, 0.65, 0.85, 1.1)
 """Rates of the grid, as shares of the larger saturation rate of the two protocols."""
 EFFECT = 1.1
-"""Ratio of two p95 response times for which the number of replicates needed is told."""
+"""Ratio of two p95 response times; the number of replicates that would find it is reported."""
 
 
 # ------------------------------------------------------------------------------------------ the command
@@ -250,9 +250,11 @@ def _cannot(ratios: "pd.DataFrame", replicate_s: float) -> str:
         return f"{cannot}: at no rate were both protocols VALID in three replicates or more, and SATURATED in none"
     needed = replicates_needed(EFFECT, float(spread))
     if needed >= 1000:
-        return f"{cannot}: the ratio differs by {spread:.0%} between replicates, too much for any number of them"
+        return (
+            f"{cannot}: the ratio differs by {100 * spread:.0f} % between replicates, too much for any number of them"
+        )
     return (
-        f"{cannot}: finding a difference of {EFFECT - 1:.0%} here takes {needed} replicates, "
+        f"{cannot}: finding a difference of {100 * (EFFECT - 1):.0f} % here takes {needed} replicates, "
         f"{clock(needed * replicate_s)}"
     )
 

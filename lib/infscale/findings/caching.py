@@ -11,7 +11,7 @@ from infscale.analysis.intervals import Interval
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.labels import labels, where_cached
+from infscale.experiment.design.labels import labels
 from infscale.findings.finding import Blocks, Finding, column, compared, counterpart
 from infscale.records.runs import Run
 from infscale.report.figures.arms import caching as drawing
@@ -80,7 +80,10 @@ class Gain:
 
 
 def gains(run: Run, tables: Tables) -> dict[tuple[int, str], list[Gain]]:
-    """Return the gains by arm without a cache and place of the cache, by rising fraction of repeats."""
+    """Return the gains by arm without a cache and by the cache's store, by rising fraction of repeats.
+
+    The store is a level of the factor ``store``: "" for a cache in the server.
+    """
     ratios, hits = Ratios(tables.trials), column(tables, "hit_ratio")
     groups: dict[tuple[int, str], list[Gain]] = {}
     for measured_arm in run.measured:
@@ -90,7 +93,7 @@ def gains(run: Run, tables: Tables) -> dict[tuple[int, str], list[Gain]]:
         without = counterpart(run, measured_arm, front="", store="", cache=False, repeat=0.0)
         if without is not None:
             gain = Gain(measured_arm, without, arm.repeat, hits[measured_arm], ratios.capacity(measured_arm, without))
-            groups.setdefault((without, where_cached(arm)), []).append(gain)
+            groups.setdefault((without, arm.store), []).append(gain)
     return {key: sorted(group, key=lambda gain: gain.repeat) for key, group in groups.items()}
 
 
@@ -99,8 +102,8 @@ def answer(run: Run, tables: Tables) -> list[str]:
     groups = gains(run, tables)
     titles = _titles(run, groups)
     sentences = [
-        _cache(tables, ", ".join(filter(None, (titles[without], f"cache {_place(where)}"))), group)
-        for (without, where), group in groups.items()
+        _cache(tables, ", ".join(filter(None, (titles[without], f"cache {drawing.PLACES[store]}"))), group)
+        for (without, store), group in groups.items()
     ]
     return [*sentences, *_staleness(run), *compared(run, tables)]
 
@@ -113,13 +116,9 @@ def _titles(run: Run, groups: dict[tuple[int, str], list[Gain]]) -> dict[int, st
     return dict(zip(arms, labels([run.manifest.design.arms[arm] for arm in arms]), strict=True))
 
 
-def _place(where: str) -> str:
-    return where if where.startswith("in ") else f"in a {where}"
-
-
 def _cache(tables: Tables, subject: str, group: list[Gain]) -> str:
     parts = [
-        f"at {gain.repeat:.0%} repeats (hit ratio {number(gain.hit_ratio)}) the saturation rate is "
+        f"at {100 * gain.repeat:.0f} % repeats (hit ratio {number(gain.hit_ratio)}) the saturation rate is "
         f"{capacity_ratio_text(gain.ratio)} times"
         for gain in group
     ]
@@ -162,16 +161,20 @@ def break_even(group: Sequence[Gain]) -> str:
     early, middle, late = (
         _crossing(repeats, [1 / getattr(gain.ratio, end) - 1 for gain in known]) for end in ("high", "value", "low")
     )
-    least = f"at or below {repeats[0]:.0%}" if repeats[0] > 0 else "about 0%"  # of fewer repeats nothing is known
+    least = (
+        f"at or below {100 * repeats[0]:.0f} %" if repeats[0] > 0 else "about 0 %"
+    )  # of fewer repeats nothing is known
     if repeats[0] > 0 and late == 0:
         return f"Break-even: {least} of repeats, the least with an interval."
     if np.isinf(early):
         return "It does not break even at any fraction tried."
     if np.isinf(middle):
-        bound = f" (by the ends of the intervals: not before {early:.0%} of repeats)" if early else ""
+        bound = f" (by the ends of the intervals: not before {100 * early:.0f} % of repeats)" if early else ""
         return f"Break-even: {CANNOT}{bound}."
-    low, value = (least if end == 0 else f"about {end:.0%}" for end in (early, middle))
-    interval = f"{low.removeprefix('about ')} to {'more than was tried' if not np.isfinite(late) else f'{late:.0%}'}"
+    low, value = (least if end == 0 else f"about {100 * end:.0f} %" for end in (early, middle))
+    interval = (
+        f"{low.removeprefix('about ')} to {'more than was tried' if not np.isfinite(late) else f'{100 * late:.0f} %'}"
+    )
     return f"It breaks even at {value.removeprefix('at ')} of repeats (by the ends of the intervals: {interval})."
 
 
@@ -200,7 +203,7 @@ def gain_numbers(run: Run, tables: Tables) -> pd.DataFrame:
         {
             "run_id": run.id,
             "panel": titles[without],
-            "where": where,
+            "store": store,
             "arm": gain.arm,
             "repeat": gain.repeat,
             "hit_ratio": gain.hit_ratio,
@@ -208,7 +211,7 @@ def gain_numbers(run: Run, tables: Tables) -> pd.DataFrame:
             "gain_low": gain.ratio.low,
             "gain_high": gain.ratio.high,
         }
-        for (without, where), group in groups.items()
+        for (without, store), group in groups.items()
         for gain in group
         if np.isfinite(gain.ratio.value)
     ]

@@ -168,7 +168,7 @@ def _laws(table: pd.DataFrame) -> list[str]:
 
 def _percentages(shares: list[float]) -> str:
     whole = sum(shares)
-    return " / ".join(f"{share / whole:.0%}" for share in shares) if whole else "none"
+    return " / ".join(f"{100 * (share / whole):.0f} %" for share in shares) if whole else "none"
 
 
 SHARES = Picture("shares", balancing_table, drawing.draw, lambda _, __: drawing.CAPTION, drawing.ALTERNATIVE)

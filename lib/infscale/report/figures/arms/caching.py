@@ -9,14 +9,17 @@ from matplotlib.lines import Line2D
 from infscale.report.figures.legends import legend
 from infscale.report.figures.parts import Look, log_axis, panel_title, panels, styled
 
-LOOKS: dict[str, Look] = {
-    "gateway": {"color": "#0072B2", "marker": "o", "linestyle": "-", "markersize": 4},
-    "gateway with Redis": {"color": "#56B4E9", "marker": "^", "linestyle": ":", "markersize": 4},
-    "in the server": {"color": "#009E73", "marker": "D", "linestyle": "--", "markersize": 4},
-}
-"""Look by place of the cache, as :func:`infscale.experiment.design.labels.where_cached` names it."""
+PLACES = {"memory": "in a gateway", "redis": "in a gateway with Redis", "": "in the server"}
+"""Where answers are cached, in words, by the factor ``store``: the gateway's store, or none."""
 
-ASIDE = {"gateway": -0.8, "gateway with Redis": 0.0, "in the server": 0.8}
+LOOKS: dict[str, Look] = {
+    "memory": {"color": "#0072B2", "marker": "o", "linestyle": "-", "markersize": 4},
+    "redis": {"color": "#56B4E9", "marker": "^", "linestyle": ":", "markersize": 4},
+    "": {"color": "#009E73", "marker": "D", "linestyle": "--", "markersize": 4},
+}
+"""Look of a cache, by the same factor."""
+
+ASIDE = {"memory": -0.8, "redis": 0.0, "": 0.8}
 """How far marks are set apart sideways, in percent of repeats, so that no interval hides another."""
 
 NONE: Look = {"color": "0.3", "linewidth": 1}
@@ -28,7 +31,7 @@ def draw(table: pd.DataFrame) -> Figure:
     """Return the saturation rate with a cache ÷ without (log), against the fraction of requests that repeat (%).
 
     Args:
-        table: columns ``panel`` (title of the panel; empty where there is one), ``where`` (a key of :data:`LOOKS`),
+        table: columns ``panel`` (title of the panel; empty where there is one), ``store`` (a key of :data:`PLACES`),
             ``repeat`` (0 to 1), ``gain``, and ``gain_low`` and ``gain_high`` (95 % interval; NaN where withheld).
     """
     names = list(dict.fromkeys(table["panel"]))
@@ -38,8 +41,8 @@ def draw(table: pd.DataFrame) -> Figure:
         ax.set_visible(False)
     for ax, name in zip(axes.flat, names, strict=False):
         ax.axhline(1, **NONE)
-        for where, own in table[table["panel"] == name].groupby("where", sort=False):
-            x, look = 100 * own["repeat"] + ASIDE[str(where)], LOOKS[str(where)]
+        for store, own in table[table["panel"] == name].groupby("store", sort=False):
+            x, look = 100 * own["repeat"] + ASIDE[str(store)], LOOKS[str(store)]
             ax.vlines(x, own["gain_low"], own["gain_high"], color=look["color"], linewidth=1)
             ax.plot(x, own["gain"], **look)
         ax.set_title(panel_title(str(name), columns))
@@ -49,16 +52,12 @@ def draw(table: pd.DataFrame) -> Figure:
     for ax in axes[:, 0]:
         ax.set_ylabel("λ* with a cache ÷ without (ratio)")
     marks = [
-        Line2D([], [], label=f"cache {_place(where)}", **look)
-        for where, look in LOOKS.items()
-        if (table["where"] == where).any()
+        Line2D([], [], label=f"cache {PLACES[store]}", **look)
+        for store, look in LOOKS.items()
+        if (table["store"] == store).any()
     ]
     legend(figure, [*marks, Line2D([], [], label="as without a cache", **NONE)])
     return figure
-
-
-def _place(where: str) -> str:
-    return where if where.startswith("in ") else f"in a {where}"
 
 
 CAPTION = (

@@ -49,7 +49,7 @@ def draw(ratios: pd.DataFrame) -> Figure:
         ax.set_xlim(0, 1.08 * panel["rate_per_s"].max())
         ax.set_title(panel_title(name, len(names)))
         rate_axis(ax)
-    axes[0, 0].set_ylabel(f"{_quotient(ratios)}, p95\nof response time (ratio)")
+    axes[0, 0].set_ylabel(f"{' ÷ '.join(_names(ratios))}, p95\nof response time (ratio)")
     legend(figure, _handles(ratios))
     return figure
 
@@ -63,10 +63,10 @@ def _handles(ratios: pd.DataFrame) -> list[Artist]:
     return handles
 
 
-def _quotient(ratios: pd.DataFrame) -> str:
-    """Return what is divided by what: "REST ÷ gRPC"."""
+def _names(ratios: pd.DataFrame) -> tuple[str, str]:
+    """Return what is divided, and by what: "REST" and "gRPC"."""
     first = ratios.iloc[0]
-    return f"{NAMES[first['protocol']]} ÷ {NAMES[first['reference_protocol']]}"
+    return NAMES[first["protocol"]], NAMES[first["reference_protocol"]]
 
 
 def caption(run: Run, tables: Tables) -> str:
@@ -74,7 +74,7 @@ def caption(run: Run, tables: Tables) -> str:
     ratios = numbers(run, tables)
     if ratios.empty:
         return "No ratio of the protocols: the run compares no two arms."
-    over, under = _quotient(ratios).split(" ÷ ")
+    over, under = _names(ratios)
     known = ratios[np.isfinite(ratios["ratio"])]
     basis = f" ({captions.replicates(known['replicates'])})" if len(known) else ""
     few = "" if np.isfinite(known["ratio_low"]).all() else f" Dashes: fewer than {MIN_REPLICATES} pairs, no interval."
