@@ -15,7 +15,7 @@ from hypothesis import settings
 from helpers.watch import sitecustomize as watch
 from infscale import deployment as servers
 from infscale.deployment.endpoint import Endpoint
-from infscale.vocabulary import FRAMEWORKS
+from infscale.vocabulary import FRAMEWORK_NAMES
 
 # A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -37,7 +37,7 @@ def deployed(server_process: None) -> Iterator[Callable[[str], Endpoint]]:
         yield functools.cache(lambda framework: stack.enter_context(servers.deploy(framework, "mlp")))
 
 
-@pytest.fixture(params=FRAMEWORKS)
+@pytest.fixture(params=FRAMEWORK_NAMES)
 def endpoint(request: pytest.FixtureRequest, deployed: Callable[[str], Endpoint]) -> Endpoint:
     """Return each framework's shared endpoint in turn."""
     return deployed(request.param)

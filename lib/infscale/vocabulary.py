@@ -22,7 +22,7 @@ and REST on HTTP/2, keep this many."""
 PICKS = ("round_robin", "power_of_two")
 """How a client chooses among replicas: in turn, or the less busy of two drawn at random."""
 
-FRAMEWORKS = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "triton": "Triton"}
+FRAMEWORK_NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "triton": "Triton"}
 """How frameworks are shown. TensorFlow Serving is named after its API, because another server may answer it."""
 
 OTHER = "endpoint"

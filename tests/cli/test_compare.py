@@ -85,4 +85,4 @@ def test_two_real_addresses_are_compared(bodies: list[str], tmp_path: Path, caps
     (folder,) = tmp_path.glob("*-compare")
     rates = [t.manifest.rate_per_s for t in runs.load_run(folder).trials]
     assert max(rates) <= 400
-    assert runs.newest(tmp_path, runs.PROTOCOLS) is None, "else it would be drawn as the headline experiment"
+    assert runs.newest(tmp_path, runs.HEADLINE) is None, "else it would be drawn as the headline experiment"

@@ -20,7 +20,7 @@ from infscale.cli import notebooks as notebook
 from infscale.deployment.processes.pids import living
 from infscale.errors import ConfigError, InfscaleError
 from infscale.records import runs
-from infscale.vocabulary import FRAMEWORKS
+from infscale.vocabulary import FRAMEWORK_NAMES
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 INFSCALE = [sys.executable, "-m", "infscale.cli"]
@@ -45,7 +45,7 @@ def test_the_paper_is_measured_and_drawn(paper: tuple[Path, Path, str]) -> None:
     run, figures, printed = paper
     assert "Time plan" in printed
     assert runs.load_run(run).manifest.status == "complete"
-    assert {t.manifest.arm.framework for t in runs.load_run(run).trials} == set(FRAMEWORKS)
+    assert {t.manifest.arm.framework for t in runs.load_run(run).trials} == set(FRAMEWORK_NAMES)
     for name in ("f0-percentiles.pdf", "f0-percentiles.png", "f0-achieved.pdf", "f0-lag.pdf"):
         assert (figures / name).stat().st_size > 1000
     assert (figures / "values.tex").read_text().count("\\newcommand") > 10
@@ -70,7 +70,7 @@ def test_figures_drawn_twice_are_equal_byte_for_byte(paper: tuple[Path, Path, st
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", FRAMEWORK_NAMES)
 def test_exploring_runs(framework: str, tmp_path: Path) -> None:
     parameters = {"framework": framework, "duration_s": 0.5, "rate_per_s": 50.0}
     executed = notebook.execute("00-explore", parameters, tmp_path)

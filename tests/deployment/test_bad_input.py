@@ -25,12 +25,12 @@ from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
 from infscale.models import reference as models
-from infscale.vocabulary import FRAMEWORKS
+from infscale.vocabulary import FRAMEWORK_NAMES
 
 pytestmark = pytest.mark.server
 
 START: dict[str, dict[str, Any]] = {"tfserving": {"way": "embedded"}, "torchserve": {}, "triton": {}}
-each = pytest.mark.parametrize("framework", FRAMEWORKS)
+each = pytest.mark.parametrize("framework", FRAMEWORK_NAMES)
 
 
 def port(address: str) -> int:

@@ -39,7 +39,7 @@ from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
 from infscale.load.engine import run as engine
 from infscale.models import reference as models
-from infscale.vocabulary import FRAMEWORKS
+from infscale.vocabulary import FRAMEWORK_NAMES
 
 pytestmark = pytest.mark.server
 
@@ -196,7 +196,7 @@ def test_a_delay_that_no_link_has_is_refused(delay: float) -> None:
 
 
 @links
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", FRAMEWORK_NAMES)
 def test_every_framework_answers_rightly_from_its_namespace(framework: str) -> None:
     way: dict[str, Any] = (
         {"way": "embedded"} if framework == "tfserving" else {}
@@ -348,7 +348,7 @@ def test_missing_packages_for_tls_say_how_to_get_them(
 # ----------------------------------------------------------------------------------------------------------- TLS
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("framework", FRAMEWORK_NAMES)
 def test_predictions_over_tls_are_the_references(framework: str) -> None:
     with network.deploy(framework, "mlp", tls=True) as endpoint:
         assert set(endpoint.tls) == {"rest", "grpc"}

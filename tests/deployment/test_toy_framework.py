@@ -23,7 +23,7 @@ pytestmark = pytest.mark.server
 def added() -> Iterator[None]:
     deployment.add(TOY)
     yield
-    del deployment.FRAMEWORKS["toy"], vocabulary.FRAMEWORKS["toy"]
+    del deployment.FRAMEWORKS["toy"], vocabulary.FRAMEWORK_NAMES["toy"]
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from infscale.errors import ConfigError
 from infscale.experiment.check import check
-from infscale.experiment.design.arm import DEPLOYMENT_FACTORS, FACTORS, FRONTS, STORES, Arm
-from infscale.experiment.design.design import SEARCH, SWEEP, Contrast, Design, compared
+from infscale.experiment.design.arm import DEPLOYMENT_FACTORS, FACTORS, FRONT_LEVELS, STORES, Arm
+from infscale.experiment.design.design import SEARCH, SWEEP, Contrast, Design, against_first
 from infscale.experiment.design.labels import BALANCERS, ENCODINGS, labels
 from infscale.experiment.design.time_plan import seconds, time_plan
-from infscale.vocabulary import FRAMEWORKS, HTTP, OTHER, PICKS, PROTOCOLS
+from infscale.vocabulary import FRAMEWORK_NAMES, HTTP, OTHER, PICKS, PROTOCOLS
 
 REST, GRPC = Arm("rest", framework="triton"), Arm("grpc", framework="triton")
 
@@ -95,7 +95,7 @@ def test_every_factor_is_a_column() -> None:
 def test_labels_are_made_of_what_differs() -> None:
     """What is common to all arms would hide what is compared."""
     assert labels([REST, GRPC]) == ["REST", "gRPC"]
-    assert labels([Arm("rest", framework=name) for name in FRAMEWORKS]) == list(FRAMEWORKS.values())
+    assert labels([Arm("rest", framework=name) for name in FRAMEWORK_NAMES]) == list(FRAMEWORK_NAMES.values())
     assert labels([REST, msgspec.structs.replace(REST, batch=16)]) == ["1 row", "16 rows"]
     assert labels([GRPC, msgspec.structs.replace(GRPC, connections=1)]) == ["gRPC", "1 connection"]
     assert labels([REST]) == ["REST"]
@@ -129,9 +129,9 @@ LEVELS: dict[str, st.SearchStrategy[Any]] = {
     "http": st.sampled_from(HTTP),
     "pick": st.sampled_from(["", *PICKS]),
     "reuse": st.booleans(),
-    "framework": st.sampled_from([*FRAMEWORKS, OTHER]),
+    "framework": st.sampled_from([*FRAMEWORK_NAMES, OTHER]),
     "model": st.sampled_from(["mlp", "cnn", "image"]),
-    "front": st.sampled_from(FRONTS),
+    "front": st.sampled_from(FRONT_LEVELS),
     "store": st.sampled_from(STORES),
     "cache": st.booleans(),
     "replicas": st.integers(1, 8),
@@ -236,7 +236,7 @@ def test_a_design_with_another_size_or_factor_has_another_digest(name: str, valu
 
 def test_blocks_and_deployments_group_the_arms() -> None:
     torchserve = [Arm(protocol, framework="torchserve") for protocol in PROTOCOLS]
-    every, contrasts = compared([REST, GRPC], torchserve)
+    every, contrasts = against_first([REST, GRPC], torchserve)
     one = design(arms=every, contrasts=contrasts, sensitivity=(msgspec.structs.replace(torchserve[0], batch=4),))
     assert one.blocks() == [[0, 1], [2, 3]]
     assert one.deployments() == [[0, 1], [2, 3]]

@@ -14,7 +14,7 @@ from infscale.errors import MissingError, ServerLostError
 from infscale.experiment import search
 from infscale.experiment.bracket import PASSING, bracket
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SEARCH, Contrast, Design, compared
+from infscale.experiment.design.design import SEARCH, Contrast, Design, against_first
 from infscale.experiment.folder import folder_for
 from infscale.experiment.measure import measure
 from infscale.experiment.session import Session
@@ -28,7 +28,7 @@ JSON = Arm("rest", "json", framework="triton")
 BINARY = Arm("rest", "raw", framework="triton")
 GRPC = Arm("grpc", framework="triton")
 OTHER = Arm("rest", framework="torchserve")
-ARMS, CONTRASTS = compared([JSON, BINARY, GRPC, OTHER])
+ARMS, CONTRASTS = against_first([JSON, BINARY, GRPC, OTHER])
 CAPACITY = {JSON: 150.0, BINARY: 300.0, GRPC: 400.0, OTHER: 200.0}
 
 

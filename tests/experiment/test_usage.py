@@ -31,7 +31,7 @@ from infscale.experiment.trial import Plan
 from infscale.experiment.usage import containers
 from infscale.experiment.usage import sampler as usage
 from infscale.records.gate import VALID
-from infscale.records.manifest import GroupUsage, number
+from infscale.records.manifest import GroupUsage, nan_if_none
 from infscale.records.runs import Run, load_run
 from infscale.records.usage import summarise
 from infscale.report.figures.arms import usage as pictures
@@ -113,7 +113,7 @@ def of(rows: pd.DataFrame, group: str) -> pd.DataFrame:
 
 def cpu_s(used: GroupUsage) -> float:
     """Return the CPU seconds of a group, user and system."""
-    return number(used.cpu_user_s) + number(used.cpu_system_s)
+    return nan_if_none(used.cpu_user_s) + nan_if_none(used.cpu_system_s)
 
 
 def test_cpu_seconds_are_those_the_process_counts_itself() -> None:
@@ -161,7 +161,7 @@ def test_memory_is_what_was_taken() -> None:
         large.line()
         with usage.Sampler({"small": small.group, "large": large.group}) as sampler:
             sampler.refresh()
-    peak = {group: number(used.rss_peak_bytes) for group, used in summarise(sampler.rows()).items()}
+    peak = {group: nan_if_none(used.rss_peak_bytes) for group, used in summarise(sampler.rows()).items()}
     assert peak["large"] - peak["small"] == pytest.approx(64 * 2**20, rel=0.05)
 
 
@@ -195,7 +195,7 @@ def test_a_group_without_processes_costs_nothing_and_is_no_error() -> None:
         sampler.refresh()
     summary = summarise(sampler.rows())
     assert list(summary) == ["host"]
-    assert number(summary["host"].network_bytes) >= 0
+    assert nan_if_none(summary["host"].network_bytes) >= 0
     assert summary["host"].rss_peak_bytes is None
 
 
@@ -249,10 +249,10 @@ def test_a_trial_tells_what_client_and_server_used(endpoint: Endpoint, protocol:
     assert used["client"].processes == 1
     assert cpu_s(used["client"]) == pytest.approx(generator.cpu_s, abs=0.04, rel=0.3)
     server = used["server"]
-    assert 0 < number(server.cores) <= (psutil.cpu_count() or 1) * 1.1
-    assert number(server.rss_peak_bytes) > 20e6
+    assert 0 < nan_if_none(server.cores) <= (psutil.cpu_count() or 1) * 1.1
+    assert nan_if_none(server.rss_peak_bytes) > 20e6
     assert (server.processes or 0) >= len(outcome.manifest.server.pids)
-    assert number(used["host"].network_bytes) >= outcome.samples["bytes_out"].sum() * 0.8
+    assert nan_if_none(used["host"].network_bytes) >= outcome.samples["bytes_out"].sum() * 0.8
     own = outcome.usage
     assert own["time_ns"].min() < 0 < own["time_ns"].max()
     assert set(of(own, "client")["pid"]) == {shard.pid for shard in generator.shards}
@@ -267,8 +267,8 @@ def test_what_a_client_library_used_is_what_it_counts(
     used, generator = outcome.manifest.usage, outcome.manifest.generator
     assert used["client"].cpu_user_s == generator.cpu_user_s
     assert used["client"].cores == pytest.approx(generator.cpu_s / 1.0)
-    assert number(used["client"].rss_peak_bytes) > 20e6, "a Python process that holds a client library"
-    assert number(used["server"].cores) > 0
+    assert nan_if_none(used["client"].rss_peak_bytes) > 20e6, "a Python process that holds a client library"
+    assert nan_if_none(used["server"].cores) > 0
 
 
 def test_a_trial_that_was_not_asked_tells_nothing(endpoint: Endpoint) -> None:
@@ -423,7 +423,7 @@ def test_a_containers_readings_are_stored_with_its_trial(tmp_path: Path, monkeyp
         assert all(one.processes >= 1 and one.memory_bytes > 20e6 for one in readings)
         assert ["stats", "--no-stream", "--format", "json", container.name] in engine.calls
         # And, where the engine's processes are in sight, as any other server's.
-        assert number(outcome.manifest.usage["server"].cores) > 0
+        assert nan_if_none(outcome.manifest.usage["server"].cores) > 0
 
 
 def test_reading_does_not_hold_up_who_is_read() -> None:
@@ -458,5 +458,5 @@ def test_switches_in_a_short_trial_are_those_of_its_time() -> None:
         }
     )
     used = summarise(rows, 0, 1_500_000_000)["server"]
-    assert number(used.voluntary_per_s) * 1.5 == pytest.approx(1500)
+    assert nan_if_none(used.voluntary_per_s) * 1.5 == pytest.approx(1500)
     assert used.cpu_user_s == pytest.approx(0.15)

@@ -45,7 +45,7 @@ from infscale.load.engine.wire.http2_frames import (
     SETTINGS,
     WINDOW_UPDATE,
     frame,
-    number,
+    uint32,
 )
 from infscale.load.engine.wire.http2_replies import Heads
 
@@ -143,15 +143,15 @@ GRPC_ROWS: list[tuple[str, bytes, str]] = [
     ("half a message", OK_HEAD + frame(DATA, 0, 1, MESSAGE[:-1]) + GOOD, "bad_response"),
     ("half a prefix", OK_HEAD + frame(DATA, 0, 1, MESSAGE[:3]) + GOOD, "bad_response"),
     ("two messages", OK_HEAD + BODY + BODY + GOOD, "bad_response"),
-    ("it is reset", OK_HEAD + frame(RST_STREAM, 0, 1, number(2)), "reset"),
-    ("it is refused", frame(RST_STREAM, 0, 1, number(REFUSED_STREAM)), "grpc_UNAVAILABLE"),
-    ("reset without an error behind the whole reply", OK_HEAD + BODY + GOOD + frame(RST_STREAM, 0, 1, number(0)), "ok"),
-    ("the connection goes away before it", frame(GOAWAY, 0, 0, number(0) + number(0)), "reset"),
+    ("it is reset", OK_HEAD + frame(RST_STREAM, 0, 1, uint32(2)), "reset"),
+    ("it is refused", frame(RST_STREAM, 0, 1, uint32(REFUSED_STREAM)), "grpc_UNAVAILABLE"),
+    ("reset without an error behind the whole reply", OK_HEAD + BODY + GOOD + frame(RST_STREAM, 0, 1, uint32(0)), "ok"),
+    ("the connection goes away before it", frame(GOAWAY, 0, 0, uint32(0) + uint32(0)), "reset"),
     (
         "and twofold, gracefully",
-        frame(GOAWAY, 0, 0, number(MAX_NUMBER) + number(0))
+        frame(GOAWAY, 0, 0, uint32(MAX_NUMBER) + uint32(0))
         + OK_HEAD
-        + frame(GOAWAY, 0, 0, number(1) + number(0))
+        + frame(GOAWAY, 0, 0, uint32(1) + uint32(0))
         + BODY
         + GOOD,
         "ok",
@@ -166,7 +166,7 @@ GRPC_ROWS: list[tuple[str, bytes, str]] = [
     ("padding longer than the frame", OK_HEAD + frame(DATA, PADDED, 1, b"\5" + bytes(4)), "bad_response"),
     ("padding in nothing", OK_HEAD + frame(DATA, PADDED, 1), "bad_response"),
     ("priority in nothing", frame(HEADERS, END_HEADERS | PRIORITISED, 1, b"\x88"), "bad_response"),
-    ("a push", frame(PUSH_PROMISE, END_HEADERS, 1, number(2) + b"\x88"), "bad_response"),
+    ("a push", frame(PUSH_PROMISE, END_HEADERS, 1, uint32(2) + b"\x88"), "bad_response"),
     ("a frame on a stream that was not opened", frame(HEADERS, END_HEADERS, 99, b"\x88"), "bad_response"),
     ("a frame on a stream of the server's", frame(DATA, 0, 2, b"x"), "bad_response"),
     ("data of the connection", frame(DATA, 0, 0, b"x"), "bad_response"),
@@ -176,9 +176,9 @@ GRPC_ROWS: list[tuple[str, bytes, str]] = [
     ("a frame size below the least", setting(5, MAX_FRAME - 1), "bad_response"),
     ("a ping of another length", frame(PING, 0, 0, bytes(7)), "bad_response"),
     ("a reset of another length", frame(RST_STREAM, 0, 1, bytes(5)), "bad_response"),
-    ("a window that grows by nothing", frame(WINDOW_UPDATE, 0, 0, number(0)), "bad_response"),
-    ("a window beyond 2³¹ − 1", frame(WINDOW_UPDATE, 0, 0, number(MAX_NUMBER)), "bad_response"),
-    ("going away cut short", frame(GOAWAY, 0, 0, number(0)), "bad_response"),
+    ("a window that grows by nothing", frame(WINDOW_UPDATE, 0, 0, uint32(0)), "bad_response"),
+    ("a window beyond 2³¹ − 1", frame(WINDOW_UPDATE, 0, 0, uint32(MAX_NUMBER)), "bad_response"),
+    ("going away cut short", frame(GOAWAY, 0, 0, uint32(0)), "bad_response"),
     ("a continuation of nothing", frame(CONTINUATION, END_HEADERS, 1, b"\x88"), "bad_response"),
     ("a head interrupted", frame(HEADERS, 0, 1, b"\x88") + frame(PING, 0, 0, bytes(8)), "bad_response"),
     ("a head without end", frame(HEADERS, 0, 1) + frame(CONTINUATION, 0, 1, bytes(9000)) * 8, "bad_response"),
@@ -221,7 +221,7 @@ REST_ROWS: list[tuple[str, bytes, str]] = [
     ("an error", only((":status", "429")), "http_429"),
     ("304 with the length of what it does not send", only((":status", "304"), ("content-length", "9")), "http_304"),
     ("gRPC's status means nothing here", only((":status", "200"), ("grpc-status", "5")), "ok"),
-    ("it is refused", frame(RST_STREAM, 0, 1, number(REFUSED_STREAM)), "reset"),
+    ("it is refused", frame(RST_STREAM, 0, 1, uint32(REFUSED_STREAM)), "reset"),
 ]
 ROWS = [(True, *row) for row in GRPC_ROWS] + [(False, *row) for row in REST_ROWS]
 
@@ -249,16 +249,16 @@ def test_why_a_request_failed_is_kept() -> None:
     codec = started([grpc()], 2)
     codec.receive(only((":status", "200"), ("grpc-status", "3"), ("grpc-message", "shape %E2%89%A0 [2]")), 1, [])
     assert codec.message == "shape ≠ [2]"
-    codec.receive(frame(GOAWAY, 0, 0, number(3) + number(11) + b"calm down"), 1, [])
+    codec.receive(frame(GOAWAY, 0, 0, uint32(3) + uint32(11) + b"calm down"), 1, [])
     assert codec.message == "calm down"
 
 
 def test_going_away_ends_only_what_the_server_will_not_answer() -> None:
     codec = started([grpc()], 3)
     finished: Finished = []
-    codec.receive(frame(GOAWAY, 0, 0, number(MAX_NUMBER) + number(0)), 1, finished)
+    codec.receive(frame(GOAWAY, 0, 0, uint32(MAX_NUMBER) + uint32(0)), 1, finished)
     assert (finished, codec.closing) == ([], True)
-    codec.receive(frame(GOAWAY, 0, 0, number(3) + number(0)), 1, finished)
+    codec.receive(frame(GOAWAY, 0, 0, uint32(3) + uint32(0)), 1, finished)
     assert [(token, status.name(outcome)) for token, outcome, _, _ in finished] == [(2, "reset")]
     assert codec.tokens() == [0, 1]
 
@@ -267,7 +267,7 @@ def test_a_request_given_up_is_reset_and_its_late_reply_ignored() -> None:
     codec = started([grpc()], 2)
     free = codec.free
     codec.cancel(0)
-    assert drained(codec) == frame(RST_STREAM, 0, 1, number(8))
+    assert drained(codec) == frame(RST_STREAM, 0, 1, uint32(8))
     assert (codec.tokens(), codec.free) == ([1], free + 1)
     finished: Finished = []
     codec.receive(OK_HEAD + BODY + GOOD, 1, finished)
@@ -298,7 +298,7 @@ def test_the_last_stream_number_ends_the_connection_and_not_the_trial() -> None:
     codec._next = MAX_NUMBER - 2
     codec.send(0, 1)
     assert not codec.closing
-    assert codec.send(0, 2)[5:9] == number(MAX_NUMBER)
+    assert codec.send(0, 2)[5:9] == uint32(MAX_NUMBER)
     assert codec.closing
     finished: Finished = []
     codec.receive(
@@ -318,9 +318,9 @@ def test_an_answer_before_the_end_of_a_request_stops_its_body() -> None:
     finished: Finished = []
     codec.receive(only((":status", "413")), 1, finished)
     assert status.name(finished[0][1]) == "http_413"
-    assert drained(codec) == frame(RST_STREAM, 0, 1, number(8))
+    assert drained(codec) == frame(RST_STREAM, 0, 1, uint32(8))
     codec.receive(
-        frame(WINDOW_UPDATE, 0, 0, number(1 << 20)) + frame(WINDOW_UPDATE, 0, 1, number(1 << 20)), 1, finished
+        frame(WINDOW_UPDATE, 0, 0, uint32(1 << 20)) + frame(WINDOW_UPDATE, 0, 1, uint32(1 << 20)), 1, finished
     )
     assert drained(codec) == b""
 
@@ -572,7 +572,7 @@ def test_exchanges_with_h2_come_out_as_it_meant_them_wherever_reads_cut(
     assert not codec.closing
     for stream, received in server.bodies.items():
         body, plan = bodies[stream // 2], plans[stream // 2]
-        sent = bytes(1) + number(len(body)) + body if is_grpc else body
+        sent = bytes(1) + uint32(len(body)) + body if is_grpc else body
         assert sent.startswith(received) if plan.early else received == sent
         assert server.requests[stream][":path"] == ("/package.Service/Method" if is_grpc else "/predict")
 
@@ -582,7 +582,7 @@ def test_exchanges_with_h2_come_out_as_it_meant_them_wherever_reads_cut(
 def test_large_bodies_pass_both_ways_through_windows_of_64_kib(megabytes: float, is_grpc: bool) -> None:
     size = int(megabytes * 1e6)
     request = grpc(bytes(size)) if is_grpc else rest(bytes(size))
-    reply = (b"\0" + number(size) if is_grpc else b"") + bytes(size)
+    reply = (b"\0" + uint32(size) if is_grpc else b"") + bytes(size)
     parts = [reply[at : at + MAX_FRAME] for at in range(0, len(reply), MAX_FRAME)]
     server = Server([Plan(body=parts)], is_grpc, {})
     megabyte = lambda data: [data[at : at + 1_000_003] for at in range(0, len(data), 1_000_003)]  # noqa: E731

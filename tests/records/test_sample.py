@@ -12,19 +12,19 @@ from helpers.project import ROOT
 from helpers.sample import SAMPLE, sample_figures, sample_folder, sample_run, sample_tables
 from infscale.findings import FINDINGS
 from infscale.records.gate import VALID
-from infscale.records.runs import PROTOCOLS
+from infscale.records.runs import HEADLINE
 from infscale.report import results
 from infscale.report.figures.arms.sizes import SIZES
 from infscale.report.figures.files import file_stem
 
 
 def test_there_is_a_real_complete_run_of_the_main_finding() -> None:
-    run = sample_run(PROTOCOLS)
+    run = sample_run(HEADLINE)
     assert {trial.manifest.arm.protocol for trial in run.trials} == {"rest", "grpc"}
     assert {trial.manifest.arm.framework for trial in run.trials} == set(run.manifest.design.frameworks())
 
 
-@pytest.mark.parametrize("name", [name for name in FINDINGS if name != PROTOCOLS])
+@pytest.mark.parametrize("name", [name for name in FINDINGS if name != HEADLINE])
 def test_there_is_a_small_real_complete_run_of_every_finding(name: str) -> None:
     run = sample_run(name)
     arms = set(range(len(run.manifest.design.arms)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infscale.cli.options import Command, Number, Whole, number, option
+from infscale.cli.options import Command, Number, Whole, option, parse_number
 from infscale.errors import ConfigError, one_of
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _rates(text: str, process: str) -> tuple[float, ...]:
     parts = text.split(",") if text else []
     if not fits(len(parts)):
         raise ConfigError(f"--rate {text!r} for {process} arrivals; accepted: {form}")
-    return tuple(number("--rate", part) for part in parts)
+    return tuple(parse_number("--rate", part) for part in parts)
 
 
 def body_of(name: str) -> bytes:

@@ -192,7 +192,7 @@ class Number(click.ParamType[float]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number."""
-        return number(_name(param), value, self._above)
+        return parse_number(_name(param), value, self._above)
 
 
 class Whole(click.ParamType[int]):
@@ -222,7 +222,7 @@ class Milliseconds(click.ParamType[float]):
         return milliseconds(str(value), _name(param))
 
 
-def number(option: str, value: object, above: float | None = None) -> float:
+def parse_number(option: str, value: object, above: float | None = None) -> float:
     """Return a finite number that is at least 0, or larger than ``above``.
 
     Raises:
@@ -247,7 +247,7 @@ def milliseconds(text: str, option: str = "--slo") -> float:
     match = re.fullmatch(r"([0-9.]+)\s*(us|µs|ms|s)", text.strip())
     if match is None:
         raise ConfigError(f"{option} {text!r} is not a time; accepted: such as 50ms, 0.2s or 800us")
-    return number(option, match[1], above=0) * {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
+    return parse_number(option, match[1], above=0) * {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}[match[2]]
 
 
 def _name(param: click.Parameter | None) -> str:

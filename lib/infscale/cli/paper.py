@@ -59,9 +59,9 @@ def paper(
 def _measure_findings(*, new: bool, data: Path | None, figures: str) -> None:
     """Measure every finding in full; print why one cannot be measured on this machine, and go on with the next."""
     from infscale.findings import FINDINGS
-    from infscale.records.runs import PROTOCOLS
+    from infscale.records.runs import HEADLINE
 
-    for name in [name for name in FINDINGS if name != PROTOCOLS]:
+    for name in [name for name in FINDINGS if name != HEADLINE]:
         try:
             findings.finding(name, "full", new=new, data=data, figures=figures)
         except InfscaleError as error:

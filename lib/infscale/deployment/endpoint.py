@@ -86,7 +86,7 @@ class Endpoint:
     http: Collection[str] = ("1.1",)
     members: Sequence["Endpoint"] = ()
     replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    shares: Callable[[], list[float]] = field(default=list, repr=False)
+    answered_by_replica: Callable[[], list[float]] = field(default=list, repr=False)
     cache: Callable[[], dict[str, float]] | None = field(default=None, repr=False)
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:

@@ -148,4 +148,4 @@ FRAMEWORKS: dict[str, Framework] = {}
 def add(framework: Framework) -> None:
     """Add a framework to :data:`FRAMEWORKS`, and its title to those that tables and figures show."""
     FRAMEWORKS[framework.name] = framework
-    vocabulary.FRAMEWORKS[framework.name] = framework.title
+    vocabulary.FRAMEWORK_NAMES[framework.name] = framework.title

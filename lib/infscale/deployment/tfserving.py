@@ -360,7 +360,7 @@ INTERFACE = Interface(
 
 FRAMEWORK = Framework(
     name="tfserving",
-    title=vocabulary.FRAMEWORKS["tfserving"],
+    title=vocabulary.FRAMEWORK_NAMES["tfserving"],
     start=deploy,
     interface=INTERFACE,
     statistics=statistics,

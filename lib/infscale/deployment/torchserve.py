@@ -287,7 +287,7 @@ INTERFACE = Interface(
 
 FRAMEWORK = Framework(
     name="torchserve",
-    title=vocabulary.FRAMEWORKS["torchserve"],
+    title=vocabulary.FRAMEWORK_NAMES["torchserve"],
     start=deploy,
     interface=INTERFACE,
     statistics=statistics,

@@ -333,7 +333,7 @@ INTERFACE = Interface(
 
 FRAMEWORK = Framework(
     name="triton",
-    title=vocabulary.FRAMEWORKS["triton"],
+    title=vocabulary.FRAMEWORK_NAMES["triton"],
     start=deploy,
     interface=INTERFACE,
     statistics=statistics,

@@ -28,7 +28,7 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
 def await_counts(endpoint: Endpoint, whole: float) -> None:
     """Wait until replicas have counted what they answered: a server may count when the answer has left."""
     end = time.monotonic() + 0.5
-    while sum(endpoint.shares()) < whole and time.monotonic() < end:
+    while sum(endpoint.answered_by_replica()) < whole and time.monotonic() < end:
         time.sleep(0.02)
 
 

@@ -112,7 +112,7 @@ def run(endpoint: Endpoint, plan: Plan, *, trials: int = 1, ceilings: Mapping[st
         limits.check_gzip(endpoint.interface, plan.arm.protocol, gzip=plan.arm.gzip)
     counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    shares = endpoint.shares()
+    shares = endpoint.answered_by_replica()
     with resources.watching(endpoint, plan.usage) as used:
         result = _send(endpoint, plan, payload, arrivals, choice, used.mark)
     manifest = TrialManifest(
@@ -268,5 +268,5 @@ def _shares(endpoint: Endpoint, before: Sequence[float], succeeded: int) -> list
     if not before:
         return []
     await_counts(endpoint, sum(before) + succeeded)
-    gained = [after - earlier for earlier, after in zip(before, endpoint.shares(), strict=True)]
+    gained = [after - earlier for earlier, after in zip(before, endpoint.answered_by_replica(), strict=True)]
     return [None if math.isnan(count) else count for count in gained]

@@ -18,7 +18,7 @@ from infscale.findings import (
 )
 from infscale.findings.finding import Finding
 from infscale.paths import project_root
-from infscale.records.runs import PROTOCOLS, Run, findings_of, load_run, newest
+from infscale.records.runs import HEADLINE, Run, findings_of, load_run, newest
 from infscale.report.results import FindingResult, save
 
 FINDINGS: dict[str, Finding] = {
@@ -60,7 +60,7 @@ def save_all(place: Path, folder: Path) -> list[FindingResult]:
         place: folder of runs.
         folder: folder of figures, where the results are written too.
     """
-    names = [name for name in findings_of(place) if name != PROTOCOLS]
+    names = [name for name in findings_of(place) if name != HEADLINE]
     newest_runs = [load_run(path) for path in (newest(place, name) for name in names) if path]
     return [save(finding_of(run), run, tabulate(run), folder) for run in newest_runs]
 

@@ -11,7 +11,7 @@ from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
 from infscale.report.wording import ratio_text
-from infscale.vocabulary import CANNOT, FRAMEWORKS, number
+from infscale.vocabulary import CANNOT, FRAMEWORK_NAMES, number
 
 STACKS = (("rest", "wire"), ("rest", "requests"), ("grpc", "wire"), ("grpc", "grpcio"))
 """Protocol and client."""
@@ -19,7 +19,7 @@ STACKS = (("rest", "wire"), ("rest", "requests"), ("grpc", "wire"), ("grpc", "gr
 
 def blocks(profile: str) -> Blocks:
     """Return the same tensor through the wire engine and through the libraries that people use, on one server."""
-    frameworks = list(FRAMEWORKS) if profile == "full" else ["triton"]
+    frameworks = list(FRAMEWORK_NAMES) if profile == "full" else ["triton"]
     stacks = STACKS[:2] if profile == "tiny" else STACKS
     return [[Arm(protocol, client=client, framework=name) for protocol, client in stacks] for name in frameworks]
 
@@ -31,8 +31,8 @@ def answer(run: Run, tables: Tables) -> list[str]:
     return [*(_gap(run, tables, ratios, arm) for arm in wire), *compared(run, tables)]
 
 
-def _is(run: Run, number_: int, protocol: str, client: str) -> bool:
-    arm = run.manifest.design.arms[number_]
+def _is(run: Run, arm_number: int, protocol: str, client: str) -> bool:
+    arm = run.manifest.design.arms[arm_number]
     return (arm.protocol, arm.client) == (protocol, client)
 
 

@@ -8,7 +8,7 @@ from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
 from infscale.report.wording import capacity_ratio_text, ratio_text
-from infscale.vocabulary import FRAMEWORKS, number
+from infscale.vocabulary import FRAMEWORK_NAMES, number
 
 
 def blocks(profile: str) -> Blocks:
@@ -17,7 +17,7 @@ def blocks(profile: str) -> Blocks:
         return [[Arm("grpc", framework="triton"), Arm("rest", "json", framework="triton", front="edge")]]
     if profile == "quick":
         return [_block("triton", 16)]
-    return [_block(framework, batch) for framework in FRAMEWORKS for batch in (1, 16, 256)]
+    return [_block(framework, batch) for framework in FRAMEWORK_NAMES for batch in (1, 16, 256)]
 
 
 def _block(framework: str, batch: int) -> list[Arm]:

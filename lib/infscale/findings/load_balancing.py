@@ -102,14 +102,14 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
 
 
 def _row(run: Run, tables: Tables, summary: dict[object, object]) -> dict[str, object]:
-    arm, number_ = run.manifest.design.arms[int(str(summary["arm"]))], int(str(summary["arm"]))
-    each = _shares(run, tables, number_)
+    arm, arm_number = run.manifest.design.arms[int(str(summary["arm"]))], int(str(summary["arm"]))
+    each = _shares(run, tables, arm_number)
     # Which replica is the busy one changes from start to start: summed as they are, 100/0 and 0/100 look even.
     ranked = each if arm.slow_ms else [sorted(shares, reverse=True) for shares in each]
     return {
         "run_id": run.id,
-        "arm": number_,
-        "label": run.labels[number_],
+        "arm": arm_number,
+        "label": run.labels[arm_number],
         "balancer": balancer(arm) or "none",
         "protocol": arm.protocol,
         "replicas": arm.replicas,

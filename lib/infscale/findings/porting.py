@@ -6,7 +6,7 @@ from infscale.analysis.tables import Tables
 from infscale.experiment.design.arm import Arm
 from infscale.findings.finding import Blocks, Finding, compared
 from infscale.records.runs import Run
-from infscale.vocabulary import FRAMEWORKS
+from infscale.vocabulary import FRAMEWORK_NAMES
 
 ALIKE = 1e-5
 """Largest absolute difference at which two implementations of the same float32 arithmetic answer alike."""
@@ -24,7 +24,7 @@ STEPS = {
 
 def blocks(profile: str) -> Blocks:
     """Return the same weights on every framework, a block for each protocol and model."""
-    frameworks = ["torchserve", "triton"] if profile == "tiny" else list(FRAMEWORKS)
+    frameworks = ["torchserve", "triton"] if profile == "tiny" else list(FRAMEWORK_NAMES)
     protocols = ["grpc"] if profile == "tiny" else ["rest", "grpc"]
     models = ["noop", "mlp", "cnn"] if profile == "full" else ["mlp"]
     return [

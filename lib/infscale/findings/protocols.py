@@ -18,7 +18,7 @@ from infscale.records.runs import Run
 from infscale.report.figures.sweep import PICTURES
 from infscale.report.limits import validity
 from infscale.report.wording import interval_text, metric_text, saturation_text
-from infscale.vocabulary import CANNOT, FRAMEWORKS, NAMES, PROTOCOLS, number
+from infscale.vocabulary import CANNOT, FRAMEWORK_NAMES, NAMES, PROTOCOLS, number
 
 
 def answer(run: Run, tables: Tables) -> list[str]:
@@ -129,8 +129,8 @@ def grid(frameworks: Sequence[str] = (), protocols: Sequence[str] = (), model: s
     Raises:
         ConfigError: a framework or protocol is not known, or named twice.
     """
-    chosen, ways = list(frameworks or FRAMEWORKS), list(protocols or PROTOCOLS)
-    for name, values, accepted in (("frameworks", chosen, tuple(FRAMEWORKS)), ("protocols", ways, PROTOCOLS)):
+    chosen, ways = list(frameworks or FRAMEWORK_NAMES), list(protocols or PROTOCOLS)
+    for name, values, accepted in (("frameworks", chosen, tuple(FRAMEWORK_NAMES)), ("protocols", ways, PROTOCOLS)):
         for value in values:
             one_of(name, value, accepted)
         if len(set(values)) < len(values):

@@ -11,7 +11,7 @@ from infscale.findings.finding import Blocks, Finding, column, compared
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import CORES, COSTS
-from infscale.vocabulary import FRAMEWORKS, number
+from infscale.vocabulary import FRAMEWORK_NAMES, number
 
 EXAMPLE_PRICE = 0.10
 """Price of an hour of the machine for which the report gives costs, in any currency."""
@@ -23,7 +23,7 @@ def blocks(profile: str) -> Blocks:
         return [_block("triton", ("json",))]
     if profile == "quick":
         return [_block("triton", ("json", "raw")), _block("torchserve", ("json",))]
-    return [_block(name, ("json",) if name == "tfserving" else ("json", "raw")) for name in FRAMEWORKS]
+    return [_block(name, ("json",) if name == "tfserving" else ("json", "raw")) for name in FRAMEWORK_NAMES]
 
 
 def _block(framework: str, encodings: tuple[str, ...]) -> list[Arm]:

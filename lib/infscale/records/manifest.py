@@ -428,6 +428,6 @@ def write(path: Path, record: Record) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def number(value: float | None) -> float:
+def nan_if_none(value: float | None) -> float:
     """Return ``value``, or NaN for None, which stands for what was not measured."""
     return float("nan") if value is None else value

@@ -21,8 +21,8 @@ from infscale.records import manifest as manifests
 from infscale.records import packed, samples
 from infscale.records.manifest import RunManifest, TrialManifest
 
-PROTOCOLS = "protocols"
-"""The finding that :func:`find_run` looks for by default: REST or gRPC (F0)."""
+HEADLINE = "protocols"
+"""The name of the headline finding, REST or gRPC (F0), for which :func:`find_run` looks by default."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _check_origin(folder: Path, manifest: RunManifest, trials: Iterable[Trial]) 
         raise DataError(f"{folder}: trials of {len(machines)} machines ({names}) must not be pooled")
 
 
-def find_run(run: str = "", root: Path | None = None, finding: str = PROTOCOLS) -> Path:
+def find_run(run: str = "", root: Path | None = None, finding: str = HEADLINE) -> Path:
     """Return the folder of a run.
 
     Args:

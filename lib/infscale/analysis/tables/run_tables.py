@@ -18,7 +18,7 @@ from infscale.analysis.tables.trials import IDENTITY, METRICS, identified, trial
 from infscale.analysis.tables.usage import usage_table
 from infscale.errors import DataError
 from infscale.experiment.design.design import P95, SEARCH, Contrast
-from infscale.records.manifest import number
+from infscale.records.manifest import nan_if_none
 from infscale.records.runs import Run
 
 SHOWN = ["label", "bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
@@ -138,7 +138,7 @@ def _summary(
 ) -> pd.DataFrame:
     """Return one row per compared arm that was measured, in the order of the design; see :class:`Tables`."""
     pilots = run.manifest.pilot
-    codec = [(arm, number(pilots[arm].encode_us), number(pilots[arm].decode_us)) for arm in run.measured]
+    codec = [(arm, nan_if_none(pilots[arm].encode_us), nan_if_none(pilots[arm].decode_us)) for arm in run.measured]
     table = pd.DataFrame(codec, columns=["arm", "encode_us", "decode_us"])
     grid = trials[(trials["phase"] == "grid") & (trials["failed"] < trials["scheduled"])]
     costs = grid[_at(grid, rates)].groupby("arm")[["bytes_out", "bytes_in", "hit_ratio"]].mean()

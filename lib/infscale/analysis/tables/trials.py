@@ -19,7 +19,7 @@ from infscale.records.gate import INVALID, SATURATED, VALID, Floats
 from infscale.records.gates.generator import gaps_distance
 from infscale.records.gates.server import FIRST_PART
 from infscale.records.gates.verdict import judge_trial
-from infscale.records.manifest import TrialManifest, number
+from infscale.records.manifest import TrialManifest, nan_if_none
 from infscale.records.runs import Run, Trial
 from infscale.records.samples import NEVER
 
@@ -118,9 +118,9 @@ def _judged(run: Run, trial: Trial, planned: int) -> Row:
         "failed": sum(verdict.errors.values()),
         "finished_per_s": _finished_per_s(samples, manifest.duration_s),
         "errors": json.dumps(verdict.errors),
-        "dispersion_difference": number(gates["arrivals"]),
+        "dispersion_difference": nan_if_none(gates["arrivals"]),
         "gaps_distance": gaps_distance(samples),
-        "ceiling_share": number(gates["ceiling"]),
+        "ceiling_share": nan_if_none(gates["ceiling"]),
         **_bytes(samples),
         "hit_ratio": _hit_ratio(manifest.cache),
         **_costs(manifest, len(samples)),
@@ -179,11 +179,11 @@ def _costs(manifest: TrialManifest, requests: int) -> Row:
     return {
         "engine_cpu_us_per_request": 1e6 * generator.cpu_s / requests if requests else float("nan"),
         "engine_cpu_share": generator.cpu_s / generator.wall_s,
-        "connections_opened": number(generator.connections_opened),
+        "connections_opened": nan_if_none(generator.connections_opened),
         "same_host": host.same_host,
         "pinned": host.pinned,
-        "loadavg_1m": number(host.loadavg_1m),
-        "steal_fraction": number(host.steal_fraction),
+        "loadavg_1m": nan_if_none(host.loadavg_1m),
+        "steal_fraction": nan_if_none(host.steal_fraction),
     }
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from infscale.analysis.tables.trials import POINT, Row, identified
 from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.manifest import GroupUsage, TrialManifest, number
+from infscale.records.manifest import GroupUsage, TrialManifest, nan_if_none
 from infscale.records.runs import Run
 from infscale.records.usage import HOST
 
@@ -63,11 +63,11 @@ def _rows(manifest: TrialManifest, achieved_per_s: float) -> list[Row]:
 
 
 def _used(used: GroupUsage, achieved_per_s: float) -> Row:
-    user, system = (number(seconds) / used.seconds for seconds in (used.cpu_user_s, used.cpu_system_s))
+    user, system = (nan_if_none(seconds) / used.seconds for seconds in (used.cpu_user_s, used.cpu_system_s))
     return {
         "user_s_per_s": user,
         "system_s_per_s": system,
-        "rss_bytes": number(used.rss_peak_bytes),
+        "rss_bytes": nan_if_none(used.rss_peak_bytes),
         "switches_per_s": (used.voluntary_per_s or 0.0) + (used.involuntary_per_s or 0.0),
         "cpu_us_per_request": 1e6 * (user + system) / achieved_per_s if achieved_per_s else float("nan"),
     }

@@ -82,7 +82,7 @@ def deploy(
     ``slow``, as in ``{"replica": 1, "delay_ms": 20}``, puts an Envoy before that replica which holds every request up
     without keeping the replica busy: a *simulated* slow replica, as the endpoint's label says. ``options`` are those of
     each server, ports excepted. Beside the usual fields the endpoint has ``parts`` ("server 1", "balancer", "delay"),
-    ``shares``, and ``replicas`` where the client is to choose.
+    ``answered_by_replica``, and ``replicas`` where the client is to choose.
 
     Raises:
         ConfigError: an unknown framework or balancer, or a number of replicas or a slow replica that cannot be.
@@ -168,7 +168,7 @@ def _joined(
         http=first.http if balancer in ("none", "client", "envoy-l4") and not late else ("1.1",),
         members=tuple(members),
         replicas=addresses if balancer == "client" else {},
-        shares=lambda: [answered(member) for member in members],
+        answered_by_replica=lambda: [answered(member) for member in members],
         ready_s=sum(member.ready_s for member in members),
         log_tail=lambda: "\n".join(member.log_tail() for member in members),
     )

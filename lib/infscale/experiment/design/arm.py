@@ -8,7 +8,7 @@ from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.types import check_types
 from infscale.vocabulary import CONNECTIONS, HTTP, PICKS, PROTOCOLS
 
-FRONTS = ("", "edge", "cache", "balanced", "network")
+FRONT_LEVELS = ("", "edge", "cache", "balanced", "network")
 """What stands between the load and a server: nothing; a REST edge that asks over gRPC; a caching gateway; a balancer
 before replicas; a network link or TLS."""
 
@@ -39,7 +39,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         reuse: whether connections are kept; False opens one for each request.
         framework: the serving system; "" where an endpoint is given.
         model: the name of a reference model.
-        front: see :data:`FRONTS`.
+        front: see :data:`FRONT_LEVELS`.
         store: the caching gateway's store, see :data:`STORES`.
         cache: whether the server's own response cache is on.
         replicas: how many servers stand behind the balancer.
@@ -86,7 +86,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
         one_of("pick", self.pick, ("", *PICKS))
         one_of("http", self.http, HTTP)
-        one_of("front", self.front, FRONTS)
+        one_of("front", self.front, FRONT_LEVELS)
         one_of("store", self.store, STORES)
         if self.connections < 0:
             raise ConfigError(f"connections={self.connections} is not a number of connections; accepted: 1 or more")

@@ -202,7 +202,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return math.ceil(self.trials() / 3)
 
 
-def compared(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
+def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
     """Return the arms of all blocks, and contrasts of each arm with the first of its block.
 
     The two fit :class:`Design`'s ``arms`` and ``contrasts``.

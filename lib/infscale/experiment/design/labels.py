@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from infscale.experiment.design.arm import FACTORS, Arm
-from infscale.vocabulary import FRAMEWORKS, NAMES
+from infscale.vocabulary import FRAMEWORK_NAMES, NAMES
 
 ENCODINGS = {
     "json": "JSON",
@@ -80,7 +80,7 @@ def _with_embedded(label: str, implementation: str) -> str:
 
 def framework(arm: Arm) -> str:
     """Return the name of the arm's framework as it is shown."""
-    return FRAMEWORKS.get(arm.framework, arm.framework)
+    return FRAMEWORK_NAMES.get(arm.framework, arm.framework)
 
 
 def where_cached(arm: Arm) -> str:

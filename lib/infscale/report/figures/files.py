@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from infscale.analysis.tables import Tables
 from infscale.records.manifest import RunManifest
-from infscale.records.runs import PROTOCOLS, Run
+from infscale.records.runs import HEADLINE, Run
 from infscale.report.figures.parts import house_style
 from infscale.report.figures.picture import Picture
 
@@ -64,7 +64,7 @@ def save_picture(picture: Picture, run: Run, tables: Tables, folder: Path) -> Dr
 
 def file_stem(finding: str, picture: str) -> str:
     """Return the stem of a figure's files: ``f0-ratio``, ``finding-caching`` or ``finding-caching-gain``."""
-    start = "f0" if finding == PROTOCOLS else f"finding-{finding}"
+    start = "f0" if finding == HEADLINE else f"finding-{finding}"
     return f"{start}-{picture}" if picture else start
 
 

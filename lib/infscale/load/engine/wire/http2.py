@@ -23,7 +23,7 @@ from infscale.load.engine.wire.http2_frames import (
     MAX_NUMBER,
     ProtocolError,
     frame,
-    number,
+    uint32,
 )
 from infscale.load.engine.wire.http2_replies import Heads, Stream, whole_reply
 from infscale.load.engine.wire.http2_requests import Request, ServerTable, encode_grpc, encode_rest
@@ -71,7 +71,7 @@ class Http2:
     def start(self) -> bytes:
         """Return what a new connection sends first: preface, settings and a connection window of 2³¹ − 1 bytes."""
         settings = struct.pack(">HLHL", wire.ENABLE_PUSH, 0, wire.INITIAL_WINDOW_SIZE, MAX_NUMBER)
-        grow = frame(wire.WINDOW_UPDATE, 0, 0, number(MAX_NUMBER - wire.FIRST_WINDOW))
+        grow = frame(wire.WINDOW_UPDATE, 0, 0, uint32(MAX_NUMBER - wire.FIRST_WINDOW))
         return wire.PREFACE + frame(wire.SETTINGS, 0, 0, settings) + grow
 
     # --- requests ---
@@ -104,7 +104,7 @@ class Http2:
                 del self.streams[stream]
                 self.free += 1
                 self._flow.waiting.pop(stream, None)
-                self.out.append(frame(wire.RST_STREAM, 0, stream, number(wire.CANCEL)))
+                self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.CANCEL)))
                 return
 
     def tokens(self) -> list[int]:
@@ -122,12 +122,12 @@ class Http2:
         except (ValueError, hpack.HPACKError) as error:
             self._rest = b""
             self.message = str(error)
-            self.out.append(frame(wire.GOAWAY, 0, 0, number(0) + number(wire.PROTOCOL_ERROR)))
+            self.out.append(frame(wire.GOAWAY, 0, 0, uint32(0) + uint32(wire.PROTOCOL_ERROR)))
             self._fail(self.streams, status.BAD_RESPONSE, finished)
             return
         self._rest = data[position:]
         if self._unreturned >= _GIVE_BACK:
-            self.out.append(frame(wire.WINDOW_UPDATE, 0, 0, number(self._unreturned)))
+            self.out.append(frame(wire.WINDOW_UPDATE, 0, 0, uint32(self._unreturned)))
             self._unreturned = 0
 
     def end(self, finished: list[Finished]) -> None:
@@ -149,7 +149,7 @@ class Http2:
             self.message = state.message or self.message
         if self._flow.waiting.pop(stream, None) is not None:
             # The reply came before the whole request was sent; the rest of it is of no use.
-            self.out.append(frame(wire.RST_STREAM, 0, stream, number(wire.CANCEL)))
+            self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.CANCEL)))
 
     def _frames(self, data: bytes, now: int, finished: list[Finished]) -> int:
         """Handle the whole frames, and return where an unfinished one begins."""
@@ -232,7 +232,7 @@ class Http2:
         state.message = why
         self._flow.waiting.pop(stream, None)
         self._finish(stream, state, status.BAD_RESPONSE, finished)
-        self.out.append(frame(wire.RST_STREAM, 0, stream, number(wire.PROTOCOL_ERROR)))
+        self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.PROTOCOL_ERROR)))
 
     def _check_opened(self, stream: int) -> None:
         if not stream & 1 or stream >= self._next:
@@ -242,9 +242,9 @@ class Http2:
         if not self.ready and kind != wire.SETTINGS:
             raise ProtocolError("the server's settings did not come first")
         if kind == wire.WINDOW_UPDATE:
-            self._window_update(stream, wire.number_of(body), finished)
+            self._window_update(stream, wire.read_uint32(body), finished)
         elif kind == wire.RST_STREAM:
-            self._reset(stream, wire.number_of(body), finished)
+            self._reset(stream, wire.read_uint32(body), finished)
         elif kind in (wire.SETTINGS, wire.PING, wire.GOAWAY) and stream:
             raise ProtocolError(f"a connection's frame on stream {stream}")
         elif kind == wire.SETTINGS:
@@ -301,7 +301,7 @@ class Http2:
 
     def _goaway(self, body: bytes, finished: list[Finished]) -> None:
         """Take the server's GOAWAY: requests that it has not begun, those above its last stream, fail."""
-        last = wire.number_of(body[:4]) & MAX_NUMBER
-        wire.number_of(body[4:8])
+        last = wire.read_uint32(body[:4]) & MAX_NUMBER
+        wire.read_uint32(body[4:8])
         self.message = body[8:].decode(errors="replace") or self.message
         self._fail([stream for stream in self.streams if stream > last], status.RESET, finished)

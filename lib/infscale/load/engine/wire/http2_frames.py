@@ -37,13 +37,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return HEAD.pack(len(payload) << 8 | kind, flags, stream) + payload
 
 
-def number(value: int) -> bytes:
-    """Return a payload of one 32-bit number, such as an error code or a window's growth."""
+def uint32(value: int) -> bytes:
+    """Return a number as four bytes, as error codes and the growth of windows are sent."""
     return value.to_bytes(4, "big")
 
 
-def number_of(payload: bytes) -> int:
-    """Return the number in a payload that holds one 32-bit number.
+def read_uint32(payload: bytes) -> int:
+    """Return the number that four bytes hold.
 
     Raises:
         ProtocolError: the payload's length is not four.
