@@ -80,15 +80,28 @@ def check_rate(rate_per_s: float, name: str = "rate") -> float:
     return float(rate_per_s)
 
 
-def check_duration(duration_s: float) -> float:
+def check_duration(duration_s: float, name: str = "duration_s") -> float:
     """Return a duration that is a positive finite number of seconds.
 
     Raises:
         ConfigError: not a number, infinite, zero, negative, or above :data:`MAX_DURATION_S`.
     """
     if not is_number(duration_s) or not 0 < duration_s <= MAX_DURATION_S:
-        raise ConfigError(f"duration_s={duration_s!r} is not a duration; accepted: a number of seconds above 0")
+        long = is_number(duration_s) and duration_s > 0
+        accepted = f"at most {MAX_DURATION_S:g} seconds" if long else "seconds above 0"
+        raise ConfigError(f"{name}={duration_s!r} is not a duration; accepted: {accepted}")
     return float(duration_s)
+
+
+def check_share(share: float, name: str) -> float:
+    """Return a share of a rate that is a positive finite number; it may be above 1.
+
+    Raises:
+        ConfigError: not a number, infinite, zero or negative.
+    """
+    if not is_number(share) or share <= 0:
+        raise ConfigError(f"{name}: {share!r} is not a share; accepted: numbers above 0")
+    return float(share)
 
 
 def is_number(value: object) -> bool:

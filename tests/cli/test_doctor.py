@@ -10,6 +10,7 @@ import pytest
 from infscale import programs
 from infscale.cli import doctor, main
 from infscale.programs import Requirement
+from infscale.records.gates.generator import STEAL_MAX
 
 
 def find(name: str) -> Requirement:
@@ -27,6 +28,12 @@ def test_it_names_every_part_and_the_main_job_can_run_where_the_tests_can() -> N
     parts = "CPU governor steal Java TorchServe TensorFlow Docker Triton Envoy nginx Redis SCHED_FIFO namespaces netem"
     assert [part for part in parts.split() if part not in shown.stdout] == []
     assert "make paper can run here" in shown.stdout
+
+
+def test_it_says_how_much_steal_makes_a_trial_invalid() -> None:
+    """It cannot import the limit: that would import pandas."""
+    limit = f"more than {100 * STEAL_MAX:g} % of the CPU"
+    assert find("steal").enables == f"a trial is INVALID if the hypervisor takes {limit}"
 
 
 def test_it_imports_no_framework() -> None:

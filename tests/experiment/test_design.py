@@ -37,9 +37,10 @@ def design(**changes: Any) -> Design:
         ({"protocol": "grpc", "client": "requests"}, "accepted: grpcio, wire"),
         ({"http": "3"}, "http='3' is not known; accepted: 1.1, 2"),
         ({"protocol": "grpc", "http": "2"}, "gRPC is always on HTTP/2"),
-        ({"client": "requests", "http": "2"}, "accepted with gzip=False and http='2': wire"),
-        ({"client": "requests", "gzip": True}, "sends no gzip"),
-        ({"client": "requests", "reuse": False}, "neither picks replicas nor renews connections"),
+        ({"client": "requests", "http": "2"}, "client='requests' supports neither gzip nor HTTP/2; use client='wire'"),
+        ({"client": "requests", "gzip": True}, "client='requests' supports neither gzip nor HTTP/2; use client='wire'"),
+        ({"protocol": "grpc", "client": "grpcio", "gzip": True}, "client='grpcio' supports no gzip; use client='wire'"),
+        ({"client": "requests", "reuse": False}, "supports neither pick nor reuse=False; use client='wire'"),
         ({"pick": "best"}, "pick='best' is not known; accepted: , power_of_two, round_robin"),
         ({"connections": -1}, "connections=-1 is not a number of connections; accepted: 1 or more"),
         ({"batch": 0}, "batch=0 is not a number of rows"),
@@ -47,7 +48,7 @@ def design(**changes: Any) -> Design:
         ({"repeat": math.nan}, "repeat=nan is not a fraction"),
         ({"zipf": 0.0}, "zipf=0.0 is not an exponent"),
         ({"repeat": 0.5, "zipf": 1.0}, "exclude each other"),
-        ({"repeat": 0.5, "batch": 2}, "one row at a time"),
+        ({"repeat": 0.5, "batch": 2}, "repeat and zipf need batch=1"),
         ({"front": "proxy"}, "front='proxy' is not known; accepted: , balanced, cache, edge, network"),
         ({"store": "redis"}, "store='redis' belongs to front='cache', not to front=''"),
         ({"front": "cache", "store": "disk"}, "store='disk' is not known; accepted: , memory, redis"),
@@ -188,13 +189,14 @@ def test_an_arm_survives_being_stored(arm: Arm) -> None:
         ({"rates": "all"}, "rates='all' is not known; accepted: search, sweep"),
         ({"beside": ("weather",)}, "beside='weather' is not known; accepted: staleness"),
         ({"fractions": ()}, r"fractions=\[\] sets no rate"),
-        ({"fractions": (0.0,)}, r"fractions=0.0 is not an arrival rate"),
+        ({"fractions": (0.0,)}, "fractions: 0.0 is not a share; accepted: numbers above 0"),
         ({"fractions": ("fast",)}, r"fractions=\('fast',\) has another type: expected `float`, got `str`"),
         ({"replicates": 0}, "replicates=0 is not a number of repeats"),
         ({"replicates": True}, "replicates=True has another type"),
-        ({"trial_s": -1}, "trial_s=-1.0 is not"),
-        ({"timeout_s": math.nan}, "timeout_s=nan is not"),
-        ({"most_per_s": 0}, "most_per_s=0.0 is not"),
+        ({"trial_s": -1}, "trial_s=-1.0 is not a duration; accepted: seconds above 0"),
+        ({"trial_s": 1e10}, r"trial_s=10000000000.0 is not a duration; accepted: at most 1e\+09 seconds"),
+        ({"timeout_s": math.nan}, "timeout_s=nan is not a duration; accepted: seconds above 0"),
+        ({"most_per_s": 0}, "most_per_s=0.0 is not an arrival rate; accepted: a number of requests/s above 0"),
         ({"bisections": -1}, "bisections=-1 is not a number of trials"),
         ({"seed": -1}, "seed=-1 is not a seed"),
         ({"finding": ""}, "finding='' is not a name for files"),
@@ -259,6 +261,7 @@ def test_a_longer_design_has_a_longer_plan(rates: str) -> None:
     short = design(rates=rates, bisections=2)
     assert f"{short.replicates} replicates" in time_plan(short)
     assert "in all, roughly" in time_plan(short)
+    assert f"pilot: rough saturation rate λ* of {len(short.arms)} arms" in time_plan(short)
     for changes in ({"replicates": 6}, {"trial_s": 60.0}, {"fractions": (0.2, 0.4, 0.6)}, {"bisections": 5}):
         longer = design(**{"rates": rates, "bisections": 2, **changes})
         assert seconds(longer) > seconds(short)

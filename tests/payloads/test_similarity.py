@@ -85,7 +85,7 @@ def test_decimals_stay_valid_json_and_the_model_still_answers() -> None:
         ({"repeat": 1.5}, "repeat=1.5 is not a fraction"),
         ({"zipf": 0.0}, "zipf=0.0 is not an exponent"),
         ({"repeat": 0.5, "zipf": 1.0}, "exclude each other"),
-        ({"repeat": 0.5, "batch": 4}, "one row at a time"),
+        ({"repeat": 0.5, "batch": 4}, "repeat and zipf need batch=1"),
     ],
 )
 def test_what_cannot_be_is_refused(what: dict[str, float], told: str) -> None:

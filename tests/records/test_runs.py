@@ -80,7 +80,9 @@ def test_the_sample_is_taken_when_nothing_was_measured(small: Path, tmp_path: Pa
 
 def test_no_run_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     """A FileNotFoundError of a path that nobody typed helps nobody."""
-    with pytest.raises(DataError, match="measure one"):
+    with pytest.raises(DataError, match="measure one with 'make paper', or give the folder of an interrupted run"):
         runs.find_run(root=tmp_path)
+    with pytest.raises(DataError, match="measure one with 'make finding F=caching'"):
+        runs.find_run(root=tmp_path, finding="caching")
     with pytest.raises(DataError, match="is not a run"):
         runs.find_run("data/raw/typo", root=tmp_path)

@@ -299,6 +299,8 @@ def test_a_client_library_that_is_late_is_slow_not_void() -> None:
         frame["scheduled_ns"].to_numpy(), np.full(len(frame), 3_000_000), lag_ns=np.full(len(frame), 4_000_000)
     )
     assert verdict_of(late).name == INVALID
+    told = {gate.name: gate.text for gate in verdict_of(late, generator_of(client="requests")).gates}
+    assert told["lag"].endswith("; shown only, does not affect the verdict")
     assert verdict_of(late, generator_of(client="requests")).name == VALID
     held = frame.assign(due_ns=np.where(np.arange(len(frame)) % 10 == 0, NEVER, frame["due_ns"]))
     assert verdict_of(held, generator_of(client="requests")).name == SATURATED

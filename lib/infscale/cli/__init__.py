@@ -19,7 +19,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "figures": "Draw again from stored data; needs no server.",
         "finding": "Measure one finding of the study and draw it.",
         "advice": "Say what to deploy, from stored trials.",
-        "plan": "Say what a run would measure, how long it takes and what it could find.",
+        "plan": "Say what a run would measure, how long it takes and what it could detect.",
     },
     "A service of your own": {
         "load": "Send an open-loop load to a URL and judge the result.",

@@ -38,8 +38,9 @@ def _cpu() -> Requirement:
     from infscale import machine
 
     described, split = machine.describe(), machine.split_cores()
-    shared = "load engine and servers share them: four or more keep them apart" if split is None else "one for the load"
-    return Requirement("CPU", f"{described.cpu}; {described.cores} cores usable", shared)
+    shared = "load engine and servers share them; with four or more cores each gets its own"
+    apart = "the load engine and the servers each have cores of their own"
+    return Requirement("CPU", f"{described.cpu}; {described.cores} cores usable", shared if split is None else apart)
 
 
 def _governor() -> Requirement:
@@ -56,7 +57,7 @@ def _steal() -> Requirement:
 
     stolen, ticks = machine.steal_ticks()
     text = f"{stolen / ticks:.2%} of the CPU time since boot" if ticks else "not reported by this machine"
-    return Requirement("steal", text, "trials in which a hypervisor takes more than a little are INVALID")
+    return Requirement("steal", text, "a trial is INVALID if the hypervisor takes more than 2 % of the CPU")
 
 
 def _memory() -> Requirement:
@@ -149,7 +150,9 @@ def _fifo() -> Requirement:
     code = "import os; os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))"
     allowed = bool(first_line([sys.executable, "-S", "-E", "-c", code]))
     get = 'echo "$USER - rtprio 1" | sudo tee /etc/security/limits.d/infscale.conf, and log in again'
-    return Requirement("SCHED_FIFO", "allowed" if allowed else "", "a load engine that is on time on full cores", get)
+    return Requirement(
+        "SCHED_FIFO", "allowed" if allowed else "", "lets the load engine keep its schedule on busy cores", get
+    )
 
 
 def _namespaces() -> Requirement:

@@ -73,7 +73,7 @@ def _run(*, json: bool, **options: Any) -> int:
 
 def _exit_code(summary: "Summary", outcome: "Outcome") -> int:
     if outcome.interrupted:
-        print("infscale: interrupted; what was not sent is 'unsent'", file=sys.stderr)
+        print("infscale: interrupted; requests not yet sent have the status 'unsent'", file=sys.stderr)
         return INTERRUPTED
     if not summary["succeeded"]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in summary["errors"].items())
@@ -146,13 +146,11 @@ def checked(
     target = parse(url)
     process = one_of("--arrivals", arrivals, PROCESSES)
     if (trace != "") != (process == "trace"):
-        raise ConfigError(f"--arrivals {process} and --trace {trace!r}: a trace needs both, others neither")
+        raise ConfigError("--trace FILE is required with --arrivals trace and not allowed otherwise")
     if trace_column and process != "trace":
-        raise ConfigError(f"--trace-column {trace_column!r} is for --arrivals trace only")
+        raise ConfigError("--trace-column NAME is allowed only with --arrivals trace")
     if (cv is not None) != (process == "gamma"):
-        raise ConfigError(
-            f"--arrivals {process} and --cv {'none' if cv is None else cv}: gamma needs both, others neither"
-        )
+        raise ConfigError("--cv CV is required with --arrivals gamma and not allowed otherwise")
     if connections is None:
         connections = max(CONNECTIONS.get(target.scheme, CONNECTIONS_HTTP2), shards)
     if connections < shards:

@@ -33,13 +33,16 @@ TIMES = {
 }
 """Name of a time in the result → key of :func:`infscale.analysis.percentiles.trial_times`, and its percentiles."""
 
+LEFT_OUT = {"unsent": "not sent (interrupted)", "cut_off": "still in flight when interrupted"}
+"""Counts of an interrupted load in words, by name."""
+
 
 def summarise(samples: pd.DataFrame, manifest: LoadManifest) -> Summary:
     """Return every number that is reported, of the rows after the warm-up; keys carry their units.
 
-    A percentile is ``None`` where it is omitted (``omitted`` says why) and where it is infinite; ``bounds`` says
-    what a percentile that never came about exceeds. Of an interrupted load, only rows whose outcome is known count:
-    ``unsent`` and ``cut_off`` (in flight when it ended) are told apart.
+    A percentile is ``None`` where it is omitted (``omitted`` says why) and where it is infinite. ``bounds`` gives, for
+    a percentile that falls on a timed-out or failed request, the value that it exceeds. An interrupted load is judged
+    by the rows whose outcome is known; ``unsent`` and ``cut_off`` (in flight when it ended) count the others.
     """
     rows, counts = _measured(samples, manifest)
     duration_s = max(1e-3, manifest.duration_s - manifest.warmup_s)  # interrupted in the warm-up: no rows
@@ -172,14 +175,13 @@ def _omitted(summary: Summary) -> list[str]:
 
 def _facts(summary: Summary) -> list[str]:
     errors = ", ".join(f"{kind} {n:,}" for kind, n in summary["errors"].items()) or "none"
-    left_out = {name: summary[name] for name in ("unsent", "cut_off") if summary[name]}
-    ended = "".join(f", {n:,} {name.replace('_', ' ')}" for name, n in left_out.items())
+    ended = "".join(f", {summary[name]:,} {words}" for name, words in LEFT_OUT.items() if summary[name])
     return [
-        f"rate         offered {summary['offered_per_s']:,.1f}/s, achieved {summary['achieved_per_s']:,.1f}/s",
-        f"requests     {summary['requests']:,}, {summary['succeeded']:,} succeeded{ended}; errors: {errors}",
-        f"own CPU      {summary['cpu_per_request_us']:,.1f} µs a request "
+        f"rate           offered {summary['offered_per_s']:,.1f}/s, achieved {summary['achieved_per_s']:,.1f}/s",
+        f"requests       {summary['requests']:,}, {summary['succeeded']:,} succeeded{ended}; errors: {errors}",
+        f"generator CPU  {summary['cpu_per_request_us']:,.1f} µs a request "
         f"({summary['cpu_user_per_request_us']:,.1f} user, {summary['cpu_system_per_request_us']:,.1f} system), "
         f"{summary['peak_memory_bytes'] / 1e6:,.0f} MB",
-        f"connections  {summary['connections_opened']:,} opened, {summary['connections_lost']:,} lost",
-        f"bytes        {summary['bytes_out']:,} out, {summary['bytes_in']:,} in",
+        f"connections    {summary['connections_opened']:,} opened, {summary['connections_lost']:,} lost",
+        f"bytes          {summary['bytes_out']:,} out, {summary['bytes_in']:,} in",
     ]

@@ -18,7 +18,10 @@ NAMES: dict[str, tuple[str, str]] = {
     "--new": ("", "Measure afresh instead of continuing or reusing a run."),
     "--frameworks": ("NAME...", "Only these: tfserving, torchserve, triton."),
     "--replicates": ("N", "Repeats of every arm and rate."),
-    "--run": ("FOLDER", "Folder of a run; without it the newest complete one in data/raw, else the committed sample."),
+    "--run": (
+        "FOLDER",
+        "Folder of a run; without it the newest complete one in data/raw, else the committed sample.",
+    ),
     "--data": ("FOLDER", "Folder of runs."),
     "--figures": ("FOLDER", "Folder to draw into."),
     "--out": ("FILE.parquet", "Write a row per request to this file, and the manifest beside it as .json."),
@@ -27,11 +30,14 @@ NAMES: dict[str, tuple[str, str]] = {
     "--rate": ("R", "Arrival rate λ, requests/s."),
     "--max-rate": ("R", "Highest arrival rate to offer, requests/s."),
     "--duration": ("S", "Length of the arrivals, s."),
-    "--warmup": ("S", "Load before the measured part, at its first rate, s."),
+    "--warmup": ("S", "Seconds of unmeasured load before the measurement, at the first rate."),
     "--arrivals": ("PROCESS", "poisson, constant, gamma, ramp, steps or trace."),
-    "--cv": ("CV", "Coefficient of variation of the gaps; for gamma arrivals, which need it."),
-    "--trace": ("FILE", "CSV or Parquet file of arrival times; for trace arrivals, which need it."),
-    "--trace-column": ("NAME", "Column of the trace that holds the times, in s or ns by the end of its name."),
+    "--cv": ("CV", "Coefficient of variation of the gaps; required with --arrivals gamma."),
+    "--trace": ("FILE", "CSV or Parquet file of arrival times; required with --arrivals trace."),
+    "--trace-column": (
+        "NAME",
+        "Column with the arrival times; its name must end in _s (seconds) or _ns (nanoseconds).",
+    ),
     "--seed": ("N", "Seed of the arrivals and of the choice of bodies."),
     # Requests.
     "--rest": ("URL", "http or https, with its path."),
@@ -56,7 +62,7 @@ NAMES: dict[str, tuple[str, str]] = {
     # Judgement.
     "--slo": ("TIME", "Limit of the response time, such as 50ms, 0.2s or 800us."),
     "--quantile": ("NAME", "Percentile of the response time that the limit is for: p50, p95 or p99."),
-    "--effect": ("RATIO", "Ratio of two response times to be told apart from 1."),
+    "--effect": ("RATIO", "Smallest ratio of two response times that should be detected, e.g. 1.1 for 10 %."),
     # Servers.
     "--rest-port": ("PORT", "TCP port of the REST endpoint; 0 for a free one."),
     "--grpc-port": ("PORT", "TCP port of the gRPC endpoint; 0 for a free one."),

@@ -1,4 +1,4 @@
-"""``infscale plan``: what a run would measure, how long it takes, and which differences it could find."""
+"""``infscale plan``: what a run would measure, how long it takes, and how small a difference it could detect."""
 
 from infscale.cli.options import Command, Number, Whole, option
 
@@ -23,9 +23,11 @@ command = Command(
         option("--frameworks", section="Measurement"),
         option("--replicates", section="Measurement", type=Whole(1), note="Default: the profile's."),
         option("--effect", section="Power", default="1.1", type=Number()),
-        option("--run", section="Power", default="", note="Its spread between replicates is taken."),
+        option(
+            "--run", section="Power", default="", note="An earlier run, used to estimate how much replicates differ."
+        ),
     ],
-    help="Say what 'infscale paper' would measure, how long it takes, which comparisons it names beforehand, and which "
-    "differences it could find by the spread of an earlier run.",
+    help="Say what 'infscale paper' would measure, how long it takes, which comparisons it names beforehand, and how "
+    "small a difference it could detect, judging by an earlier run.",
     examples=("infscale plan --profile full", "infscale plan --replicates 6 --effect 1.05"),
 )

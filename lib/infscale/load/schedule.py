@@ -213,7 +213,7 @@ def replay(trace: Schedule, duration_s: float | None = None, rate_per_s: float |
     factor = (len(times) - 1) / (float(times[-1]) / 1e9) / check_rate(rate_per_s)
     last = factor * float(times[-1])
     if math.isinf(last) or (duration_s is None and last > MAX_DURATION_S * 1e9):
-        raise ConfigError(f"rate={rate_per_s!r} stretches the trace beyond {MAX_DURATION_S:g} s; accepted: higher ones")
+        raise ConfigError(f"rate={rate_per_s!r} stretches the trace beyond {MAX_DURATION_S:g} s; give a higher rate")
     stretched = np.floor(times * factor)
     return np.asarray(stretched[stretched < until], dtype=np.int64)
 

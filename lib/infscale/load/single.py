@@ -126,7 +126,8 @@ def schedules(load: Load) -> Plan:
     count = sum(map(len, parts))
     if not count:
         rate = ",".join(f"{rate:g}" for rate in load.rates_per_s) or "the trace's"
-        raise ConfigError(f"--rate {rate} and --duration {duration:g} make no request; accepted: more of either")
+        fault = f"--rate {rate} and --duration {duration:g}: no request falls into this time"
+        raise ConfigError(f"{fault}: raise --rate or --duration")
     rates = load.rates_per_s if load.arrivals in ("ramp", "steps") else load.rates_per_s[:1] or (count / duration,)
     warm = _warmup(load, rates[0], seeds["warmup"])
     shift = round(load.warmup_s * 1e9)

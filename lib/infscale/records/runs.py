@@ -185,9 +185,10 @@ def find_run(run: str = "", root: Path | None = None, finding: str = HEADLINE) -
     for place in (root / "data" / "raw", root / "data" / "sample"):
         if latest := newest(place, finding):
             return latest
+    command = "'make paper'" if finding == HEADLINE else f"'make finding F={finding}'"
     raise DataError(
         f"no complete run of {finding} in {root / 'data' / 'raw'} or {root / 'data' / 'sample'}: "
-        "measure one with the notebooks 1x, or give the path of an interrupted one"
+        f"measure one with {command}, or give the folder of an interrupted run"
     )
 
 

@@ -181,7 +181,8 @@ def read_inputs(api: TensorApi, endpoint: Endpoint, target: Target) -> dict[str,
 
 def _check_no_batch(batch: int) -> None:
     if batch != 1:
-        raise ConfigError(f"batch={batch}: a payload file that is a request of its own fixes it; accepted: 1")
+        fault = "this payload file is one complete request, so its batch size cannot be changed"
+        raise ConfigError(f"batch={batch}: {fault}; leave batch at 1")
 
 
 def _content_type(file: Path) -> str:

@@ -130,19 +130,17 @@ def _check_similarity(arm: Arm) -> None:
     if arm.zipf is not None and not 0 < arm.zipf < 10:
         raise ConfigError(f"zipf={arm.zipf} is not an exponent; accepted: above 0, below 10")
     if arm.batch > 1 and (arm.repeat, arm.zipf) != (None, None):
-        raise ConfigError(f"batch={arm.batch}: requests repeat, or are popular, one row at a time")
+        raise ConfigError(f"batch={arm.batch}: repeat and zipf need batch=1")
 
 
 def _check_client(arm: Arm) -> None:
     if arm.client != "wire" and (arm.pick or not arm.reuse):
-        raise ConfigError(f"client={arm.client!r} neither picks replicas nor renews connections; accepted: wire")
+        raise ConfigError(f"client={arm.client!r} supports neither pick nor reuse=False; use client='wire'")
     if arm.http == "2" and arm.protocol == "grpc":
         raise ConfigError("http='2' is for REST; gRPC is always on HTTP/2: leave it out")
     if arm.client != "wire" and (arm.gzip or arm.http != "1.1"):
-        raise ConfigError(
-            f"client={arm.client!r} sends no gzip and speaks no HTTP version but its own; "
-            f"accepted with gzip={arm.gzip} and http={arm.http!r}: wire"
-        )
+        lacking = "neither gzip nor HTTP/2" if arm.protocol == "rest" else "no gzip"
+        raise ConfigError(f"client={arm.client!r} supports {lacking}; use client='wire'")
 
 
 def _check_deployment(arm: Arm) -> None:

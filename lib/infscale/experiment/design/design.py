@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from infscale.errors import ConfigError, check_rate, one_of
+from infscale.errors import ConfigError, check_duration, check_rate, check_share, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import labels
 from infscale.experiment.design.types import check_types
@@ -19,8 +19,9 @@ LEAST_REQUESTS = 100
 a short trial would hold a handful."""
 
 SWEEP, SEARCH = "sweep", "search"
-"""How rates are set. "sweep": all arms of a block at shares of the larger saturation rate, which gives curves.
-"search": each arm's saturation rate by bisection, and all arms of a block at shares of the smallest one."""
+"""How rates are set. "sweep": all arms of a block at shares of the largest saturation rate in the block, which gives
+curves. "search": each arm's saturation rate by bisection, and all arms of a block at shares of the smallest one in the
+block."""
 
 BESIDE = ("staleness",)
 """What can be measured once, beside the trials: how many answers of a cache are stale after the model was swapped."""
@@ -125,9 +126,10 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         if not self.fractions:
             raise ConfigError("fractions=[] sets no rate; accepted: shares of the saturation rate, such as 0.5")
         for fraction in self.fractions:
-            check_rate(fraction, "fractions")
-        for name in ("trial_s", "timeout_s", "most_per_s"):
-            check_rate(getattr(self, name), name)
+            check_share(fraction, "fractions")
+        for name in ("trial_s", "timeout_s"):
+            check_duration(getattr(self, name), name)
+        check_rate(self.most_per_s, "most_per_s")
         if self.replicates < 1:
             raise ConfigError(f"replicates={self.replicates} is not a number of repeats; accepted: 1 or more")
         if self.bisections < 0:
@@ -144,7 +146,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.arms + self.sensitivity
 
     def block(self, arm: int) -> int:
-        """Return the number of the arm with which ``arm`` is compared; its own where others are compared with it.
+        """Return the block's id, which is the number of its reference arm.
 
         Arms of one block get the same arrivals, at common rates. An arm of the sensitivity check belongs to the block
         of the first arm with its deployment.

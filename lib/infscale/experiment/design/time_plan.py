@@ -38,7 +38,7 @@ def _parts_of_sweep(design: Design) -> list[tuple[str, float]]:
     protocols = len(design.protocols())
     return [
         ("the generator's own ceiling", _CEILING_S * protocols),
-        (f"pilot: λ of {arms} arms", _PILOT_ARM_S * arms),
+        (f"pilot: rough saturation rate λ* of {count(arms, 'arm')}", _PILOT_ARM_S * arms),
         (f"{design.trials()} trials of {design.trial_s:g} s", design.trials() * each + tail),
         (f"{design.extra_trials()} trials of the sensitivity check", design.extra_trials() * each),
         (f"{narrowing} trials that narrow λ*", narrowing * (each + design.timeout_s / 4)),
@@ -55,8 +55,8 @@ def _parts_of_search(design: Design) -> list[tuple[str, float]]:
     warm = _WARM_S * arms * (design.replicates + 1)
     return [
         ("the generator's own ceiling", _CEILING_S * len(design.protocols())),
-        (f"pilot: capacity of {arms} arms", _PILOT_ARM_S * arms),
+        (f"pilot: rough saturation rate λ* of {count(arms, 'arm')}", _PILOT_ARM_S * arms),
         (f"{common} trials at common rates", common * each),
-        (f"{narrowing} trials that narrow capacities", narrowing * each),
+        (f"{narrowing} trials that narrow λ*", narrowing * each),
         (f"{starts} server starts and warm-ups", starts * _START_S + warm),
     ]

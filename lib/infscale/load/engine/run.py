@@ -208,7 +208,7 @@ def run(
 
 def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
     if bool(targets) != bool(pick):
-        raise ConfigError(f"targets={list(targets)} and pick={pick!r}: one needs the other")
+        raise ConfigError(f"targets={list(targets)}, pick={pick!r}: targets and pick must be given together")
     if targets:
         one_of("pick", pick, PICKS)
         scheme, path = parse(url).scheme, parse(url).path

@@ -30,7 +30,7 @@ RUN_DELAY_MAX = 0.02
 """Largest accepted share of the trial in which the generator was ready to run and waited for a core."""
 
 CEILING_MAX = 0.80
-"""Largest accepted λ, as a share of the rate at which a null server answered this generator."""
+"""Largest accepted λ, as a share of the rate at which a server that does no work (the null server) answered."""
 
 STEAL_MAX = 0.02
 """Largest accepted share of the CPU time that the hypervisor gave to others."""
@@ -49,7 +49,7 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
     shown = [
         gate
         if gate.name in ("host", "delivered")
-        else msgspec.structs.replace(gate, passed=True, text=f"{gate.text}; not gated")
+        else msgspec.structs.replace(gate, passed=True, text=f"{gate.text}; shown only, does not affect the verdict")
         for gate in generator
     ]
     return [gate for gate in shown if gate.name != "delivered"], [shown[0], *server]
@@ -103,7 +103,7 @@ def arrivals(samples: pd.DataFrame, duration_ns: float) -> Gate:
     differences = [_dispersion_difference(times, window, duration_ns) for window in (1e7, 10 * duration_ns / n)]
     value = float(np.max(differences))
     gated = n >= DISPERSION_MIN_ARRIVALS
-    note = "" if gated else f"; not gated below {DISPERSION_MIN_ARRIVALS} arrivals"
+    note = "" if gated else f"; below {DISPERSION_MIN_ARRIVALS} arrivals shown only, does not affect the verdict"
     text = f"the dispersion of arrivals differs by {value:.1%} from the schedule's (at most 5 %{note})"
     return Gate("arrivals", not gated or value <= DISPERSION_TOLERANCE, value, DISPERSION_TOLERANCE, text)
 
@@ -142,7 +142,7 @@ def run_delay(generator: Generator) -> Gate:
 
 
 def ceiling(rate_per_s: float, ceiling_per_s: float | None) -> Gate:
-    """Judge λ ÷ the most that the generator was answered by a server that does nothing (``infscale.load.ceiling``).
+    """Judge λ ÷ the highest rate that a server that does no work answered (:mod:`infscale.load.ceiling`).
 
     The ceiling is of the same protocol and body size, in the same run: beyond 80 % of it, a limit may be the
     generator's.
@@ -150,7 +150,8 @@ def ceiling(rate_per_s: float, ceiling_per_s: float | None) -> Gate:
     if not ceiling_per_s:
         return Gate("ceiling", True, None, CEILING_MAX, "the generator's ceiling was not measured in this run")
     value = rate_per_s / ceiling_per_s
-    text = f"λ is {value:.0%} of what a null server answered, {ceiling_per_s:,.0f}/s (at most {CEILING_MAX:.0%})"
+    most = f"what a server that does no work (the null server) answered, {ceiling_per_s:,.0f}/s"
+    text = f"λ is {value:.0%} of {most} (at most {CEILING_MAX:.0%})"
     return Gate("ceiling", value <= CEILING_MAX, value, CEILING_MAX, text)
 
 
