@@ -1,5 +1,6 @@
 """If these fail, a night is planned that cannot answer its question."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +54,16 @@ def test_the_plan_names_what_is_compared_and_takes_the_spread_of_an_earlier_run(
     assert "REST ÷ gRPC of response_p95_ms" in text
     assert "measured on another machine" in text
     assert "TorchServe, REST ÷ TorchServe, gRPC: ratios differ by" in text
-    assert "difference of 20 %" in text
+    assert "difference of 20 % with a probability of" in text
+    assert re.search(r"; a probability of 80 % needs \d+ replicates, about", text)
+    assert "corrected (Holm) over all comparisons at all rates: REST ÷ gRPC" in text
+
+
+def test_an_earlier_run_with_too_few_replicates_is_said_to_have_no_comparison(tmp_path: Path) -> None:
+    """A reader must know which run to look at, and what it lacks."""
+    earlier = build(tmp_path, replicates=2)
+    text = power.plan(DESIGN, str(earlier))
+    assert f"{earlier.name} has no comparison with 3 replicates or more" in text
 
 
 def test_before_a_first_run_power_is_said_to_be_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -284,8 +284,8 @@ def test_a_withheld_interval_says_why() -> None:
     """A dash in a table is read as a mistake of the program."""
     few = rows_of(replicates=2)
     point = row_of(points_table(few), protocol="rest", rate_per_s=100.0)
-    assert point["response_p95_ms_note"] == "2 of at least 3 replicates"
-    assert set(contrasts_table(few, REST_OVER_GRPC)["note"]) == {"2 of at least 3 replicates"}
+    assert point["response_p95_ms_note"] == "only 2 replicates; an interval needs 3"
+    assert set(contrasts_table(few, REST_OVER_GRPC)["note"]) == {"only 2 replicates; an interval needs 3"}
     none = contrasts_table(put(rows_of(), "protocol == 'rest'", verdict=SATURATED), REST_OVER_GRPC)
     assert set(none["note"]) == {"no replicate in which both are VALID and steady, or one of them was SATURATED"}
 

@@ -23,7 +23,9 @@ def tables_of(place: Path, capacities: dict[tuple[str, str], float]) -> Tables:
 def test_the_sentence_turns_with_the_data(tmp_path: Path) -> None:
     for capacities, faster in ((GRPC_FASTER, "gRPC"), (REST_FASTER, "REST")):
         sentence = compare.verdict(tables_of(tmp_path / faster, capacities), 60.0)
-        match = re.match(rf"{faster} answers p95 ([0-9.]+)–([0-9.]+)× faster", sentence)
+        slower = "REST" if faster == "gRPC" else "gRPC"
+        times = rf"the p95 response time of {slower} is ([0-9.]+) to ([0-9.]+) times that of {faster} at "
+        match = re.match(f"{faster} answers faster: {times}", sentence)
         assert match, sentence
         assert 1 < float(match[1]) < float(match[2])
         assert "λ* of REST lies" in sentence
@@ -36,7 +38,22 @@ def test_without_a_difference_the_cost_of_finding_one_is_reported(tmp_path: Path
     assert sentence.startswith(
         "Cannot conclude which protocol answers faster: finding a difference of 10 % here takes 5 repl"
     )
-    assert "5 min 00 s" in sentence
+    assert "icates (about 5 min 00 s)" in sentence
+
+
+def test_a_spread_beyond_any_number_of_replicates_is_said_to_be_too_much(tmp_path: Path) -> None:
+    tables = tables_of(tmp_path, GRPC_FASTER)
+    ratios = tables.contrasts.assign(p_holm=0.4, conclusion="cannot conclude", spread=50.0, replicates=5)
+    sentence = compare.verdict(dataclasses.replace(tables, contrasts=ratios), 60.0)
+    assert "too much: not even 1,000 replicates would show a difference of 10 %" in sentence
+
+
+def test_without_enough_valid_replicates_there_is_nothing_to_compare(tmp_path: Path) -> None:
+    tables = tables_of(tmp_path, GRPC_FASTER)
+    ratios = tables.contrasts.assign(conclusion="cannot conclude", replicates=2)
+    sentence = compare.verdict(dataclasses.replace(tables, contrasts=ratios), 60.0)
+    reason = "there is no arrival rate at which both were VALID in at least 3 replicates and never SATURATED"
+    assert sentence.startswith(f"Cannot conclude which protocol answers faster: {reason}; λ* of REST lies ")
 
 
 @pytest.mark.parametrize(("text", "value"), [("50ms", 50.0), ("0.2s", 200.0), ("800us", 0.8)])

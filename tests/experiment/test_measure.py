@@ -364,7 +364,7 @@ def test_a_server_that_is_lost_is_started_anew_and_the_run_says_so(lab: Lab, tmp
     lines: list[str] = []
     run = run_in(lab, single(replicates=2), tmp_path, say=lines.append)
     assert run.manifest.status == "complete"
-    assert run.manifest.restarts == ["the server died"] * 3
+    assert run.manifest.restarts == ["A server was lost under load and started again: the server died."] * 3
     assert lines.count("the server died: started anew") == 3
     assert len(trials_of(run, "grid")) == 2 * 3 * 2
 

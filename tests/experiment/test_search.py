@@ -298,9 +298,10 @@ def test_a_replicate_whose_server_is_lost_again_and_again_is_given_up_and_said(l
     lab.before = lose
     run = run_in(lab, pair(replicates=2), tmp_path)
     assert run.manifest.status == "complete"
-    assert run.manifest.restarts[:3] == ["lost in a search"] * 3
-    assert run.manifest.restarts[3].startswith("replicate 1 of ")
-    assert "was given up: lost in a search" in run.manifest.restarts[3]
+    lost, given_up = run.manifest.restarts[:3], run.manifest.restarts[3]
+    assert lost == ["A server was lost under load and started again: lost in a search."] * 3
+    assert given_up.startswith("Replicate 1 of ")
+    assert given_up.endswith(" was given up: lost in a search.")
     assert {m.replicate for m in trials_of(run, "grid")} == {0, 1}
     assert {m.replicate for m in trials_of(run, "bisection")} == {1}
 

@@ -5,8 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.sample import sample_run
 from helpers.tables import searched
 from infscale.analysis.intervals import Interval
+from infscale.deployment.fronts import staleness
 from infscale.findings import FINDINGS, caching, load_balancing, utilisation
 from infscale.findings.caching import Gain
 from infscale.records.gate import INVALID
@@ -26,8 +28,11 @@ def test_an_edge_is_compared_with_both_direct_ways_and_its_own_cpu_is_named() ->
     json, binary = FINDINGS["hybrid"].answer(run, tables)[:2]
     for sentence, name in ((json, "edge, JSON"), (binary, "edge, binary")):
         assert sentence.startswith(f"{name}: its p95 response time is 2.0")
-        assert "times, that of direct REST with JSON; its p95 response time is 4.0" in sentence
-        assert "times, that of direct gRPC. A request takes 100 µs of the edge's CPU beside 100 µs" in sentence
+        assert " times that of direct REST with JSON (95 % interval" in sentence
+        assert "), and its saturation rate is 0.500 times that of direct REST with JSON (95 %" in sentence
+        assert "); its p95 response time is 4.0" in sentence
+        assert "), and its saturation rate is 0.250 times that of direct gRPC (95 % interval" in sentence
+        assert "). A request takes 100 µs of the edge's CPU beside 100 µs" in sentence
 
 
 @pytest.mark.parametrize(("factor", "words"), [(2.0, "gRPC is slower"), (0.5, "JSON is slower")])
@@ -64,6 +69,9 @@ def test_a_library_that_could_not_be_measured_leaves_its_part_undecided() -> Non
     finding = FINDINGS["client-stacks"]
     run, tables = searched(finding.design("quick"), left_out=[3])
     sentence = finding.answer(run, tables)[0]
+    unmeasured = "the p95 response time of REST cannot be compared with that of gRPC (one of them was not measured)"
+    assert f": through the libraries {unmeasured}; through the wire engine it is 1.0" in sentence
+    assert " times that of gRPC (95 % interval" in sentence
     assert "cannot conclude how much of the gap is the libraries'" in sentence
     assert "gRPC through grpcio n/a" in sentence
 
@@ -100,29 +108,70 @@ def test_the_gain_of_a_cache_is_its_capacity_over_that_without() -> None:
     sentence = FINDINGS["caching"].answer(run, tables)[0]
     assert sentence.startswith("cache in a gateway: at 0 % repeats (hit ratio 0) the saturation rate is 0.800")
     assert "at 75 % repeats (hit ratio 0.750) the saturation rate is 1.55" in sentence
-    assert "It breaks even at about" in sentence
-    assert "Where nothing repeats it costs a median response time of 1.00" in sentence
-    assert "100 µs of the gateway's CPU a request, 100 MB of memory" in sentence
+    assert " times that without a cache (95 % interval " in sentence
+    assert ". The cache gains when at least about" in sentence
+    assert "Where nothing repeats, the median response time is 1.00 times that without a cache (95 %" in sentence
+    assert "), and the gateway takes 100 µs of its CPU a request and 100 MB of memory." in sentence
 
 
 @pytest.mark.parametrize(
     ("gains", "words"),
     [
-        ([(0, 0.4, 0.5, 0.6), (0.5, 0.9, 1.0, 1.1), (0.95, 2.0, 2.5, 3.0)], "at about 50 % of repeats"),
-        ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.6, 0.7)], "does not break even"),
-        ([(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.9, 1.7)], "cannot conclude (by the ends"),
-        ([(0, np.nan, 0.5, np.nan), (0.95, 0.5, 1.9, 2.7)], "Break-even: cannot conclude."),
-        ([(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)], "even: at or below 50 % of repeats"),
+        (
+            [(0, 0.4, 0.5, 0.6), (0.5, 0.9, 1.0, 1.1), (0.95, 2.0, 2.5, 3.0)],
+            "The cache gains when at least about 50 % of requests repeat "
+            "(from the 95 % intervals: between 44 % and 58 %).",
+        ),
+        (
+            [(0, 0.4, 0.5, 1.1), (0.5, 0.8, 1.2, 1.5)],
+            "The cache gains when at least about 43 % of requests repeat "
+            "(from the 95 % intervals: between 0 % and more than was tried).",
+        ),
+        (
+            [(0, np.nan, 0.5, np.nan), (0.25, 0.4, 0.5, 1.1), (0.5, 1.1, 1.2, 1.5)],
+            "The cache gains when at least about 46 % of requests repeat "
+            "(from the 95 % intervals: between less than 25 % and 49 %).",
+        ),
+        (
+            [(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.6, 0.7)],
+            "The cache does not gain at any fraction of repeats that was tried.",
+        ),
+        (
+            [(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.9, 1.7)],
+            "The trials do not show from which fraction of repeats on the cache gains, or whether it does at any that "
+            "was tried (from the 95 % intervals: not below 59 % repeats).",
+        ),
+        (
+            [(0, np.nan, 0.5, np.nan), (0.95, 0.5, 1.9, 2.7)],
+            "The trials do not show from which fraction of repeats on the cache gains: fewer than two fractions could "
+            "be judged.",
+        ),
+        (
+            [(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)],
+            "The cache already gains at 50 % repeats, the lowest fraction that could be judged.",
+        ),
         (
             [(0, np.nan, 0.5, np.nan), (0.5, 0.6, 1.05, 1.9), (0.95, 5, 6, 8)],
-            "even at or below 50 % of repeats (by the ends of the intervals: at or below 50 % to 7",
+            "On average the cache already gains at 50 % repeats, the lowest fraction that could be judged "
+            "(from the 95 % intervals: certain only from 7",
         ),
     ],
 )
 def test_the_break_even_of_a_cache_follows_its_intervals(gains: list[tuple[float, ...]], words: str) -> None:
     """A point estimate alone would sell a cache that may lose."""
     group = [Gain(1, 0, repeat, repeat, Interval(value, low, high, 4, 0.01)) for repeat, low, value, high in gains]
-    assert words in caching.break_even(group)
+    assert caching.break_even(group).startswith(words)
+
+
+def test_stale_answers_are_told_by_what_the_gateway_knew() -> None:
+    """With the counts of the committed run: a reader must know which key, and what the gateway had noticed."""
+    run, tables = searched(FINDINGS["caching"].design("tiny"))
+    run.manifest.staleness = sample_run("caching").manifest.staleness
+    assert set(run.manifest.staleness) == {staleness.UNNOTICED, staleness.NOTICED, staleness.UNVERSIONED}
+    sentence = "After a model swap behind a warm cache, 16 of 16 answers were the old model's "
+    sentences = FINDINGS["caching"].answer(run, tables)
+    assert f"{sentence}when the model version is not part of the cache key." in sentences
+    assert f"{sentence}before the gateway had noticed the new version." in sentences
 
 
 # --- load balancing -----------------------------------------------------------------------------------
@@ -162,6 +211,8 @@ def test_no_two_arms_share_a_point_of_the_saturation_rate_by_replicas() -> None:
     assert {2, 4} == set(drawn.loc[drawn["balancer"] == "client, power of two", "replicas"])
     laws = [s for s in load_balancing.FINDING.answer(run, tables) if "Universal Scalability Law" in s]
     assert len(laws) == 2 * len(load_balancing.BALANCERS)
+    assert all("contention (the share of the work that replicas cannot do at the same time) is" in law for law in laws)
+    assert all(law.endswith("(fitted to only 3 points, so it has no error estimate).") for law in laws)
 
 
 def test_a_saturation_rate_without_a_bracket_is_no_point_of_the_scalability_law() -> None:

@@ -1,6 +1,7 @@
 """Findings: if these fail, a night answers another question than was asked, or a report says what no data say."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import msgspec
@@ -142,7 +143,7 @@ def test_the_sentence_of_an_arm_turns_with_the_data() -> None:
     grpc_better, rest_better = sentence({"rest": 500.0, "grpc": 1000.0}), sentence({"rest": 1000.0, "grpc": 500.0})
     assert "gRPC: at λ = 200 requests/s its p95 response time is 0.5" in grpc_better
     assert "times that of REST" in grpc_better
-    assert ": it is faster. Its saturation rate λ* is between 950 and 1050 requests/s" in grpc_better
+    assert ": it is faster. Its saturation rate λ* lies between 950 and 1050 requests/s" in grpc_better
     assert "2.00 times that of REST" in grpc_better
     assert "it is higher." in grpc_better
     assert ": it is slower. Its saturation rate" in rest_better
@@ -156,6 +157,23 @@ def test_what_intervals_do_not_decide_is_said_to_be_undecided() -> None:
     sentence = TWO.answer(run, tables)[1]
     assert "cannot conclude which is faster" in sentence
     assert "cannot conclude which is higher" in sentence
+
+
+def test_saturation_rates_without_a_ratio_are_said_to_be_undecided() -> None:
+    """An arm that never saturated has a rate, and nothing that it could be compared by."""
+    run, tables = searched(TWO.design("quick"))
+    unknown = tables.contrasts.assign(capacity_ratio=float("nan"), capacity_ratio_low=float("nan"))
+    sentence = TWO.answer(run, dataclasses.replace(tables, contrasts=unknown))[1]
+    rate = r"Its saturation rate λ\* lies between 950 and 1050 requests/s \(95 % interval [^)]*\)"
+    assert re.search(f"{rate}; the trials do not decide whether it is higher or lower than that of REST\\. A", sentence)
+
+
+def test_response_times_without_a_ratio_are_said_not_to_be_comparable() -> None:
+    """ "Its p95 is unknown times that of REST" is no sentence."""
+    run, tables = searched(TWO.design("quick"))
+    unknown = tables.contrasts.assign(ratio=float("nan"), note="a reason")
+    sentence = TWO.answer(run, dataclasses.replace(tables, contrasts=unknown))[1]
+    assert "its p95 response time cannot be compared with that of REST (a reason)" in sentence
 
 
 @pytest.mark.parametrize(

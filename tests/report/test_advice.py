@@ -82,13 +82,18 @@ def test_the_advice_turns_with_the_data(fast: str) -> None:
     result = advised(Question("row", 400, 20), known(fast))
     assert result["advice"] == fast, "both meet it; the one with more room above is advised"
     assert result["run_id"] == sample_run("hybrid").id
-    assert "÷" in result["why"]
+    slow = "gRPC" if fast == "REST" else "REST"
+    limit = r"the limit \(p95 of at most 20 ms at 400 requests/s\), its λ\* is about 2000 requests/s"
+    other = rf"{slow} \({slow}\) meets it, its λ\* is about 1000 requests/s"
+    ratio = rf"the saturation rate of {fast} is 2\.00 times that of {slow} \(95 % interval [^)]*\)"
+    assert re.fullmatch(rf"{fast} \({fast}\) meets {limit}; {other}; {ratio}", result["why"])
 
 
 def test_capacities_that_are_not_told_apart_are_no_advice() -> None:
     near = dataclasses.replace(known(), ratios=brackets_of(REST=1000.0, gRPC=1001.0))
     result = advised(Question("row", 400, 20), near)
-    assert result["advice"].startswith("cannot conclude which: gRPC and REST meet it")
+    undecided = "gRPC and REST both meet the limit; the trials do not show which takes more load"
+    assert result["advice"] == undecided
 
 
 def test_what_is_known_to_take_less_is_not_among_those_that_cannot_be_told_apart() -> None:
@@ -99,7 +104,7 @@ def test_what_is_known_to_take_less_is_not_among_those_that_cannot_be_told_apart
     ratios = brackets_of(REST=1000.0, gRPC=2000.0, other=2000.0)
     three = Evidence(one.run, pd.concat([one.arms, third.assign(saturation_per_s=1990.0)]), points, ratios)
     result = advised(Question("row", 400, 20), three)
-    assert result["advice"] == "cannot conclude which: gRPC and other meet it"
+    assert result["advice"] == "gRPC and other both meet the limit; the trials do not show which takes more load"
     assert "REST" in result["why"]
 
 
@@ -107,7 +112,7 @@ def test_one_replica_that_is_enough_is_advised_whatever_more_would_take() -> Non
     """The second costs as much again."""
     one = known()
     several = dataclasses.replace(one, arms=one.arms.assign(protocol="gRPC", replicas=["1", "2 behind x"]))
-    assert advised(Question("row", 400, 20), several, "replicas")["advice"] == "1: no more are needed"
+    assert advised(Question("row", 400, 20), several, "replicas")["advice"] == "1 replica is enough"
     assert advised(Question("row", 1400, 20), several, "replicas")["advice"] == "2 behind x"
 
 
@@ -117,8 +122,16 @@ def test_the_only_arm_that_meets_the_question_is_advised() -> None:
 
 
 def test_a_question_that_all_fail_says_so() -> None:
-    assert advised(Question("row", 100_000, 20), known())["advice"] == "none of those measured"
-    assert advised(Question("row", 500, 1), known())["advice"] == "none of those measured"
+    for question in (Question("row", 100_000, 20), Question("row", 500, 1)):
+        result = advised(question, known())
+        assert result["advice"] == "none of those measured meets the limit"
+        assert "gRPC (gRPC) does not meet the limit (p95 of at most" in result["why"]
+
+
+def test_an_alternative_that_was_not_measured_well_enough_is_said_beside_the_advice() -> None:
+    result = advised(Question("row", 900, 20), known())
+    assert result["advice"] == "gRPC (other choices not measured well enough)"
+    assert "; REST (REST) may or may not meet it, its λ* is about 1000 requests/s" in result["why"]
 
 
 @pytest.mark.parametrize(

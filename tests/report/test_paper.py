@@ -237,6 +237,23 @@ def test_changed_verdicts_are_said(tables: Tables, run: Run) -> None:
     assert any("another verdict" in text for text in limits.limits(run, changed))
 
 
+def test_trials_that_never_settled_are_a_limit(tables: Tables, run: Run) -> None:
+    # One trial, or several: both are sentences.
+    grid = tables.every["phase"] == "grid"
+    rest = "response times had not settled by half of the trial:"
+    for many, words in ((1, f"In 1 VALID trial {rest} its"), (3, f"In 3 VALID trials {rest} their")):
+        steady = ~(grid & (grid.cumsum() <= many))
+        unsteady = dataclasses.replace(tables, every=tables.every.assign(steady=steady))
+        assert f"{words} percentiles are not used." in limits.limits(run, unsteady)
+
+
+def test_what_happened_to_servers_is_said_as_it_was_stored(tables: Tables, run: Run) -> None:
+    # "A server was lost under load and started again: replicate 2 of X was given up" says two things at once.
+    given_up = "Replicate 2 of REST was given up: Triton died."
+    manifest = msgspec.structs.replace(run.manifest, restarts=[given_up])
+    assert given_up in limits.limits(dataclasses.replace(run, manifest=manifest), tables)
+
+
 # --- page ---------------------------------------------------------------------------------------------
 
 
@@ -373,7 +390,7 @@ def test_one_sided_runs_are_drawn_and_reported(capacity: float, tmp_path: Path) 
     tables = tabulate(run)
     text = page(run, tables, F0, drawn(tmp_path / "figures", run, tables))
     assert "cannot conclude whether REST or gRPC saturates" in text
-    assert ("never SATURATED" in text) == (capacity > 1000)
+    assert ("(never SATURATED in this run)" in text) == (capacity > 1000)
     assert ("nothing below was VALID" in text) == (capacity < 1000)
     assert ("(not drawn: this run has no numbers for it)" in text) == (capacity < 1000)
 
@@ -391,5 +408,6 @@ def test_a_run_of_one_protocol_has_no_ratio(tmp_path: Path) -> None:
     text = page(run, tables, F0, drawn(tmp_path / "figures", run, tables))
     assert "cannot conclude about response times" in text
     assert "λ* lies at or above" in text
+    assert "VALID in at least 3 replicates and never SATURATED." in text
     latex.values_tex(run.manifest, tables)
     latex.table_tex(run.manifest, tables)

@@ -27,7 +27,7 @@ def plan(design: Design, run: str = "", effect: float = 1.1) -> str:
         design: what would be measured.
         run: folder of an earlier run, whose spread between replicates is taken; "" takes the newest complete one of
             the same finding.
-        effect: the ratio of a contrast that should be told apart from 1.
+        effect: the smallest ratio of a contrast that should be detected, such as 1.1 for 10 %.
 
     Raises:
         ConfigError: ``effect`` is not a positive number other than 1.
@@ -36,19 +36,19 @@ def plan(design: Design, run: str = "", effect: float = 1.1) -> str:
         raise ConfigError(f"effect={effect:g} is no difference; accepted: a ratio other than 1, such as 1.1 or 0.9")
     names = labels(design.every_arm())
     contrasts = [f"{names[c.arm]} ÷ {names[c.reference]} of {c.metric}" for c in design.contrasts]
-    family = "contrasts and λ" if design.rates == SWEEP else "contrasts"
+    family = "all comparisons at all rates" if design.rates == SWEEP else "all comparisons"
     named = "; ".join(contrasts) or "nothing to compare"
     lines = [
         time_plan.time_plan(design),
         f"Arms: {'; '.join(names[: len(design.arms)])}; λ at {', '.join(f'{f:g}' for f in design.fractions)} of the "
         "saturation rate.",
-        f"Named before the run, paired by replicate, Holm over {family}: {named}.",
+        f"Named before the run, paired by replicate, corrected (Holm) over {family}: {named}.",
     ]
     return "\n".join([*lines, *power_lines(design, run, effect)])
 
 
 def power_lines(design: Design, run: str, effect: float) -> list[str]:
-    """Return what ``design.replicates`` replicates could find, by the spread of an earlier run's ratios."""
+    """Return which difference ``design.replicates`` replicates could detect, judging by an earlier run."""
     if not design.contrasts:
         return []
     try:
@@ -57,18 +57,18 @@ def power_lines(design: Design, run: str, effect: float) -> list[str]:
     except DataError as error:
         return [f"Power: not known before a first run ({error})."]
     if spreads.empty:
-        return [f"Power: not known, {earlier.folder.name} has no ratio of {MIN_REPLICATES} pairs or more."]
+        return [f"Power: not known, {earlier.folder.name} has no comparison with {MIN_REPLICATES} replicates or more."]
     other = "" if earlier.manifest.machine == machine.describe() else ", measured on another machine"
     lines = [f"Power, by the spread between replicates in {earlier.folder.name}{other}:"]
     for name, between in spreads.items():
         needed, power = replicates_needed(effect, between, POWER), power_of(effect, between, design.replicates)
         duration_s = time_plan.seconds(design) * needed / design.replicates
-        most = "more than 1,000" if needed >= 1000 else f"{needed}"
+        many = "more than 1,000" if needed >= 1000 else f"{needed}"
         percent = [f"{100 * share:.0f} %" for share in (between, abs(effect - 1), power, POWER)]
         lines.append(
             f"  {name}: ratios differ by {percent[0]} between replicates; {design.replicates} replicates find a "
-            f"difference of {percent[1]} with probability {percent[2]}; {percent[3]} needs {most}, "
-            f"about {clock(duration_s)} for the whole run."
+            f"difference of {percent[1]} with a probability of {percent[2]}; a probability of {percent[3]} needs "
+            f"{many} replicates, about {clock(duration_s)} for the whole run."
         )
     return lines
 

@@ -39,11 +39,11 @@ class Usl:
 
     Attributes:
         rate_per_s: λ, the capacity of one replica by the fit, requests/s.
-        contention: σ, the share of the work that is done one after the other.
-        coherence: κ, the cost of each pair of replicas that must agree.
+        contention: σ, the share of the work that replicas cannot do at the same time.
+        coherence: κ, what each pair of replicas costs by having to agree, as a share of the work.
         residual: root mean square of the relative differences from the points.
-        exact: as many parameters as distinct numbers of replicas, or more: the fit tells nothing of its error.
-        note: what to say beside it; empty if nothing.
+        exact: whether there are at most three distinct numbers of replicas, so that the fit has no error estimate.
+        note: that, in words; empty if there are more.
     """
 
     rate_per_s: float
@@ -86,6 +86,6 @@ def usl(replicas: Numbers, capacity: Numbers) -> Usl:
     fitted = least_squares(differences, start, bounds=(0, np.inf), x_scale=0.1)
     points = len(np.unique(n))
     exact = points <= len(start)
-    note = f"{points} numbers of replicas for 3 parameters: the fit passes near any points" if exact else ""
+    note = f"fitted to only {points} points, so it has no error estimate" if exact else ""
     rate, sigma, kappa = (float(value) for value in fitted.x)
     return Usl(rate * unit, sigma, kappa, float(np.sqrt(np.mean(fitted.fun**2))), exact, note)

@@ -224,38 +224,45 @@ def verdict(tables: "Tables", replicate_s: float) -> str:
 
 
 def _faster(group: "pd.DataFrame") -> str:
-    """Say at which rates a protocol is faster, and by which factors: the outermost ends of the intervals."""
+    """Return at which rates a protocol is faster, and by which factors: the outermost ends of the intervals."""
     slower = group["conclusion"].iloc[0] == "slower"  # the arm is REST, its reference gRPC
     ends = group[["ratio_low", "ratio_high"]].to_numpy()
     low, high = (ends.min(), ends.max()) if slower else (1 / ends.max(), 1 / ends.min())
     rates = [number(rate) for rate in group["rate_per_s"]]
-    where = f"at {rates[0]}/s" if len(rates) == 1 else f"at {len(rates)} rates from {rates[0]} to {rates[-1]}/s"
-    return f"{NAMES['grpc' if slower else 'rest']} answers p95 {number(low)}–{number(high)}× faster {where}"
+    where = f"at {rates[0]}" if len(rates) == 1 else f"at {len(rates)} rates from {rates[0]} to {rates[-1]}"
+    slow, fast = (NAMES["rest"], NAMES["grpc"]) if slower else (NAMES["grpc"], NAMES["rest"])
+    times = f"{number(low)} to {number(high)} times that of {fast}"
+    return f"{fast} answers faster: the p95 response time of {slow} is {times} {where} requests/s"
 
 
 def _above(arms: "pd.DataFrame") -> str:
     from infscale.report.wording import saturation_text
 
-    return ", ".join(f"λ* of {NAMES[arm['protocol']]} lies {saturation_text(arm)}" for _, arm in arms.iterrows())
+    return ", ".join(f"λ* of {NAMES[arm['protocol']]} {saturation_text(arm)}" for _, arm in arms.iterrows())
 
 
 def _cannot(ratios: "pd.DataFrame", replicate_s: float) -> str:
     import numpy as np
 
+    from infscale.analysis.intervals import MIN_REPLICATES
     from infscale.analysis.power import replicates_needed
 
-    spread = ratios.loc[ratios["replicates"] >= 3, "spread"].median()
+    spread = ratios.loc[ratios["replicates"] >= MIN_REPLICATES, "spread"].median()
     cannot = "Cannot conclude which protocol answers faster"
     if np.isnan(spread):
-        return f"{cannot}: at no rate were both protocols VALID in three replicates or more, and SATURATED in none"
+        return (
+            f"{cannot}: there is no arrival rate at which both were VALID in at least {MIN_REPLICATES} replicates and "
+            "never SATURATED"
+        )
     needed = replicates_needed(EFFECT, float(spread))
     if needed >= 1000:
         return (
-            f"{cannot}: the ratio differs by {100 * spread:.0f} % between replicates, too much for any number of them"
+            f"{cannot}: the ratio differs by {100 * spread:.0f} % between replicates, too much: not even 1,000 "
+            f"replicates would show a difference of {100 * (EFFECT - 1):.0f} %"
         )
     return (
-        f"{cannot}: finding a difference of {100 * (EFFECT - 1):.0f} % here takes {needed} replicates, "
-        f"{clock(needed * replicate_s)}"
+        f"{cannot}: finding a difference of {100 * (EFFECT - 1):.0f} % here takes {needed} replicates "
+        f"(about {clock(needed * replicate_s)})"
     )
 
 

@@ -36,7 +36,7 @@ def measure(
 
     Raises:
         ConfigError: the design cannot be measured.
-        DeploymentError, MissingError: a server cannot be had.
+        DeploymentError, MissingError: a server could not be started.
         DataError: the folder cannot be written.
     """
     check(design)

@@ -14,17 +14,18 @@ import numpy as np
 from infscale.deployment.endpoint import Endpoint, check_answers
 from infscale.errors import ConfigError, MissingError, ServerLostError
 from infscale.experiment.bracket import FIRST_RATE, bracket
-from infscale.experiment.session import RESTARTS, Session
+from infscale.experiment.session import RESTARTS, Session, first_line
 from infscale.experiment.settle import drain
 from infscale.load.codec_cost import cpu_us, decoding, encoded
 from infscale.records.gate import INVALID, VALID
 from infscale.records.manifest import Phase, Pilot
 
 STEP = 1.25
-"""From the pilot's capacity a replicate searches by this factor, then its square, its cube, until it has both sides."""
+"""A replicate begins at the pilot's saturation rate and goes away from it by this factor, then by its square, then by
+its cube, until one rate was VALID and another SATURATED."""
 
 MORE = 4
-"""Trials beside the design's bisections: for those that are INVALID, and until a bracket has both of its ends."""
+"""Most trials beyond the design's bisections: to repeat INVALID ones, and to find both ends of a bracket."""
 
 FIRST_BYTES_PER_S = 50e6
 """Largest load of the pilot's first trial, bytes/s: a server that is given gigabytes at once may not come back."""
@@ -42,7 +43,7 @@ def measure(session: Session) -> None:
     Arms whose deployment lacks something on this machine are left out, with the reason in the manifest.
 
     Raises:
-        DeploymentError: a server cannot be had.
+        DeploymentError: a server could not be started.
         MissingError: none of the arms can be measured here.
     """
     design = session.design
@@ -83,7 +84,7 @@ def _settled(session: Session, arm: int) -> bool:
 
 def _leave_out(session: Session, arms: list[int], error: Exception) -> None:
     for arm in arms:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         session.manifest.skipped[arm] = reason
         session.say(f"{session.labels[arm]}: left out: {reason}")
     session.save()
@@ -166,7 +167,7 @@ def _replicate(session: Session, replicate: int, arms: list[int]) -> None:
         _on_server(session, arms, work)
     except ServerLostError as error:  # what it has is kept, and the other replicates may have it all
         names = ", ".join(session.labels[arm] for arm in arms)
-        reason = f"replicate {replicate + 1} of {names} was given up: {str(error).splitlines()[0]}"
+        reason = f"Replicate {replicate + 1} of {names} was given up: {first_line(error)}."
         session.manifest.restarts.append(reason)
         session.say(reason)
 

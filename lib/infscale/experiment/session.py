@@ -94,13 +94,15 @@ class Session:
             except ServerLostError as error:
                 if restart == RESTARTS:
                     raise
-                reason = str(error).splitlines()[0]
-                self.manifest.restarts.append(reason)
+                reason = first_line(error)
+                self.manifest.restarts.append(f"A server was lost under load and started again: {reason}.")
                 self.say(f"{reason}: started anew")
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
-        """Measure the generator's ceilings first; complete at the end; what is stored stays, whatever happens.
+        """Measure the generator's ceilings, let the caller measure, then mark the run as complete.
+
+        Whatever happens meanwhile, finished trials stay on disk and the manifest is written.
 
         Raises:
             DataError: the folder cannot be written.
@@ -124,7 +126,7 @@ class Session:
         return manifests.read(path, TrialManifest) if path.exists() else None
 
     def run(self, endpoint: Endpoint, trial_id: str, plan: Plan) -> TrialManifest:
-        """Run and store one trial; an interrupted one is not stored, one that the server did not survive is.
+        """Run one trial and store it, also where the server died under it; an interrupted one is not stored.
 
         Raises:
             KeyboardInterrupt: asked to stop in its middle.
@@ -173,9 +175,15 @@ class Session:
         attempt: int = 1,
         usage: bool = False,
     ) -> Plan:
-        """Return a trial of one arm, by its number; ``key`` tells the trial's draws from those of others.
+        """Return the plan of one trial of an arm.
 
-        ``usage``: read meanwhile what all processes use.
+        Args:
+            arm: the number of the arm.
+            rate: λ, requests/s.
+            key: makes the random arrivals and bodies of this trial differ from those of others.
+            duration_s: length of the arrivals, s.
+            phase, replicate, attempt: the trial's place in the run.
+            usage: whether CPU and memory of all processes are read during the trial.
         """
         return Plan(
             self.design.every_arm()[arm],
@@ -191,6 +199,11 @@ class Session:
             block=self.design.block(arm),
             usage=usage,
         )
+
+
+def first_line(error: Exception) -> str:
+    """Return an error's message without the log below it, and without a full stop."""
+    return str(error).splitlines()[0].rstrip(".")
 
 
 OPTIONS = ("cache", "replicas", "balancer", "slow_ms", "rate_mbit", "delay_ms", "linked", "tls")

@@ -1,4 +1,4 @@
-"""Measuring a sweep: all arms of a block at shares of their larger saturation rate, in random order, per replicate."""
+"""Measuring a sweep: all arms of a block at shares of their largest saturation rate, in random order, per replicate."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def measure(session: Session) -> None:
     """Measure what a run does not hold yet of a sweep.
 
     Raises:
-        DeploymentError, MissingError: a server cannot be had.
+        DeploymentError, MissingError: a server could not be started.
     """
     for block in session.design.blocks():
         pilot(session, block)

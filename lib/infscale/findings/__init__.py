@@ -39,9 +39,10 @@ FINDINGS: dict[str, Finding] = {
 
 
 def finding_of(run: Run) -> Finding:
-    """Return the finding that a run answers; of somebody's own one made of its stored design.
+    """Return the finding that a run belongs to.
 
-    That has the generic answer and pictures: of a sweep those of the protocols, else a sentence for each arm.
+    For a user-defined finding, make one from the stored design: for a sweep with the answer and pictures of the
+    protocols, else with a sentence for each arm.
     """
     design = run.manifest.design
     if design.finding in FINDINGS:
@@ -54,7 +55,7 @@ def finding_of(run: Run) -> Finding:
 def save_all(place: Path, folder: Path) -> list[FindingResult]:
     """Draw every finding but the protocols that has a complete run directly below ``place``; see :func:`save`.
 
-    Somebody's own findings are among them.
+    User-defined findings are among them.
 
     Args:
         place: folder of runs.

@@ -19,7 +19,7 @@ from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
 from infscale.report.figures.picture import Picture
 from infscale.report.wording import capacity_ratio_text, ratio_text
-from infscale.vocabulary import CANNOT, number
+from infscale.vocabulary import number
 
 QUICK_REPEATS, FULL_REPEATS = (0.0, 0.5, 0.75), (0.0, 0.25, 0.5, 0.75, 0.95)
 """Fractions of requests that repeat, of the gateway's cache."""
@@ -98,7 +98,7 @@ def gains(run: Run, tables: Tables) -> dict[tuple[int, str], list[Gain]]:
 
 
 def answer(run: Run, tables: Tables) -> list[str]:
-    """Return sentences on the gain of every cache, where it breaks even, what it costs, and how stale it gets."""
+    """Return sentences on the gain of every cache, the fraction of repeats that it needs, its cost, and staleness."""
     groups = gains(run, tables)
     titles = _titles(run, groups)
     sentences = [
@@ -118,12 +118,12 @@ def _titles(run: Run, groups: dict[tuple[int, str], list[Gain]]) -> dict[int, st
 
 def _cache(tables: Tables, subject: str, group: list[Gain]) -> str:
     parts = [
-        f"at {100 * gain.repeat:.0f} % repeats (hit ratio {number(gain.hit_ratio)}) the saturation rate is "
-        f"{capacity_ratio_text(gain.ratio)} times"
+        f"at {100 * gain.repeat:.0f} % repeats (hit ratio {number(gain.hit_ratio)}) "
+        f"{capacity_ratio_text('the saturation rate', gain.ratio, 'that without a cache')}"
         for gain in group
     ]
     price = _price(tables, group[0]) if group[0].repeat == 0 else ""
-    return f"{subject}: {'; '.join(parts)} that without a cache. {break_even(group)}{price}"
+    return f"{subject}: {'; '.join(parts)}. {break_even(group)}{price}"
 
 
 def _price(tables: Tables, gain: Gain) -> str:
@@ -131,16 +131,17 @@ def _price(tables: Tables, gain: Gain) -> str:
     slower = Ratios(tables.trials).ratio(gain.arm, gain.without, "response_p50_ms")
     cpu, usage = column(tables, "cpu_us_gateway")[gain.arm], tables.usage
     memory = usage[(usage["arm"] == gain.arm) & (usage["group"] == "gateway")]["rss_bytes"].max()
-    parts = [f"a median response time of {ratio_text(slower)} times that without a cache"]
-    parts += [f"{number(cpu)} µs of the gateway's CPU a request"] if np.isfinite(cpu) else []
-    parts += [f"{number(memory / 1e6)} MB of memory"] if np.isfinite(memory) else []
-    return f" Where nothing repeats it costs {', '.join(parts)}."
+    costs = [f"{number(cpu)} µs of its CPU a request"] if np.isfinite(cpu) else []
+    costs += [f"{number(memory / 1e6)} MB of memory"] if np.isfinite(memory) else []
+    gateway = f", and the gateway takes {' and '.join(costs)}" if costs else ""
+    time = ratio_text("the median response time", slower, "that without a cache")
+    return f" Where nothing repeats, {time}{gateway}."
 
 
 def _staleness(run: Run) -> list[str]:
     """Return what a cache answered after the model behind it was swapped."""
     return [
-        f"After a model swap behind a warm cache {row.stale} of {row.asked} answers were the old model's {when}."
+        f"After a model swap behind a warm cache, {row.stale} of {row.asked} answers were the old model's {when}."
         for when, row in run.manifest.staleness.items()
     ]
 
@@ -155,27 +156,30 @@ def break_even(group: Sequence[Gain]) -> str:
         group: gains by rising fraction of repeats.
     """
     known = [gain for gain in group if np.isfinite([gain.ratio.low, gain.ratio.high]).all()]
+    unknown = "The trials do not show from which fraction of repeats on the cache gains"
     if len(known) < 2:
-        return f"Break-even: {CANNOT}."
+        return f"{unknown}: fewer than two fractions could be judged."
     repeats = [gain.repeat for gain in known]
     early, middle, late = (
         _crossing(repeats, [1 / getattr(gain.ratio, end) - 1 for gain in known]) for end in ("high", "value", "low")
     )
-    least = (
-        f"at or below {100 * repeats[0]:.0f} %" if repeats[0] > 0 else "about 0 %"
-    )  # of fewer repeats nothing is known
-    if repeats[0] > 0 and late == 0:
-        return f"Break-even: {least} of repeats, the least with an interval."
+    first, lowest = f"at {100 * repeats[0]:.0f} % repeats", "the lowest fraction that could be judged"
+    if late == 0:
+        return f"The cache already gains {first}, {lowest}."
     if np.isinf(early):
-        return "It does not break even at any fraction tried."
+        return "The cache does not gain at any fraction of repeats that was tried."
     if np.isinf(middle):
-        bound = f" (by the ends of the intervals: not before {100 * early:.0f} % of repeats)" if early else ""
-        return f"Break-even: {CANNOT}{bound}."
-    low, value = (least if end == 0 else f"about {100 * end:.0f} %" for end in (early, middle))
-    interval = (
-        f"{low.removeprefix('about ')} to {'more than was tried' if not np.isfinite(late) else f'{100 * late:.0f} %'}"
+        bound = f" (from the 95 % intervals: not below {100 * early:.0f} % repeats)" if early else ""
+        return f"{unknown}, or whether it does at any that was tried{bound}."
+    if middle == 0:
+        sure = "at no fraction that was tried" if np.isinf(late) else f"only from {100 * late:.0f} % on"
+        return f"On average the cache already gains {first}, {lowest} (from the 95 % intervals: certain {sure})."
+    end = "more than was tried" if np.isinf(late) else f"{100 * late:.0f} %"
+    start = f"{100 * early:.0f} %" if early or not repeats[0] else f"less than {100 * repeats[0]:.0f} %"
+    return (
+        f"The cache gains when at least about {100 * middle:.0f} % of requests repeat "
+        f"(from the 95 % intervals: between {start} and {end})."
     )
-    return f"It breaks even at {value.removeprefix('at ')} of repeats (by the ends of the intervals: {interval})."
 
 
 def _crossing(repeats: ArrayLike, lost: ArrayLike) -> float:

@@ -49,20 +49,19 @@ def _gap(run: Run, tables: Tables, ratios: Ratios, rest_wire: int) -> str:
     cpu = grid.groupby("arm")["engine_cpu_us_per_request"].mean()
     costs = ", ".join(f"{name} {number(float(cpu.get(arm, np.nan)))}" for name, arm in arms.items())
     return (
-        f"{run.system(run.implementation(rest_wire))}: the p95 response time of REST is {ratio_text(libraries)} times "
-        f"that of gRPC through the libraries, and {ratio_text(wire)} times through the wire engine: "
-        f"{_part(libraries, wire)}. The client's CPU in µs a request: {costs}."
+        f"{run.system(run.implementation(rest_wire))}: through the libraries "
+        f"{ratio_text('the p95 response time of REST', libraries, 'that of gRPC')}; through the wire engine "
+        f"{ratio_text('it', wire, 'that of gRPC')}: {_part(libraries, wire)}. "
+        f"The client's CPU in µs a request: {costs}."
     )
 
 
-def _ratio(ratios: Ratios, arm: int | None, reference: int | None) -> Interval:
-    if arm is None or reference is None:
-        return Interval(np.nan, np.nan, np.nan, 0, np.nan)
-    return ratios.ratio(arm, reference)
+def _ratio(ratios: Ratios, arm: int | None, reference: int | None) -> Interval | None:
+    return None if arm is None or reference is None else ratios.ratio(arm, reference)
 
 
-def _part(libraries: Interval, wire: Interval) -> str:
-    if not np.isfinite([libraries.low, wire.low]).all():
+def _part(libraries: Interval | None, wire: Interval | None) -> str:
+    if libraries is None or wire is None or not np.isfinite([libraries.low, wire.low]).all():
         return f"{CANNOT} how much of the gap is the libraries'"
     if libraries.low > wire.high:
         return "the libraries move the gap in favour of gRPC"

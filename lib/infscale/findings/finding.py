@@ -64,7 +64,7 @@ def compared(run: Run, tables: Tables) -> list[str]:
 
 def _alone(arm: "pd.Series[Any]") -> str:
     return (
-        f"{arm['label']}: the saturation rate λ* is {saturation_text(arm)}; a request has {_bytes(arm['bytes_out'])}, "
+        f"{arm['label']}: the saturation rate λ* {saturation_text(arm)}; a request has {_bytes(arm['bytes_out'])}, "
         f"an answer {_bytes(arm['bytes_in'])}."
     )
 
@@ -73,8 +73,8 @@ def _against(contrast: "pd.Series[Any]", arm: "pd.Series[Any]", reference: "pd.S
     times = number(arm["bytes_out"] / reference["bytes_out"])
     share = f" ({times} times as many)" if np.isfinite(arm["bytes_out"]) else ""
     return (
-        f"{arm['label']}: {_response(contrast)}. Its saturation rate λ* is {saturation_text(arm)}, "
-        f"{_capacity(contrast)}. A request has {_bytes(arm['bytes_out'])}{share}."
+        f"{arm['label']}: {_response(contrast)}. Its saturation rate λ* {saturation_text(arm)}{_capacity(contrast)}. "
+        f"A request has {_bytes(arm['bytes_out'])}{share}."
     )
 
 
@@ -84,7 +84,7 @@ def _response(contrast: "pd.Series[Any]") -> str:
     metric, reference = metric_text(contrast["metric"]), contrast["reference_label"]
     basis = f"{contrast['replicates']} replicates{', exploratory' if contrast['exploratory'] else ''}"
     if not np.isfinite(contrast["ratio"]):
-        ratio = f"its {metric} has no ratio to that of {reference} ({contrast['note']})"
+        ratio = f"its {metric} cannot be compared with that of {reference} ({contrast['note']})"
     elif not np.isfinite(contrast["ratio_low"]):
         ratio = f"its {metric} is {number(contrast['ratio'])} times that of {reference} ({contrast['note']})"
     else:
@@ -96,12 +96,12 @@ def _response(contrast: "pd.Series[Any]") -> str:
 
 
 def _capacity(contrast: "pd.Series[Any]") -> str:
-    """Return how the saturation rates of two arms compare, by the interval of their ratio."""
+    """Return how the saturation rates of two arms compare, by the interval of their ratio; goes on with a sentence."""
     reference = contrast["reference_label"]
     if not np.isfinite(contrast["capacity_ratio_low"]):
-        return f"{CANNOT} whether higher than that of {reference}"
+        return f"; the trials do not decide whether it is higher or lower than that of {reference}"
     interval = interval_text(contrast["capacity_ratio_low"], contrast["capacity_ratio_high"])
-    ratio = f"{number(contrast['capacity_ratio'])} times that of {reference} ({interval})"
+    ratio = f", {number(contrast['capacity_ratio'])} times that of {reference} ({interval})"
     conclusion = contrast["capacity_conclusion"]
     return f"{ratio}: {f'{CANNOT} which is higher' if conclusion == CANNOT else f'it is {conclusion}'}"
 

@@ -45,8 +45,8 @@ def _edge(run: Run, tables: Tables, ratios: Ratios, edge: int) -> str:
         "direct gRPC": counterpart(run, edge, front="", protocol="grpc", encoding=""),
     }
     comparisons = "; ".join(
-        f"its p95 response time is {ratio_text(ratios.ratio(edge, arm))} times, and its saturation rate "
-        f"{capacity_ratio_text(ratios.capacity(edge, arm))} times, that of {name}"
+        f"{ratio_text('its p95 response time', ratios.ratio(edge, arm), f'that of {name}')}, and "
+        f"{capacity_ratio_text('its saturation rate', ratios.capacity(edge, arm), f'that of {name}')}"
         for name, arm in direct.items()
         if arm is not None
     )

@@ -160,8 +160,9 @@ def _laws(table: pd.DataFrame) -> list[str]:
             law = usl(line["replicas"].tolist(), line["saturation_per_s"].tolist())
             note = f" ({law.note})" if law.note else ""
             sentences.append(
-                f"{NAMES[str(protocol)]}, {name}: by the Universal Scalability Law the contention is "
-                f"{number(law.contention)} and the coherence {number(law.coherence)}{note}."
+                f"{NAMES[str(protocol)]}, {name}: by the Universal Scalability Law the contention (the share of the "
+                f"work that replicas cannot do at the same time) is {number(law.contention)} and the coherence (what "
+                f"each pair of replicas costs by having to agree) is {number(law.coherence)}{note}."
             )
     return sentences
 

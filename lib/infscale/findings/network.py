@@ -40,7 +40,10 @@ def _grpc(json: Arm) -> Arm:
 
 
 def answer(run: Run, tables: Tables) -> list[str]:
-    """Return sentences on the gap between JSON and gRPC by link; in words as far as Holm's correction leaves it."""
+    """Return sentences on the gap between JSON and gRPC by link.
+
+    A sentence says "slower" only where that remains significant after Holm's correction.
+    """
     arms = run.manifest.design.arms
     json = [arm for arm in run.measured if arms[arm].encoding == "json"]
     ratios = Ratios(tables.trials)
@@ -57,11 +60,9 @@ def _link(run: Run, tables: Tables, ratios: Ratios, json: int) -> str:
     row = contrasts[(contrasts["arm"] == grpc) & (contrasts["reference"] == json)]
     conclusions = {"faster": "JSON is slower", "slower": "gRPC is slower"}
     conclusion = conclusions.get(row["conclusion"].iloc[0] if len(row) else "", f"{CANNOT} which is slower")
-    p95, most = ratio_text(ratios.ratio(json, grpc)), capacity_ratio_text(ratios.capacity(grpc, json))
-    return (
-        f"{subject}: the p95 response time of REST with JSON is {p95} times that of gRPC: {conclusion}. The saturation "
-        f"rate of gRPC is {most} times that of JSON."
-    )
+    p95 = ratio_text("the p95 response time of REST with JSON", ratios.ratio(json, grpc), "that of gRPC")
+    most = capacity_ratio_text("The saturation rate of gRPC", ratios.capacity(grpc, json), "that of JSON")
+    return f"{subject}: {p95}: {conclusion}. {most}."
 
 
 FINDING = Finding(

@@ -12,14 +12,15 @@ ALIKE = 1e-5
 """Largest absolute difference at which two implementations of the same float32 arithmetic answer alike."""
 
 STEPS = {
-    "TensorFlow Serving": "weights into TensorFlow constants, tf.function with a signature, tf.saved_model.save into "
-    "a numbered folder; nothing else is configured.",
-    "TorchServe": "weights into a torch module, transposed; torch.jit.trace; a handler of our own that decodes and "
-    "encodes every content type; torch-model-archiver into a .mar; TorchServe's configuration file.",
-    "Triton": "weights into an .npz file, a forward pass in numpy as model.py for the Python backend (the wheel has no "
-    "other), config.pbtxt with names, types, shapes and the largest batch.",
+    "TensorFlow Serving": "Copy the weights into TensorFlow constants, wrap the model in tf.function with a signature, "
+    "and save it with tf.saved_model.save in a numbered folder; nothing else needs to be configured.",
+    "TorchServe": "Copy the weights, transposed, into a torch module and compile it with torch.jit.trace. Write a "
+    "handler that decodes and encodes every content type. Pack both into a .mar file with torch-model-archiver, and "
+    "write TorchServe's configuration file.",
+    "Triton": "Save the weights in an .npz file. Write the forward pass in numpy as model.py, for the Python backend "
+    "(the only one in the package from PyPI). Write config.pbtxt with names, types, shapes and the largest batch.",
 }
-"""What the exporters and the deployments of each framework do, in words."""
+"""Framework → what its exporter and its deployment do, in sentences."""
 
 
 def blocks(profile: str) -> Blocks:
@@ -47,7 +48,7 @@ def _outputs(run: Run) -> list[str]:
         worst[pilot.implementation] = max(most, worst.get(pilot.implementation, 0.0))
     if not any(pilot.differences for pilot in run.manifest.pilot.values()):
         return []
-    outputs = ", ".join(f"{run.system(name)} {value:.1e}" for name, value in worst.items())
+    outputs = ", ".join(f"{value:.1e} for {run.system(name)}" for name, value in worst.items())
     alike = "answer alike" if max(worst.values()) < ALIKE else "do not answer alike"
     return [
         f"The same weights {alike} (accepted: {ALIKE:.0e}): the largest absolute difference from the numpy reference "

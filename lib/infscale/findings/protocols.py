@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.intervals import ALPHA
+from infscale.analysis.intervals import ALPHA, MIN_REPLICATES
 from infscale.analysis.tables import Tables
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
@@ -37,11 +37,11 @@ def saturation_sentences(run: Run, tables: Tables) -> list[str]:
             pairs, _subjects(run, pairs), (_names(run, *pair) for pair in pairs), strict=True
         )
     ]
-    return [*sentences, *(f"{rows[arm]['label']}: λ* lies {saturation_text(rows[arm])}." for arm in alone)]
+    return [*sentences, *(f"{rows[arm]['label']}: λ* {saturation_text(rows[arm])}." for arm in alone)]
 
 
 def _saturation(subject: str, arms: "list[pd.Series[Any]]", names: list[str]) -> str:
-    rates = "; ".join(f"λ* of {name} lies {saturation_text(arm)}" for name, arm in zip(names, arms, strict=True))
+    rates = "; ".join(f"λ* of {name} {saturation_text(arm)}" for name, arm in zip(names, arms, strict=True))
     for later, sooner in ((0, 1), (1, 0)):
         late, early = arms[later], arms[sooner]
         if early["bound"] != "?" and late["low_per_s"] >= early["settled_per_s"] and not _overlap(early, late):
@@ -77,8 +77,8 @@ def _response(subject: str, names: list[str], metric: str, group: pd.DataFrame) 
     known = group[np.isfinite(group["ratio_low"])].sort_values("rate_per_s")
     if known.empty:
         return (
-            f"{subject}: {CANNOT} about response times: at no arrival rate were {over} and {under} both VALID "
-            "in enough replicates for an interval, and SATURATED in none."
+            f"{subject}: {CANNOT} about response times: there is no arrival rate at which {over} and {under} were both "
+            f"VALID in at least {MIN_REPLICATES} replicates and never SATURATED."
         )
     last = known.iloc[-1]
     conclusions = {"slower": f"{over} was slower", "faster": f"{under} was slower", CANNOT: f"{CANNOT} which is slower"}

@@ -1,10 +1,10 @@
 """Advice from stored trials: for a payload, an arrival rate and a limit of response time, which deployment.
 
 Comparisons stay within a run (runs of different machines or days are not pooled), and every line names the run and the
-arms that it rests on. An arm *meets* a question if it was VALID at some rate of at least λ and the upper end of the
-interval of its percentile there lies within the limit; it *fails* if λ lies above its capacity's interval, or if the
-lower end of that interval lies above the limit at some rate of at most λ. That takes for granted that response times
-do not fall as λ rises. Otherwise it is open.
+arms that it rests on. An arm *meets* the limit if it was VALID at some rate of at least λ and the upper end of the
+interval of its percentile there lies within the limit. It *fails* if λ lies above the interval of its saturation rate,
+or if the lower end of its percentile's interval lies above the limit at some rate of at most λ. That takes for granted
+that response times do not fall as λ rises. Otherwise it is *open*.
 """
 
 from collections.abc import Iterable, Sequence
@@ -45,7 +45,7 @@ WOULD = {
     "pixels": "make finding F=encodings PROFILE=full",
     "photograph": "make finding F=encodings PROFILE=full",
 }
-"""The run that would answer for a payload."""
+"""Payload → the command whose run would answer for it."""
 WOULD_CHOOSE = {
     ("framework", "rows"): "make finding F=encodings PROFILE=full",
     ("framework", "grey image"): "make finding F=porting PROFILE=full",
@@ -55,12 +55,13 @@ WOULD_CHOOSE = {
     ("cache", "grey image"): "make finding F=caching",
     ("cache", "row"): "make finding F=caching PROFILE=full",
 }
-"""The same for one choice, where it is another."""
+"""Choice and payload → the command whose run would decide that choice, where it is not the one in :data:`WOULD`."""
 FULL = " PROFILE=full"
+"""What the command of a run in full ends in."""
 CACHED_REPEATS = {"": (0.0, 0.5, 0.75), FULL: (0.0, 0.25, 0.5, 0.75, 0.95)}
-"""The fractions of repeats that the finding on caching measures, by what its command ends in."""
+"""The fractions of repeating requests that the finding on caching measures, in its quick and in its full profile."""
 REPEAT_WITHIN = 0.05
-"""An arm speaks for fractions of repeats so near to its own."""
+"""Trials at one fraction of repeats are used for questions about fractions that differ from it by at most this much."""
 FIXED = {
     "protocol": ["framework"],
     "encoding": ["framework"],
@@ -68,8 +69,8 @@ FIXED = {
     "replicas": ["protocol", "framework"],
     "cache": ["protocol", "framework"],
 }
-"""What must be equal in arms that are compared for a choice: else the difference is that of both. ``form`` is JSON,
-base64 or binary."""
+"""Choice → the factors in which arms must be equal to be compared for it; else two differences would be mixed up.
+``form`` is JSON, base64 or binary."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def _choose(question: Question, choice: str, fit: Iterable[tuple[Evidence, pd.Da
     for one, arms in fit:
         own = _comparable(question, choice, one, _alike(question, choice, arms))
         if own[choice].nunique() > 1:
-            return {"choice": choice, **_among(choice, one, own), "run_id": one.run.id}
+            return {"choice": choice, **_among(question, choice, one, own), "run_id": one.run.id}
     command = would(question, choice)
     why = f"not measured: {command} would" if command else "no run of this project measures it for this question"
     return {"choice": choice, "advice": CANNOT, "why": why, "run_id": "", "arms": ""}
@@ -224,7 +225,11 @@ def _near(repeat: float, measured: Iterable[float]) -> bool:
 
 
 def _comparable(question: Question, choice: str, one: Evidence, arms: pd.DataFrame) -> pd.DataFrame:
-    """Return the arms from the best to the worst that equal the best of those with a rival in what must be equal."""
+    """Keep the arms that can be compared fairly, best first.
+
+    Find the best arm that has at least one alternative for this choice, keep the arms with the same levels of
+    ``FIXED[choice]``, and sort them best first.
+    """
     judged = arms.assign(state=[int(state(question, one, row)) for _, row in arms.iterrows()])
     judged["capacity"] = judged["saturation_per_s"].fillna(0.0)
     order = judged.sort_values(["state", "capacity"], ascending=[True, False])
@@ -245,49 +250,59 @@ def _alike(question: Question, choice: str, arms: pd.DataFrame) -> pd.DataFrame:
     return arms[near]
 
 
-def _among(choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, str]:
-    """Return the best arm of each level, those that meet the question first; advice where the data decide."""
+def _among(question: Question, choice: str, one: Evidence, order: pd.DataFrame) -> dict[str, str]:
+    """Return the advice that a run gives between the best arms of each level, and why."""
     best = order.drop_duplicates(choice)
+    limit = f"the limit ({question.quantile} of at most {question.slo_ms:g} ms at {question.rate_per_s:g} requests/s)"
     levels = "; ".join(
-        f"{row[choice]} ({row['label']}): {WORDS[State(row['state'])]}, λ* {row['bound']}"
-        f"{number(row['saturation_per_s'])}/s"
-        for _, row in best.iterrows()
+        f"{row[choice]} ({row['label']}) {WORDS[State(row['state'])]} {'it' if k else limit}, {_capacity(row)}"
+        for k, (_, row) in enumerate(best.iterrows())
     )
     names = ", ".join(best["label"])
     meets = best[best["state"] == State.MEETS]
     if meets.empty:
         none = (best["state"] == State.FAILS).all()
-        return {"advice": "none of those measured" if none else CANNOT, "why": levels, "arms": names}
+        return {"advice": "none of those measured meets the limit" if none else CANNOT, "why": levels, "arms": names}
     if choice == "replicas" and (meets[choice] == "1").any():
-        return {"advice": "1: no more are needed", "why": levels, "arms": names}
+        return {"advice": "1 replica is enough", "why": levels, "arms": names}
     top, others = meets.iloc[0], meets.iloc[1:]
     gaps = {int(arm): one.ratios.capacity(int(top["arm"]), int(arm)) for arm in others["arm"]}
     ratios = (
-        f"; λ* of {top['label']} ÷ {label} is {capacity_ratio_text(gaps[int(arm)])}"
+        f"; {capacity_ratio_text('the saturation rate of ' + top['label'], gaps[int(arm)], f'that of {label}')}"
         for arm, label in zip(others["arm"], others["label"], strict=True)
     )
     why = levels + "".join(ratios)
     near = meets[[arm not in gaps or not gaps[arm].low > 1 for arm in meets["arm"]]]
     if len(near) == 1:
-        others_open = " (others open)" if (best["state"] == State.OPEN).any() else ""
+        others_open = " (other choices not measured well enough)" if (best["state"] == State.OPEN).any() else ""
         return {"advice": f"{top[choice]}{others_open}", "why": why, "arms": names}
-    which = " and ".join(near[choice]) if len(near) == 2 else "; ".join(near[choice]) + ": all"
-    return {"advice": f"{CANNOT} which: {which} meet it", "why": why, "arms": names}
+    *most, last = near[choice]
+    which = f"{'; '.join(most)} and {last} {'both' if len(most) == 1 else 'all'} meet the limit"
+    return {"advice": f"{which}; the trials do not show which takes more load", "why": why, "arms": names}
+
+
+def _capacity(arm: "pd.Series[Any]") -> str:
+    """Return an arm's saturation rate in a few words."""
+    if arm["bound"] == "?":
+        return "its λ* is unknown"
+    where = {"": "is about", "≥": "is at least", "<": "is below", "~": "is near"}[arm["bound"]]
+    return f"its λ* {where} {number(arm['saturation_per_s'])} requests/s"
 
 
 class State(IntEnum):
-    """Whether an arm meets a question, leaves it open, or fails; the better the smaller."""
+    """Whether an arm meets the limit, is not measured well enough to say (open), or fails; the best comes first."""
 
     MEETS = 0
     OPEN = 1
     FAILS = 2
 
 
-WORDS = {State.MEETS: "meets it", State.OPEN: "open", State.FAILS: "fails"}
+WORDS = {State.MEETS: "meets", State.OPEN: "may or may not meet", State.FAILS: "does not meet"}
+"""A state as the verb of a sentence, before "the limit"."""
 
 
 def state(question: Question, one: Evidence, arm: "pd.Series[Any]") -> State:
-    """Return whether an arm (a row of ``one.arms``) meets the question, fails, or leaves it open.
+    """Return whether an arm (a row of ``one.arms``) meets the limit, fails, or is open.
 
     See the module's text for the rule.
     """

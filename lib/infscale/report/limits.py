@@ -5,7 +5,7 @@ import pandas as pd
 from infscale.analysis.intervals import MIN_REPLICATES
 from infscale.analysis.tables import Tables
 from infscale.experiment.design.design import LEAST_REQUESTS, SEARCH, Design
-from infscale.experiment.design.labels import ENCODINGS
+from infscale.experiment.design.labels import ENCODINGS, count
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.manifest import Implementation, RunManifest
 from infscale.records.runs import Run
@@ -42,7 +42,7 @@ def _course(run: Run) -> list[str]:
     interrupted = ["The run was interrupted: its trials are not complete."] if manifest.status != "complete" else []
     return [
         *interrupted,
-        *(f"A server was lost under load and started again: {text}." for text in manifest.restarts),
+        *manifest.restarts,
         *(f"Left out: {run.labels[arm]} ({reason})." for arm, reason in manifest.skipped.items()),
     ]
 
@@ -103,14 +103,17 @@ def _verdicts(tables: Tables) -> list[str]:
     trials, points, texts = tables.every, tables.points, []
     changed = int(((trials["verdict_stored"] != "") & (trials["verdict_stored"] != trials["verdict"])).sum())
     if changed:
-        texts.append(f"{changed} trials have another verdict than when they were measured: the rules changed since.")
+        have = f"{count(changed, 'trial')} {'has' if changed == 1 else 'have'}"
+        texts.append(f"{have} another verdict than when measured, because the rules have changed since.")
     few = int(((points["verdict"] == VALID) & (points["replicates"] < MIN_REPLICATES)).sum())
     if few:
-        texts.append(f"{few} VALID points rest on fewer than {MIN_REPLICATES} replicates and have no interval.")
+        rest = f"{count(few, 'VALID point')} {'rests' if few == 1 else 'rest'}"
+        texts.append(f"{rest} on fewer than {MIN_REPLICATES} replicates: percentiles there have no interval.")
     unsteady = int((~trials.loc[trials["phase"] == "grid", "steady"].astype(bool)).sum())
     if unsteady:
-        never = f"{unsteady} VALID trials never became steady (warm-up past half)"
-        texts.append(f"{never}: their percentiles do not count.")
+        settled = "response times had not settled by half of the trial"
+        whose = "its" if unsteady == 1 else "their"
+        texts.append(f"In {count(unsteady, 'VALID trial')} {settled}: {whose} percentiles are not used.")
     if not trials["ceiling_share"].notna().all():
         texts.append("The load generator's own ceiling was not measured in this run.")
     return texts
@@ -125,6 +128,6 @@ def validity(tables: Tables) -> str:
     share = f" ({100 * valid / total:.0f} %)" if total else ""
     below = f"{valid} of {total} trials below λ* are VALID{share}" if total else "No trial lies below λ*"
     counts = grid.loc[grid["verdict"] == INVALID, "reasons"].str.split().explode().value_counts()
-    gates = ", ".join(f"{name} {count}" for name, count in counts.items())
+    gates = ", ".join(f"{name} {n}" for name, n in counts.items())
     reasons = f" (gates not passed: {gates})" if gates else ""
     return f"{below}. Of all trials at set rates {invalid} are INVALID{reasons} and {saturated} SATURATED."

@@ -21,7 +21,7 @@ from infscale.report.figures.parts import PAGE_IN
 from infscale.report.figures.picture import Picture
 from infscale.report.limits import limits
 from infscale.report.results import FindingResult, Reported
-from infscale.report.wording import metric_text, saturation_text
+from infscale.report.wording import metric_text, saturation_range
 from infscale.vocabulary import number
 
 Cells = Mapping[str, str]
@@ -195,7 +195,7 @@ def _arms(tables: Tables) -> list[Cells]:
     return [
         {
             **{name: str(arm[name]) for name in ("label", "valid", "saturated", "invalid")},
-            "saturation": saturation_text(arm),
+            "saturation": saturation_range(arm),
             "below": f"{shares.loc[arm['arm'], 'valid']} of {shares.loc[arm['arm'], 'trials']}",
             "reasons": str(shares.loc[arm["arm"], "reasons"]) or NONE,
         }

@@ -7,6 +7,7 @@ import pandas as pd
 
 from infscale.analysis.intervals import Interval
 from infscale.analysis.tables.ratios import withheld_because
+from infscale.experiment.design.labels import count
 from infscale.vocabulary import number
 
 BOUNDARIES = {"response": "response time", "roundtrip": "round-trip time"}
@@ -23,26 +24,47 @@ def interval_text(low: float, high: float) -> str:
     return f"95 % interval {number(low)} to {number(high)}"
 
 
-def ratio_text(estimate: Interval) -> str:
-    """Return a ratio with its interval, or the reason why there is none."""
-    reason = withheld_because(estimate.replicates) or "a bracket is missing"
-    if not np.isfinite(estimate.value):
-        return f"unknown ({reason})"
-    if not np.isfinite(estimate.low):
-        return f"{number(estimate.value)} ({reason})"
-    return f"{number(estimate.value)} ({interval_text(estimate.low, estimate.high)})"
+def ratio_text(subject: str, estimate: Interval | None, other: str) -> str:
+    """Return how a quantity compares with that of another arm: "its p95 response time is 1.3 times that of gRPC (…)".
+
+    Args:
+        subject: the quantity, as in "its p95 response time".
+        estimate: their ratio; None where one of the two was not measured.
+        other: what it is compared with, as in "that of gRPC".
+    """
+    reason = "one of them was not measured" if estimate is None else withheld_because(estimate.replicates)
+    return _compared(subject, estimate, other, reason)
 
 
-def capacity_ratio_text(estimate: Interval) -> str:
-    """Return a ratio of two saturation rates with its interval, or the reason why there is none."""
-    if np.isfinite(estimate.value) and np.isfinite(estimate.low):
-        return ratio_text(estimate)
-    known = f"{number(estimate.value)} (no interval: " if np.isfinite(estimate.value) else "unknown ("
-    return f"{known}both saturation rates have a bracket in {estimate.replicates} replicates)"
+def capacity_ratio_text(subject: str, estimate: Interval, other: str) -> str:
+    """Return the same of a saturation rate; without a ratio, why the brackets of λ* give none."""
+    if np.isfinite(estimate.value):
+        return _compared(subject, estimate, other, withheld_because(estimate.replicates))
+    known = f"only {count(estimate.replicates, 'replicate')}" if estimate.replicates else "no replicate"
+    reason = f"both rates have a lower and an upper bound in {known}; every replicate needs both"
+    return _compared(subject, estimate, other, reason)
+
+
+def _compared(subject: str, estimate: Interval | None, other: str, reason: str) -> str:
+    if estimate is None or not np.isfinite(estimate.value):
+        return f"{subject} cannot be compared with {other} ({reason})"
+    known = np.isfinite(estimate.low)
+    return (
+        f"{subject} is {number(estimate.value)} times {other} "
+        f"({interval_text(estimate.low, estimate.high) if known else reason})"
+    )
 
 
 def saturation_text(arm: "pd.Series[Any]") -> str:
-    """Return an arm's saturation rate in words, with its unit; ``arm`` has the columns of ``Tables.arms``."""
+    """Return where an arm's saturation rate lies, with the verb: "lies between 950 and 1050 requests/s".
+
+    ``arm`` has the columns of ``Tables.arms``.
+    """
+    return f"{'is' if arm['bound'] == '?' else 'lies'} {saturation_range(arm)}"
+
+
+def saturation_range(arm: "pd.Series[Any]") -> str:
+    """Return the same without the verb, for a table."""
     match arm["bound"]:
         case "":
             low, high = arm["interval_low_per_s"], arm["interval_high_per_s"]
@@ -53,7 +75,8 @@ def saturation_text(arm: "pd.Series[Any]") -> str:
         case "<":
             return f"below {number(arm['high_per_s'])} requests/s (nothing below was VALID)"
         case "~":
-            verdicts = f"{arm['contradictions']:.0f} verdicts contradict it"
+            many = round(arm["contradictions"])
+            verdicts = f"{count(many, 'verdict')} {'contradicts' if many == 1 else 'contradict'} it"
             return f"near {number(arm['saturation_per_s'])} requests/s ({verdicts})"
         case _:
             return "unknown (no usable trial)"

@@ -5,7 +5,8 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.intervals import MIN_REPLICATES, geometric_mean, spread
+from infscale.analysis.intervals import geometric_mean, spread
+from infscale.analysis.tables.ratios import too_few
 from infscale.analysis.tables.trials import METRICS, POINT, Row, identified, used
 from infscale.errors import DataError
 from infscale.records.components import PARTS
@@ -94,7 +95,7 @@ def _withheld(value: float, replicates: int, bound: bool) -> str:
         return "too few requests, or never steady"
     if bound:
         return "a lower bound"
-    return "" if replicates >= MIN_REPLICATES else f"{replicates} of at least {MIN_REPLICATES} replicates"
+    return too_few(replicates)
 
 
 def common_rates(points: pd.DataFrame) -> dict[int, float]:

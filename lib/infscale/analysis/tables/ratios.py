@@ -10,6 +10,7 @@ from infscale.analysis.intervals import ALPHA, MIN_REPLICATES, Interval, geometr
 from infscale.analysis.tables.saturation import replicate_brackets
 from infscale.analysis.tables.trials import Row, comparable, identified, used
 from infscale.experiment.design.design import P95, Contrast, Design
+from infscale.experiment.design.labels import count
 from infscale.records.gate import VALID, Floats
 from infscale.vocabulary import CANNOT
 
@@ -113,10 +114,11 @@ class Ratios:
 def contrasts_table(trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> pd.DataFrame:
     """Return one row per contrast and arrival rate: the ratio of the arm's metric to its reference's.
 
-    The ratio and its 95 % interval are as of :meth:`Ratios.ratio`, at one rate. ``interval_conclusion`` is "slower" or
-    "faster" where that interval excludes 1, else "cannot conclude"; ``conclusion`` is the same where it is left by
-    Holm's correction (``p_holm``) over all rows of the same metric. ``hodges_lehmann`` stands beside the ratio from six
-    replicates; ``spread`` is how much the replicates' ratios differ; ``note`` says why there is no interval.
+    The ratio and its 95 % interval are those of :meth:`Ratios.ratio`, at one rate. ``interval_conclusion`` is "slower"
+    or "faster" where that interval excludes 1, else "cannot conclude". ``conclusion`` is the same where the difference
+    remains significant after Holm's correction (``p_holm``) over all rows of the same metric, else "cannot conclude".
+    ``hodges_lehmann`` is a second, robust estimate of the ratio, from six replicates on; ``spread`` is how much the
+    replicates' ratios differ; ``note`` says why there is no interval.
     ``capacity_…``: the ratio of the saturation rates (:meth:`Ratios.capacity`), the same at every rate, "higher",
     "lower" or "cannot conclude" by its interval.
 
@@ -165,10 +167,16 @@ def _estimate(ratios: Floats) -> Row:
 
 
 def withheld_because(ratios: int) -> str:
-    """Return why so many ratios have no interval; "" where they have one."""
+    """Return why this number of ratios has no interval; "" where it has one."""
     if ratios == 0:
         return "no replicate in which both are VALID and steady, or one of them was SATURATED"
-    return f"{ratios} of at least {MIN_REPLICATES} replicates" if ratios < MIN_REPLICATES else ""
+    return too_few(ratios)
+
+
+def too_few(replicates: int) -> str:
+    """Return that so few replicates have no interval; "" where they have one."""
+    few = f"only {count(replicates, 'replicate')}; an interval needs {MIN_REPLICATES}"
+    return few if replicates < MIN_REPLICATES else ""
 
 
 def _capacities(estimate: Interval) -> Row:

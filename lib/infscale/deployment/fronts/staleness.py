@@ -15,6 +15,11 @@ from infscale.deployment.processes.folder import working_folder
 from infscale.errors import DeploymentError
 from infscale.models.reference import inputs
 
+UNNOTICED = "before the gateway had noticed the new version"
+NOTICED = "after the gateway had noticed the new version"
+UNVERSIONED = "when the model version is not part of the cache key"
+"""When answers were counted, as a sentence of the report ends."""
+
 ASKED = 16
 """Number of predictions that are asked for, before and after the swap."""
 PATIENCE_S = 60.0
@@ -22,7 +27,7 @@ PATIENCE_S = 60.0
 
 
 def measure(*, log_folder: Path | None = None, pid_log: Path | None = None) -> dict[str, dict[str, int]]:
-    """Return the stale answers after the server began to serve a new version, by what the gateway knew of it.
+    """Return how many answers were stale after the server began to serve a new version, by what the gateway knew of it.
 
     The server is TensorFlow Serving (the real one where there is one). An answer from the cache is the old version's,
     because the cache was filled before the swap.
@@ -32,12 +37,12 @@ def measure(*, log_folder: Path | None = None, pid_log: Path | None = None) -> d
     """
     counts = {}
     with _swapped(True, log_folder, pid_log) as front:
-        counts["as long as the gateway did not read the version again"] = _stale(front)
+        counts[UNNOTICED] = _stale(front)
         gateway.refresh(front)
-        counts["once it had read it"] = _stale(front)
+        counts[NOTICED] = _stale(front)
     with _swapped(False, log_folder, pid_log) as front:
         gateway.refresh(front)
-        counts["where the key holds no version"] = _stale(front)
+        counts[UNVERSIONED] = _stale(front)
     return counts
 
 

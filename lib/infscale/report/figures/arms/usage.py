@@ -187,8 +187,8 @@ def _caption(table: pd.DataFrame) -> str:
     unread = " “+ ?”: beside it a part that was not read." if table["rss_bytes"].isna().any() else ""
     hollow_marks = "" if (table["verdict"] == VALID).all() else " Hollow grey: not VALID."
     return (
-        "CPU time of all processes of a group, read every 100 ms and counted within the arrivals of a trial; that of a "
-        "request: divided by the successes of that time. Memory is the peak of the resident sets, where pages that "
+        "CPU time that all processes of a group used while requests arrived, read every 100 ms. CPU per request = that "
+        "time ÷ successful requests in it. Memory is the peak of the resident sets, where pages that "
         "processes share count for each of them. Bytes by process are not shown, because the kernel counts them by "
         f"interface only. Means over {captions.span(table['replicates'])} replicates, no intervals."
         f"{hollow_marks}{unread}"
