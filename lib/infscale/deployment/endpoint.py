@@ -38,7 +38,7 @@ class Endpoint:
         framework: a name in :data:`infscale.deployment.FRAMEWORKS`; "edge" for a REST edge in front of one of them.
         implementation: what really answers, e.g. "tfserving-embedded"; the label of every result.
         version: the server's.
-        label: for titles; it says so when the server is our own.
+        label: the name in titles and sentences; it contains "embedded" if the server is this project's own.
         runtime: what computes, e.g. "TensorFlow 2.21.0".
         model: name of the served model.
         rest, grpc: ``host:port``; empty for a protocol without an address.
@@ -58,7 +58,8 @@ class Endpoint:
         http: versions of HTTP that its REST speaks; "2" is prior knowledge in clear text, ALPN over TLS.
         members: the endpoint of each server behind this one; empty for one server alone.
         replicas: the addresses of all replicas by protocol, where the client chooses among them; else empty.
-        shares: returns the requests that each replica has counted since its start; NaN for one that does not tell.
+        answered_by_replica: returns how many requests each replica has answered since its start, by its own count;
+            NaN for a replica that does not count.
         cache: reads ``hits``, ``misses`` and other counts of what stands in front of the server; None where nothing
             does, so that the server's own counters tell of its cache.
     """

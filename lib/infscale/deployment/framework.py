@@ -18,9 +18,9 @@ from infscale.servers.gateway.settings import VersionQuery
 Start = Callable[..., AbstractContextManager[Endpoint]]
 """Called as ``start(model, artifact=…, own=…, rest_port=…, grpc_port=…, log_folder=…, pid_log=…, place=…)``.
 
-All arguments but the model's name are optional, and a framework may add its own; those that it has not are refused by
-:func:`infscale.deployment.deploy`. ``artifact`` is the file or folder of a model of the user's own, whose requests
-``own`` makes.
+All arguments but the model's name are optional, and a framework may add its own. :func:`infscale.deployment.deploy`
+refuses an argument that the framework does not have. ``artifact`` is the file or folder of a model of the user's own,
+and ``own`` makes the requests for it.
 """
 
 
@@ -31,8 +31,8 @@ class TensorApi:
     Attributes:
         rest_path: REST path of a prediction.
         grpc_path: ``/package.Service/Method`` of a prediction.
-        inputs: reads the model's inputs from the server, by protocol. An unknown signature has none, so that the server
-            itself refuses the request. AnsweredError: the server's own error.
+        inputs: reads the model's inputs from the server, by protocol. It returns none for an unknown signature, so
+            that the server itself refuses the request, and raises AnsweredError with an error that the server answers.
         encode: makes a body or message, by protocol.
         from_json: reads a REST body in the types of the model's inputs.
         json_form: what such a body looks like, for messages.

@@ -7,7 +7,9 @@ from infscale.errors import ServerLostError
 
 
 def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
-    """Wait until the server has finished what an earlier trial left: it answers, and is idle.
+    """Wait until the server has finished what an earlier trial left.
+
+    Wait until it answers and is idle, for at most ``patience_s``; a server that answers but stays busy is accepted.
 
     Raises:
         ServerLostError: it died, or does not answer within ``patience_s``.

@@ -45,10 +45,10 @@ SCHEMA = pa.schema(
 
 ``scheduled_ns`` is when the arrival process says a request starts, ``due_ns`` when the engine got
 to it, ``sent_ns`` when a connection was free and the send began, ``first_byte_ns`` and ``done_ns``
-when its answer began and ended. A request that timed out is censored: its ``done_ns`` is the moment
-at which the engine gave it up. ``bytes_out`` and ``bytes_in`` count what crossed the connection for
-this request, framing included (over TLS, of answers what was decrypted); ``NEVER`` where nobody
-saw them, as of a client library.
+when its answer began and ended. The ``done_ns`` of a request that timed out is the moment at
+which the engine gave it up; its answer would have come later. ``bytes_out`` and ``bytes_in`` count
+the bytes that this request sent and received, framing included; over TLS, ``bytes_in`` counts them
+after decryption. They are ``NEVER`` where they were not counted, as with a client library.
 """
 
 FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent"})

@@ -37,7 +37,7 @@ class Tables:
         points: one row per arm and rate.
         arms: one row per arm: λ*.
         contrasts: one row per contrast that was named before the run, and rate.
-        descriptions: the same of other percentiles of the same pairs of arms, which claim nothing.
+        descriptions: the same comparisons for the percentiles that were not named beforehand; descriptive only.
         summary: one row per compared arm in the order of the design: bytes, cost of encoding, CPU by group of
             processes, λ*, and the percentiles at the rate at which the arms of its block are compared.
         usage: one row per arm, rate and group of processes.

@@ -19,8 +19,9 @@ def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     (``low_per_s``) to the first one after it (``high_per_s``), over all steps that do equally well;
     ``saturation_per_s`` is its geometric mean, ``contradictions`` the verdicts that disagree. ``bound`` is "≥" when the
     step lies above all rates (the value is then the largest), "<" when it lies below all, "~" where one of these is
-    contradicted by other verdicts, "?" when no trial could be used. From ``settled_per_s`` on nothing was VALID any
-    more (NaN if the largest rate was); two arms are told apart beyond it.
+    contradicted by other verdicts, "?" when no trial could be used. ``settled_per_s`` is the
+    lowest SATURATED rate above every VALID one (NaN if there is none). An arm counts as better only if it was VALID at
+    or above the other's.
 
     ``interval_low_per_s`` and ``interval_high_per_s`` are the 95 % interval over ``interval_replicates``: each
     replicate has a bracket of its own, bisected where the run did so, and the interval goes from the lower

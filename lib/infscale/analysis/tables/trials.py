@@ -259,7 +259,8 @@ def _within(response_ms: Floats) -> Row:
 def comparable(trials: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the rows of :func:`used` whose ``name`` may enter a ratio: VALID, steady, not a bound.
 
-    None of a point where any replicate was SATURATED: the others alone would be the kind ones.
+    A point with any SATURATED replicate is left out entirely: keeping only the replicates that did well would bias the
+    ratio.
     """
     frame = used(trials)
     spoiled = (frame["verdict"] == SATURATED).groupby([frame[key] for key in POINT]).transform("any")

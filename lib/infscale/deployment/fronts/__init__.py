@@ -1,4 +1,7 @@
-"""Fronts: what can stand between the load and a server, by the name that stands in an arm."""
+"""Fronts: programs and links that are put between the load engine and a server.
+
+A front is a REST edge, a cache, a balancer before replicas, or a network link. The factor ``front`` of an arm names it.
+"""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -100,4 +103,5 @@ FRONTS: dict[str, Front] = {
     "balanced": Front(_balanced),
     "network": Front(_network),
 }
-"""All fronts, by name."""
+"""Name → front. The names are the levels of the factor ``front``, and "cache-redis" for a cache that keeps its answers
+in Redis (``front="cache"``, ``store="redis"``)."""

@@ -76,7 +76,10 @@ class Link:
         return FRAME_BYTES + math.ceil((self.rate_mbit or 0) * 1e6 / 8 * BURST_S)
 
     def _delayed_packets(self) -> int:
-        """Return the size of netem's queue: below tbf it takes the place of the queue that tbf's limit is for."""
+        """Return how many packets netem's queue must hold.
+
+        With netem below tbf, packets wait in netem's queue, and the limit in bytes that tbf was given has no effect.
+        """
         if self.rate_mbit is None:
             return 100_000
         per_s = self.rate_mbit * 1e6 / 8

@@ -60,7 +60,10 @@ def labels(arms: Sequence[Arm], implementations: Sequence[str] = ()) -> list[str
 
 
 def _distinct(texts: Sequence[str], arms: Sequence[Arm]) -> list[str]:
-    """Add to labels that are equal the levels in which their arms differ: no description is made for them."""
+    """Make equal labels distinct: add the levels in which their arms differ, as in "batch=16".
+
+    This is for factors that no entry of :data:`DESCRIPTIONS` describes.
+    """
     alike: dict[str, list[Arm]] = {}
     for text, arm in zip(texts, arms, strict=True):
         alike.setdefault(text, []).append(arm)
@@ -164,5 +167,5 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
 """The parts of a label in their order, each from one factor or a few that belong together."""
 
 ALWAYS = (slow, connections)
-"""Descriptions that stand in every label that they are not empty for: neither a simulated delay nor a number of
-connections that is not the default is left unsaid."""
+"""Descriptions that are part of a label even where all arms have the same: a reader must always see a simulated delay,
+and a number of connections that is not the default."""
