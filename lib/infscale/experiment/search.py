@@ -122,7 +122,7 @@ def _find_capacities(session: Session, endpoint: Endpoint, arms: list[int], loss
         )
         session.manifest.pilot[number] = pilot
         session.save()
-        session.say(f"{session.labels[number]}: capacity near {pilot.saturation_per_s:.0f} requests/s")
+        session.say(f"{session.labels[number]}: λ* near {pilot.saturation_per_s:.0f} requests/s")
 
 
 def _rough_capacity(session: Session, endpoint: Endpoint, number: int, body_bytes: int) -> tuple[float, float]:
