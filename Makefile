@@ -7,6 +7,8 @@ RUN ?=
 NEW ?=
 BENCH ?=
 F ?= encodings
+# Processes that share the tests: most tests wait for servers, so one more than there are cores.
+WORKERS ?= 3
 # For a CPU build of torch outside PyPI's default: TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 
@@ -21,7 +23,7 @@ paper: .venv/.complete
 	$(BIN)/infscale --end-with-parent paper --profile $(PROFILE) $(if $(NEW),--new)
 
 test: .venv/.complete
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 figures: $(DRAW)/.complete
 	$(DRAW)/bin/infscale --end-with-parent figures $(if $(RUN),--run $(RUN))

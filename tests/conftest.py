@@ -8,10 +8,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from helpers.sample import remove_drawn
 from helpers.watch import sitecustomize as watch
 from infscale import deployment as servers
 from infscale.deployment.endpoint import Endpoint
@@ -41,6 +43,18 @@ def deployed(server_process: None) -> Iterator[Callable[[str], Endpoint]]:
 def endpoint(request: pytest.FixtureRequest, deployed: Callable[[str], Endpoint]) -> Endpoint:
     """Return each framework's shared endpoint in turn."""
     return deployed(request.param)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remove what was drawn of the sample, when the last worker has ended."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        remove_drawn(str(getattr(session.config, "_infscale_run", os.getpid())))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Note by which name the workers of this run know one another."""
+    node.config._infscale_run = node.workerinput["testrunuid"]
 
 
 # --- the marker ``server`` ---

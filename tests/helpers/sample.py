@@ -2,9 +2,13 @@
 
 import functools
 import multiprocessing
+import os
+import shutil
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+
+import filelock
 
 from helpers.project import ROOT
 from infscale.analysis.tables import Tables, load_tables, save_tables, tabulate
@@ -15,8 +19,6 @@ from infscale.report import results
 
 SAMPLE = ROOT / "data" / "sample"
 """Folder of the sample runs."""
-
-_temporary = tempfile.TemporaryDirectory(prefix="infscale-sample-")
 
 
 def sample_folder(finding: str) -> Path:
@@ -45,11 +47,24 @@ def sample_figures() -> Path:
 
 @functools.cache
 def _drawn() -> Path:
-    """Tabulate and draw all sample runs, a process for each of two cores; return the folder."""
-    folder = Path(_temporary.name)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(_draw, FINDINGS, [folder] * len(FINDINGS)))
+    """Tabulate and draw all sample runs, a process for each of two cores; return the folder.
+
+    The first of pytest's worker processes that comes here does it for all of them.
+    """
+    place = os.environ.get("PYTEST_XDIST_TESTRUNUID") or str(os.getpid())
+    folder = Path(tempfile.gettempdir()) / f"infscale-sample-{place}"
+    folder.mkdir(exist_ok=True)
+    with filelock.FileLock(folder / "lock"):
+        if not (folder / "done").exists():
+            with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
+                list(pool.map(_draw, FINDINGS, [folder] * len(FINDINGS)))
+            (folder / "done").touch()
     return folder
+
+
+def remove_drawn(place: str) -> None:
+    """Remove what was drawn by the workers of the test run ``place``, or by the process of that number."""
+    shutil.rmtree(Path(tempfile.gettempdir()) / f"infscale-sample-{place}", ignore_errors=True)
 
 
 def _draw(name: str, folder: Path) -> None:

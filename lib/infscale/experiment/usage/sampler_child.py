@@ -91,7 +91,9 @@ class _Watched:
             self.name = name.decode(errors="replace")
             ticks = int(fields[11]), int(fields[12])
             self.ended = fields[0] in (b"Z", b"X")  # CPU time is final then, and memory given back
-            self.last = (*ticks, *(self.last[2:] if self.ended else (int(fields[21]), int(fields[17]))))
+            # A process that is ending has given its memory back before it is a zombie: no pages are no reading.
+            gone = self.ended or not int(fields[21])
+            self.last = (*ticks, *(self.last[2:] if gone else (int(fields[21]), int(fields[17]))))
         except (OSError, IndexError):
             self.ended = True
         if self.ended:
