@@ -3,6 +3,9 @@
 
 PYTHON ?= python3.11
 PROFILE ?= quick
+# Time for measuring, such as 15m or 8h, and time to be added to a complete run: BUDGET=45m, MORE=15m
+BUDGET ?=
+MORE ?=
 RUN ?=
 NEW ?=
 BENCH ?=
@@ -13,6 +16,7 @@ WORKERS ?= 3
 TORCH_INDEX ?=
 
 BIN := .venv/bin
+TIME := $(if $(BUDGET),--budget $(BUDGET)) $(if $(MORE),--more $(MORE))
 DRAW := $(if $(wildcard .venv/.complete),.venv,.venv-figures)
 export PYTHONUTF8 := 1
 
@@ -20,17 +24,17 @@ export PYTHONUTF8 := 1
 .DEFAULT_GOAL := paper
 
 paper: .venv/.complete
-	$(BIN)/infscale --end-with-parent paper --profile $(PROFILE) $(if $(NEW),--new)
+	$(BIN)/infscale --end-with-parent paper --profile $(PROFILE) $(TIME) $(if $(NEW),--new)
 
 test: .venv/.complete
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 
 figures: $(DRAW)/.complete
 	$(DRAW)/bin/infscale --end-with-parent figures $(if $(RUN),--run $(RUN))
 
 # One finding of the study, by name: make finding F=encodings
 finding: .venv/.complete
-	$(BIN)/infscale --end-with-parent finding $(F) --profile $(PROFILE) $(if $(NEW),--new)
+	$(BIN)/infscale --end-with-parent finding $(F) --profile $(PROFILE) $(TIME) $(if $(NEW),--new)
 
 # What the stored trials advise: make advice, or infscale advice with options of your own.
 advice: $(DRAW)/.complete

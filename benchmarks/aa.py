@@ -1,6 +1,6 @@
 """A/A: the same arm compared with itself on a real server. A sound procedure finds a difference in at most 5 %.
 
-Pairs of trials with the same arrivals, in random order, one ratio of p95 for every five pairs, as in a run; Triton's
+Pairs of trials with the same arrivals, in random order, one ratio of p95 for every five pairs; Triton's
 ``mlp`` over gRPC and REST in turn, at three rates below saturation.
 
     python -m benchmarks.aa [--comparisons 40] [--seconds 1.5]

@@ -22,15 +22,15 @@ from infscale.records import runs
 
 
 def build(folder: Path, rows: int, trials: int) -> None:
-    """A stored run of one implementation, two protocols, five replicates, with about ``rows`` samples in all."""
+    """A stored run of one implementation, two protocols, five lifetimes, with about ``rows`` samples in all."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
     from helpers import synthetic_run
 
-    rates, replicates = trials // 10, 5
+    rates, lifetimes = trials // 10, 5
     capacities = {("torchserve", "rest"): 1000.0, ("torchserve", "grpc"): 1200.0}
     grid = tuple(map(float, np.linspace(0.3, 0.8, rates)))
     seconds = float(rows) / (10 * 1200.0 * sum(grid))
-    synthetic_run.build(folder, capacities, replicates=replicates, duration_s=seconds, grid=grid)
+    synthetic_run.build(folder, capacities, lifetimes=lifetimes, duration_s=seconds, grid=grid)
 
 
 def plain(run: runs.Run) -> pd.DataFrame:

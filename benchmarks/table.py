@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.plan import RATE
-from infscale.analysis.intervals import EXPLORATORY_BELOW, Interval, geometric_mean
+from infscale.analysis.intervals import MIN_LIFETIMES, Interval, geometric_mean
 
 CELL = ["section", "server", "rate_per_s", "protocol", "tool"]
 CLIENT = ["server", "tool", "protocol"]
+EXPLORATORY_BELOW = 5
+"""Fewer pairs than these have an interval that is wide by rights, and is said to be exploratory."""
 METRICS = {"cpu_us": "CPU", "p99_ms": "p99", "delivered_per_s": "rate delivered"}
 
 
@@ -86,7 +88,7 @@ def ratios(rows: pd.DataFrame) -> pd.DataFrame:
 def _ratio(ours: "pd.Series[float]", peer: "pd.Series[float]") -> tuple[float, float, float, int]:
     quotient = (ours / peer).dropna()
     found: Interval = geometric_mean(quotient.to_numpy())
-    return found.value, found.low, found.high, found.replicates
+    return found.value, found.low, found.high, found.lifetimes
 
 
 @dataclass(frozen=True)
@@ -245,7 +247,9 @@ def _panel(table: pd.DataFrame, loop: str) -> str:
 
 def _ratio_table(table: pd.DataFrame) -> str:
     kept = table[table["metric"].isin(METRICS)]
-    notes = ["exploratory" if 3 <= n < EXPLORATORY_BELOW else "" if n >= 3 else "no interval" for n in kept["pairs"]]
+    notes = [
+        "no interval" if n < MIN_LIFETIMES else "exploratory" if n < EXPLORATORY_BELOW else "" for n in kept["pairs"]
+    ]
     rates = [f"{r:,.0f}" if r else "most" for r in kept["rate_per_s"]]
     shown = kept.assign(metric=[METRICS[m] for m in kept["metric"]], rate_per_s=rates, note=notes)
     return markdown(shown.drop(columns=["section"]).rename(columns={"rate_per_s": "offered/s"}))

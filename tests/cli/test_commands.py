@@ -1,18 +1,25 @@
 """If these fail, a user waits for help, reads wrong help, or types an option that has another name elsewhere."""
 
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 import pytest
 
 from helpers.project import ROOT
+from helpers.synthetic_run import MACHINE
 from helpers.waiting import await_true, first_line, gone
 from infscale import __version__, cli
 from infscale.cli import finding, options, paper
 from infscale.errors import ConfigError
+from infscale.experiment import folder
+from infscale.findings import FINDINGS
+from infscale.records import manifest as manifests
 
 COMMANDS = [name for commands in cli.SECTIONS.values() for name in commands]
 WAITING = """
@@ -142,7 +149,17 @@ def test_what_is_not_known_is_two_lines_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
-    "arguments", [["plan", "--replicates", "x"], ["plan", "--effect", "-1"], ["advice", "--slo", "20"]]
+    "arguments",
+    [
+        ["plan", "--budget", "15"],
+        ["paper", "--budget", "0m"],
+        ["paper", "--more", "5 minutes"],
+        ["finding", "--more", "1e3s", "encodings"],
+        ["finding", "--budget", "quarter", "encodings"],
+        ["compare", "--budget", "5ms"],
+        ["plan", "--effect", "-1"],
+        ["advice", "--slo", "20"],
+    ],
 )
 def test_a_value_that_cannot_be_used_is_one_line_and_exit_code_1(
     arguments: list[str], capsys: pytest.CaptureFixture[str]
@@ -152,6 +169,17 @@ def test_a_value_that_cannot_be_used_is_one_line_and_exit_code_1(
     assert shown.out == ""
     assert shown.err.startswith(f"infscale: {arguments[1]} {arguments[2]!r}")
     assert len(shown.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("15m", 900), ("8h", 28_800), ("1.5h", 5400), ("4 m", 240)])
+def test_a_budget_is_a_time_with_its_unit(text: str, seconds: float) -> None:
+    """ "15" could be minutes or seconds, and a night is lost over it."""
+    for name in ("paper", "plan"):
+        assert command_of(name).make_context(name, ["--budget", text]).params["budget"] == seconds
+    assert command_of("paper").make_context("paper", ["--more", text]).params["more"] == seconds
+    assert command_of("paper").make_context("paper", []).params["budget"] is None, "the profile's"
+    urls = ["--rest", "http://a/", "--grpc", "grpc://a/b.C/D", "--body-rest", "x", "--body-grpc", "x"]
+    assert command_of("compare").make_context("compare", urls).params["budget"] == 240
 
 
 def test_an_option_takes_several_values_up_to_the_next_option() -> None:
@@ -192,8 +220,6 @@ def test_a_reader_that_ends_early_is_no_error() -> None:
 def test_full_measures_every_finding_and_goes_on_after_one_that_cannot(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from infscale.findings import FINDINGS
-
     measured: list[str] = []
 
     def measure(name: str, profile: str, **_: object) -> Path:
@@ -217,3 +243,103 @@ def test_it_ends_with_the_process_that_started_it_also_by_kill_9(tmp_path: Path)
         pid = int(first_line(file))
         parent.kill()
     await_true(lambda: gone(pid))
+
+
+# --- budgets, and time that is added ---
+
+
+@pytest.fixture
+def notebooks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """Nothing is measured or drawn: the notebooks that would be executed, with their parameters."""
+    executed: list[tuple[str, dict[str, Any]]] = []
+
+    def execute(name: str, parameters: dict[str, Any], *_: object, **__: object) -> None:
+        executed.append((name, parameters))
+
+    monkeypatch.setattr("infscale.cli.notebooks.execute", execute)
+    monkeypatch.setattr("infscale.cli.figures.draw", lambda *_: None)
+    return executed
+
+
+def stored(place: Path, **changes: Any) -> Path:
+    """A complete run of F0, as if it had been measured here, but for some changes."""
+    path = folder.folder_for(FINDINGS["protocols"].design("quick"), place)
+    manifest = manifests.read(path / "run.json", manifests.RunManifest)
+    manifests.write(path / "run.json", msgspec.structs.replace(manifest, status="complete", **changes))
+    return path
+
+
+def test_a_budget_is_that_of_the_run(notebooks: list[tuple[str, dict[str, Any]]], tmp_path: Path) -> None:
+    """An option that silently does nothing is found after the night."""
+    path = paper.paper(budget_s=1234.0, data=tmp_path)
+    assert manifests.read(path / "run.json", manifests.RunManifest).design.budget_s == 1234
+    sizes = {"profile": "quick", "frameworks": ["tfserving", "torchserve", "triton"], "budget_s": 1234.0}
+    assert notebooks == [("10-protocols", {**sizes, "run": str(path), "more_s": 0.0})], "it prints the plan of this run"
+
+
+@pytest.mark.parametrize("arguments", [["paper"], ["finding", "encodings"]])
+def test_a_budget_that_is_too_little_is_refused_before_anything_starts(
+    arguments: list[str],
+    notebooks: list[tuple[str, dict[str, Any]]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Fewer lifetimes than a look needs are minutes without an answer; the message says what is enough."""
+    assert cli.main([*arguments, "--budget", "20s", "--data", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    found = re.search(
+        r"budget_s=20 is too little: 4 lifetimes of each of \d groups? .*accepted: (\d+) s or more", message
+    )
+    assert found, message
+    assert (notebooks, list(tmp_path.iterdir())) == ([], [])
+    assert cli.main([*arguments, "--budget", f"{found[1]}s", "--data", str(tmp_path / "runs")]) in (0, 1)
+    assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_more_time_goes_to_the_newest_complete_run(
+    notebooks: list[tuple[str, dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another run would be begun, and the interval stays as wide as it was."""
+    path = stored(tmp_path)
+    assert cli.main(["paper", "--profile", "full", "--more", "15m", "--data", str(tmp_path)]) == 0
+    ((name, parameters),) = notebooks
+    assert (name, parameters["run"], parameters["more_s"]) == ("10-protocols", str(path), 900.0), "of F0 alone"
+    assert parameters["profile"] == "quick", "that of the run"
+    assert f"run: {path}" in capsys.readouterr().out
+    assert [one for one in tmp_path.iterdir() if one.is_dir()] == [path]
+
+
+@pytest.mark.parametrize(("arguments", "name"), [(["paper"], "protocols"), (["finding", "encodings"], "encodings")])
+def test_more_time_without_a_complete_run_is_an_error(
+    arguments: list[str], name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A new run of fifteen minutes is not what was asked for."""
+    folder.folder_for(FINDINGS[name].design("quick"), tmp_path)  # interrupted
+    assert cli.main([*arguments, "--more", "15m", "--data", str(tmp_path)]) == 1
+    assert f"no complete run of {name} in {tmp_path}: there is nothing to add time to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"machine": MACHINE}, "the machine differs from the one that measured it"),
+        ({"environment_digest": "e"}, "the environment differs from the one"),
+        ({"code_digest": "c", "machine": MACHINE}, "the code that measures and the machine differ from those that"),
+    ],
+)
+def test_more_time_where_something_is_another_is_refused_by_name(
+    change: dict[str, Any], what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lifetimes of two machines in one run would be told apart by the machine; and one must know what to restore."""
+    path = stored(tmp_path, **change)
+    assert cli.main(["paper", "--more", "15m", "--data", str(tmp_path)]) == 1
+    assert f"{path.name} cannot be continued here: {what}" in capsys.readouterr().err
+
+
+def test_the_plan_says_what_a_budget_buys(capsys: pytest.CaptureFixture[str]) -> None:
+    """Before a night, not after it."""
+    assert cli.main(["plan", "--budget", "45m", "--frameworks", "triton"]) == 0
+    printed = capsys.readouterr().out
+    assert "Time plan, profile quick, budget 45 min 00 s:" in printed
+    assert re.search(r"in all, roughly; the first look at the contrasts is at \d+ lifetimes", printed)
+    assert "Named before the run: 4 contrasts, with one value in each lifetime, corrected (Holm) over all: " in printed

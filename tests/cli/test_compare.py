@@ -3,7 +3,9 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
@@ -11,49 +13,58 @@ from infscale import cli
 from infscale.analysis.tables import Tables, tabulate
 from infscale.cli import compare, options
 from infscale.errors import ConfigError
+from infscale.experiment import folder as folders
+from infscale.experiment.design import time_plan
+from infscale.experiment.design.design import Design
 from infscale.load.null_server import null_server
+from infscale.records import manifest as manifests
 from infscale.records import runs
+
+REST, GRPC = "http://127.0.0.1:1/", "grpc://127.0.0.1:1/a.B/C"
 
 
 def tables_of(place: Path, capacities: dict[tuple[str, str], float]) -> Tables:
     one = {arm: rate for arm, rate in capacities.items() if arm[0] == TFSERVING}
-    return tabulate(runs.load_run(build(place, one, replicates=5, grid=(0.1, 0.2, 0.3, 1.2))))
+    return tabulate(runs.load_run(build(place, one, grid=(0.1, 0.3, 0.45, 0.7, 1.2))))
 
 
-def test_the_sentence_turns_with_the_data(tmp_path: Path) -> None:
-    for capacities, faster in ((GRPC_FASTER, "gRPC"), (REST_FASTER, "REST")):
-        sentence = compare.verdict(tables_of(tmp_path / faster, capacities), 60.0)
-        slower = "REST" if faster == "gRPC" else "gRPC"
-        times = rf"the p95 response time of {slower} is ([0-9.]+) to ([0-9.]+) times that of {faster} at "
-        match = re.match(f"{faster} answers faster: {times}", sentence)
+@pytest.mark.parametrize(
+    ("capacities", "time", "load"), [(GRPC_FASTER, "slower", "less"), (REST_FASTER, "faster", "more")]
+)
+def test_the_sentences_turn_with_the_data(
+    capacities: dict[tuple[str, str], float], time: str, load: str, tmp_path: Path
+) -> None:
+    response, saturation, *_ = compare.report(tables_of(tmp_path, capacities), 60.0)
+    numbers = r"([0-9.]+) times as (?:long|high) \(95 % interval ([0-9.]+) to ([0-9.]+), 4 lifetimes\)\."
+    for sentence, start, above in (
+        (response, f"REST is {time} than gRPC: its p95 response time is ", time == "slower"),
+        (saturation, rf"REST keeps up with {load} load than gRPC: its λ\* is ", load == "more"),
+    ):
+        match = re.fullmatch(start + numbers, sentence)
         assert match, sentence
-        assert 1 < float(match[1]) < float(match[2])
-        assert "λ* of REST lies" in sentence
+        assert all((float(number) > 1) == above for number in match.groups())
 
 
-def test_without_a_difference_the_cost_of_finding_one_is_reported(tmp_path: Path) -> None:
+def test_what_is_not_decided_names_no_winner_and_says_what_would_decide(tmp_path: Path) -> None:
     tables = tables_of(tmp_path, GRPC_FASTER)
-    ratios = tables.contrasts.assign(p_holm=0.4, conclusion="cannot conclude", spread=0.05, replicates=5)
-    sentence = compare.verdict(dataclasses.replace(tables, contrasts=ratios), 60.0)
-    assert sentence.startswith(
-        "Cannot conclude which protocol answers faster: finding a difference of 10 % here takes 5 repl"
-    )
-    assert "icates (about 5 min 00 s)" in sentence
+    open_ = tables.contrasts.assign(answer="undecided", needed=30.0)
+    sentence = compare.report(dataclasses.replace(tables, contrasts=open_), 60.0)[0]
+    assert sentence.startswith("Undecided whether REST or gRPC is faster (p95 response time ratio ")
+    assert sentence.endswith("; about 30 lifetimes would decide a ratio of 1.2).")
 
 
-def test_a_spread_beyond_any_number_of_replicates_is_said_to_be_too_much(tmp_path: Path) -> None:
+def test_the_lines_below_hold_every_rate_each_saturation_rate_and_the_limit(tmp_path: Path) -> None:
+    """A sentence without its numbers must be believed."""
     tables = tables_of(tmp_path, GRPC_FASTER)
-    ratios = tables.contrasts.assign(p_holm=0.4, conclusion="cannot conclude", spread=50.0, replicates=5)
-    sentence = compare.verdict(dataclasses.replace(tables, contrasts=ratios), 60.0)
-    assert "too much: not even 1,000 replicates would show a difference of 10 %" in sentence
-
-
-def test_without_enough_valid_replicates_there_is_nothing_to_compare(tmp_path: Path) -> None:
-    tables = tables_of(tmp_path, GRPC_FASTER)
-    ratios = tables.contrasts.assign(conclusion="cannot conclude", replicates=2)
-    sentence = compare.verdict(dataclasses.replace(tables, contrasts=ratios), 60.0)
-    reason = "there is no arrival rate at which both were VALID in at least 3 replicates and never SATURATED"
-    assert sentence.startswith(f"Cannot conclude which protocol answers faster: {reason}; λ* of REST lies ")
+    lines = compare.report(tables, 60.0)
+    ratios = [line for line in lines if "p95 REST ÷ gRPC" in line]
+    assert len(ratios) == tables.ratios["rate_per_s"].nunique()
+    assert "unknown: one did not keep up" in ratios[-1]
+    rest, grpc = (next(line for line in lines if line.startswith(f"  {name}: ")) for name in ("REST", "gRPC"))
+    assert re.search(r"λ\* is \d+ requests/s \(.*\); p95 within 60 ms up to 900 requests/s; client CPU \d", rest)
+    assert "p95 within 1 ms at no rate that was tried" in "\n".join(compare.report(tables, 1.0))
+    assert grpc != rest
+    assert "trials below λ* are VALID" in lines[-1]
 
 
 @pytest.mark.parametrize(("text", "value"), [("50ms", 50.0), ("0.2s", 200.0), ("800us", 0.8)])
@@ -76,11 +87,7 @@ def bodies(tmp_path: Path) -> list[str]:
 
 @pytest.mark.parametrize(
     ("rest", "grpc", "message"),
-    [
-        ("grpc://127.0.0.1:1/a.B/C", "grpc://127.0.0.1:1/a.B/C", "--rest"),
-        ("http://127.0.0.1:1/", "http://127.0.0.1:1/", "--grpc"),
-        ("http://127.0.0.1:1/", "grpc://127.0.0.1:1/a.B/C", "no good answer from http://127.0.0.1:1/"),
-    ],
+    [(GRPC, GRPC, "--rest"), (REST, REST, "--grpc"), (REST, GRPC, "no good answer from http://127.0.0.1:1/")],
 )
 def test_bad_addresses_are_named(
     rest: str, grpc: str, message: str, bodies: list[str], capsys: pytest.CaptureFixture[str]
@@ -89,16 +96,72 @@ def test_bad_addresses_are_named(
     assert message in capsys.readouterr().err
 
 
+# --- budget, and more time ---
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The message of a command that is refused before anything is sent: nobody listens at these addresses."""
+    assert cli.main(["compare", "--rest", REST, "--grpc", GRPC, *arguments]) == 1
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return shown.err
+
+
+def test_a_budget_that_is_too_little_is_refused_with_the_least(
+    bodies: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Four lifetimes are the first look: with fewer, minutes of load end without an answer."""
+    message = refused([*bodies, "--budget", "10s"], capsys)
+    least = re.search(
+        r"budget_s=10 is too little: 4 lifetimes of each of 1 group of arms take about .*; accepted: (\d+) s or more",
+        message,
+    )
+    assert least, message
+    time_plan.check_budget(compare.design_of(REST, GRPC, budget_s=float(least[1])))
+    time_plan.check_budget(compare.design_of(REST, GRPC, budget_s=240.0))
+
+
+def stored(place: Path, design: Design, **changes: Any) -> Path:
+    """A complete run of a design, as if it had been measured here, but for some changes."""
+    folder = folders.folder_for(design, place)
+    manifest = manifests.read(folder / "run.json", manifests.RunManifest)
+    manifests.write(folder / "run.json", msgspec.structs.replace(manifest, status="complete", **changes))
+    return folder
+
+
+def test_more_time_goes_to_a_complete_comparison_of_the_same_addresses_alone(
+    bodies: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lifetimes of another service in one contrast would be the ratio of nothing."""
+    more = [*bodies, "--more", "1m"]
+    assert "--more needs --data" in refused(more, capsys)
+    more += ["--data", str(tmp_path)]
+    assert f"--more: there is no complete comparison in {tmp_path}" in refused(more, capsys)
+    folder = stored(tmp_path, compare.design_of(REST, "grpc://127.0.0.1:9/a.B/C"))
+    assert f"--more: {folder} compares other addresses" in refused(more, capsys)
+
+
+def test_more_time_of_another_machine_is_refused_by_name(
+    bodies: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its lifetimes differ by the machine, and the interval would cover neither."""
+    design = compare.design_of(REST, GRPC)
+    machine = folders._new_manifest(design).machine
+    stored(tmp_path, design, machine=msgspec.structs.replace(machine, cpu="Another CPU"))
+    message = refused([*bodies, "--more", "1m", "--data", str(tmp_path)], capsys)
+    assert "cannot be continued here: the machine differs from the one that measured it; measure anew" in message
+
+
 @pytest.mark.server
 def test_two_real_addresses_are_compared(bodies: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """From the command to the sentence, against a real server, which is as fast over both: both keep up."""
-    sizes = ["--replicates", "3", "--duration", "0.4", "--max-rate", "400", "--data", str(tmp_path)]
+    """From the command to the sentences, against a real server, which is as fast over both: both keep up."""
+    sizes = ["--budget", "2m", "--max-rate", "400", "--data", str(tmp_path)]
     with null_server() as server:
         urls = ["--rest", f"http://{server.rest}/", "--grpc", f"grpc://{server.grpc}/a.B/C"]
         assert cli.main(["compare", *urls, *bodies, *sizes]) == 0
-    sentence = capsys.readouterr().out
-    assert len(re.findall(r"p95 REST ÷ gRPC = ", sentence)) == 5
-    assert "client CPU" in sentence
+    printed = capsys.readouterr().out
+    assert len(re.findall(r"p95 REST ÷ gRPC ", printed)) >= 2
+    assert "client CPU" in printed
     (folder,) = tmp_path.glob("*-compare")
     rates = [t.manifest.rate_per_s for t in runs.load_run(folder).trials]
     assert max(rates) <= 400

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from infscale.errors import ConfigError
 from infscale.experiment.check import check
 from infscale.experiment.design.arm import DEPLOYMENT_FACTORS, FACTORS, FRONT_LEVELS, STORES, Arm
-from infscale.experiment.design.design import SEARCH, SWEEP, Contrast, Design, against_first
+from infscale.experiment.design.design import SATURATION, Contrast, Design, against_first
 from infscale.experiment.design.labels import BALANCERS, ENCODINGS, labels
-from infscale.experiment.design.time_plan import seconds, time_plan
+from infscale.experiment.design.time_plan import check_budget, first_look, least_s, lifetimes, time_plan
 from infscale.vocabulary import FRAMEWORK_NAMES, HTTP, OTHER, PICKS, PROTOCOLS
 
 REST, GRPC = Arm("rest", framework="triton"), Arm("grpc", framework="triton")
@@ -186,19 +186,21 @@ def test_an_arm_survives_being_stored(arm: Arm) -> None:
         ({"contrasts": (Contrast(0, 2),)}, "does not name two of 2 arms"),
         ({"contrasts": (Contrast(1, 1),)}, "does not name two of 2 arms"),
         ({"contrasts": (Contrast(0, 1), Contrast(1, 0))}, "arm 0 is compared with a reference, and is one itself"),
-        ({"rates": "all"}, "rates='all' is not known; accepted: search, sweep"),
+        ({"contrasts": (Contrast(0, 1), Contrast(0, 1))}, "one of them is named twice, and would share the error with"),
+        ({"contrasts": (Contrast(0, 1, "response_p50_ms"),)}, "metric='response_p50_ms' is not known; accepted: "),
         ({"beside": ("weather",)}, "beside='weather' is not known; accepted: staleness"),
-        ({"fractions": ()}, r"fractions=\[\] sets no rate"),
-        ({"fractions": (0.0,)}, "fractions: 0.0 is not a share; accepted: numbers above 0"),
-        ({"fractions": ("fast",)}, r"fractions=\('fast',\) has another type: expected `float`, got `str`"),
-        ({"replicates": 0}, "replicates=0 is not a number of repeats"),
-        ({"replicates": True}, "replicates=True has another type"),
+        ({"least": 0}, "least=0 is too few; accepted: 1 or more"),
+        ({"least": True}, "least=True has another type"),
+        ({"requests": 0}, "requests=0 is too few; accepted: 1 or more"),
+        ({"budget_s": 0.0}, "budget_s=0.0 is not a duration; accepted: seconds above 0"),
+        ({"budget_s": "long"}, "budget_s='long' has another type: expected `float`, got `str`"),
         ({"trial_s": -1}, "trial_s=-1.0 is not a duration; accepted: seconds above 0"),
         ({"trial_s": 1e10}, r"trial_s=10000000000.0 is not a duration; accepted: at most 1e\+09 seconds"),
         ({"timeout_s": math.nan}, "timeout_s=nan is not a duration; accepted: seconds above 0"),
         ({"most_per_s": 0}, "most_per_s=0.0 is not an arrival rate; accepted: a number of requests/s above 0"),
-        ({"bisections": -1}, "bisections=-1 is not a number of trials"),
-        ({"seed": -1}, "seed=-1 is not a seed"),
+        ({"curve": -1}, "curve=-1 is negative; accepted: 0 or more"),
+        ({"most": -1}, "most=-1 is negative; accepted: 0 or more"),
+        ({"seed": -1}, "seed=-1 is negative; accepted: 0 or more"),
         ({"finding": ""}, "finding='' is not a name for files"),
         ({"finding": "batch/16"}, "finding='batch/16' is not a name for files; accepted: a name without '/'"),
         ({"profile": "../quick"}, r"profile='\.\./quick' is not a name for files"),
@@ -216,24 +218,43 @@ def test_an_arm_has_one_reference_with_which_it_shares_its_arrivals() -> None:
         design(arms=three, contrasts=(Contrast(2, 0), Contrast(2, 1)))
     with pytest.raises(ConfigError, match="arm 1 is compared with a reference, and is one itself"):
         design(arms=three, contrasts=(Contrast(1, 0), Contrast(2, 1)))
-    metrics = (Contrast(2, 0), Contrast(2, 0, "response_p50_ms"))
-    assert design(arms=three, contrasts=metrics).blocks() == [[0, 2], [1]]
+    assert design(arms=three, contrasts=(Contrast(2, 0), Contrast(2, 0, SATURATION))).blocks() == [[0, 2], [1]]
 
 
 def test_a_design_that_was_typed_with_lists_is_the_same() -> None:
-    typed: dict[str, Any] = {"arms": [REST, GRPC], "contrasts": [Contrast(0, 1)], "fractions": [1, 2], "trial_s": 4}
-    other = design(fractions=(1.0, 2.0), trial_s=4.0)
-    assert design(**typed) == other
+    typed: dict[str, Any] = {"arms": [REST, GRPC], "contrasts": [Contrast(0, 1)], "budget_s": 60, "trial_s": 4}
+    other = design(budget_s=60.0, trial_s=4.0, seed=3)
+    assert design(**typed, seed=3) == other
     assert design(**typed).digest() == other.digest()
-    assert msgspec.json.decode(msgspec.json.encode(other), type=Design).digest() == other.digest()
+    assert msgspec.json.decode(msgspec.json.encode(other), type=Design) == other
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("seed", 2), ("trial_s", 5.0), ("arms", (GRPC, REST)), ("beside", ("staleness",))]
+    ("name", "value"),
+    [
+        ("trial_s", 5.0),
+        ("budget_s", 601.0),
+        ("least", 5),
+        ("most", 9),
+        ("requests", 251),
+        ("curve", 1),
+        ("arms", (GRPC, REST)),
+        ("contrasts", ()),
+        ("beside", ("staleness",)),
+    ],
 )
 def test_a_design_with_another_size_or_factor_has_another_digest(name: str, value: object) -> None:
     """An interrupted run of it would be continued with trials of another."""
     assert design(**{name: value}).digest() != design().digest()
+
+
+def test_every_design_has_draws_of_its_own_and_is_still_the_same_question() -> None:
+    """Runs with one seed share their luck; and a seed that told designs apart would begin every run anew."""
+    seeds = {design().seed for _ in range(20)}
+    assert len(seeds) == 20
+    assert {design().digest() for _ in range(3)} == {design(seed=7).digest()}
+    stored = design()
+    assert msgspec.json.decode(msgspec.json.encode(stored), type=Design).seed == stored.seed
 
 
 def test_blocks_and_deployments_group_the_arms() -> None:
@@ -248,24 +269,99 @@ def test_blocks_and_deployments_group_the_arms() -> None:
     assert one.frameworks() == ("triton", "torchserve")
 
 
-def test_a_trial_of_a_search_at_a_low_rate_has_requests_enough_for_its_percentile() -> None:
-    assert design(rates=SEARCH).duration_s(10.0) * 10.0 >= 100
-    assert design(rates=SEARCH).duration_s(1000.0) == design().trial_s
-    assert design(rates=SWEEP, fill_tail=True).duration_s(10.0) * 10.0 >= 1000
-    assert design(rates=SWEEP).duration_s(0.1) == design().trial_s
+def test_arms_of_a_block_and_blocks_on_one_server_are_measured_in_one_lifetime() -> None:
+    """Compared over two lifetimes, a difference may be the server's luck; one server at a time is all a core can do."""
+    torchserve = [Arm(protocol, framework="torchserve") for protocol in PROTOCOLS]
+    batches = [msgspec.structs.replace(REST, batch=16), msgspec.structs.replace(GRPC, batch=16)]
+    cases: list[tuple[list[list[Arm]], list[list[int]]]] = [
+        ([[REST, GRPC], torchserve], [[0, 1], [2, 3]]),
+        ([[REST, torchserve[0]], [GRPC, torchserve[1]]], [[0, 1, 2, 3]]),
+        ([[REST, GRPC], torchserve, batches], [[0, 1, 4, 5], [2, 3]]),
+        ([[REST], [torchserve[0]], [torchserve[1], GRPC]], [[0, 1, 2, 3]]),
+        ([[REST]], [[0]]),
+    ]
+    for blocks, groups in cases:
+        every, contrasts = against_first(*blocks)
+        assert design(arms=every, contrasts=contrasts).groups() == groups
 
 
-@pytest.mark.parametrize("rates", [SWEEP, SEARCH])
-def test_a_longer_design_has_a_longer_plan(rates: str) -> None:
+def test_each_arm_is_in_one_group_with_its_block_and_its_deployment() -> None:
+    rng = np.random.default_rng(4)
+    every = [
+        Arm(protocol, framework=name, batch=batch)
+        for name in ("triton", "torchserve", "tfserving")
+        for protocol in PROTOCOLS
+        for batch in (1, 2, 4)
+    ]
+    for _ in range(50):
+        mixed = [every[k] for k in rng.permutation(len(every))[: rng.integers(2, 12)]]
+        cut = int(rng.integers(1, len(mixed)))
+        arms, contrasts = against_first(mixed[:cut], mixed[cut:])
+        one = design(arms=arms, contrasts=contrasts)
+        groups = one.groups()
+        assert sorted(arm for group in groups for arm in group) == list(range(len(arms)))
+        place = {arm: k for k, group in enumerate(groups) for arm in group}
+        for together in (*one.blocks(), *one.deployments()):
+            assert len({place[arm] for arm in together}) == 1
+
+
+def test_an_arm_of_the_sensitivity_check_varies_the_arm_that_is_most_like_it() -> None:
+    """Divided by another protocol's or batch's time, a default would seem to decide what the factor does."""
+    batched = msgspec.structs.replace(GRPC, batch=16)
+    checks = (
+        msgspec.structs.replace(GRPC, connections=1),
+        msgspec.structs.replace(batched, connections=1),
+        msgspec.structs.replace(REST, gzip=True),
+        msgspec.structs.replace(REST, batch=4),
+    )
+    one = design(arms=(REST, GRPC, batched), contrasts=(Contrast(1, 0),), sensitivity=checks)
+    assert [one.varied(number) for number in range(3, 7)] == [1, 2, 0, 0]
+    assert [one.block(number) for number in range(3, 7)] == [0, 2, 0, 0]
+    assert one.checked_with([1]) == [3]
+    assert one.checked_with([0, 2]) == [4, 5, 6]
+
+
+def test_a_trial_at_a_low_rate_has_requests_enough_for_its_percentile() -> None:
+    one = design(trial_s=1.0, requests=250)
+    assert one.duration_s(10.0) == 25.0
+    assert one.duration_s(1000.0) == 1.0
+    assert one.duration_s(10.0, search=True) * 10.0 == pytest.approx(500), "growth needs more requests to be seen"
+    assert design(requests=50).duration_s(10.0, search=True) * 10.0 == pytest.approx(150), "unless all is small"
+    assert design(requests=2000).duration_s(10.0, search=True) * 10.0 == pytest.approx(2000)
+
+
+# -------------------------------------------------------------------------------------------- time and budget
+
+
+def test_a_longer_design_has_a_longer_plan() -> None:
     """A user decides by it whether to start a run over night."""
-    short = design(rates=rates, bisections=2)
-    assert f"{short.replicates} replicates" in time_plan(short)
-    assert "in all, roughly" in time_plan(short)
-    assert f"pilot: rough saturation rate λ* of {len(short.arms)} arms" in time_plan(short)
-    for changes in ({"replicates": 6}, {"trial_s": 60.0}, {"fractions": (0.2, 0.4, 0.6)}, {"bisections": 5}):
-        longer = design(**{"rates": rates, "bisections": 2, **changes})
-        assert seconds(longer) > seconds(short)
-        assert longer.expected_trials() >= short.expected_trials()
+    short = design(budget_s=600.0)
+    text = time_plan(short)
+    assert "budget 10 min" in text
+    assert "in all, roughly" in text
+    assert f"the first look at the contrasts is at {lifetimes(short)} lifetimes" in text
+    assert f"{lifetimes(short)} lifetimes of " in text
+    for changes in ({"trial_s": 60.0}, {"least": 9}, {"curve": 4}):
+        assert least_s(design(**changes)) > least_s(short)
+    assert lifetimes(design(budget_s=6000.0, most=5)) == 5
+    for changes in ({"budget_s": 6000.0}, {"trial_s": 0.5}):
+        assert lifetimes(design(**{"budget_s": 600.0, **changes})) > lifetimes(short)
+
+
+def test_a_budget_that_is_too_small_is_refused_with_the_least_one() -> None:
+    """Two lifetimes in the time of four would end in the small hours with nothing to say."""
+    needed = least_s(design())
+    check_budget(design(budget_s=needed + 1))
+    with pytest.raises(ConfigError, match="budget_s=30 is too little: 4 lifetimes of each of 1 group of") as caught:
+        check_budget(design(budget_s=30.0))
+    least = float(str(caught.value).split("accepted: ")[1].split()[0])
+    assert needed <= least < needed + 1
+    check_budget(design(budget_s=least))
+
+
+@pytest.mark.parametrize(("bought", "least", "look"), [(2, 4, 4), (7, 4, 7), (500, 4, 40), (500, 60, 60)])
+def test_the_first_look_is_at_what_the_budget_buys_but_early_in_a_long_run(bought: int, least: int, look: int) -> None:
+    assert first_look(bought, least) == look
 
 
 # ------------------------------------------------------------------------- checked before anything is deployed
@@ -285,11 +381,3 @@ def test_a_longer_design_has_a_longer_plan(rates: str) -> None:
 def test_what_cannot_be_measured_is_said_before_anything_is_deployed(arm: Arm, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check(design(arms=(arm, GRPC)))
-
-
-def test_arms_of_a_sweep_that_are_compared_share_a_server() -> None:
-    """On two servers, one started minutes after the other, a difference may be the machine's."""
-    apart = (REST, Arm("grpc", framework="torchserve"))
-    with pytest.raises(ConfigError, match="must share one deployment"):
-        check(design(arms=apart, rates=SWEEP))
-    check(design(arms=apart, rates=SEARCH))

@@ -1,8 +1,9 @@
-"""If these fail, a night's run is repeated instead of continued, unbalanced, or ends at the first crash."""
+"""If these fail, a night's run is repeated instead of continued, unbalanced, or mixed with what is not its own."""
 
 import os
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,59 +11,54 @@ from typing import Any
 import msgspec
 import pytest
 
-from helpers.virtual_lab import Lab, move_in
+from helpers.virtual_lab import CALIBRATION, Lab, move_in, quiet, run_in, trials_of
 from infscale import machine
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes.pids import living
-from infscale.errors import ConfigError, DataError, MissingError, ServerLostError
+from infscale.errors import ConfigError, DataError, ServerLostError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SWEEP, Contrast, Design
-from infscale.experiment.design.time_plan import seconds, time_plan
+from infscale.experiment.design.design import Contrast, Design, against_first
 from infscale.experiment.folder import folder_for
-from infscale.experiment.measure import measure, measure_in
+from infscale.experiment.measure import LATE, measure_in
 from infscale.experiment.session import Session, options
-from infscale.experiment.sweep import order
 from infscale.experiment.trial import Plan
-from infscale.findings import FINDINGS
 from infscale.records import manifest as manifests
-from infscale.records.gate import INVALID, SATURATED, VALID
-from infscale.records.manifest import RunManifest, TrialManifest
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
+from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run, load_run
 
-FRAMEWORKS = ("torchserve", "triton")
-ARMS = tuple(Arm(protocol, framework=name) for name in FRAMEWORKS for protocol in ("rest", "grpc"))
-SENSITIVITY = Arm("grpc", framework="triton", connections=1)
+BLOCKS = [[Arm(protocol, framework=name) for protocol in ("rest", "grpc")] for name in ("torchserve", "triton")]
+ARMS, CONTRASTS = against_first(*BLOCKS)
 CAPACITY = {"rest": 300.0, "grpc": 500.0}
+BUDGET_S = 140.0
+"""Time for some five lifetimes of each framework in the virtual laboratory, s."""
 
 
 def capacity(arm: Arm) -> float:
     return CAPACITY[arm.protocol]
 
 
-def sweep_of(**changes: Any) -> Design:
-    """Return a small sweep of two frameworks, and one arm of a sensitivity check."""
+def design_of(**changes: Any) -> Design:
+    """Return a small design of two frameworks."""
     fields: dict[str, Any] = {
         "finding": "test",
         "arms": ARMS,
-        "contrasts": (Contrast(0, 1), Contrast(2, 3)),
-        "sensitivity": (SENSITIVITY,),
-        "rates": SWEEP,
-        "replicates": 2,
+        "contrasts": CONTRASTS,
+        "least": 2,
+        "budget_s": BUDGET_S,
         "trial_s": 0.5,
-        "fractions": (0.3, 0.6, 1.1),
+        "requests": 100,
+        "seed": 1,
     }
     return Design(**(fields | changes))
 
 
 def single(**changes: Any) -> Design:
-    """Return a sweep of one framework with one replicate."""
-    fields: dict[str, Any] = {"arms": ARMS[:2], "contrasts": (Contrast(0, 1),), "sensitivity": (), "replicates": 1}
-    return sweep_of(**(fields | changes))
-
-
-def quiet(line: str) -> None:
-    """Say nothing."""
+    """Return a design of one framework, and time for two lifetimes of it."""
+    arms, contrasts = against_first(BLOCKS[1])
+    fields: dict[str, Any] = {"arms": arms, "contrasts": contrasts, "budget_s": 1.0}
+    return design_of(**(fields | changes))
 
 
 @pytest.fixture
@@ -73,163 +69,180 @@ def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Lab]:
-    """Return a complete run of the small sweep, and the lab in which it was measured."""
+    """Return a complete run of the small design, and the lab in which it was measured."""
     with pytest.MonkeyPatch.context() as patched:
         lab = move_in(Lab(capacity), patched)
-        return run_in(lab, sweep_of(bisections=1), tmp_path_factory.mktemp("raw")), lab
+        return run_in(lab, design_of(), tmp_path_factory.mktemp("raw")), lab
 
 
-def run_in(lab: Lab, design: Design, place: Path, **more: Any) -> Run:
-    """Measure a design in a lab."""
-    return measure(design, place, say=more.pop("say", quiet), start=lab.start, **more)
+def lifetimes_of(run: Run) -> Counter[int]:
+    """Return the number of lifetimes of each group, by its first arm."""
+    return Counter(one.arms[0] for one in run.manifest.lifetimes)
 
 
-def trials_of(run: Run, phase: str) -> list[TrialManifest]:
-    """Return the manifests of a run's trials of one phase."""
-    return [one.manifest for one in run.trials if one.manifest.phase == phase]
+# --------------------------------------------------------------------------------------------------- the budget
 
 
-# ------------------------------------------------------------------------------------------- what is measured
-
-
-def test_the_quick_profile_fits_its_promise_with_three_frameworks() -> None:
-    quick, full = (FINDINGS["protocols"].design(profile) for profile in ("quick", "full"))
-    assert (quick.replicates, quick.trial_s, len(quick.fractions)) == (3, 4.0, 6)
-    assert len(quick.frameworks()) == 3
-    assert seconds(quick) <= 15 * 60, "a rough plan; the measured time is in the README"
-    assert full.replicates >= 8
-    assert full.trial_s >= 60
-    assert "in all" in time_plan(full)
-
-
-def test_every_replicate_holds_every_arm_once_at_every_rate_in_another_order() -> None:
-    design = sweep_of()
-    orders = [order(design, replicate) for replicate in range(3)]
-    for blocks in orders:
-        assert sorted(block for block, _ in blocks) == [[0, 1], [2, 3]]
-        for block, pairs in blocks:
-            assert sorted(pairs) == [(arm, rate) for arm in block for rate in range(3)]
-    assert orders[0] != orders[1]
-    assert order(design, 0) == orders[0]
-
-
-def test_a_sweep_measures_every_arm_at_every_rate_of_its_block(done: tuple[Run, Lab]) -> None:
-    run, _ = done
-    assert run.manifest.status == "complete"
-    assert run.manifest.packed
+def test_a_run_is_measured_until_its_budget_is_spent(done: tuple[Run, Lab]) -> None:
+    run, lab = done
+    assert (run.manifest.status, run.manifest.packed) == ("complete", True)
     assert run.manifest.finished_at
-    counts = Counter((m.arm_number, m.rate_per_s, m.replicate) for m in trials_of(run, "grid"))
-    assert set(counts) == {
-        (arm, rate, replicate)
-        for arm in range(4)
-        for rate in run.manifest.rates_per_s[1 if arm < 2 else 3]
-        for replicate in range(2)
-    }
-    assert Counter(m.arm_number for m in trials_of(run, "sensitivity")) == {4: 2}
+    assert [one.calibration for one in run.manifest.sessions] == [CALIBRATION]
+    longest = max(one.seconds for one in run.manifest.lifetimes)
+    assert BUDGET_S - longest < lab.clock_s < BUDGET_S + longest
+    counts = lifetimes_of(run)
+    assert set(counts) == {0, 2}
+    assert abs(counts[0] - counts[2]) <= 1, "nobody says which is worth more: they take turns"
     for m in (one.manifest for one in run.trials):
         assert m.arm.protocol == run.manifest.design.every_arm()[m.arm_number].protocol
         assert m.block == run.manifest.design.block(m.arm_number)
         assert m.implementation == run.implementation(m.arm_number)
 
 
-def test_the_rates_of_a_sweep_surround_the_larger_saturation_rate_of_a_block(done: tuple[Run, Lab]) -> None:
-    """Else the knee of the faster arm lies outside the figure."""
+def test_each_group_is_first_in_as_many_turns_as_the_others(done: tuple[Run, Lab]) -> None:
+    """A machine that becomes slower from hour to hour would punish who always comes last."""
     run, _ = done
-    for number, pilot in run.manifest.pilot.items():
-        truth = capacity(ARMS[number])
-        assert 0.6 * truth < pilot.saturation_per_s < 1.3 * truth
-        assert pilot.bracket_per_s
-        assert pilot.bracket_per_s[0] < pilot.bracket_per_s[1]
-    for rates in run.manifest.rates_per_s.values():
-        assert rates[0] < CAPACITY["rest"] < CAPACITY["grpc"] < 1.3 * rates[-1]
-    of_grpc = [m.judged.name for m in trials_of(run, "grid") if m.arm_number == 1]
-    assert {VALID, SATURATED} <= set(of_grpc)
+    assert run.manifest.first_look
+    turns = [run.manifest.lifetimes[2 * k].arms[0] for k in range(run.manifest.first_look)]
+    assert turns == [2, 0, 2, 0, 2, 0][: len(turns)]
 
 
-def test_arms_of_a_block_get_the_same_arrivals(done: tuple[Run, Lab]) -> None:
-    """Pairing: a difference between arms must not be a difference between draws."""
-    run, _ = done
-    schedules: dict[tuple[int, float, int], set[tuple[int, ...]]] = {}
-    for one in run.trials:
-        m = one.manifest
-        if m.phase == "grid":
-            arrivals = tuple(one.samples(["scheduled_ns"])["scheduled_ns"])
-            schedules.setdefault((m.block, m.rate_per_s, m.replicate), set()).add(arrivals)
-    assert {len(alike) for alike in schedules.values()} == {1}
-    first, second = ([schedules[3, rate, r] for rate in run.manifest.rates_per_s[3]] for r in (0, 1))
-    assert not any(one == other for one, other in zip(first, second, strict=True)), "replicates draw anew"
+def test_the_first_look_is_set_from_the_budget_and_stored(lab: Lab, tmp_path: Path) -> None:
+    """Looked at whenever somebody likes, every run would differ some day."""
+    looks = []
+    for budget_s in (100.0, 200.0):
+        lab.clock_s = 0.0
+        lines: list[str] = []
+        run = run_in(lab, single(budget_s=budget_s), tmp_path, say=lines.append)
+        look = run.manifest.first_look
+        assert look
+        assert f"the first look at the contrasts is at {look} lifetimes" in lines
+        assert look <= lifetimes_of(run)[0] <= 1.5 * look + 1, "as many as the budget buys, by the length of the first"
+        looks.append(look)
+    assert 2 < looks[0] < looks[1]
 
 
-def test_each_block_has_a_server_of_its_own_in_each_replicate(done: tuple[Run, Lab]) -> None:
-    """Replicates on one server share its luck: their spread would be too small."""
-    _, lab = done
-    assert Counter(lab.starts) == {"torchserve": 5, "triton": 5}, "for the pilot, for each replicate and its bisections"
+def test_a_budget_for_nothing_buys_the_least_lifetimes(lab: Lab, tmp_path: Path) -> None:
+    """Two values are no interval: a run that stopped before would have measured in vain."""
+    run = run_in(lab, single(least=3), tmp_path)
+    assert run.manifest.first_look == 3
+    assert lifetimes_of(run) == {0: 3}
 
 
-def test_a_saturated_server_is_started_anew_if_the_design_says_so(lab: Lab, tmp_path: Path) -> None:
-    run = run_in(lab, single(restart=True), tmp_path)
-    saturated = [m for m in trials_of(run, "grid") if m.judged.name == SATURATED]
-    assert saturated
-    assert 2 < len(lab.starts) <= 2 + len(saturated)
+def test_where_lifetimes_take_longer_than_the_first_one_the_first_look_comes_with_the_budgets_end(
+    lab: Lab, tmp_path: Path
+) -> None:
+    """A server that needs minutes to start from then on would keep a run of an hour going until the morning."""
+
+    def slower(plan: Plan) -> None:
+        lab.clock_s += 3.0 if plan.lifetime else 0.0
+
+    lab.before = slower
+    lines: list[str] = []
+    run = run_in(lab, single(budget_s=200.0), tmp_path, say=lines.append)
+    count = lifetimes_of(run)[0]
+    planned = int(next(line for line in lines if "first look" in line).split()[-2])
+    assert 2 <= count < planned
+    assert run.manifest.first_look == count
+    assert f"the budget is spent: the first look at the contrasts is at {count} lifetimes" in lines
+    assert 200 < lab.clock_s < 200 * LATE + max(one.seconds for one in run.manifest.lifetimes)
 
 
-def test_an_invalid_trial_is_tried_once_more(lab: Lab, tmp_path: Path) -> None:
-    """A passing disturbance must not cost a replicate, nor a lasting one the whole night."""
-    lab.disturbed = lambda plan: plan.phase == "grid" and plan.replicate == 0 and (plan.attempt < 2 or plan.block == 1)
-    run = run_in(lab, sweep_of(), tmp_path)
-    attempts = {(m.arm_number, m.rate_per_s, m.replicate, m.attempt): m.judged.name for m in trials_of(run, "grid")}
-    assert {key[3] for key in attempts if key[2] == 0} == {1, 2}
-    assert {name for key, name in attempts.items() if key[0] < 2 and key[2] == 0} == {INVALID}
-    assert INVALID not in {name for key, name in attempts.items() if key[0] >= 2 and key[2:] == (0, 2)}
-    assert {key[3] for key in attempts if key[2] == 1} == {1}
+def test_a_run_has_no_more_lifetimes_than_its_design_allows(lab: Lab, tmp_path: Path) -> None:
+    """Who asks for four gets the time back; and the first look is one that comes."""
+    run = run_in(lab, single(most=4, budget_s=1e4), tmp_path)
+    assert lifetimes_of(run) == {0: 4}
+    assert run.manifest.first_look == 4
+    assert lab.clock_s < 200
 
 
-def test_bisections_narrow_the_bracket_of_every_arm(lab: Lab, tmp_path: Path) -> None:
-    run = run_in(lab, single(bisections=2, fractions=(0.2, 0.4, 1.1)), tmp_path)
-    for number, arm in enumerate(ARMS[:2]):
-        bracketed = [
-            (m.rate_per_s, m.judged.name)
-            for m in trials_of(run, "grid") + trials_of(run, "bisection")
-            if m.arm_number == number and m.replicate == 0
-        ]
-        low = max(rate for rate, name in bracketed if name == VALID)
-        high = min(rate for rate, name in bracketed if name == SATURATED)
-        assert 0.6 * capacity(arm) < low < high < 1.6 * capacity(arm)
-        assert high / low < 2
+def test_after_the_first_look_lifetimes_go_where_they_decide_most(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infscale.experiment.design.time_plan.MOST_AT_FIRST", 2)
+    asked: list[Counter[int]] = []
+
+    def allocate(run: Run, groups: Any) -> list[int]:
+        assert groups == [[0, 1], [2, 3]]
+        asked.append(lifetimes_of(run))
+        return [1] if len(asked) < 3 else []
+
+    run = run_in(lab, design_of(), tmp_path, allocate=allocate)
+    assert run.manifest.first_look == 2
+    assert asked == [{0: 2, 2: 2}, {0: 2, 2: 3}, {0: 2, 2: 4}]
+    assert lifetimes_of(run) == asked[-1], "where all is decided, the run ends before its time"
+    assert lab.clock_s < BUDGET_S
+    assert {m.lifetime for m in trials_of(run, "grid") if m.arm_number == 2} == {0, 1, 2, 3}
 
 
-def test_no_rate_above_the_allowed_one_is_tried(lab: Lab, tmp_path: Path) -> None:
-    """On somebody else's endpoint a limit is a promise."""
-    run = run_in(lab, single(most_per_s=120.0), tmp_path)
-    assert max(plan.rate_per_s for plan in lab.plans + lab.warm_ups) <= 120
-    assert {m.judged.name for m in trials_of(run, "grid")} == {VALID}
+# ----------------------------------------------------------------------------------- measuring further, with more time
 
 
-def test_what_was_measured_beside_is_stored_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
+def test_with_more_time_a_complete_run_goes_on_and_what_it_had_stays(lab: Lab, tmp_path: Path) -> None:
+    """Undecided is no last word: one more night is added to the nights before, not begun anew."""
+    before = run_in(lab, design_of(), tmp_path)
+    had = {one.manifest.trial_id: one.samples() for one in before.trials}
+    stored = {one.manifest.trial_id: one.manifest for one in before.trials}
+    after = before
+    for count in (1, 2):
+        lab.clock_s = 0.0
+        earlier = after.manifest
+        after = measure_in(before.folder, more_s=60.0, say=quiet, start=lab.start)
+        assert after.manifest.more_s == [60.0] * count
+        assert after.manifest.ends_at_s == pytest.approx(earlier.measured_s + 60, abs=0.5)
+        assert 20 < lab.clock_s < 100
+        assert (after.manifest.status, after.manifest.packed) == ("complete", True)
+        assert after.manifest.lifetimes[: len(earlier.lifetimes)] == earlier.lifetimes
+        assert len(after.manifest.lifetimes) > len(earlier.lifetimes) + 2
+        assert len(after.manifest.sessions) == count + 1
+    for name in ("first_look", "rates_per_s", "pilot", "design"):
+        assert getattr(after.manifest, name) == getattr(before.manifest, name)
+    again = {one.manifest.trial_id: one for one in after.trials}
+    assert {name: again[name].manifest for name in stored} == stored
+    for name, rows in had.items():
+        assert again[name].samples().equals(rows)
+    for arm, brackets in before.manifest.brackets.items():
+        assert {number: after.manifest.brackets[arm][number] for number in brackets} == brackets
+    numbers = [one.number for one in after.manifest.lifetimes if one.arms == [0, 1]]
+    assert numbers == list(range(len(numbers)))
 
-    def staleness(**where: object) -> dict[str, dict[str, int]]:
-        calls.append(where)
-        return {"once": {"asked": 16, "stale": 3}}
 
-    monkeypatch.setattr("infscale.deployment.fronts.staleness.measure", staleness)
-    with monkeypatch.context() as patched:
-        patched.setattr("infscale.experiment.measure.pack", lambda folder: None)
-        run = run_in(lab, single(beside=("staleness",)), tmp_path)
-    assert run.manifest.staleness["once"].stale == 3
-    assert len(calls) == 1
-    run.manifest.status = "interrupted"
-    manifests.write(run.folder / "run.json", run.manifest)
-    measure_in(run.folder, say=quiet, start=lab.start)
-    assert len(calls) == 1, "it is not measured again when the run is continued"
+def test_more_time_is_for_complete_runs(lab: Lab, tmp_path: Path) -> None:
+    folder = folder_for(single(), tmp_path)
+    with pytest.raises(ConfigError, match="is not complete: go on with it before time is added"):
+        measure_in(folder, more_s=60.0, say=quiet, start=lab.start)
+    assert not lab.plans
+
+
+def test_more_time_that_was_interrupted_is_gone_on_with(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_in(lab, single(), tmp_path)
+
+    def stop(plan: Plan) -> None:
+        if len(lab.plans) > plans + 8:
+            raise KeyboardInterrupt
+
+    plans, lab.before = len(lab.plans), stop
+    with pytest.raises(KeyboardInterrupt):
+        measure_in(run.folder, more_s=60.0, say=quiet, start=lab.start)
+    half = load_run(run.folder)
+    assert (half.manifest.status, half.manifest.packed) == ("interrupted", False)
+    assert len(half.trials) == len(run.trials) + 8
+    lab.before = lambda plan: None
+    after = measure_in(run.folder, say=quiet, start=lab.start)
+    assert after.manifest.packed
+    assert after.manifest.more_s == [60.0]
+    assert {one.manifest.trial_id for one in half.trials} < {one.manifest.trial_id for one in after.trials}
+    assert lifetimes_of(after)[0] > 2
 
 
 # -------------------------------------------------------------------------------------------------- continuing
 
 
-@pytest.mark.parametrize("after", [0, 1, 15, 45])
-def test_an_interrupted_run_is_continued_not_repeated(
-    after: int, done: tuple[Run, Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("after", [0, 1, 15, 30])
+def test_an_interrupted_run_is_continued_with_its_own_seed_not_repeated(
+    after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C in the night costs one trial."""
 
@@ -237,20 +250,23 @@ def test_an_interrupted_run_is_continued_not_repeated(
         if len(interrupted.plans) > after:
             raise KeyboardInterrupt
 
-    whole, _ = done
-    design = whole.manifest.design
+    design = design_of(budget_s=1.0, seed=11)
     interrupted = move_in(Lab(capacity, before=stop), monkeypatch)
     with pytest.raises(KeyboardInterrupt):
-        run_in(interrupted, design, tmp_path)
-    folder = folder_for(design, tmp_path)
+        run_in(interrupted, design, tmp_path / "one")
+    folder = folder_for(design, tmp_path / "one")
     assert manifests.read(folder / "run.json", RunManifest).status == "interrupted"
     assert len(load_run(folder).trials) == after
     continued = move_in(Lab(capacity), monkeypatch)
-    run = run_in(continued, design, tmp_path)
+    run = run_in(continued, design_of(budget_s=1.0, seed=12), tmp_path / "one")
     assert run.folder == folder
+    assert run.manifest.design == design, "with the seed that it was begun with"
     assert [session.trials for session in run.manifest.sessions] == [after, len(continued.plans)]
+    whole = run_in(move_in(Lab(capacity), monkeypatch), design, tmp_path / "two")
     assert [one.manifest.trial_id for one in run.trials] == [one.manifest.trial_id for one in whole.trials]
+    assert [one.manifest.seeds for one in run.trials] == [one.manifest.seeds for one in whole.trials]
     assert run.manifest.rates_per_s == whole.manifest.rates_per_s
+    assert run.manifest.brackets == whole.manifest.brackets
 
 
 def test_a_trial_that_was_ended_early_is_not_stored(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,7 +274,7 @@ def test_a_trial_that_was_ended_early_is_not_stored(lab: Lab, tmp_path: Path, mo
     monkeypatch.setattr(
         "infscale.experiment.trial.run", lambda *args, **more: replace(lab.run(*args, **more), interrupted=True)
     )
-    design = sweep_of()
+    design = single()
     with pytest.raises(KeyboardInterrupt):
         run_in(lab, design, tmp_path)
     assert not load_run(folder_for(design, tmp_path)).trials
@@ -266,12 +282,12 @@ def test_a_trial_that_was_ended_early_is_not_stored(lab: Lab, tmp_path: Path, mo
 
 def test_a_complete_run_is_not_measured_again_unless_asked(done: tuple[Run, Lab], lab: Lab) -> None:
     run, _ = done
-    design, place = run.manifest.design, run.folder.parent
+    design, place = design_of(), run.folder.parent
     lines: list[str] = []
     assert run_in(lab, design, place, say=lines.append).folder == run.folder
     assert lines == [f"{run.folder.name} is complete: nothing to measure"]
     assert not lab.plans
-    assert folder_for(sweep_of(seed=2), place) != run.folder
+    assert folder_for(design_of(requests=101), place) != run.folder
     assert folder_for(design, place, fresh=True) != run.folder
 
 
@@ -295,93 +311,111 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(
-    ("what", "value"),
-    [("code_digest", "other"), ("environment_digest", "other"), ("describe", None)],
-)
+# ------------------------------------------------------------------------------ what does not belong in a run's folder
+
+OTHERS = {
+    "the code that measures": ("code_digest", "other"),
+    "the environment": ("environment_digest", "other"),
+    "the machine": ("describe", msgspec.structs.replace(machine.describe(), cpu="another")),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
 def test_a_run_of_other_code_environment_or_machine_is_not_continued(
-    what: str, value: str | None, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Trials of two programs or machines in one table would be compared with one another."""
-    folder = folder_for(sweep_of(), tmp_path)
-    assert folder_for(sweep_of(), tmp_path) == folder
-    here = msgspec.structs.replace(machine.describe(), cpu="another")
-    monkeypatch.setattr(f"infscale.machine.{what}", lambda: value or here)
-    assert folder_for(sweep_of(), tmp_path) != folder
+    folder = folder_for(design_of(), tmp_path)
+    assert folder_for(design_of(seed=2), tmp_path) == folder, "whatever the seed"
+    what, value = OTHERS[name]
+    monkeypatch.setattr(f"infscale.machine.{what}", lambda: value)
+    assert folder_for(design_of(), tmp_path) != folder
+
+
+@pytest.mark.parametrize("more_s", [0.0, 60.0])
+@pytest.mark.parametrize("name", OTHERS)
+def test_where_such_a_run_is_named_itself_the_difference_is_told(
+    name: str, more_s: float, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run from the other laptop looks as if it could go on here."""
+    folder = folder_for(single(), tmp_path)
+    if more_s:
+        folder = run_in(lab, single(), tmp_path).folder
+    before = {path: path.read_bytes() for path in folder.glob("[!.]*") if path.is_file()}
+    lab.plans.clear()
+    what, value = OTHERS[name]
+    monkeypatch.setattr(f"infscale.machine.{what}", lambda: value)
+    with pytest.raises(DataError, match=f"cannot be continued here: {name} differ.* measure anew"):
+        measure_in(folder, more_s=more_s, say=quiet, start=lab.start)
+    assert not lab.plans
+    assert {path: path.read_bytes() for path in folder.glob("[!.]*") if path.is_file()} == before
+    monkeypatch.setattr("infscale.machine.code_digest", lambda: "other")
+    monkeypatch.setattr("infscale.machine.environment_digest", lambda: "other")
+    with pytest.raises(DataError, match="the code that measures and the environment"):
+        measure_in(folder, more_s=more_s, say=quiet, start=lab.start)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from infscale.experiment.folder import locked
+with locked(Path(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_processes_cannot_write_in_one_folder(lab: Lab, tmp_path: Path) -> None:
+    """Started twice by mistake, a run would load its own servers twice at a time."""
+    folder = folder_for(single(), tmp_path)
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert child.stdout
+        assert child.stdout.readline() == "locked\n"
+        with pytest.raises(DataError, match="is being measured by another process: wait for its end, or measure anew"):
+            measure_in(folder, say=quiet, start=lab.start)
+        assert not lab.starts
+    finally:
+        child.communicate(timeout=20)
+    assert measure_in(folder, say=quiet, start=lab.start).manifest.status == "complete", "a lock ends with its process"
 
 
 def test_a_damaged_run_is_passed_over(tmp_path: Path) -> None:
-    folder = folder_for(sweep_of(), tmp_path)
+    folder = folder_for(design_of(), tmp_path)
     (folder / "run.json").write_text("{}")
-    assert folder_for(sweep_of(), tmp_path) != folder
+    assert folder_for(design_of(), tmp_path) != folder
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write in"):
-        folder_for(sweep_of(), tmp_path / "file")
+        folder_for(design_of(), tmp_path / "file")
 
 
-def test_a_full_disk_is_named_and_what_is_stored_stays(
-    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_is_named_and_what_is_stored_stays(lab: Lab, tmp_path: Path) -> None:
     def full(plan: Plan) -> None:
         if len(lab.plans) > 5:
             raise OSError(28, "No space left on device")
 
     lab.before = full
     with pytest.raises(DataError, match=r"cannot write in .*No space left"):
-        run_in(lab, sweep_of(), tmp_path)
-    assert len(load_run(folder_for(sweep_of(), tmp_path)).trials) == 5
+        run_in(lab, single(), tmp_path)
+    assert len(load_run(folder_for(single(), tmp_path)).trials) == 5
 
 
 def test_nothing_is_deployed_for_a_design_that_cannot_be_measured(lab: Lab, tmp_path: Path) -> None:
-    bad = sweep_of(arms=(Arm("rest", framework="tfserving", encoding="raw"),), contrasts=(), sensitivity=())
+    bad = design_of(arms=(Arm("rest", framework="tfserving", encoding="raw"),), contrasts=())
     with pytest.raises(ConfigError, match="accepted: b64, json"):
         run_in(lab, bad, tmp_path)
     assert not lab.starts
     assert not list(tmp_path.iterdir())
 
 
-# ----------------------------------------------------------------------------------------- servers that are lost
-
-
-def losing(lab: Lab, when: Callable[[Plan], bool], times: int) -> None:
-    """Let the server be lost at the first trials that fit."""
-    losses = [0]
-
-    def before(plan: Plan) -> None:
-        if when(plan) and losses[0] < times:
-            losses[0] += 1
-            raise ServerLostError("the server died", "the end of its log")
-
-    lab.before = before
-
-
-def test_a_server_that_is_lost_is_started_anew_and_the_run_says_so(lab: Lab, tmp_path: Path) -> None:
-    """One crash at three in the morning must not end the night's run, nor go unmentioned."""
-    losing(lab, lambda plan: plan.phase == "grid" and plan.replicate == 1, 3)
-    lines: list[str] = []
-    run = run_in(lab, single(replicates=2), tmp_path, say=lines.append)
-    assert run.manifest.status == "complete"
-    assert run.manifest.restarts == ["A server was lost under load and started again: the server died."] * 3
-    assert lines.count("the server died: started anew") == 3
-    assert len(trials_of(run, "grid")) == 2 * 3 * 2
-
-
-def test_a_server_that_is_lost_again_and_again_ends_a_sweep(lab: Lab, tmp_path: Path) -> None:
-    """A server that cannot live would otherwise be started until the morning."""
-    losing(lab, lambda plan: plan.phase == "grid", 4)
-    with pytest.raises(ServerLostError, match="the end of its log"):
-        run_in(lab, single(), tmp_path)
-    folder = folder_for(single(), tmp_path)
-    assert len(manifests.read(folder / "run.json", RunManifest).restarts) == 3
-    assert run_in(lab, single(), tmp_path).folder == folder, "it can be continued"
-
-
 def test_a_server_that_did_not_survive_a_trial_is_in_its_record(lab: Lab, tmp_path: Path) -> None:
     """The trial's rows are what brought the server down: they are kept."""
-    session = Session(folder_for(sweep_of(), tmp_path), quiet, lab.start)
+    session = Session(folder_for(design_of(), tmp_path), quiet, lab.start)
     dead = Endpoint("triton", "triton", "1", "Triton", "none", "mlp", ":1", ":2", command=["tritonserver"])
     with pytest.raises(ServerLostError, match="Triton died during the trial t"):
         session.run(dead, "t", session.plan(2, 50.0, (1, 0), 0.5, phase="grid"))
@@ -389,12 +423,19 @@ def test_a_server_that_did_not_survive_a_trial_is_in_its_record(lab: Lab, tmp_pa
     assert stored.manifest.server.died
 
 
-def test_what_a_machine_lacks_ends_a_sweep(lab: Lab, tmp_path: Path) -> None:
-    def missing(*_: object, **more: object) -> Any:
-        raise MissingError("TorchServe is not installed: pip install torchserve")
+def test_what_was_measured_beside_is_stored_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
 
-    with pytest.raises(MissingError, match="pip install torchserve"):
-        measure(sweep_of(), tmp_path, say=quiet, start=missing)
+    def staleness(**where: object) -> dict[str, dict[str, int]]:
+        calls.append(where)
+        return {"once": {"asked": 16, "stale": 3}}
+
+    monkeypatch.setattr("infscale.deployment.fronts.staleness.measure", staleness)
+    run = run_in(lab, single(beside=("staleness",)), tmp_path)
+    assert run.manifest.staleness["once"].stale == 3
+    assert len(calls) == 1
+    measure_in(run.folder, more_s=20.0, say=quiet, start=lab.start)
+    assert len(calls) == 1, "it is not measured again when the run goes on"
 
 
 # ----------------------------------------------------------------------------------------------- what is deployed
@@ -437,18 +478,16 @@ def real(tmp_path_factory: pytest.TempPathFactory, server_process: None) -> Run:
     """Return a tiny run on a real server, which is killed in the middle of it, and interrupted, and continued."""
     place = tmp_path_factory.mktemp("raw")
     arms = tuple(Arm(protocol, framework="triton", model="noop") for protocol in ("rest", "grpc"))
-    design = sweep_of(
-        arms=arms, contrasts=(Contrast(0, 1),), sensitivity=(), replicates=1, fractions=(0.1, 0.2), most_per_s=400.0
-    )
+    design = design_of(arms=arms, contrasts=(Contrast(0, 1),), budget_s=1.0, most_per_s=400.0)
     folder = folder_for(design, place)
     killed: list[int] = []
 
     def interrupt(line: str) -> None:
-        if line.startswith("replicate"):
+        if line.startswith("lifetime"):
             raise KeyboardInterrupt
 
     def kill(line: str) -> None:
-        for entry in [] if killed or not line.startswith("replicate") else living(folder / "pids.txt"):
+        for entry in [] if killed or not line.startswith("lifetime") else living(folder / "pids.txt"):
             if entry.endswith("tritonserver"):
                 killed.append(int(entry.split()[0]))
                 os.kill(killed[-1], 9)
@@ -467,8 +506,8 @@ def test_a_killed_server_is_started_anew(real: Run) -> None:
     assert real.manifest.restarts
     assert all("died" in text or "does not answer" in text for text in real.manifest.restarts)
     assert len(real.manifest.sessions) == 2
-    assert {(m.arm_number, m.rate_per_s) for m in trials_of(real, "grid")} == {
-        (arm, rate) for arm in (0, 1) for rate in real.manifest.rates_per_s[1]
+    assert {(m.arm_number, m.rate_per_s, m.lifetime) for m in trials_of(real, "grid")} == {
+        (arm, rate, number) for arm in (0, 1) for rate in real.manifest.rates_per_s[1] for number in (0, 1)
     }
 
 
@@ -485,7 +524,7 @@ def test_the_records_tell_what_was_run(real: Run) -> None:
     assert {one.manifest.machine_digest for one in real.trials} == {manifest.machine.digest()}
     for one in real.trials:
         m = one.manifest
-        assert m.judged.name in (VALID, SATURATED, INVALID)
+        assert m.judged.name in (VALID, UNSTEADY, SATURATED, INVALID)
         assert m.rows == len(one.samples())
         assert m.server.command
         assert m.server.pids

@@ -1,216 +1,59 @@
-"""If these fail, a capacity is reported that an arm does not have, or one arm's crash costs a night's finding."""
+"""If these fail, a capacity is reported that an arm does not have, or with an interval that claims too much."""
 
-from collections import Counter
+import math
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from helpers.virtual_lab import Lab, move_in
+from helpers.virtual_lab import Lab, move_in, quiet, run_in, trials_of
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import MissingError, ServerLostError
-from infscale.experiment import search
-from infscale.experiment.bracket import PASSING, bracket
+from infscale.experiment import pilot, search
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SEARCH, Contrast, Design, against_first
+from infscale.experiment.design.design import Contrast, Design
 from infscale.experiment.folder import folder_for
-from infscale.experiment.measure import measure
+from infscale.experiment.search import CEILING_SHARE, MOST_INVALID, MOST_TRIALS, STEP
 from infscale.experiment.session import Session
-from infscale.experiment.trial import Plan
-from infscale.records import manifest as manifests
-from infscale.records.gate import INVALID, SATURATED, VALID, Verdict
-from infscale.records.manifest import TrialManifest
-from infscale.records.runs import Run, load_run
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Verdict
+from infscale.records.manifest import Pilot
 
-JSON = Arm("rest", "json", framework="triton")
-BINARY = Arm("rest", "raw", framework="triton")
-GRPC = Arm("grpc", framework="triton")
-OTHER = Arm("rest", framework="torchserve")
-ARMS, CONTRASTS = against_first([JSON, BINARY, GRPC, OTHER])
-CAPACITY = {JSON: 150.0, BINARY: 300.0, GRPC: 400.0, OTHER: 200.0}
-
-
-def capacity(arm: Arm) -> float:
-    return CAPACITY[arm]
-
-
-def design_of(**changes: Any) -> Design:
-    """Return a small search: four arms that are compared, on two deployments."""
-    fields: dict[str, Any] = {
-        "finding": "test",
-        "arms": ARMS,
-        "contrasts": CONTRASTS,
-        "rates": SEARCH,
-        "replicates": 2,
-        "trial_s": 0.5,
-        "fractions": (0.4,),
-        "bisections": 2,
-    }
-    return Design(**(fields | changes))
+REST, GRPC = Arm("rest", framework="triton"), Arm("grpc", framework="triton")
+CAPACITY = {REST: 300.0, GRPC: 800.0}
 
 
 def pair(**changes: Any) -> Design:
-    """Return a search of two arms with one replicate."""
-    fields: dict[str, Any] = {"arms": (JSON, GRPC), "contrasts": (Contrast(1, 0),), "replicates": 1}
-    return design_of(**(fields | changes))
-
-
-def quiet(line: str) -> None:
-    """Say nothing."""
+    """Return a small design of two arms with two lifetimes."""
+    fields: dict[str, Any] = {
+        "finding": "test",
+        "arms": (REST, GRPC),
+        "contrasts": (Contrast(1, 0),),
+        "least": 2,
+        "budget_s": 1.0,
+        "trial_s": 0.5,
+        "requests": 100,
+        "seed": 1,
+    }
+    return Design(**(fields | changes))
 
 
 @pytest.fixture
 def lab(monkeypatch: pytest.MonkeyPatch) -> Lab:
     """Return a lab in which trials run in virtual time."""
-    return move_in(Lab(capacity), monkeypatch)
+    return move_in(Lab(lambda arm: CAPACITY[arm]), monkeypatch)
 
 
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Lab]:
-    """Return a complete run of the small search, and the lab in which it was measured."""
-    with pytest.MonkeyPatch.context() as patched:
-        lab = move_in(Lab(capacity), patched)
-        return run_in(lab, design_of(), tmp_path_factory.mktemp("raw")), lab
+# ----------------------------------------------------------------------------- brackets, on verdicts that are imagined
 
-
-def run_in(lab: Lab, design: Design, place: Path, **more: Any) -> Run:
-    """Measure a design in a lab."""
-    return measure(design, place, say=more.pop("say", quiet), start=more.pop("start", lab.start), **more)
-
-
-def trials_of(run: Run, phase: str) -> list[TrialManifest]:
-    """Return the manifests of a run's trials of one phase."""
-    return [one.manifest for one in run.trials if one.manifest.phase == phase]
-
-
-# ----------------------------------------------------------------------------------------------- what is measured
-
-
-def test_every_arm_is_measured_at_the_common_rate_of_its_block(done: tuple[Run, Lab]) -> None:
-    """The rate that all arms keep up with: at others, one would be compared with its own collapse."""
-    run, _ = done
-    pilots = run.manifest.pilot
-    assert set(pilots) == {0, 1, 2, 3}
-    (rate,) = run.manifest.rates_per_s[0]
-    assert rate == pytest.approx(0.4 * min(pilot.saturation_per_s for pilot in pilots.values()), rel=0.01)
-    common = trials_of(run, "grid")
-    assert Counter((m.arm_number, m.replicate) for m in common) == {(arm, r): 1 for arm in range(4) for r in (0, 1)}
-    assert {m.rate_per_s for m in common} == {rate}
-    assert {m.judged.name for m in common} == {VALID}
-    for number, pilot in pilots.items():
-        assert pilot.encode_us == pilot.decode_us == 1.0
-        assert pilot.differences == {"rest/json": 1e-7}
-        assert 0.6 * capacity(ARMS[number]) < pilot.saturation_per_s < 1.5 * capacity(ARMS[number])
-
-
-def test_arms_of_a_block_get_the_same_arrivals_at_the_common_rate(done: tuple[Run, Lab]) -> None:
-    run, _ = done
-    for replicate in (0, 1):
-        schedules = {
-            tuple(one.samples(["scheduled_ns"])["scheduled_ns"])
-            for one in run.trials
-            if (one.manifest.phase, one.manifest.replicate) == ("grid", replicate)
-        }
-        assert len(schedules) == 1
-
-
-def test_every_replicate_brackets_the_capacity_of_every_arm(done: tuple[Run, Lab]) -> None:
-    run, _ = done
-    for number, arm in enumerate(ARMS):
-        for replicate in (0, 1):
-            own = [m for m in trials_of(run, "bisection") if (m.arm_number, m.replicate) == (number, replicate)]
-            low = max(m.rate_per_s for m in own if m.judged.name == VALID)
-            high = min(m.rate_per_s for m in own if m.judged.name == SATURATED)
-            assert 0.6 * capacity(arm) < low < high < 1.4 * capacity(arm)
-            assert high / low < 1.3
-
-
-def test_arms_of_one_deployment_share_a_server_within_a_replicate(done: tuple[Run, Lab]) -> None:
-    _, lab = done
-    assert Counter(lab.starts) == {"triton": 3, "torchserve": 3}, "one for the pilot, one for each replicate"
-
-
-def test_what_processes_used_is_read_in_the_trials_that_are_compared(done: tuple[Run, Lab]) -> None:
-    run, _ = done
-    assert all(m.usage for m in trials_of(run, "grid") + trials_of(run, "bisection"))
-    assert not any(m.usage for m in trials_of(run, "pilot"))
-    assert {one.manifest.phase for one in run.trials if not one.usage().empty} == {"grid", "bisection"}
-
-
-def test_a_complete_search_is_packed_and_not_measured_again(done: tuple[Run, Lab], lab: Lab) -> None:
-    run, _ = done
-    assert run.manifest.packed
-    lines: list[str] = []
-    run_in(lab, design_of(), run.folder.parent, say=lines.append)
-    assert lines == [f"{run.folder.name} is complete: nothing to measure"]
-
-
-@pytest.mark.parametrize("after", [0, 9, 30])
-def test_an_interrupted_search_is_continued_not_repeated(
-    after: int, done: tuple[Run, Lab], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stop(plan: Plan) -> None:
-        if len(interrupted.plans) > after:
-            raise KeyboardInterrupt
-
-    interrupted = move_in(Lab(capacity, before=stop), monkeypatch)
-    with pytest.raises(KeyboardInterrupt):
-        run_in(interrupted, design_of(), tmp_path)
-    assert len(load_run(folder_for(design_of(), tmp_path)).trials) == after
-    run, (whole, _) = run_in(move_in(Lab(capacity), monkeypatch), design_of(), tmp_path), done
-    assert [one.manifest.trial_id for one in run.trials] == [one.manifest.trial_id for one in whole.trials]
-    assert run.manifest.rates_per_s == whole.manifest.rates_per_s
-
-
-def test_a_trial_at_the_common_rate_is_tried_three_times(lab: Lab, tmp_path: Path) -> None:
-    """An interval needs three valid pairs; a host that is always disturbed must not be measured without end."""
-    lab.disturbed = lambda plan: plan.phase == "grid" and (plan.arm == GRPC or plan.attempt < 3)
-    run = run_in(lab, pair(), tmp_path)
-    names = {(m.arm_number, m.attempt): m.judged.name for m in trials_of(run, "grid")}
-    assert [names[0, attempt] for attempt in (1, 2, 3)] == [INVALID, INVALID, VALID]
-    assert [names[1, attempt] for attempt in (1, 2, 3)] == [INVALID] * 3
-    assert len(names) == 6
-
-
-def test_an_invalid_trial_is_no_side_of_a_bracket(lab: Lab, tmp_path: Path) -> None:
-    lab.disturbed = lambda plan: plan.phase == "bisection" and plan.key[-1] == 50
-    run = run_in(lab, pair(), tmp_path)
-    for number in (0, 1):
-        verdicts = [m.judged.name for m in trials_of(run, "bisection") if m.arm_number == number]
-        assert verdicts.count(INVALID) == 1
-        assert {VALID, SATURATED} < set(verdicts)
-
-
-def test_no_rate_above_the_allowed_one_is_tried_by_the_pilot(lab: Lab, tmp_path: Path) -> None:
-    run = run_in(lab, pair(most_per_s=120.0), tmp_path)
-    assert {pilot.saturation_per_s for pilot in run.manifest.pilot.values()} == {120.0}
-    assert max(m.rate_per_s for m in trials_of(run, "pilot")) == 120
-
-
-# --------------------------------------------------------------------------------------- brackets, whatever comes
-
-
-@pytest.mark.parametrize("share", [0.15, 0.5, 0.9, 1.0, 1.7, 2.5, 6.0])
-def test_a_search_brackets_a_capacity_closely_however_wrong_the_pilot_was(
-    share: float, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A wide bracket is in every interval, and one without an end withholds the ratio."""
-    tried = []
-
-    def run(session: Session, endpoint: Endpoint, name: str, arm: int, rate: float, *more: Any) -> str:
-        tried.append(rate)
-        return VALID if rate < 1000 * share else SATURATED
-
-    monkeypatch.setattr(search, "_run", run)
-    design = pair(bisections=3)
-    session = Session(folder_for(design, tmp_path), quiet, lab.start)
-    session.manifest.pilot[0] = manifests.Pilot(implementation="triton", saturation_per_s=1000.0)
-    search._capacity(session, Endpoint("", "", "", "", "", "", "", ""), 0, 0)
-    low, high = max(r for r in tried if r < 1000 * share), min(r for r in tried if r >= 1000 * share)
-    assert low < high <= (1.3 if 0.5 <= share <= 2.5 else 2) * low
-    assert len(tried) <= design.bisections + search.MORE
+ENDPOINT = Endpoint("", "", "", "", "", "", "", "")
+TRUTH = 1000.0
+Judge = Callable[[float], str]
+"""Gives the verdict of a trial by its rate."""
 
 
 @pytest.fixture(scope="module")
@@ -219,130 +62,207 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Session:
     return Session(folder_for(pair(), tmp_path_factory.mktemp("raw")), quiet)
 
 
+def sharp(rate: float) -> str:
+    """Judge as a server does that keeps up with every rate below its limit, and with none above."""
+    return VALID if rate < TRUTH else SATURATED
+
+
+def searched(
+    session: Session, judge: Judge, lifetimes: int, *, seed: int = 1, start: float = TRUTH, most: float = 1e9
+) -> tuple[list[tuple[float | None, float | None]], list[list[float]]]:
+    """Return the bracket of each of some lifetimes, and the rates that were tried."""
+    tried: list[list[float]] = []
+
+    def verdict(_: Session, __: Endpoint, one: Any, number: int) -> str:
+        tried[-1].append(one.rate)
+        return judge(one.rate)
+
+    session.manifest.brackets = {}
+    session.manifest.pilot = {0: Pilot(implementation="triton", saturation_per_s=start)}
+    session.design = pair(seed=seed)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(search, "_verdict", verdict)
+        patched.setattr(search, "_most", lambda *_: most)
+        patched.setattr(session, "save", lambda: None)
+        for number in range(lifetimes):
+            tried.append([])
+            search.run(session, {0: ENDPOINT}, number)
+    return [session.manifest.brackets[0][number] for number in range(lifetimes)], tried
+
+
+def middles(brackets: list[tuple[float | None, float | None]]) -> list[float]:
+    """Return the logarithm of the geometric middle of each bracket."""
+    return [math.log(low * high) / 2 for low, high in brackets if low and high]
+
+
+@pytest.mark.parametrize("start", [1 / 3, 0.8, 1.0, 1.12, 3.0])
+def test_brackets_average_to_the_capacity_however_wrong_the_first_rate_was(start: float, session: Session) -> None:
+    """The pilot is rough: a mean that were tied to where it began would be a number of the pilot's, not the arm's."""
+    errors, firsts = [], []
+    for seed in range(20):
+        brackets, tried = searched(session, sharp, 30, seed=seed, start=start * TRUTH)
+        assert all(low and high and low < TRUTH <= high < 1.002 * STEP * low for low, high in brackets)
+        assert len(middles(brackets)) == 30
+        assert all(len(own) <= 4 for own in tried[1:]), "later lifetimes begin near it"
+        errors.append(np.mean(middles(brackets)) - math.log(TRUTH))
+        firsts += [own[0] for own in tried]
+    assert np.max(np.abs(errors)) < 0.05
+    assert abs(np.mean(errors)) < 0.01
+    assert len(set(firsts)) == len(firsts), "no two lifetimes begin at one rate"
+
+
+@pytest.mark.parametrize("softness", [0.05, 0.12])
+@pytest.mark.parametrize("start", [1 / 3, 3.0])
+def test_so_they_do_where_chance_has_a_part_in_the_verdicts(softness: float, start: float, session: Session) -> None:
+    rng = np.random.default_rng(3)
+
+    def judge(rate: float) -> str:
+        return VALID if math.log(rate / TRUTH) + softness * rng.logistic() < 0 else SATURATED
+
+    errors = []
+    for seed in range(40):
+        brackets, _ = searched(session, judge, 30, seed=seed, start=start * TRUTH)
+        errors.append(np.mean(middles(brackets)) - math.log(TRUTH))
+    assert abs(np.mean(errors)) < 0.02
+
+
+def test_lifetimes_of_a_server_with_a_sharp_limit_are_independent_of_one_another(session: Session) -> None:
+    """Each begins at what the earlier ones found: if that decided its bracket, intervals of λ* would be too narrow.
+
+    Of 300 intervals of Student's t from 20 lifetimes 95 % must hold the truth, less what chance allows (99 %).
+    """
+    held = 0
+    for seed in range(300):
+        logs = np.array(middles(searched(session, sharp, 20, seed=seed)[0])) - math.log(TRUTH)
+        held += abs(logs.mean()) <= stats.t.ppf(0.975, 19) * logs.std(ddof=1) / math.sqrt(20)
+    assert held >= stats.binom.ppf(0.005, 300, 0.95)
+
+
+@given(
+    verdicts=st.lists(
+        st.sampled_from([VALID, SATURATED, UNSTEADY, INVALID]), min_size=MOST_TRIALS, max_size=MOST_TRIALS
+    ),
+    start=st.floats(0.1, 1e5),
+    most=st.floats(0.1, 1e5),
+)
+def test_a_search_ends_with_a_bracket_or_without_an_end_whatever_the_verdicts(
+    verdicts: list[str], start: float, most: float, session: Session
+) -> None:
+    """Disturbances turn verdicts around: none may cost the rest of the night, nor a rate above the allowed one."""
+    left = iter(verdicts)
+    ((low, high),), (tried,) = searched(session, lambda _: next(left), 1, start=start, most=most)
+    assert 1 <= len(tried) <= MOST_TRIALS
+    assert max(tried) <= most
+    assert min(tried) > 0
+    assert verdicts[: len(tried)].count(INVALID) <= MOST_INVALID
+    assert low is None or high is None or low < high
+    kept_up = [rate for rate, name in zip(tried, verdicts, strict=False) if name == VALID]
+    assert low == max(kept_up, default=None)
+
+
+def test_a_trial_that_never_became_steady_counts_as_not_kept_up_with(session: Session) -> None:
+    brackets, _ = searched(session, lambda rate: VALID if rate < TRUTH else UNSTEADY, 1)
+    ((low, high),) = brackets
+    assert low
+    assert high
+    assert low < TRUTH <= high
+
+
+# -------------------------------------------------------------------------------------------- in the virtual laboratory
+
+
+def test_arms_are_searched_in_turn_and_neither_is_always_first(lab: Lab, tmp_path: Path) -> None:
+    """An arm that is searched minutes after the other has another machine."""
+    run_in(lab, pair(), tmp_path)
+    for number in (0, 1):
+        own = [plan.arm_number for plan in lab.plans if plan.phase == "search" and plan.lifetime == number]
+        assert set(own[:2]) == set(own[2:4]) == {0, 1}
+        assert own[0] == own[3] == number, "the order is turned around by trial and by lifetime"
+
+
+def test_the_capacity_of_every_arm_is_bracketed_in_the_records(lab: Lab, tmp_path: Path) -> None:
+    run = run_in(lab, pair(requests=300, least=6), tmp_path)
+    for number, arm in enumerate((REST, GRPC)):
+        found = middles([run.manifest.brackets[number][lifetime] for lifetime in range(6)])
+        assert math.exp(np.mean(found)) == pytest.approx(CAPACITY[arm], rel=0.15)
+        for lifetime, (low, high) in run.manifest.brackets[number].items():
+            own = [m for m in trials_of(run, "search") if (m.arm_number, m.lifetime) == (number, lifetime)]
+            assert low == max(m.rate_per_s for m in own if m.judged.name == VALID)
+            assert high == min(m.rate_per_s for m in own if m.judged.name != VALID and m.rate_per_s > low)
+
+
+def test_an_end_that_the_clients_ceiling_hides_is_none(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Above it the client is measured: a number there would be called the server's."""
+    points = [(256.0, 500.0), (16_384.0, 500.0), (1_048_576.0, 500.0)]
+    monkeypatch.setattr("infscale.load.ceiling.measure", lambda protocols: dict.fromkeys(protocols, points))
+    run = run_in(lab, pair(), tmp_path)
+    top = pytest.approx(CEILING_SHARE * 0.99 * 500)
+    assert max(m.rate_per_s for m in trials_of(run, "search")) == top
+    assert all(low == top and high is None for low, high in run.manifest.brackets[1].values())
+    assert all(low and high for low, high in run.manifest.brackets[0].values())
+
+
+@pytest.mark.parametrize("most", [120.0, 123.45, 236.7])
+def test_no_rate_above_the_allowed_one_is_tried_nor_one_below_it_again_and_again(
+    most: float, lab: Lab, tmp_path: Path
+) -> None:
+    """On somebody else's endpoint a limit is a promise, also where a rate is rounded."""
+    run = run_in(lab, pair(most_per_s=most, curve=2), tmp_path)
+    assert max(plan.rate_per_s for plan in lab.plans + lab.warm_ups) <= most
+    assert all(one.saturation_per_s == pytest.approx(most, rel=1e-3) for one in run.manifest.pilot.values())
+    assert set(run.manifest.brackets[1].values()) == {(most, None)}
+    assert sum(m.arm_number == 1 for m in trials_of(run, "search")) <= 2 * 2
+
+
+def test_an_invalid_trial_is_no_side_of_a_bracket(lab: Lab, tmp_path: Path) -> None:
+    lab.disturbed = lambda plan: plan.phase == "search" and plan.key[1] == 50
+    run = run_in(lab, pair(), tmp_path)
+    for number in (0, 1):
+        verdicts = [m.judged.name for m in trials_of(run, "search") if m.arm_number == number]
+        assert verdicts.count(INVALID) >= 2
+        assert all(low and high for low, high in run.manifest.brackets[number].values())
+
+
+def test_a_search_on_a_host_that_is_always_disturbed_ends_without_a_bracket(lab: Lab, tmp_path: Path) -> None:
+    lab.disturbed = lambda plan: plan.phase == "search" and plan.arm == GRPC
+    run = run_in(lab, pair(), tmp_path)
+    assert set(run.manifest.brackets[1].values()) == {(None, None)}
+    assert sum(m.arm_number == 1 for m in trials_of(run, "search")) == 2 * MOST_INVALID
+    assert all(low and high for low, high in run.manifest.brackets[0].values())
+
+
+# ---------------------------------------------------------------------------------------------------------- the pilot
+
+
 @given(truth=st.floats(0.05, 200_000), wrong=st.sets(st.integers(0, 15), max_size=4))
 def test_the_pilots_bracket_is_one_whatever_the_verdicts(truth: float, wrong: set[int], session: Session) -> None:
     """Disturbances turn verdicts around: rates are set from the bracket, and none can be set from 0."""
     tried: list[float] = []
 
-    def keep_up(_: Session, __: Endpoint, arm: int, rate: float, step: int) -> Any:
+    def trial(_: Session, __: Endpoint, arm: int, rate: float, step: int) -> Any:
         tried.append(rate)
         name = VALID if (rate < truth) != (step in wrong) else SATURATED
-        return _Judged(name)
+        return SimpleNamespace(judged=Verdict(name, (), (), {}))
 
+    session.design = pair()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("infscale.experiment.bracket._keep_up", keep_up)
-        patched.setattr("infscale.experiment.bracket._completed_per_s", lambda *_: truth)
-        patched.setattr("infscale.experiment.bracket.drain", lambda _: None)
-        low, high = bracket(session, Endpoint("", "", "", "", "", "", "", ""), 0)
-    assert 0 < low <= high < float("inf")
-    assert len(tried) <= 16
+        patched.setattr(pilot, "_pilot_trial", trial)
+        patched.setattr(pilot, "_completed_per_s", lambda *_: truth)
+        patched.setattr(pilot, "drain", lambda _: None)
+        low, high = pilot.bracket(session, ENDPOINT, 0)
+    assert 0 < low <= high < math.inf
+    assert len(tried) <= pilot.MOST_TRIALS
     assert max(tried) <= session.design.most_per_s
     if not wrong and 0.5 < truth < session.design.most_per_s:
-        assert low < truth <= high <= 1.31 * low
-
-
-class _Judged:
-    """A trial's manifest of which only the verdict is known."""
-
-    def __init__(self, name: str) -> None:
-        self.judged = Verdict(name, (), (), {})
+        assert low < truth <= high <= 1.01 * pilot.NEAR * low
 
 
 def test_a_passing_disturbance_does_not_end_the_pilots_search(lab: Lab, tmp_path: Path) -> None:
     """A busy second would be taken for a saturated server, and the rates set far below what it does."""
-    assert {"host", "lag", "run_delay", "arrivals"} == PASSING
+    assert {"host", "lag", "run_delay", "arrivals", "steady"} == pilot.TRANSIENT_GATES
     lab.disturbed = lambda plan: plan.phase == "pilot" and plan.key[-1] in (0, 2)
     run = run_in(lab, pair(), tmp_path)
-    for number, arm in enumerate((JSON, GRPC)):
-        assert run.manifest.pilot[number].saturation_per_s > 0.6 * capacity(arm)
-
-
-# ------------------------------------------------------------------------------------------------ what goes wrong
-
-
-def test_a_server_that_is_lost_again_and_again_costs_the_arm_that_loses_it(lab: Lab, tmp_path: Path) -> None:
-    """A night's finding must not end at the one arm that a server does not survive, nor blame the one after it."""
-    once = [None]
-
-    def lose(plan: Plan) -> None:
-        if plan.phase == "pilot" and (plan.arm == GRPC or (plan.arm == JSON and once and once.pop() is None)):
-            raise ServerLostError(f"lost under {plan.arm.protocol}")
-
-    lab.before = lose
-    lines: list[str] = []
-    run = run_in(lab, design_of(replicates=1), tmp_path, say=lines.append)
-    assert set(run.manifest.pilot) == {0, 1, 3}
-    assert run.manifest.skipped == {2: "lost under grpc"}
-    assert run.manifest.lost == [2]
-    assert "gRPC: left out: lost under grpc" in "\n".join(lines)
-    assert {one.manifest.arm_number for one in run.trials} == {0, 1, 3}
-    assert run.manifest.status == "complete"
-    assert run.measured == [0, 1, 3]
-
-
-def test_a_server_that_is_lost_under_no_arm_ends_the_run(lab: Lab, tmp_path: Path) -> None:
-    def start(*_: object, **more: object) -> Any:
-        raise ServerLostError("the port is taken again and again")
-
-    with pytest.raises(ServerLostError, match="the port is taken"):
-        run_in(lab, pair(), tmp_path, start=start)
-
-
-def test_a_replicate_whose_server_is_lost_again_and_again_is_given_up_and_said(lab: Lab, tmp_path: Path) -> None:
-    """What the others have is kept."""
-
-    def lose(plan: Plan) -> None:
-        if plan.phase == "bisection" and plan.replicate == 0:
-            raise ServerLostError("lost in a search")
-
-    lab.before = lose
-    run = run_in(lab, pair(replicates=2), tmp_path)
-    assert run.manifest.status == "complete"
-    lost, given_up = run.manifest.restarts[:3], run.manifest.restarts[3]
-    assert lost == ["A server was lost under load and started again: lost in a search."] * 3
-    assert given_up.startswith("Replicate 1 of ")
-    assert given_up.endswith(" was given up: lost in a search.")
-    assert {m.replicate for m in trials_of(run, "grid")} == {0, 1}
-    assert {m.replicate for m in trials_of(run, "bisection")} == {1}
-
-
-def test_what_a_machine_lacks_leaves_its_arms_out_with_the_reason(lab: Lab, tmp_path: Path) -> None:
-    """A finding on a machine without one framework still has the others."""
-
-    def start(framework: str, *args: Any, **more: Any) -> Any:
-        if framework == "torchserve":
-            raise MissingError("TorchServe is not installed\npip install torchserve")
-        return lab.start(framework, *args, **more)
-
-    run = run_in(lab, design_of(replicates=1), tmp_path, start=start)
-    assert run.manifest.skipped == {3: "TorchServe is not installed"}
-    assert run.measured == [0, 1, 2]
-    assert {one.manifest.arm_number for one in run.trials} == {0, 1, 2}
-
-
-def test_a_machine_on_which_no_arm_can_be_measured_is_told_all_reasons(lab: Lab, tmp_path: Path) -> None:
-    def start(framework: str, *args: Any, **more: Any) -> Any:
-        raise MissingError(f"{framework} is not installed")
-
-    with pytest.raises(MissingError, match=r"REST, JSON: triton is not installed; .*torchserve is not installed"):
-        run_in(lab, design_of(), tmp_path, start=start)
-
-
-def test_a_version_of_http_that_this_server_does_not_speak_leaves_its_arm_out(lab: Lab, tmp_path: Path) -> None:
-    """The embedded server speaks HTTP/2 in clear text and the real one does not: the machine decides."""
-    arms = (Arm("rest", framework="tfserving"), Arm("rest", framework="tfserving", http="2"))
-    lab.capacity = lambda arm: 200.0
-    run = run_in(lab, pair(arms=arms), tmp_path)
-    assert "does not speak it; accepted: 1.1" in run.manifest.skipped[1]
-    assert run.measured == [0]
-
-
-def test_servers_of_one_framework_that_were_deployed_in_two_ways_are_told_apart(lab: Lab, tmp_path: Path) -> None:
-    """Triton with its cache and without are two systems in the report."""
-    arms = (GRPC, Arm("grpc", framework="triton", cache=True))
-    lab.capacity = lambda arm: 200.0
-    run = run_in(lab, pair(arms=arms), tmp_path)
-    assert {name: one.label for name, one in run.manifest.implementations.items()} == {
-        "triton": "triton",
-        "triton with a cache": "triton with a cache",
-    }
+    for number, arm in enumerate((REST, GRPC)):
+        assert run.manifest.pilot[number].saturation_per_s > 0.6 * CAPACITY[arm]

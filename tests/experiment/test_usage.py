@@ -24,7 +24,7 @@ from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError, EngineError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SWEEP, Contrast, Design
+from infscale.experiment.design.design import Contrast, Design
 from infscale.experiment.folder import folder_for
 from infscale.experiment.session import Session
 from infscale.experiment.trial import Plan
@@ -307,11 +307,12 @@ def test_tensorflow_serving_shows_counters_when_told_to() -> None:
 def test_a_run_stores_readings_and_its_table_and_figures_read_them(tmp_path: Path) -> None:
     """Readings lie beside a trial's rows and must not be taken for a trial."""
     arms = tuple(Arm(protocol, framework="triton", model="noop") for protocol in ("rest", "grpc"))
-    design = Design(finding="test", arms=arms, contrasts=(Contrast(0, 1),), replicates=1, trial_s=0.5, rates=SWEEP)
+    design = Design(finding="test", arms=arms, contrasts=(Contrast(0, 1),), trial_s=0.5)
     session = Session(folder_for(design, tmp_path), lambda _: None)
-    with session.server(arms[0]) as endpoint:
+    with session.servers([0, 1]) as endpoints:
         for number in (0, 1):
-            session.run(endpoint, f"t-{number}", session.plan(number, 200.0, (1, 0), 0.5, phase="grid", usage=True))
+            plan = session.plan(number, 200.0, (1, 0), 0.5, phase="grid", usage=True)
+            session.run(endpoints[number], f"t-{number}", plan)
     assert len(pd.read_parquet(session.folder / "trials" / "t-0.usage.parquet")) > 10
     run = load_run(session.folder)
     assert [len(one.usage()) > 10 for one in run.trials] == [True, True]
@@ -336,7 +337,7 @@ def usage_of(run: Run) -> pd.DataFrame:
 
 def stored(folder: Path, used: dict[str, GroupUsage]) -> Run:
     """Return a synthetic run whose every trial used the same."""
-    run = load_run(synthetic_run.build(folder, replicates=1, duration_s=1.0, grid=(0.3, 0.6)))
+    run = load_run(synthetic_run.build(folder, lifetimes=1, duration_s=1.0, grid=(0.3, 0.6)))
     for one in run.trials:
         one.manifest.usage = used
     return run
@@ -359,7 +360,7 @@ def test_cpu_of_a_request_is_cores_by_what_was_achieved(tmp_path: Path) -> None:
 
 
 def test_a_run_without_readings_has_an_empty_table(tmp_path: Path) -> None:
-    usage = usage_of(load_run(synthetic_run.build(tmp_path, replicates=1, duration_s=0.5, grid=(0.3,))))
+    usage = usage_of(load_run(synthetic_run.build(tmp_path, lifetimes=1, duration_s=0.5, grid=(0.3,))))
     assert usage.empty
     assert usage_table.at_capacity(usage, {}).empty
 

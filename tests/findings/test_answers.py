@@ -35,7 +35,7 @@ def test_an_edge_is_compared_with_both_direct_ways_and_its_own_cpu_is_named() ->
         assert "). A request takes 100 µs of the edge's CPU beside 100 µs" in sentence
 
 
-@pytest.mark.parametrize(("factor", "words"), [(2.0, "gRPC is slower"), (0.5, "JSON is slower")])
+@pytest.mark.parametrize(("factor", "words"), [(2.0, "gRPC is slower"), (0.5, "gRPC is faster")])
 def test_a_link_says_which_is_slower_as_the_data_do(factor: float, words: str) -> None:
     """One direction on every link would be the opinion of the program."""
     finding = FINDINGS["network"]
@@ -45,7 +45,8 @@ def test_a_link_says_which_is_slower_as_the_data_do(factor: float, words: str) -
     sentences = finding.answer(run, tables)[:3]
     subjects = [sentence.partition(":")[0] for sentence in sentences]
     assert subjects == ["loopback", "100 Mb/s", "loopback, TLS"]
-    assert all(f": {words}. The saturation rate of gRPC is" in sentence for sentence in sentences)
+    assert all(f": {words} than REST with JSON: its p95 response time is " in sentence for sentence in sentences)
+    assert all("; gRPC and REST with JSON are equal within 15 % in λ* (" in sentence for sentence in sentences)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +83,7 @@ def test_a_library_that_could_not_be_measured_leaves_its_part_undecided() -> Non
 def test_every_cached_arm_with_repeats_is_in_the_gain() -> None:
     """A fraction that a selection misses is a break-even at another place."""
     for profile in ("tiny", "quick", "full"):
-        run, tables = searched(FINDINGS["caching"].design(profile, replicates=3))
+        run, tables = searched(FINDINGS["caching"].design(profile))
         cached = {
             number
             for number, arm in enumerate(run.manifest.design.arms)
@@ -110,7 +111,7 @@ def test_the_gain_of_a_cache_is_its_capacity_over_that_without() -> None:
     assert "at 75 % repeats (hit ratio 0.750) the saturation rate is 1.55" in sentence
     assert " times that without a cache (95 % interval " in sentence
     assert ". The cache gains when at least about" in sentence
-    assert "Where nothing repeats, the median response time is 1.00 times that without a cache (95 %" in sentence
+    assert "Where nothing repeats, the p95 response time is 1.00 times that without a cache (95 %" in sentence
     assert "), and the gateway takes 100 µs of its CPU a request and 100 MB of memory." in sentence
 
 
@@ -178,32 +179,32 @@ def test_stale_answers_are_told_by_what_the_gateway_knew() -> None:
 
 
 def with_shares(each: list[list[float]], slow_ms: float = 0.0) -> tuple[pd.DataFrame, list[str]]:
-    """The table and the sentences of one arm whose replicas answered these shares, a list for each replicate."""
-    design = load_balancing.FINDING.design("tiny", replicates=len(each))
+    """The table and the sentences of one arm whose replicas answered these shares, a list for each of 4 lifetimes."""
+    design = load_balancing.FINDING.design("tiny")
     arm = msgspec.structs.replace(design.arms[1], slow_ms=slow_ms)
     run, tables = searched(msgspec.structs.replace(design, arms=(arm,), contrasts=()))
     for trial in run.trials:
-        trial.manifest.shares = [*each[trial.manifest.replicate]]
+        trial.manifest.shares = [*each[trial.manifest.lifetime % len(each)]]
     return load_balancing.balancing_table(run, tables), load_balancing.FINDING.answer(run, tables)
 
 
-def test_unevenness_does_not_cancel_over_replicates() -> None:
+def test_unevenness_does_not_cancel_over_lifetimes() -> None:
     """All on one replica, another one after each restart, is not evenly shared."""
     table, sentences = with_shares([[100, 0], [0, 100], [100, 0], [0, 100]])
     assert table["jain"].iloc[0] == pytest.approx(0.5)
-    assert table["shares"].iloc[0] == [400, 0]
+    assert table["shares"].iloc[0] == [800, 0], "at both rates of moderate load"
     assert "answered 100 % / 0 % of the requests" in sentences[0]
 
 
 def test_the_slow_replica_keeps_its_place() -> None:
     """Sorted by load, a reader could not see that the slow one got less."""
     table, _ = with_shares([[20, 80], [30, 70]], slow_ms=20.0)
-    assert table["shares"].iloc[0] == [50, 150]
+    assert table["shares"].iloc[0] == [200, 600]
 
 
 def test_no_two_arms_share_a_point_of_the_saturation_rate_by_replicas() -> None:
     """Else a line joins two balancers (the client has two ways to choose), and a law is fitted to both."""
-    run, tables = searched(load_balancing.FINDING.design("full", replicates=3))
+    run, tables = searched(load_balancing.FINDING.design("full"))
     table = load_balancing.balancing_table(run, tables)
     assert len(table) == len(run.manifest.design.arms)
     drawn = table[table["scaling"]]
@@ -224,11 +225,11 @@ def test_a_saturation_rate_without_a_bracket_is_no_point_of_the_scalability_law(
 
 def test_shares_of_a_disturbed_trial_do_not_count() -> None:
     """What a generator that stumbled sent says nothing of the balancer."""
-    run, tables = searched(load_balancing.FINDING.design("tiny", replicates=2))
+    run, tables = searched(load_balancing.FINDING.design("tiny"))
     grid = tables.trials["phase"] == "grid"
-    tables.trials.loc[grid & (tables.trials["replicate"] == 0), "verdict"] = INVALID
+    tables.trials.loc[grid & (tables.trials["lifetime"] > 0), "verdict"] = INVALID
     shares = load_balancing.balancing_table(run, tables).set_index("arm")["shares"]
-    assert shares.loc[1] == [100, 100]
+    assert shares.loc[1] == [200, 200]
 
 
 # --- utilisation, porting, encodings ------------------------------------------------------------------
@@ -269,7 +270,7 @@ def test_ported_weights_that_answer_otherwise_are_said_to(difference: float, wor
 def test_encodings_are_drawn_against_the_size_of_the_tensor_where_it_varies() -> None:
     """Two arms at one point of a line, or an encoding that shares the look of another, cannot be read."""
     assert SIZES.numbers(*searched(FINDINGS["encodings"].design("quick"))).empty
-    table = SIZES.numbers(*searched(FINDINGS["encodings"].design("full", replicates=3)))
+    table = SIZES.numbers(*searched(FINDINGS["encodings"].design("full")))
     assert set(table["tensor_bytes"]) == {4 * 784 * batch for batch in (1, 4, 16, 64, 256, 1024, 4096)}
     assert not table.duplicated(["system", "protocol", "way", "tensor_bytes"]).any()
     (legend,) = SIZES.draw(table).legends

@@ -4,12 +4,10 @@ import dataclasses
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from helpers.project import ROOT
-from helpers.sample import sample_run
-from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, TFSERVING, build
+from helpers.synthetic_run import GRPC_FASTER, REST_FASTER, build
 from helpers.tables import searched
 from infscale.analysis.tables import tabulate
 from infscale.deployment import FRAMEWORKS
@@ -17,14 +15,14 @@ from infscale.errors import ConfigError
 from infscale.experiment.check import check
 from infscale.experiment.design import labels, time_plan
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SEARCH
+from infscale.experiment.design.design import MARGINS, P95, SATURATION
 from infscale.findings import FINDINGS, encodings, finding_of, protocols, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
 from infscale.records.runs import load_run
 from infscale.report.figures.arms.summary import SUMMARY
-from infscale.report.figures.sweep import PICTURES
+from infscale.vocabulary import number
 
-SEARCHES = [name for name, finding in FINDINGS.items() if finding.rates == SEARCH]
+OTHERS = [name for name in FINDINGS if name != "protocols"]
 TWO = Finding("two", "REST or gRPC?", [[Arm("rest", framework="triton"), Arm("grpc", framework="triton")]])
 
 
@@ -37,6 +35,7 @@ def test_every_finding_can_be_measured_as_planned(name: str, profile: str) -> No
     """An arm that no server takes, or two arms of one label, would be found at three in the morning."""
     design = FINDINGS[name].design(profile)
     check(design)
+    time_plan.check_budget(design)
     assert (design.finding, design.profile, design.question) == (name, profile, FINDINGS[name].question)
     assert design.contrasts
     names = labels.labels(design.every_arm())
@@ -51,8 +50,8 @@ def test_every_finding_can_be_measured_as_planned(name: str, profile: str) -> No
 def test_a_quick_run_is_a_matter_of_minutes(name: str) -> None:
     """The README promises ten minutes for a finding, fifteen for the protocols."""
     design = FINDINGS[name].design("quick")
-    assert len(design.arms) <= 6
-    assert time_plan.seconds(design) <= (600 if name in SEARCHES else 900)
+    assert len(design.arms) <= (12 if name == "protocols" else 6)
+    assert design.budget_s == (900 if name == "protocols" else 600)
 
 
 def test_an_unknown_profile_is_named_with_the_accepted_ones() -> None:
@@ -63,10 +62,10 @@ def test_an_unknown_profile_is_named_with_the_accepted_ones() -> None:
 
 def test_sizes_that_are_given_replace_those_of_the_profile_and_none_keeps_them() -> None:
     """A parameter that silently does nothing is found after the night."""
-    design = TWO.design("full", replicates=9, trial_s=None, fractions=[0.2, 0.4])
-    assert (design.replicates, design.trial_s, design.fractions) == (9, 6.0, (0.2, 0.4))
-    with pytest.raises(ConfigError, match="replicates=0"):
-        TWO.design(replicates=0)
+    design = TWO.design("full", least=9, trial_s=None, budget_s=60.0)
+    assert (design.least, design.trial_s, design.budget_s) == (9, 2.0, 60.0)
+    with pytest.raises(ConfigError, match="least=0"):
+        TWO.design(least=0)
 
 
 @pytest.mark.parametrize(
@@ -84,10 +83,13 @@ def test_a_framework_or_protocol_that_cannot_be_is_refused(
 def test_the_grid_takes_some_frameworks_and_one_protocol() -> None:
     """Whoever has no Java measures the others; one protocol alone has nothing to be compared with."""
     design = protocols.grid(["triton"], model="noop").design()
-    assert [(arm.protocol, arm.framework, arm.model) for arm in design.arms] == [
-        ("rest", "triton", "noop"),
-        ("grpc", "triton", "noop"),
+    assert [(arm.protocol, arm.framework, arm.model, arm.batch) for arm in design.arms] == [
+        ("rest", "triton", "noop", 1),
+        ("grpc", "triton", "noop", 1),
+        ("rest", "triton", "noop", 16),
+        ("grpc", "triton", "noop", 16),
     ]
+    assert design.groups() == [[0, 1, 2, 3]], "one lifetime of the server for both payloads"
     assert len(design.sensitivity) == 2
     assert protocols.grid(["triton"], ["rest"]).design().contrasts == ()
 
@@ -108,11 +110,11 @@ def test_an_image_is_sent_in_every_encoding_that_a_framework_takes(framework: st
 
 
 @pytest.mark.parametrize("profile", ["tiny", "full"])
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_finding_answers_for_every_arm_of_every_profile(name: str, profile: str) -> None:
     """Arms that an answer fails to select are silently missing from the report of a night."""
     finding = FINDINGS[name]
-    run, tables = searched(finding.design(profile, replicates=3))
+    run, tables = searched(finding.design(profile))
     sentences = finding.answer(run, tables)
     for label in run.labels:
         assert any(sentence.startswith(f"{label}: ") for sentence in sentences), label
@@ -120,77 +122,99 @@ def test_every_finding_answers_for_every_arm_of_every_profile(name: str, profile
         assert picture.numbers(run, tables) is not None
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", OTHERS)
 def test_an_arm_that_could_not_be_measured_costs_only_its_own_sentences(name: str) -> None:
     """A missing program must not take the answer about the others with it."""
     finding = FINDINGS[name]
     for left_out in (0, 1):
         run, tables = searched(finding.design("quick"), left_out=[left_out])
         sentences = finding.answer(run, tables)
-        for number in run.measured:
-            assert any(sentence.startswith(f"{run.labels[number]}: ") for sentence in sentences)
+        for arm in run.measured:
+            assert any(sentence.startswith(f"{run.labels[arm]}: ") for sentence in sentences)
         assert not any(sentence.startswith(f"{run.labels[left_out]}: ") for sentence in sentences)
 
 
-def test_the_sentence_of_an_arm_turns_with_the_data() -> None:
-    """A sentence that knows its direction beforehand is an opinion."""
-
-    def sentence(rates: dict[str, float]) -> str:
-        design = TWO.design("quick", replicates=5)
-        run, tables = searched(design, lambda arm: rates[arm.protocol], lambda arm: 1000 / rates[arm.protocol])
-        return TWO.answer(run, tables)[1]
-
-    grpc_better, rest_better = sentence({"rest": 500.0, "grpc": 1000.0}), sentence({"rest": 1000.0, "grpc": 500.0})
-    assert "gRPC: at λ = 200 requests/s its p95 response time is 0.5" in grpc_better
-    assert "times that of REST" in grpc_better
-    assert ": it is faster. Its saturation rate λ* lies between 950 and 1050 requests/s" in grpc_better
-    assert "2.00 times that of REST" in grpc_better
-    assert "it is higher." in grpc_better
-    assert ": it is slower. Its saturation rate" in rest_better
-    assert "0.500 times that of REST" in rest_better
-    assert "it is lower." in rest_better
-
-
-def test_what_intervals_do_not_decide_is_said_to_be_undecided() -> None:
-    """Brackets that overlap, or a p95 that is the same, are no result in any direction."""
-    run, tables = searched(TWO.design("quick"))
-    sentence = TWO.answer(run, tables)[1]
-    assert "cannot conclude which is faster" in sentence
-    assert "cannot conclude which is higher" in sentence
-
-
-def test_saturation_rates_without_a_ratio_are_said_to_be_undecided() -> None:
-    """An arm that never saturated has a rate, and nothing that it could be compared by."""
-    run, tables = searched(TWO.design("quick"))
-    unknown = tables.contrasts.assign(capacity_ratio=float("nan"), capacity_ratio_low=float("nan"))
-    sentence = TWO.answer(run, dataclasses.replace(tables, contrasts=unknown))[1]
-    rate = r"Its saturation rate λ\* lies between 950 and 1050 requests/s \(95 % interval [^)]*\)"
-    assert re.search(f"{rate}; the trials do not decide whether it is higher or lower than that of REST\\. A", sentence)
-
-
-def test_response_times_without_a_ratio_are_said_not_to_be_comparable() -> None:
-    """ "Its p95 is unknown times that of REST" is no sentence."""
-    run, tables = searched(TWO.design("quick"))
-    unknown = tables.contrasts.assign(ratio=float("nan"), note="a reason")
-    sentence = TWO.answer(run, dataclasses.replace(tables, contrasts=unknown))[1]
-    assert "its p95 response time cannot be compared with that of REST (a reason)" in sentence
+def test_contrasts_are_of_p95_and_of_saturation_with_the_blocks_reference() -> None:
+    """Both questions of the study are named before the run, in every finding."""
+    for finding in (*FINDINGS.values(), TWO):
+        design = finding.design("quick")
+        metrics = {metric: {(c.arm, c.reference) for c in design.contrasts if c.metric == metric} for metric in MARGINS}
+        assert metrics[P95] == metrics[SATURATION]
+        assert len(metrics[P95]) == len(design.arms) - len(design.blocks())
+    assert {one.reference for one in protocols.FINDING.design("quick").contrasts} == {1, 3, 5, 7, 9, 11}, "REST ÷ gRPC"
 
 
 @pytest.mark.parametrize(
-    ("capacities", "later", "sooner"), [(GRPC_FASTER, "gRPC", "REST"), (REST_FASTER, "REST", "gRPC")]
+    ("rest", "grpc", "time", "load"), [(500, 1000, "faster", "more"), (1000, 500, "slower", "less")]
 )
-def test_the_headline_turns_with_the_data(
-    capacities: dict[tuple[str, str], float], later: str, sooner: str, tmp_path: Path
+def test_the_sentence_of_an_arm_turns_with_the_data(rest: float, grpc: float, time: str, load: str) -> None:
+    """A sentence that knows its direction beforehand is an opinion."""
+    rates = {"rest": rest, "grpc": grpc}
+    run, tables = searched(TWO.design("quick"), lambda arm: rates[arm.protocol], lambda arm: 1000 / rates[arm.protocol])
+    factor = number(rest / grpc)
+    first, second = TWO.answer(run, tables)
+    assert first.startswith("REST: its saturation rate λ* is ")
+    assert re.match(
+        rf"gRPC: it is {time} than REST: its p95 response time is {factor} times as long \(95 % interval [^)]*, "
+        rf"4 lifetimes\); it keeps up with {load} load than REST: its λ\* is {number(grpc / rest)} times as high "
+        r"\(95 % interval [^)]*, 4 lifetimes\)\. Its saturation rate λ\* is ",
+        second,
+    ), second
+
+
+def test_what_is_equal_is_said_to_be_equal() -> None:
+    """That it does not matter is an answer, and not a lack of one."""
+    run, tables = searched(TWO.design("quick"))
+    sentence = TWO.answer(run, tables)[1]
+    assert "it and REST are equal within 10 % in p95 response time (ratio 1.00, 95 % interval" in sentence
+    assert "it and REST are equal within 15 % in λ* (ratio 1.00, 95 % interval" in sentence
+
+
+def test_what_looks_do_not_decide_is_said_to_be_undecided() -> None:
+    """A p95 of which one cannot say which is smaller is no result in any direction."""
+    run, tables = searched(TWO.design("quick"))
+    open_ = tables.contrasts.assign(answer="undecided", ratio_low=0.5, ratio_high=1.5)
+    sentence = TWO.answer(run, dataclasses.replace(tables, contrasts=open_))[1]
+    assert "undecided whether it or REST is faster (p95 response time ratio 1.00, 95 % interval 0.500 to" in sentence
+    assert "undecided whether it or REST has the higher λ* (" in sentence
+
+
+def test_without_a_usable_lifetime_nothing_is_compared() -> None:
+    """ "Its p95 is unknown times that of REST" is no sentence."""
+    run, tables = searched(TWO.design("quick"))
+    unknown = tables.contrasts.assign(ratio=float("nan"), lifetimes=0, looked_at=0, answer="undecided")
+    sentence = TWO.answer(run, dataclasses.replace(tables, contrasts=unknown))[1]
+    assert "it and REST cannot be compared in p95 response time: no lifetime has a usable value of both" in sentence
+
+
+@pytest.mark.parametrize(
+    ("capacities", "verb", "load"), [(GRPC_FASTER, "slower", "less"), (REST_FASTER, "faster", "more")]
+)
+def test_the_answer_of_f0_turns_with_the_data(
+    capacities: dict[tuple[str, str], float], verb: str, load: str, tmp_path: Path
 ) -> None:
-    """By the contrast of each framework, in both directions."""
-    own = {arm: rate for arm, rate in capacities.items() if arm[0] == TFSERVING}
-    run = load_run(build(tmp_path, own, replicates=3, duration_s=3.0))
-    saturation, response, _ = protocols.answer(run, tabulate(run))
-    system = "TensorFlow Serving API, embedded (our implementation)"
-    assert saturation.startswith(f"{system}: {later} kept up with higher arrival rates than {sooner}: λ* of REST lies")
-    assert response.startswith(f"{system}: at λ = ")
-    assert f"{sooner} was slower" in response
-    assert "the p95 response time of REST was" in response
+    """By the contrasts of each framework, in both directions; what is decided comes first."""
+    run = load_run(build(tmp_path, capacities, spread=0.01))
+    *sentences, valid = protocols.answer(run, tabulate(run))
+    (response,) = (text for text in sentences if text.startswith(f"TF Serving API, embedded: REST is {verb} than gRPC"))
+    assert "its p95 response time is " in response
+    assert "; over the rates that were tried the ratio goes from " in response
+    start = f"TF Serving API, embedded: REST keeps up with {load} load than gRPC: its λ* is "
+    assert any(text.startswith(start) for text in sentences)
+    undecided = [place for place, text in enumerate(sentences) if "undecided" in text]
+    assert undecided == list(range(len(sentences) - len(undecided), len(sentences))), "what is decided comes first"
+    assert "trials below λ* are VALID" in valid
+
+
+def test_one_protocol_alone_is_answered_by_its_saturation_rate() -> None:
+    """Half an experiment has no contrast, and still an answer."""
+    design = protocols.grid(["triton"], ["rest"]).design("quick")
+    run, tables = searched(design)
+    sentences = protocols.answer(run, tables)
+    assert [sentence.partition(" requests/s (95 % interval ")[0] for sentence in sentences[:-1]] == [
+        "1 row: λ* is 999",
+        "16 rows: λ* is 999",
+    ]
 
 
 # --- selection ----------------------------------------------------------------------------------------
@@ -218,15 +242,6 @@ def test_a_run_of_ones_own_finding_is_answered_from_its_stored_design() -> None:
     finding = finding_of(run)
     assert (finding.name, finding.question, tuple(finding.pictures)) == ("two", TWO.question, (SUMMARY,))
     assert finding.answer(run, tables) == TWO.answer(run, tables)
-
-
-def test_a_sweep_of_ones_own_is_answered_as_the_protocols_are() -> None:
-    """``infscale compare`` stores one: its figures are those of a sweep."""
-    run = sample_run("protocols")
-    assert finding_of(run) is FINDINGS["protocols"]
-    design = msgspec.structs.replace(run.manifest.design, finding="compare", question="Mine?")
-    own = finding_of(dataclasses.replace(run, manifest=msgspec.structs.replace(run.manifest, design=design)))
-    assert (own.name, own.question, own.pictures) == ("compare", "Mine?", PICTURES)
 
 
 def test_every_finding_has_a_committed_run() -> None:

@@ -8,18 +8,17 @@ import pytest
 from infscale import Arm, Finding, measure, save, tabulate
 from infscale.cli.notebooks import execute
 from infscale.errors import InfscaleError
-from infscale.experiment.design.design import SEARCH
 from infscale.experiment.folder import folder_for
 from infscale.findings import FINDINGS, finding_of
 from infscale.records.pack import pack_copy
 from infscale.records.runs import load_run
 from infscale.report.results import load, result_file
 
-SEARCHES = [name for name, finding in FINDINGS.items() if finding.rates == SEARCH]
+OTHERS = [name for name in FINDINGS if name != "protocols"]
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", OTHERS)
 def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path) -> None:
     """From the parameters of the notebook to the sentences and figures of the report."""
     finding, figures = FINDINGS[name], tmp_path / "figures"
@@ -43,7 +42,7 @@ def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path)
     seen = drawn["bytes_out"].dropna()  # what a library puts on the wire is not seen
     assert (seen > 4 * 784).all()
     assert name == "client-stacks" or len(seen) == len(drawn)
-    compared = [trial for trial in run.trials if trial.manifest.phase in ("grid", "bisection")]
+    compared = [trial for trial in run.trials if trial.manifest.phase in ("grid", "search")]
     assert all(any(group.startswith("server") for group in trial.manifest.usage) for trial in compared)
     assert all((figures / figure.file).is_file() for figure in result.figures)
     copy = load_run(pack_copy(folder, tmp_path / "sample"))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SWEEP, Contrast, Design
+from infscale.experiment.design.design import MARGINS, Contrast, Design
 from infscale.load.null_server import lindley
 from infscale.machine import Machine
 from infscale.records import manifest as manifests
@@ -22,6 +22,7 @@ from infscale.records.manifest import (
     Generator,
     Host,
     Implementation,
+    Lifetime,
     Pilot,
     RunManifest,
     Seeds,
@@ -95,7 +96,7 @@ def build(
     folder: Path,
     capacities: Mapping[tuple[str, str], float] = GRPC_FASTER,
     *,
-    replicates: int = 3,
+    lifetimes: int = 4,
     duration_s: float = 2.0,
     grid: tuple[float, ...] = GRID,
     seed: int = 1,
@@ -104,31 +105,31 @@ def build(
 ) -> Path:
     """Write a complete run of F0 below ``folder``, not packed, and return its path.
 
-    ``spread`` is the standard deviation of the logarithm of an arm's speed between replicates;
+    ``spread`` is the standard deviation of the logarithm of an arm's speed between lifetimes;
     ``shrink`` is another capacity for all arms than the one that the rates were chosen for.
     """
     names = sorted({name for name, _ in capacities})
-    run = run_manifest_of(names, capacities, replicates, duration_s, grid)
+    run = run_manifest_of(names, capacities, lifetimes, duration_s, grid)
     path = folder / run.run_id
     (path / "trials").mkdir(parents=True)
     manifests.write(path / "run.json", run)
     rng = np.random.default_rng(seed)
-    for replicate in range(replicates):
+    for lifetime in range(lifetimes):
         speed = {arm: float(np.exp(rng.normal(0, spread))) for arm in sorted(capacities)}
         for k, name in enumerate(names):
-            for rate in run.rates_per_s[2 * k + 1]:
+            for rate in (*run.rates_per_s[2 * k + 1], *run.curve_per_s[2 * k + 1]):
                 arrivals = poisson(rng, rate, duration_s)
                 for number in (2 * k, 2 * k + 1):
                     arm = name, run.design.arms[number].protocol
                     service = rng.exponential(1e9 / (shrink or capacities[arm]) * speed[arm], len(arrivals))
-                    _write_trial(path, run, number, rate, replicate, arrivals, service.astype(np.int64))
+                    _write_trial(path, run, number, rate, lifetime, arrivals, service.astype(np.int64))
     return path
 
 
 def run_manifest_of(
     names: list[str],
     capacities: Mapping[tuple[str, str], float],
-    replicates: int,
+    lifetimes: int,
     duration_s: float,
     grid: tuple[float, ...],
 ) -> RunManifest:
@@ -138,19 +139,26 @@ def run_manifest_of(
         finding="protocols",
         question="REST or gRPC?",
         arms=tuple(Arm(protocol, framework=FRAMEWORK[name]) for name, protocol in arms),
-        contrasts=tuple(Contrast(2 * k, 2 * k + 1) for k in range(len(names))),
-        rates=SWEEP,
-        replicates=replicates,
+        contrasts=tuple(Contrast(2 * k, 2 * k + 1, metric) for metric in MARGINS for k in range(len(names))),
+        least=min(4, lifetimes),
         trial_s=duration_s,
-        fractions=grid,
+        curve=max(0, len(grid) - 2),
         timeout_s=3.0,
+        seed=1,
     )
     best = [max(capacities[name, protocol] for protocol in ("rest", "grpc")) for name in names]
     return RunManifest(
         run_id="20260101-000000-synthetic",
         design=design,
         status="complete",
-        rates_per_s={2 * k + 1: [round(share * best[k], 1) for share in grid] for k in range(len(names))},
+        rates_per_s={2 * k + 1: [round(share * best[k], 1) for share in grid[:2]] for k in range(len(names))},
+        curve_per_s={2 * k + 1: [round(share * best[k], 1) for share in grid[2:]] for k in range(len(names))},
+        first_look=min(4, lifetimes),
+        lifetimes=[
+            Lifetime(arms=[2 * k, 2 * k + 1], number=number, seconds=30.0)
+            for number in range(lifetimes)
+            for k in range(len(names))
+        ],
         pilot={
             number: Pilot(implementation=arm[0], saturation_per_s=capacities[arm]) for number, arm in enumerate(arms)
         },
@@ -178,10 +186,10 @@ def run_manifest_of(
 
 
 def _write_trial(
-    path: Path, run: RunManifest, number: int, rate: float, replicate: int, arrivals: Ints, service: Ints
+    path: Path, run: RunManifest, number: int, rate: float, lifetime: int, arrivals: Ints, service: Ints
 ) -> None:
     arm, implementation = run.design.arms[number], run.pilot[number].implementation
-    trial_id = f"{implementation}-{arm.protocol}-{rate:g}-r{replicate}-a1"
+    trial_id = f"{implementation}-{arm.protocol}-{rate:g}-l{lifetime}-a1"
     response = lindley(arrivals, service) + TRANSPORT_NS
     status = np.where(response > 3_000_000_000, "timeout", "ok")
     frame = samples.synthetic(
@@ -200,10 +208,10 @@ def _write_trial(
         block=run.design.block(number),
         implementation=implementation,
         rate_per_s=rate,
-        replicate=replicate,
+        lifetime=lifetime,
         duration_s=run.design.trial_s,
         rows=len(frame),
     )
-    manifest.verdict = judge_trial(frame, manifest, run.design.trials())
+    manifest.verdict = judge_trial(frame, manifest)
     samples.write(path / "trials" / f"{trial_id}.parquet", frame)
     manifests.write(path / "trials" / f"{trial_id}.json", manifest)

@@ -5,18 +5,20 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pandas as pd
+import pytest
 
 from helpers.synthetic_run import TORCHSERVE, manifest_of, run_manifest_of
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.run_tables import from_trials
 from infscale.analysis.tables.trials import METRICS, WITHHELD, factors
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import Design
+from infscale.experiment.design.design import SHARES, Design
 from infscale.experiment.design.labels import labels
 from infscale.records.components import PARTS
-from infscale.records.gate import SATURATED, VALID
-from infscale.records.manifest import GroupUsage, Implementation, Pilot, RunManifest
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
+from infscale.records.manifest import GroupUsage, Implementation, Lifetime, Pilot, RunManifest
 from infscale.records.runs import Run, Trial
 
 ARMS = (Arm("rest", "json", framework="torchserve"), Arm("grpc", "raw", framework="torchserve"))
@@ -43,11 +45,11 @@ def identity(arms: Sequence[Arm] = ARMS, reference: int = -1) -> dict[int, dict[
 def rows_of(
     arms: Sequence[Arm] = ARMS,
     rates: Sequence[float] = (100.0, 200.0, 400.0),
-    replicates: int = 3,
+    lifetimes: int = 4,
     reference: int = -1,
     **changes: Any,
 ) -> pd.DataFrame:
-    """Trials as ``trials_table`` returns them: each arm at each rate, in each replicate, VALID and equally fast."""
+    """Trials as ``trials_table`` returns them: each arm at each rate, in each lifetime, VALID and equally fast."""
     base: dict[str, Any] = {
         "phase": "grid",
         "attempt": 1,
@@ -62,13 +64,13 @@ def rows_of(
         "engine_cpu_us_per_request": 50.0,
         "lag_p50_ms": 0.1,
         "lag_p99_ms": 0.2,
-        "steady": True,
         "slo_passed": True,
         "dispersion_difference": 0.01,
         "gaps_distance": 0.02,
         "ceiling_share": 0.1,
         "verdict_stored": "",
         "duration_s": 1.0,
+        "warm_up_s": 0.1,
         "engine_cpu_share": 0.2,
         "same_host": True,
         "pinned": False,
@@ -78,11 +80,11 @@ def rows_of(
     rows = []
     for identifier in identity(arms, reference).values():
         for rate in rates:
-            for replicate in range(replicates):
-                row = {**identifier, **base, "rate_per_s": rate, "replicate": replicate}
+            for lifetime in range(lifetimes):
+                row = {**identifier, **base, "rate_per_s": rate, "lifetime": lifetime}
                 row |= dict.fromkeys(("offered_per_s", "achieved_per_s", "goodput_per_s", "finished_per_s"), rate)
                 row |= {f"mean_{part}_ms": float("nan") for part in (*PARTS, "response")}
-                row |= dict.fromkeys(WITHHELD, 2.0 + 0.1 * replicate)
+                row |= dict.fromkeys(WITHHELD, 2.0 + 0.1 * lifetime)
                 row |= {f"{name}_bound": False for name in METRICS}
                 rows.append(row | changes)
     return pd.DataFrame(rows).assign(trial_id=[f"t{k}" for k in range(len(rows))])
@@ -106,19 +108,51 @@ def row_of(table: pd.DataFrame, **where: Any) -> Any:
 
 
 def verdicts_of(letters: Mapping[int, str], values: Mapping[int, float]) -> pd.DataFrame:
-    """Trials of arms at one rate: a letter for each replicate's verdict (V, S, I), and each arm's p95 in ms.
+    """Trials of arms at one rate: a letter for each lifetime's verdict (V, U, S, I), and each arm's p95 in ms.
 
-    The p95 rises by 1 ms with each replicate.
+    The p95 rises by 1 ms with each lifetime.
     """
-    words = {"V": VALID, "S": "SATURATED", "I": "INVALID"}
+    words = {"V": VALID, "U": UNSTEADY, "S": SATURATED, "I": INVALID}
     arms = [Arm("rest", "json", batch=1 + number, framework="torchserve") for number in letters]
     trials = rows_of(arms, (100.0,), max(map(len, letters.values())), reference=0)
-    trials["verdict"] = [words[letters[arm][r]] for arm, r in zip(trials["arm"], trials["replicate"], strict=True)]
-    return trials.assign(response_p95_ms=trials["arm"].map(values) + trials["replicate"])
+    trials["verdict"] = [words[letters[arm][k]] for arm, k in zip(trials["arm"], trials["lifetime"], strict=True)]
+    return trials.assign(response_p95_ms=trials["arm"].map(values) + trials["lifetime"])
 
 
-# --- a whole search -----------------------------------------------------------------------------------
+def manifest_with(
+    rates: Sequence[float] = (100.0, 200.0), lifetimes: int = 4, first_look: int = 4, arms: Sequence[Arm] = ARMS
+) -> RunManifest:
+    """The manifest of a run of :func:`rows_of`: its rates of moderate load, for every block, and its looks."""
+    base = run_manifest_of([TORCHSERVE], {(TORCHSERVE, "rest"): 1.0, (TORCHSERVE, "grpc"): 1.0}, 3, 1.0, (0.5,))
+    design = Design(finding="f", arms=tuple(arms))
+    every = list(range(len(arms)))
+    return msgspec.structs.replace(
+        base,
+        design=design,
+        rates_per_s={block: list(rates) for block in every},
+        lifetimes=[Lifetime(arms=every, number=number, seconds=10.0) for number in range(lifetimes)],
+        first_look=first_look,
+    )
 
+
+def bracketed(ends: Mapping[int, Sequence[tuple[float, float]]]) -> pd.DataFrame:
+    """Trials of a search for λ*: the bracket of each arm in each lifetime; NaN for an end that was not found."""
+    rows = [
+        {"arm": arm, "lifetime": lifetime, "rate_per_s": rate, "verdict": verdict}
+        for arm, brackets in ends.items()
+        for lifetime, bracket in enumerate(brackets)
+        for rate, verdict in zip(bracket, (VALID, SATURATED), strict=True)
+        if rate == rate
+    ]
+    arms = [Arm("rest", "json", batch=1 + number, framework="torchserve") for number in ends]
+    template = rows_of(arms, (1.0,), 1, reference=0).drop(columns=["lifetime", "rate_per_s", "verdict", "phase"])
+    return pd.DataFrame(rows).merge(template, on="arm").assign(phase="search")
+
+
+# --- a whole run -----------------------------------------------------------------------------------
+
+LIFETIMES = 4
+"""Of the servers of every group of arms in :func:`searched`."""
 Of = Callable[[Arm], float]
 """A value of every arm."""
 DEFAULT_ENCODING = {("tfserving", "grpc"): "protobuf", ("torchserve", "grpc"): "raw", ("triton", "grpc"): "protobuf"}
@@ -132,26 +166,27 @@ def searched(
     usage: bool = True,
     left_out: Sequence[int] = (),
 ) -> tuple[Run, Tables]:
-    """A run that searched for λ*, and its tables: every arm brackets its λ* within 5 % and has its p95 at all rates.
+    """A run of four lifetimes, and its tables: every arm brackets its λ* within 5 %, and has its p95 at both rates.
 
-    Replicates differ by less than 1 %. Each trial used 100 µs of the client's and of every server's CPU a request.
+    Lifetimes differ by less than 0.1 %. Each trial used 100 µs of the client's and of every server's CPU a request.
     ``left_out``: arms that could not be measured.
     """
-    manifest = _manifest_of_search(design, saturation_per_s, left_out)
+    manifest = _manifest_of(design, saturation_per_s, left_out)
     run = Run(Path(), manifest, ())
     rows: list[dict[str, Any]] = []
     trials: list[Trial] = []
     for number in run.measured:
         arm, block = design.arms[number], design.block(number)
         capacity = saturation_per_s(arm)
-        ends = ((0.95 * capacity, "bisection", VALID), (1.05 * capacity, "bisection", SATURATED))
+        ends = ((0.95 * capacity, "search", VALID), (1.05 * capacity, "search", SATURATED))
         rates = [(rate, "grid", VALID) for rate in manifest.rates_per_s[block]]
         for rate, phase, verdict in (*rates, *ends):
-            for replicate in range(design.replicates):
-                noise = 1 + 0.001 * ((7 * number + replicate) % 5)
+            for lifetime in range(LIFETIMES):
+                noise = 1 + 0.0001 * ((7 * number + lifetime) % 5)
                 name = f"t{len(trials)}"
+                at = rate * noise if phase == "search" else rate
                 rows.append(
-                    {"arm": number, "phase": phase, "rate_per_s": rate, "replicate": replicate, "verdict": verdict}
+                    {"arm": number, "phase": phase, "rate_per_s": at, "lifetime": lifetime, "verdict": verdict}
                     | {"trial_id": name, "response_p95_ms": p95_ms(arm) * noise, "hit_ratio": _hit_ratio(arm)}
                     | {"bytes_out": 3200.0 * arm.batch, "response_p50_ms": p95_ms(arm) * noise / 2}
                 )
@@ -159,23 +194,30 @@ def searched(
                     arm,
                     trial_id=name,
                     arm_number=number,
-                    rate_per_s=rate,
-                    replicate=replicate,
-                    usage=_usage(arm, rate) if usage else {},
+                    rate_per_s=at,
+                    lifetime=lifetime,
+                    usage=_usage(arm, at) if usage else {},
                     shares=[100.0] * arm.replicas if arm.front == "balanced" else [],
                 )
                 trials.append(Trial(known, Path()))
     run = Run(Path(), manifest, tuple(trials))
-    template = rows_of(rates=(1.0,), replicates=1).iloc[:1].drop(columns=list(identity()[0]))
+    template = rows_of(rates=(1.0,), lifetimes=1).iloc[:1].drop(columns=list(identity()[0]))
     every = pd.DataFrame(rows)
     missing = template.loc[template.index.repeat(len(every)), template.columns.difference(every.columns)]
     every = every.join(missing.reset_index(drop=True))
     arms = pd.DataFrame([_identity_in(run, number) for number in run.measured])
     every = arms.merge(every, on="arm").assign(finished_per_s=lambda table: table["rate_per_s"])
-    return run, from_trials(run, every)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("infscale.analysis.tables.distributions._responses", lambda trial: _responses(p95_ms, trial))
+        return run, from_trials(run, every)
 
 
-def _manifest_of_search(design: Design, saturation_per_s: Of, left_out: Sequence[int]) -> RunManifest:
+def _responses(p95_ms: Of, trial: Trial) -> tuple[Floats, Floats]:
+    """Scheduled times (s) and response times (ms) of a trial; nineteen of twenty within the arm's p95."""
+    return np.linspace(0, 1, 60), p95_ms(trial.manifest.arm) * np.linspace(0.05, 1 / 0.95, 60)
+
+
+def _manifest_of(design: Design, saturation_per_s: Of, left_out: Sequence[int]) -> RunManifest:
     base = run_manifest_of([TORCHSERVE], {(TORCHSERVE, "rest"): 1.0, (TORCHSERVE, "grpc"): 1.0}, 3, 1.0, (0.5,))
     measured = [number for number in range(len(design.arms)) if number not in left_out]
     blocks: dict[int, list[float]] = {design.block(number): [] for number in measured}
@@ -185,7 +227,7 @@ def _manifest_of_search(design: Design, saturation_per_s: Of, left_out: Sequence
     return msgspec.structs.replace(
         base,
         design=design,
-        rates_per_s={block: [share * min(rates) for share in design.fractions] for block, rates in blocks.items()},
+        rates_per_s={block: [share * min(rates) for share in SHARES] for block, rates in blocks.items()},
         pilot={
             number: Pilot(
                 implementation=_implementation(design.arms[number]),
@@ -197,6 +239,10 @@ def _manifest_of_search(design: Design, saturation_per_s: Of, left_out: Sequence
             for number in measured
         },
         skipped=dict.fromkeys(left_out, "not installed"),
+        lifetimes=[
+            Lifetime(arms=arms, number=number, seconds=10.0) for number in range(LIFETIMES) for arms in design.groups()
+        ],
+        first_look=LIFETIMES,
         implementations={
             name: Implementation(
                 name=name,

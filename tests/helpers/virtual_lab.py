@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,12 +19,19 @@ import pytest
 from helpers.synthetic_run import TRANSPORT_NS, generator_of, host_of, manifest_of
 from infscale.deployment.endpoint import Endpoint
 from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import Design
+from infscale.experiment.measure import measure
 from infscale.experiment.trial import Outcome, Plan
 from infscale.load import schedule
 from infscale.load.null_server import lindley
+from infscale.machine import Calibration
 from infscale.records import samples
 from infscale.records.gates.verdict import judge_trial
-from infscale.records.manifest import GroupUsage
+from infscale.records.manifest import GroupUsage, TrialManifest
+from infscale.records.runs import Run
+
+CALIBRATION = Calibration(python=1e7, numpy=1e4, calls=1e6, loopback=1e4)
+"""How fast the machine of every lab is."""
 
 WARM_UP = 98
 """The key of loads that are not recorded."""
@@ -37,8 +45,8 @@ class Answering:
         return True
 
     def payload(self, *_: object) -> Any:
-        """No request is made."""
-        raise NotImplementedError
+        """Return the requests, of which only the size counts."""
+        return SimpleNamespace(bodies=[bytes(100)])
 
 
 def readings(n: int = 5) -> pd.DataFrame:
@@ -68,6 +76,9 @@ class Lab:
         capacity: requests/s that a server completes of an arm.
         before: called before each recorded trial with its plan; may raise.
         disturbed: whether the host spoils a trial.
+        drifting: whether responses become faster from the first to the last of a trial, by a factor of e⁴.
+        free_gib: memory that is free when a server is to be started.
+        clock_s: the time of sessions and lifetimes: a trial takes as long as its arrivals, a start one second.
         starts: the arms' frameworks, in the order of the servers' starts.
         plans: of the recorded trials.
         warm_ups: of the loads that are not recorded.
@@ -76,6 +87,9 @@ class Lab:
     capacity: Callable[[Arm], float]
     before: Callable[[Plan], None] = lambda plan: None
     disturbed: Callable[[Plan], bool] = lambda plan: False
+    clock_s: float = 0.0
+    drifting: Callable[[Plan], bool] = lambda plan: False
+    free_gib: float = 64.0
     starts: list[str] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
     warm_ups: list[Plan] = field(default_factory=list)
@@ -84,20 +98,23 @@ class Lab:
     def start(self, framework: str, model: str = "mlp", **options: Any) -> Iterator[Endpoint]:
         """Start a server, as :func:`infscale.deployment.deploy` does."""
         self.starts.append(framework)
+        self.clock_s += 1.0
         label = f"{framework} with a cache" if options.get("cache") else framework
         yield Endpoint(framework, framework, "1", label, "virtual", model, ":1", ":2", own=Answering())
 
     def run(self, endpoint: Endpoint, plan: Plan, **options: Any) -> Outcome:
         """Run a trial, as :func:`infscale.experiment.trial.run` does."""
-        if plan.key == (WARM_UP,):
-            self.warm_ups.append(plan)
-            return Outcome(pd.DataFrame(), manifest_of())
-        self.plans.append(plan)
-        self.before(plan)
+        recorded = plan.key[0] != WARM_UP
+        (self.plans if recorded else self.warm_ups).append(plan)
+        if recorded:
+            self.before(plan)
+        self.clock_s += plan.duration_s
         seed = np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, 0))
         arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seed)
         service = np.full(len(arrivals), 1e9 / self.capacity(plan.arm), np.int64)
         response = lindley(arrivals, service) + TRANSPORT_NS
+        if self.drifting(plan):
+            response = (response * np.exp(4 - 4 * arrivals / plan.duration_s / 1e9)).astype(np.int64)
         limit = int(plan.timeout_s * 1e9)
         rows = samples.synthetic(
             arrivals,
@@ -108,7 +125,7 @@ class Lab:
         manifest = manifest_of(
             msgspec.structs.replace(plan.arm, connections=plan.arm.limit()),
             phase=plan.phase,
-            replicate=plan.replicate,
+            lifetime=plan.lifetime,
             attempt=plan.attempt,
             arm_number=plan.arm_number,
             block=plan.block,
@@ -122,19 +139,33 @@ class Lab:
             usage={"server": GroupUsage(seconds=plan.duration_s, cores=0.5)} if plan.usage else {},
             ceiling_per_s=None,
         )
-        manifest.verdict = judge_trial(rows, manifest, options["trials"])
+        manifest.verdict = judge_trial(rows, manifest)
         return Outcome(rows, manifest, usage=readings() if plan.usage else None)
 
 
 def move_in(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
-    """Let trials run in ``lab`` from here on; servers are started by :meth:`Lab.start`."""
+    """Let trials run in ``lab`` and in its time from here on; servers are started by :meth:`Lab.start`."""
+    for module in ("session", "lifetime"):
+        clock = SimpleNamespace(monotonic=lambda: lab.clock_s)
+        monkeypatch.setattr(f"infscale.experiment.{module}.time", clock)
     monkeypatch.setattr("infscale.experiment.trial.run", lab.run)
     monkeypatch.setattr("infscale.load.ceiling.measure", lambda protocols: {})
+    monkeypatch.setattr("infscale.machine.calibrate", lambda: CALIBRATION)
+    memory = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=lab.free_gib * 2**30))
+    monkeypatch.setattr("infscale.experiment.session.psutil", memory)
     monkeypatch.setattr("infscale.experiment.settle.time", SimpleNamespace(monotonic=time.monotonic, sleep=lambda _: 0))
-    search = "infscale.experiment.search"
-    monkeypatch.setattr(f"{search}.check_answers", lambda endpoint: {"rest/json": 1e-7})
-    payload = SimpleNamespace(bodies=[bytes(100)])
-    monkeypatch.setattr(f"{search}.encoded", lambda endpoint, arm: (payload, lambda: None))
-    monkeypatch.setattr(f"{search}.decoding", lambda endpoint, payload: lambda: None)
-    monkeypatch.setattr(f"{search}.cpu_us", lambda call: 1.0)
     return lab
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def run_in(lab: Lab, design: Design, place: Path, **more: Any) -> Run:
+    """Measure a design in a lab."""
+    return measure(design, place, say=more.pop("say", quiet), start=more.pop("start", lab.start), **more)
+
+
+def trials_of(run: Run, phase: str) -> list[TrialManifest]:
+    """Return the manifests of a run's trials of one phase."""
+    return [one.manifest for one in run.trials if one.manifest.phase == phase]

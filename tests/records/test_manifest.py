@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers.synthetic_run import build
 from infscale.errors import DataError
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SWEEP, Contrast, Design
+from infscale.experiment.design.design import Contrast, Design
 from infscale.records import manifest as manifests
 from infscale.records.manifest import LoadManifest, Record, RunManifest, TrialManifest
 from infscale.records.pack import pack
@@ -26,7 +26,7 @@ from infscale.records.runs import load_run
 # ------------------------------------------------------------------------------------ what was written is read
 
 ARMS = (Arm("rest", framework="triton", options=(("a", 1), ("b", True))), Arm("grpc", framework="triton"))
-DESIGN = Design(finding="test", arms=ARMS, contrasts=(Contrast(0, 1),), fractions=(0.1, 1.1), rates=SWEEP)
+DESIGN = Design(finding="test", arms=ARMS, contrasts=(Contrast(0, 1),), budget_s=60.0)
 FIXED: dict[type, st.SearchStrategy[Any]] = {
     Arm: st.sampled_from(ARMS),
     Design: st.just(DESIGN),
@@ -74,7 +74,7 @@ def test_every_record_is_read_as_it_was_written(kind: type[Record], data: st.Dat
 
 
 def test_a_written_record_replaces_the_old_one_and_leaves_nothing_else(tmp_path: Path) -> None:
-    run = load_run(build(tmp_path, replicates=1, duration_s=0.2, grid=(0.3,)))
+    run = load_run(build(tmp_path, lifetimes=1, duration_s=0.2, grid=(0.3,)))
     before = sorted(run.folder.iterdir())
     run.manifest.commit = "another"
     manifests.write(run.folder / "run.json", run.manifest)
@@ -83,7 +83,7 @@ def test_a_written_record_replaces_the_old_one_and_leaves_nothing_else(tmp_path:
 
 
 def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = load_run(build(tmp_path, replicates=1, duration_s=0.2, grid=(0.3,)))
+    run = load_run(build(tmp_path, lifetimes=1, duration_s=0.2, grid=(0.3,)))
     before = {path: path.read_bytes() for path in run.folder.glob("*.json")}
 
     def fail(*_: object) -> None:
@@ -101,7 +101,7 @@ def test_a_failed_write_leaves_the_old_record(tmp_path: Path, monkeypatch: pytes
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a small complete run, not packed."""
-    return build(tmp_path_factory.mktemp("runs"), replicates=1, duration_s=0.2, grid=(0.3,))
+    return build(tmp_path_factory.mktemp("runs"), lifetimes=1, duration_s=0.2, grid=(0.3,))
 
 
 Text = dict[str, Any]
@@ -116,8 +116,8 @@ def changed(text: str, change: Callable[[Text], object]) -> str:
 
 
 OF_A_TRIAL: dict[str, Callable[[Text], object]] = {
-    r"field version is 1; this program reads version 2": lambda m: m.update(version=1),
-    r"field version is missing; this program reads version 2": lambda m: m.pop("version"),
+    r"field version is 2; this program reads version 3": lambda m: m.update(version=2),
+    r"field version is missing; this program reads version 3": lambda m: m.pop("version"),
     r"field version: Expected `int \| null`, got `str`": lambda m: m.update(version="two"),
     r"missing required field `rate_per_s`": lambda m: m.pop("rate_per_s"),
     r"unknown field `colour`": lambda m: m.update(colour="red"),
@@ -164,10 +164,12 @@ def test_so_is_one_of_a_packed_trial_with_its_row(message: str, sound: Path, tmp
 
 
 OF_A_RUN: dict[str, Callable[[Text], object]] = {
-    r"field version is 1; this program reads version 2": lambda m: m.update(version=1),
+    r"field version is 2; this program reads version 3": lambda m: m.update(version=2),
     r"missing required field `design`": lambda m: m.pop("design"),
     r"field design.arms\[1\].batch: Expected `int`, got `str`": lambda m: m["design"]["arms"][1].update(batch="4"),
-    r"field design: fractions=\[\] sets no rate": lambda m: m["design"].update(fractions=[]),
+    r"field design: least=0 is too few; accepted: 1 or more": lambda m: m["design"].update(least=0),
+    r"field lifetimes\[0\]: Object missing required field `number`": lambda m: m["lifetimes"][0].pop("number"),
+    r"a key of field brackets\[...\]: Expected `int`, got `str`": lambda m: m.update(brackets={"0": {"one": [1, 2]}}),
     r"field design: contrasts: .* does not name two of 4 arms": lambda m: m["design"]["contrasts"][0].update(arm=9),
     r"field status: Invalid enum value 'done'": lambda m: m.update(status="done"),
     r"a key of field pilot: Expected `int`, got `str`": lambda m: m["pilot"].update(rest=m["pilot"]["0"]),
@@ -192,7 +194,7 @@ def test_a_runs_field_that_is_wrong_is_named_with_its_file(message: str, sound: 
     ("text", "message"),
     [
         (b"", "is not valid JSON"),
-        (b'{"version": 2, "run_id": "a', "is not valid JSON"),
+        (b'{"version": 3, "run_id": "a', "is not valid JSON"),
         (b"\xff\xfe", "is not valid JSON"),
         (b"[]", "Expected `object`, got `array`"),
         (b"2", "Expected `object`, got `int`"),

@@ -17,14 +17,14 @@ from infscale.records import manifest as manifests
 from infscale.records import samples
 from infscale.records.gate import Verdict
 from infscale.records.manifest import GroupUsage, Phase
-from infscale.records.pack import pack, pack_copy
+from infscale.records.pack import pack, pack_copy, unpack
 from infscale.records.runs import Run, load_run
 
 
 @pytest.fixture(scope="module")
 def loose(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a complete run of eight trials that is not packed; two of them have readings of processes."""
-    folder = build(tmp_path_factory.mktemp("runs"), replicates=1, duration_s=0.3, grid=(0.3, 0.6))
+    folder = build(tmp_path_factory.mktemp("runs"), lifetimes=1, duration_s=0.3, grid=(0.3, 0.6))
     for n, trial in enumerate(load_run(folder).trials[1:3], 5):
         path = folder / "trials" / trial.manifest.trial_id
         readings(n).to_parquet(path.with_name(f"{path.name}.usage.parquet"), index=False)
@@ -142,6 +142,59 @@ def test_whenever_packing_is_interrupted_the_run_reads_as_before(
     assert_equal(load_run(folder), load_run(loose))
 
 
+def test_an_unpacked_run_is_as_it_was_before_it_was_packed(loose: Path, folder: Path) -> None:
+    """It is measured further: what is added to must be what was measured."""
+    before = {path.name for path in (folder / "trials").iterdir()}
+    pack(folder)
+    unpack(folder)
+    assert files(folder) == {"run.json", "trials", "logs"}
+    assert {path.name for path in (folder / "trials").iterdir()} == before
+    run = load_run(folder)
+    assert (run.manifest.status, run.manifest.packed) == ("interrupted", False)
+    run.manifest.status = "complete"
+    assert_equal(run, load_run(loose))
+    manifests.write(folder / "run.json", run.manifest)
+    pack(folder)
+    assert_equal(load_run(folder), load_run(loose))
+
+
+def test_what_is_not_packed_stays_as_it_is_when_it_is_unpacked(loose: Path, folder: Path) -> None:
+    unpack(folder)
+    assert files(folder) == {"run.json", "trials", "logs"}
+    assert load_run(folder).manifest == load_run(loose).manifest
+
+
+@pytest.mark.parametrize("step", [0, 3, 17, 32, 34, 35, 36])
+def test_whenever_unpacking_is_interrupted_the_run_reads_as_before(
+    step: int, loose: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A night that was to be added must not cost the nights before."""
+    pack(folder)
+    calls: list[str] = []
+
+    def killing(name: str, really: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **more: Any) -> Any:
+            calls.append(name)
+            if len(calls) > step:
+                raise Killed
+            return really(*args, **more)
+
+        return call
+
+    with monkeypatch.context() as patched:
+        patched.setattr(manifests, "write", killing("manifest", manifests.write))
+        patched.setattr(samples, "write", killing("rows", samples.write))
+        patched.setattr(Path, "unlink", killing("unlink", Path.unlink))
+        with pytest.raises(Killed):
+            unpack(folder)
+    for again in range(2):
+        run = load_run(folder)
+        run.manifest.status = "complete"
+        assert_equal(run, load_run(loose))
+        if not again:
+            unpack(folder)
+
+
 def test_a_packed_run_is_no_larger(loose: Path, folder: Path) -> None:
     """Committed samples have a budget."""
     sizes = [sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) for place in (loose, folder)]
@@ -172,7 +225,7 @@ def test_other_programs_find_factors_sizes_and_rows(folder: Path) -> None:
     assert set(trials["protocol"]) == {"rest", "grpc"}
     assert set(trials["framework"]) == {"tfserving", "torchserve"}
     assert set(trials["verdict"]) <= {"VALID", "SATURATED", "INVALID"}
-    assert {"rate_per_s", "replicate", "arm_number", "block", "batch", "connections"} <= set(trials.columns)
+    assert {"rate_per_s", "lifetime", "arm_number", "block", "batch", "connections"} <= set(trials.columns)
     assert rows.groupby("trial_id", observed=True).size().to_dict() == trials.set_index("trial_id")["rows"].to_dict()
     assert set(pd.read_parquet(folder / "usage.parquet")["trial_id"]) < set(trials["trial_id"])
 
@@ -250,9 +303,7 @@ def test_what_is_no_run_makes_no_sample(tmp_path: Path) -> None:
 def test_a_small_sample_of_a_search_holds_what_tables_need(folder: Path, tmp_path: Path) -> None:
     """A committed run of a finding has a budget of 5 MB; its tables must be those of the whole run."""
     run = load_run(folder)
-    run.manifest.design = msgspec.structs.replace(run.manifest.design, rates="search")
-    manifests.write(folder / "run.json", run.manifest)
-    phases: tuple[Phase, ...] = ("pilot", "bisection", "bisection", "grid", "grid", "grid")
+    phases: tuple[Phase, ...] = ("pilot", "search", "search", "grid", "grid", "grid")
     kept = dict(zip((trial.manifest.trial_id for trial in run.trials), phases, strict=False))
     for number, trial in enumerate(run.trials):
         trial.manifest.phase = kept.get(trial.manifest.trial_id, "grid")
@@ -277,8 +328,6 @@ def test_a_small_sample_of_a_search_holds_what_tables_need(folder: Path, tmp_pat
 
 def test_a_small_sample_without_any_readings_can_be_read(folder: Path, tmp_path: Path) -> None:
     run = load_run(folder)
-    run.manifest.design = msgspec.structs.replace(run.manifest.design, rates="search")
-    manifests.write(folder / "run.json", run.manifest)
     for trial in run.trials:
         trial.manifest.verdict = Verdict("INVALID", (), (), {})
         manifests.write(folder / "trials" / f"{trial.manifest.trial_id}.json", trial.manifest)

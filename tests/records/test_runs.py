@@ -19,7 +19,7 @@ def change(file: Path, **values: object) -> None:
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     return build(
-        tmp_path / "data" / "raw", {(TORCHSERVE, "rest"): 100.0, (TORCHSERVE, "grpc"): 100.0}, grid=(0.5,), replicates=1
+        tmp_path / "data" / "raw", {(TORCHSERVE, "rest"): 100.0, (TORCHSERVE, "grpc"): 100.0}, grid=(0.5,), lifetimes=1
     )
 
 
@@ -32,7 +32,7 @@ def test_trials_of_two_machines_are_not_pooled(small: Path) -> None:
 
 
 def test_trials_of_another_run_are_not_pooled(small: Path) -> None:
-    """Copied into one folder, two nights would look like one with more replicates."""
+    """Copied into one folder, two nights would look like one with more lifetimes."""
     file = next((small / "trials").glob("*.json"))
     change(file, run_id="another")
     with pytest.raises(DataError, match="belongs to the run another"):
@@ -55,7 +55,7 @@ def test_a_half_written_trial_of_an_interrupted_run_is_left_out(small: Path) -> 
 
 
 def test_a_complete_run_that_lacks_a_file_is_an_error(small: Path) -> None:
-    """Silently fewer replicates, and nobody would know."""
+    """Silently fewer lifetimes, and nobody would know."""
     file = next((small / "trials").glob("*.json"))
     file.unlink()
     with pytest.raises(DataError, match=file.stem):

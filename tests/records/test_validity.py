@@ -11,15 +11,15 @@ from scipy import stats
 from helpers.synthetic_run import Ints, generator_of, host_of, poisson
 from infscale.load.null_server import lindley
 from infscale.records import samples
-from infscale.records.gate import INVALID, SATURATED, VALID, Verdict
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Verdict
 from infscale.records.gates.generator import arrivals, delivered, lag
-from infscale.records.gates.server import batch_means, saturated, slope_with_error
+from infscale.records.gates.server import GROWTH_ALPHA, batch_means, growth, saturated, slope_with_error
+from infscale.records.gates.steady import steady
 from infscale.records.gates.verdict import judge
 from infscale.records.manifest import Generator, Host
 from infscale.records.samples import NEVER
 
 DURATION_S = 4.0
-GRID = 72
 
 
 def sound(n_per_s: float = 800.0, seed: int = 0) -> pd.DataFrame:
@@ -45,7 +45,6 @@ def verdict_of(
         host or host_of(),
         rate_per_s=rate_per_s,
         ceiling_per_s=ceiling_per_s,
-        trials=GRID,
     )
 
 
@@ -226,7 +225,7 @@ def share_saturated(rho: float, n: int, cases: int) -> int:
     count = 0
     for _ in range(cases):
         frame, duration_s = mm1(rng, rho, n)
-        count += not all(gate.passed for gate in saturated(frame, duration_s * 1e9, GRID))
+        count += not all(gate.passed for gate in saturated(frame, duration_s * 1e9))
     return count
 
 
@@ -253,6 +252,77 @@ def test_growth_is_the_slope_of_least_squares(points: list[tuple[int, float]]) -
     scale = 1e-6 * (1 + np.abs(y).max())
     assert slope == pytest.approx(float(fit.slope), rel=1e-6, abs=scale)
     assert error == pytest.approx(float(fit.stderr), rel=1e-6, abs=scale)
+
+
+def test_one_rule_of_growth_holds_for_every_run() -> None:
+    """A rule that knew the number of trials would find another λ* in a longer run."""
+    assert GROWTH_ALPHA == 5e-5
+    rng = np.random.default_rng(2)
+    flat = [growth("in_flight", "requests in flight", rng.normal(10, 3, 20)) for _ in range(2000)]
+    assert sum(not gate.passed for gate in flat) <= stats.binom.ppf(0.995, 2000, GROWTH_ALPHA / 2)
+    rising = growth("in_flight", "requests in flight", np.arange(20) + rng.normal(10, 1, 20))
+    assert not rising.passed
+    assert "beyond chance" in rising.text
+
+
+# --- steadiness ---
+
+
+def warming(settles_at: float, start_ms: float = 20.0) -> pd.DataFrame:
+    """A trial whose response time comes down until a share of it has passed; it does not grow."""
+    frame = sound()
+    left = np.clip(1 - frame["scheduled_ns"] / (settles_at * DURATION_S * 1e9), 0, 1)
+    return frame.assign(done_ns=frame["done_ns"] + (left * start_ms * 1e6).astype("int64"))
+
+
+@pytest.mark.parametrize("settles_at", [0.02, 0.2, 0.4])
+def test_a_trial_that_settles_in_its_first_half_is_valid(settles_at: float) -> None:
+    """Its percentiles rest on what came after."""
+    verdict = verdict_of(warming(settles_at))
+    assert verdict.name == VALID
+    (gate,) = (gate for gate in verdict.gates if gate.name == "steady")
+    assert gate.value is not None
+    assert 0.8 * settles_at - 0.02 <= gate.value <= settles_at + 0.1
+
+
+def test_a_trial_that_drifts_throughout_is_unsteady() -> None:
+    """A p95 of it would be a number of the trial's length; and a server that never settles has not kept up."""
+    frame = sound()
+    falling = np.exp(-2 * frame["scheduled_ns"] / (DURATION_S * 1e9))
+    verdict = verdict_of(frame.assign(done_ns=frame["scheduled_ns"] + (20e6 * falling).astype("int64")))
+    assert (verdict.name, verdict.reasons) == (UNSTEADY, ("steady",))
+    assert verdict.text == "UNSTEADY; the response time never settled (at most 50%)"
+    (gate,) = (gate for gate in verdict.gates if gate.name == "steady")
+    assert gate.value is None
+
+
+@pytest.mark.parametrize("settles_at", [0.6, 0.8])
+def test_so_is_one_that_settles_too_late(settles_at: float) -> None:
+    assert verdict_of(warming(settles_at)).name == UNSTEADY
+
+
+def test_a_bad_generator_and_a_saturated_server_outweigh_unsteadiness() -> None:
+    """Each says more: the one that nothing is known, the other that the server cannot do it."""
+    frame = warming(0.8)
+    assert verdict_of(frame, host=host_of(steal_fraction=0.5)).name == INVALID
+    assert verdict_of(with_status(frame, 0.5, "timeout")).name == SATURATED
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_too_few_requests_to_see_a_drift_in_are_not_called_unsteady(n: int) -> None:
+    frame = samples.synthetic(np.arange(n) * 1_000_000, np.arange(1, n + 1) * 5_000_000)
+    assert steady(frame, DURATION_S).passed
+
+
+@pytest.mark.parametrize(("rho", "n"), [(0.2, 250), (0.4, 250), (0.4, 1000)])
+def test_moderately_loaded_queues_are_rarely_called_unsteady(rho: float, n: int) -> None:
+    """Each false alarm costs a lifetime its value. At most 2 % are allowed; 1,000 cases, binomial 99 % band."""
+    rng = np.random.default_rng([int(100 * rho), n])
+    count = 0
+    for _ in range(1000):
+        frame, duration_s = mm1(rng, rho, n)
+        count += not steady(frame, duration_s).passed
+    assert count <= stats.binom.ppf(0.995, 1000, 0.02)
 
 
 # --- the generator's ceiling ---

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from helpers.sample import sample_folder, sample_run, sample_tables
-from helpers.tables import searched
+from helpers.tables import bracketed, manifest_with, searched
 from infscale.analysis.tables.ratios import Ratios
 from infscale.cli import main
 from infscale.cli.notebooks import execute
@@ -25,14 +25,13 @@ NUMBERS = {"REST": 0, "gRPC": 1, "other": 2}
 
 
 def brackets_of(**capacities: float) -> Ratios:
-    """Ratios of arms whose λ* lies within 5 % of a capacity in each of four replicates."""
-    rows = [
-        {"arm": NUMBERS[name], "replicate": r, "rate_per_s": factor * capacity, "verdict": verdict}
+    """Ratios of arms whose λ* lies within 5 % of a capacity in each of four lifetimes, which differ by about 1 %."""
+    ends = {
+        NUMBERS[name]: [(0.95 * capacity * step, 1.05 * capacity * step) for step in (0.99, 1.0, 1.01, 1.0)]
         for name, capacity in capacities.items()
-        for r in range(4)
-        for factor, verdict in ((0.95, VALID), (1.05, SATURATED))
-    ]
-    return Ratios(pd.DataFrame(rows).assign(phase="bisection"))
+    }
+    turned = {arm: brackets[::-1] if arm else brackets for arm, brackets in ends.items()}
+    return Ratios(manifest_with(), bracketed(turned))
 
 
 def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
@@ -54,7 +53,7 @@ def known(fast: str = "gRPC", slow_p95_ms: float = 10.0) -> Evidence:
             "batch": 1,
             "bound": "",
             "saturation_per_s": list(capacities.values()),
-            "interval_high_per_s": [1.1 * c for c in capacities.values()],
+            "high_per_s": [1.1 * c for c in capacities.values()],
         }
     )
     rows = [
@@ -150,6 +149,40 @@ def test_an_arm_meets_fails_or_is_open(rate: float, slo: float, expected: State)
     assert advice.state(Question("row", rate, slo), one, arm) == expected
 
 
+def test_an_arm_that_kept_up_with_no_rate_may_do_with_less() -> None:
+    """All that is known of it lies at the rates that were tried: λ* below 1,000 says nothing of 100."""
+    one = known()
+    rest = one.arms.query("label == 'REST'").assign(bound="<", saturation_per_s=1000.0, high_per_s=0.0).iloc[0]
+    assert advice.state(Question("row", 100, 20), dataclasses.replace(one, points=one.points[:0]), rest) == State.OPEN
+    assert advice.state(Question("row", 1100, 20), dataclasses.replace(one, points=one.points[:0]), rest) == State.FAILS
+
+
+def test_an_arm_that_kept_up_with_every_rate_does_not_fail() -> None:
+    """Its λ* has no upper end."""
+    one = known()
+    rest = one.arms.query("label == 'REST'").assign(bound="≥", high_per_s=np.inf).iloc[0]
+    assert advice.state(Question("row", 1e5, 20), one, rest) == State.OPEN
+    result = advised(Question("row", 400, 20), dataclasses.replace(one, arms=one.arms.assign(bound="≥")))
+    assert "its λ* is at least 2000 requests/s" in result["why"]
+
+
+def test_names_with_commas_can_be_told_from_the_list_that_they_are_in() -> None:
+    """ "in the server, 2 behind x, 1 connection and 1" may be two choices, or four."""
+    one = dataclasses.replace(known(), ratios=brackets_of(REST=1000.0, gRPC=1001.0, other=1002.0))
+    third = one.arms.iloc[:1].assign(arm=NUMBERS["other"], label="REST, JSON", protocol="other, x")
+    points = pd.concat([one.points, one.points[one.points["arm"] == 0].assign(arm=NUMBERS["other"])])
+    three = dataclasses.replace(one, arms=pd.concat([one.arms, third]), points=points)
+    result = advised(Question("row", 400, 20), three)
+    assert "gRPC; " in result["advice"]
+    assert "that of “REST, JSON”" in result["why"]
+
+
+def test_encodings_have_the_names_of_labels() -> None:
+    """ "REST with raw" is a name of this program's files."""
+    table = advice.evidence(*searched(FINDINGS["encodings"].design("quick"))).arms
+    assert {"REST with binary", "REST with JSON", "gRPC with protobuf floats"} <= set(table["encoding"])
+
+
 def test_what_was_not_varied_is_not_advised_and_names_the_run_that_would() -> None:
     result = advised(Question("row", 400, 20), known(), "cache")
     assert result["advice"] == "cannot conclude"
@@ -212,11 +245,11 @@ def test_the_run_that_is_named_would_decide(payload: str, choice: str, repeat: f
 
 @functools.cache
 def measured_by(command: str) -> Evidence:
-    """What a run of a command would say: simulated, but for the sweep, which is in the sample."""
+    """What a run of a command would say: simulated, but for that of F0, which is in the sample."""
     if command == "make paper":
         return advice.evidence(sample_run("protocols"), sample_tables("protocols"))
     finding, full = re.findall(r"F=([a-z-]+)( PROFILE=full)?", command)[0]
-    return advice.evidence(*searched(FINDINGS[finding].design("full" if full else "quick", replicates=3)))
+    return advice.evidence(*searched(FINDINGS[finding].design("full" if full else "quick")))
 
 
 def test_the_fractions_of_repeats_are_those_of_the_finding() -> None:

@@ -23,19 +23,21 @@ from helpers.synthetic_run import TORCHSERVE, build
 from helpers.tables import searched
 from infscale.analysis.tables import Tables, tabulate
 from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import P95
 from infscale.findings import FINDINGS
 from infscale.findings.finding import Finding
 from infscale.models import reference
 from infscale.records import runs
-from infscale.records.gate import INVALID, SATURATED, VALID
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
 from infscale.records.runs import Run
-from infscale.report.figures import parts, sweep
+from infscale.report import claims
+from infscale.report.figures import overview, parts, sweep
 from infscale.report.figures.arms import sizes, usage
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.files import rounded, save_picture
 from infscale.report.figures.picture import Picture
 
-SEARCHES = [name for name, finding in FINDINGS.items() if sweep.PERCENTILES not in finding.pictures]
+OTHERS = [name for name in FINDINGS if name != "protocols"]
 ROUGH = {"OPENBLAS_CORETYPE": "Nehalem", "NPY_DISABLE_CPU_FEATURES": "AVX2 FMA3"}
 """Settings under which numpy computes as on an older machine."""
 
@@ -85,7 +87,7 @@ def check_layout(figure: Figure) -> None:
 every_sweep = pytest.mark.parametrize("picture", sweep.PICTURES, ids=lambda picture: picture.name)
 
 
-# --- a sweep --------------------------------------------------------------------------------------------
+# --- the curves of F0 --------------------------------------------------------------------------------------------
 
 
 @every_sweep
@@ -95,7 +97,7 @@ def test_a_figure_has_units_on_every_axis_and_names_what_is_our_implementation(
     # ms or µs, requests or trials: a reader cannot guess. "TensorFlow Serving" alone would be read as the real one.
     figure = draw(picture, run, tables)
     texts = axis_labels(figure)
-    assert len(texts) >= (1 if picture.name == "verdicts" else 3)  # a map names its rows
+    assert len(texts) >= 3
     assert all("(" in text or text.startswith("share of requests") for text in texts)
     titles = " ".join(ax.get_title() for ax in figure.axes).replace("\n", " ")
     assert "embedded (our implementation)" in titles
@@ -120,7 +122,7 @@ def test_protocols_differ_without_colour() -> None:
     assert abs(grey[0] - grey[1]) > 0.05
 
 
-@pytest.mark.parametrize("verdict", [SATURATED, INVALID])
+@pytest.mark.parametrize("verdict", [SATURATED, UNSTEADY, INVALID])
 def test_what_is_not_valid_is_hollow_and_grey(verdict: str, run: Run, tables: Tables) -> None:
     # Drawn like the others, a number that may not be believed is believed.
     spoiled = dataclasses.replace(tables, points=tables.points.assign(verdict=verdict))
@@ -131,20 +133,20 @@ def test_what_is_not_valid_is_hollow_and_grey(verdict: str, run: Run, tables: Ta
 
 
 def test_only_lower_bounds_have_arrows(run: Run, tables: Tables) -> None:
-    # An arrow on an INVALID point would promise that the truth is higher; without one a bound reads as a value.
+    # An arrow on another point would promise that the truth is higher; without one a bound reads as a value.
     arrows, free = {}, {f"response_{quantile}_ms_bound": False for quantile in ("p50", "p95", "p99")}
-    for verdict in (VALID, SATURATED, INVALID):
+    for verdict in (VALID, SATURATED, UNSTEADY, INVALID):
         points = tables.points.assign(verdict=verdict, **free)
         figure = draw(sweep.PERCENTILES, run, dataclasses.replace(tables, points=points))
         arrows[verdict] = sum(len(ax.texts) for ax in figure.axes)
-    assert arrows == {VALID: 0, SATURATED: 3 * len(tables.points), INVALID: 0}
+    assert arrows == {VALID: 0, SATURATED: len(tables.points), UNSTEADY: 0, INVALID: 0}
 
 
 def test_an_infinite_percentile_stays_in_the_figure(run: Run, tables: Tables) -> None:
     # The rate at which everything failed would be the only one without a mark.
     points = tables.points.copy()
     worst = points["rate_per_s"] == points["rate_per_s"].max()
-    points["response_p99_ms"] = points["response_p99_ms"].mask(worst, np.inf)
+    points["response_p95_ms"] = points["response_p95_ms"].mask(worst, np.inf)
     points["verdict"] = points["verdict"].mask(worst, SATURATED)
     figure = draw(sweep.PERCENTILES, run, dataclasses.replace(tables, points=points))
     assert sum(np.size(line.get_xdata()) for line in lines(figure, "^")) == worst.sum()
@@ -159,18 +161,38 @@ def test_failed_requests_keep_a_curve_below_one(run: Run, tables: Tables) -> Non
         assert y[x <= line.axes.get_xlim()[1]].max() == pytest.approx(0.9, abs=0.01)  # type: ignore[union-attr]
 
 
-def test_the_ratio_is_filled_only_where_it_is_significant(run: Run, tables: Tables) -> None:
-    # Filled marks are what readers quote.
-    for p_holm, face in ((0.2, "white"), (0.01, "black")):
-        contrasts = tables.contrasts.assign(p_holm=p_holm)
-        marks = lines(draw(sweep.RATIO, run, dataclasses.replace(tables, contrasts=contrasts)), "D")
-        assert marks
-        assert all(line.get_markerfacecolor() == face for line in marks)
+def test_the_ratio_of_every_valid_rate_is_drawn_with_its_interval(run: Run, tables: Tables) -> None:
+    # A rate that is left out may be the one at which the ratio turns.
+    numbers = sweep.RATIO.numbers(run, tables)
+    known = tables.ratios[np.isfinite(tables.ratios["ratio"])]
+    assert len(numbers) == len(known) > 0
+    figure = draw(sweep.RATIO, run, tables)
+    assert sum(np.size(line.get_xdata()) for line in lines(figure, "D")) == len(known)
+    assert "claim nothing" in sweep.RATIO.caption(run, tables)
+    unknown = dataclasses.replace(tables, ratios=tables.ratios.assign(ratio=np.nan))
+    assert sweep.RATIO.numbers(run, unknown).empty
+    assert sweep.RATIO.caption(run, unknown) == "No ratio of the protocols: at no rate were both VALID."
 
 
-def test_a_run_without_replicates_is_drawn_without_intervals(tmp_path: Path) -> None:
+def test_a_median_has_no_interval_beside_that_of_p95(run: Run, tables: Tables) -> None:
+    # Two bars at one place are read as one, of whichever mark is nearer.
+    bars = [bar for ax in draw(sweep.PERCENTILES, run, tables).axes for bar in ax.containers]
+    assert len(bars) == tables.points["arm"].nunique()
+
+
+def test_payloads_of_a_system_have_panels_of_their_own() -> None:
+    # Times of 3 kB and of 50 kB on one line would be a curve of nothing.
+    run, tables = searched(FINDINGS["protocols"].design("quick"))
+    titles = [ax.get_title().replace("\n", " ") for ax in draw(sweep.PERCENTILES, run, tables).axes if ax.get_visible()]
+    assert [title.rpartition(", ")[2] for title in titles] == ["1 row"] * 3 + ["16 rows"] * 3
+    for picture in sweep.PICTURES:
+        if len(picture.numbers(run, tables)):
+            check_layout(draw(picture, run, tables))
+
+
+def test_a_run_of_one_lifetime_is_drawn_without_intervals(tmp_path: Path) -> None:
     # The smallest profile is the first that anybody tries.
-    path = build(tmp_path, {(TORCHSERVE, "rest"): 300.0, (TORCHSERVE, "grpc"): 300.0}, replicates=1)
+    path = build(tmp_path, {(TORCHSERVE, "rest"): 300.0, (TORCHSERVE, "grpc"): 300.0}, lifetimes=1)
     run = runs.load_run(path)
     small = tabulate(run)
     for picture in sweep.PICTURES:
@@ -184,14 +206,14 @@ def test_a_run_without_a_common_rate_leaves_out_what_is_drawn_at_it(run: Run, ta
     none = dataclasses.replace(tables, distributions=tables.distributions.assign(common=False))
     assert save_picture(sweep.ECDF, run, none, tmp_path) is None
     assert list(tmp_path.iterdir()) == []
-    assert "no λ at which every protocol is VALID" in sweep.ECDF.caption(run, none)
+    assert "No protocol is VALID at moderate load" in sweep.ECDF.caption(run, none)
 
 
 @every_sweep
 def test_captions_say_what_the_numbers_rest_on(picture: Picture, run: Run, tables: Tables) -> None:
-    # Three replicates look like thirty in a figure.
+    # Three lifetimes look like thirty in a figure.
     text = picture.caption(run, tables)
-    assert re.search(r"\d replicates(, exploratory|, no interval below 3)", text)
+    assert re.search(r"\d lifetimes\b", text)
     assert len(picture.alternative) > 40
     if picture.name in ("percentiles", "achieved", "lag"):
         assert "n = " in text
@@ -223,10 +245,10 @@ def test_the_callers_settings_do_not_change_a_figure(run: Run, tables: Tables) -
         assert picture() == plain
 
 
-# --- a search -------------------------------------------------------------------------------------------
+# --- other findings -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_picture_of_a_finding_fits_its_page(name: str) -> None:
     # Long names push panels off the page, or their labels into one another.
     run, tables = searched(FINDINGS[name].design("quick"), lambda arm: 1000.0 * arm.replicas)
@@ -242,7 +264,7 @@ def test_every_picture_of_a_finding_fits_its_page(name: str) -> None:
             assert picture is sizes.SIZES
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("name", OTHERS)
 def test_every_picture_of_a_finding_in_full_has_numbers(name: str) -> None:
     # After a night of measuring, a figure that a quick run never draws must not be the one that fails.
     run, tables = searched(FINDINGS[name].design("full"), lambda arm: 1000.0 * arm.replicas)
@@ -257,7 +279,7 @@ def test_the_summary_marks_what_is_not_valid_and_parts_blocks(run: Run) -> None:
     # Arms of two blocks got other arrivals: side by side they look comparable.
     blocks = [[Arm(p, framework=f) for p in ("rest", "grpc")] for f in ("triton", "torchserve")]
     run, tables = searched(Finding("two", "?", blocks).design("tiny"))
-    spoiled = dataclasses.replace(tables, summary=tables.summary.assign(verdict=INVALID, bound="~"))
+    spoiled = dataclasses.replace(tables, summary=tables.summary.assign(verdict=INVALID, bound="<"))
     figure = draw(SUMMARY, run, spoiled)
     marks = lines(figure, *parts.MARKERS.values())
     assert marks
@@ -289,6 +311,92 @@ def test_a_run_without_usage_has_no_figure_of_it() -> None:
 def test_sizes_of_tensors_are_those_of_the_model() -> None:
     # The axis of bytes would be off by a factor.
     assert reference.inputs(sizes.MODEL, 1)[0].nbytes == sizes.ROW_BYTES
+
+
+# --- the whole study ------------------------------------------------------------------------------------
+
+
+def contrast(name: str, **changes: object) -> dict[str, object]:
+    """A row of the table of contrasts: one of p95 that differs."""
+    row = {"finding": "protocols", "contrast": name, "metric": P95, "ratio": 1.5, "low": 1.2, "high": 1.9}
+    return row | {"answer": "differs", "lifetimes": 8, "run": "r"} | changes
+
+
+def shown(*rows: dict[str, object]) -> Figure:
+    return overview.draw(pd.DataFrame(rows).astype(dict.fromkeys(("ratio", "low", "high"), float)))
+
+
+def rows_named(figure: Figure) -> list[str]:
+    return [text.get_text().replace("\n", " ") for text in figure.axes[0].get_yticklabels()]
+
+
+def test_every_contrast_has_a_row_below_its_question_and_no_word_is_broken() -> None:
+    # Contrasts of one name were once drawn over one another; and "RE ST" is no protocol.
+    run, tables = searched(FINDINGS["load-balancing"].design("full"))
+    table = claims.table(
+        [one for name in ("protocols", "encodings") for one in _claims(name)] + claims.claims(run, tables)
+    )
+    figure = overview.draw(table)
+    names = rows_named(figure)
+    assert len(names) == table["contrast"].nunique() + 3
+    assert [name for name in names if "÷" not in name] == ["Protocols", "Encodings", "Load balancing"]
+    assert set(names) - {"Protocols", "Encodings", "Load balancing"} == set(table["contrast"])
+    for ax, metric in zip(figure.axes, overview.COLUMNS, strict=True):
+        marks = [line for line in ax.get_lines() if line.get_marker() in ("D", "s", "o")]
+        heights = {float(np.asarray(line.get_ydata())[0]) for line in marks}
+        assert len(heights) == (table["metric"] == metric).sum()
+    check_layout(figure)
+
+
+def _claims(name: str) -> list[claims.Claim]:
+    return claims.claims(*searched(FINDINGS[name].design("quick")))
+
+
+def test_one_question_alone_needs_no_heading() -> None:
+    assert rows_named(shown(contrast("a ÷ b"), contrast("c ÷ b"))) == ["a ÷ b", "c ÷ b"]
+
+
+def test_an_undecided_interval_does_not_stretch_the_axis_and_ends_in_an_arrow() -> None:
+    # One contrast of three lifetimes, from 0.01 to 300, would press all others onto the line at 1.
+    wide = contrast("wide ÷ b", answer="undecided", ratio=1.3, low=0.01, high=300.0)
+    figure = shown(contrast("a ÷ b"), wide)
+    assert figure.axes[0].get_xlim() == shown(contrast("a ÷ b")).axes[0].get_xlim()
+    assert [line.get_marker() for line in lines(figure, "<", ">")] == ["<", ">"]
+    bounded = shown(contrast("a ÷ b", low=1.2, high=np.nan))
+    assert [line.get_marker() for line in lines(bounded, "<", ">")] == [">"], (
+        "no upper end is an arrow, not a short bar"
+    )
+
+
+def test_a_decided_interval_is_within_the_axis() -> None:
+    # The largest effect of a study must not be the one that is cut off.
+    figure = shown(contrast("a ÷ b", ratio=24.5, low=22.6, high=26.6))
+    assert figure.axes[0].get_xlim()[1] > 26.6
+    assert lines(figure, "<", ">") == []
+
+
+def test_a_ratio_beyond_the_axis_is_an_arrow_with_its_number() -> None:
+    # A mark at the edge of the axis reads as the value of the edge.
+    figure = shown(contrast("a ÷ b", answer="undecided", ratio=35.4, low=2.8, high=446.0))
+    assert lines(figure, "o") == []
+    assert [line.get_marker() for line in lines(figure, ">")] == [">"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["35.4"]
+
+
+def test_answers_differ_without_colour_and_undecided_is_hollow() -> None:
+    # Printed in grey, a result would look like none.
+    assert len(set(overview.MARKS.values())) == 3
+    rows = [contrast(f"{answer} ÷ b", answer=answer, ratio=1.02) for answer in overview.MARKS]
+    marks = {line.get_marker(): line.get_markerfacecolor() for line in lines(shown(*rows), "D", "s", "o")}
+    assert marks == {"D": overview.COLOURS["differs"], "s": overview.COLOURS["equal"], "o": "white"}
+
+
+def test_a_contrast_that_was_not_looked_at_has_no_bar() -> None:
+    # A bar over the whole axis would be read as an interval.
+    figure = shown(contrast("a ÷ b", answer="undecided", low=np.nan, high=np.nan))
+    assert len(lines(figure, "o")) == 1
+    assert lines(figure, "<", ">") == []
+    assert not figure.axes[0].collections
 
 
 # --- equal data, equal files ----------------------------------------------------------------------------

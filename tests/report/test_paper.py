@@ -27,9 +27,9 @@ from infscale.findings import FINDINGS, finding_of
 from infscale.findings.finding import Finding
 from infscale.records import manifest as manifests
 from infscale.records import runs
-from infscale.records.gate import INVALID
+from infscale.records.gate import INVALID, UNSTEADY, VALID
 from infscale.records.runs import Run
-from infscale.report import advice, latex, limits, results
+from infscale.report import advice, claims, latex, limits, results
 from infscale.report.figures.files import file_stem, save_picture
 from infscale.report.figures.picture import Picture
 from infscale.report.page import page
@@ -120,7 +120,7 @@ def test_every_figure_has_its_numbers_and_their_origin_beside_it(folder: Path, r
     [(1234.5, "1230"), (9.996, "10.0"), (0.012345, "0.0123"), (3, "3.00"), (0, "0"), (-1.5, "-1.50"), (999.6, "1000")],
 )
 def test_numbers_have_three_significant_digits(value: float, text: str) -> None:
-    # 12.345678 ms of three replicates is a false precision, 1.23e+03 no number for a text.
+    # 12.345678 ms of three lifetimes is a false precision, 1.23e+03 no number for a text.
     assert number(value) == text
 
 
@@ -166,7 +166,19 @@ def test_arms_of_one_protocol_have_macros_of_their_own() -> None:
     # Two encodings over REST on one server: the second would overwrite the first.
     run, tables = searched(FINDINGS["encodings"].design("quick"))
     names = macros(latex.values_tex(run.manifest, tables))
-    assert len([name for name in names if name.endswith("Saturation")]) == len(run.measured)
+    assert len([name for name in names if name.endswith("Saturation") and "Ratio" not in name]) == len(run.measured)
+
+
+def test_values_tex_holds_every_named_contrast_with_its_answer(tables: Tables, run: Run) -> None:
+    # A paper quotes claims; without the answer beside it, an undecided ratio is quoted as one.
+    text = latex.values_tex(run.manifest, tables)
+    names = macros(text)
+    row = tables.contrasts[tables.contrasts["framework"] == "tfserving"].iloc[0]
+    assert names["infTfservingEmbeddedRestRatioPNinetyFive"] == number(row["ratio"])
+    assert names["infTfservingEmbeddedRestRatioPNinetyFiveLow"] == number(row["ratio_low"])
+    assert f"{row['label']} / {row['reference_label']}, 4 lifetimes: {row['answer']}" in text
+    assert "infTorchserveRestRatioSaturation" in names
+    assert names["infFirstLook"] == "4"
 
 
 def test_values_tex_holds_the_numbers_of_the_tables(tables: Tables, run: Run) -> None:
@@ -182,7 +194,23 @@ def test_bounds_and_gaps_cannot_be_quoted_as_estimates(tables: Tables, run: Run)
     # "p95 is 371 ms" of a saturated trial is a number about the trial's length.
     names = macros(latex.values_tex(run.manifest, tables))
     assert names["infTorchserveRestPNinetyFiveRateSix"].startswith(r"\ensuremath{\geq}")
-    assert names["infTorchserveRatioPNinetyFiveRateSix"] == "n/a"
+    assert names["infTorchserveRestPNinetyFiveRateSixLow"] == "n/a"
+
+
+def test_what_has_no_end_is_written_for_latex(tables: Tables, run: Run) -> None:
+    # A character that a font lacks stops the compiler, or leaves a gap where a bound was.
+    endless = tables.contrasts.assign(ratio=np.inf, ratio_low=1.2, ratio_high=np.inf)
+    arms = tables.arms.assign(high_per_s=np.inf, bound="≥")
+    text = latex.values_tex(run.manifest, dataclasses.replace(tables, contrasts=endless, arms=arms))
+    assert macros(text)["infTorchserveRestRatioPNinetyFiveHigh"] == r"\ensuremath{\infty}"
+    assert macros(text)["infTorchserveRestSaturationHigh"] == r"\ensuremath{\infty}"
+    assert "∞" not in text
+
+
+def test_a_saturation_rate_of_two_lifetimes_has_no_interval_in_the_table(tables: Tables, run: Run) -> None:
+    few = tables.summary.assign(low_per_s=np.nan, high_per_s=np.nan)
+    text = latex.table_tex(run.manifest, dataclasses.replace(tables, summary=few))
+    assert "n/a" not in text
 
 
 def test_the_table_has_a_row_for_each_arm(tables: Tables, run: Run) -> None:
@@ -206,16 +234,16 @@ def test_latex_specials_are_escaped() -> None:
 def test_limits_come_from_the_data(tables: Tables, run: Run) -> None:
     # The reader of a quick run on two shared cores has to know it.
     text = " ".join(limits.limits(run, tables)).lower()
-    for words in ("quick profile", "exploratory", "our implementation", "2 cores, not pinned", "governor"):
+    for words in ("quick profile: 4 lifetimes", "our implementation", "2 cores, not pinned", "governor"):
         assert words in text
     assert "rest with json, grpc with protobuf)" in text
-    design = msgspec.structs.replace(run.manifest.design, profile="full", replicates=8)
+    design = msgspec.structs.replace(run.manifest.design, profile="full")
     machine = msgspec.structs.replace(run.manifest.machine, governor="performance")
     torchserve = {TORCHSERVE: run.manifest.implementations[TORCHSERVE]}
     long = msgspec.structs.replace(run.manifest, design=design, machine=machine, implementations=torchserve)
-    apart = dataclasses.replace(tables, every=tables.every.assign(pinned=True, same_host=False))
+    apart = dataclasses.replace(tables, trials=tables.trials.assign(pinned=True, same_host=False))
     text = " ".join(limits.limits(dataclasses.replace(run, manifest=long), apart))
-    for words in ("exploratory", "our implementation", "not pinned", "governor"):
+    for words in ("our implementation", "not pinned", "governor", "Time was added"):
         assert words not in text
 
 
@@ -233,23 +261,23 @@ def test_arms_that_differ_in_encoding_alone_are_not_said_to_differ_in_protocol()
 
 def test_changed_verdicts_are_said(tables: Tables, run: Run) -> None:
     # Rules that changed since a run was measured change its figures without a word.
-    changed = dataclasses.replace(tables, every=tables.every.assign(verdict_stored=INVALID))
+    changed = dataclasses.replace(tables, trials=tables.trials.assign(verdict_stored=INVALID))
     assert any("another verdict" in text for text in limits.limits(run, changed))
 
 
 def test_trials_that_never_settled_are_a_limit(tables: Tables, run: Run) -> None:
     # One trial, or several: both are sentences.
-    grid = tables.every["phase"] == "grid"
+    sound = tables.trials["verdict"].replace(UNSTEADY, VALID)
     rest = "response times had not settled by half of the trial:"
-    for many, words in ((1, f"In 1 VALID trial {rest} its"), (3, f"In 3 VALID trials {rest} their")):
-        steady = ~(grid & (grid.cumsum() <= many))
-        unsteady = dataclasses.replace(tables, every=tables.every.assign(steady=steady))
+    for many, words in ((1, f"In 1 trial {rest} its"), (3, f"In 3 trials {rest} their")):
+        verdicts = sound.where(np.arange(len(sound)) >= many, UNSTEADY)
+        unsteady = dataclasses.replace(tables, trials=tables.trials.assign(verdict=verdicts))
         assert f"{words} percentiles are not used." in limits.limits(run, unsteady)
 
 
 def test_what_happened_to_servers_is_said_as_it_was_stored(tables: Tables, run: Run) -> None:
-    # "A server was lost under load and started again: replicate 2 of X was given up" says two things at once.
-    given_up = "Replicate 2 of REST was given up: Triton died."
+    # "A server was lost under load and started again: lifetime 2 of X was given up" says two things at once.
+    given_up = "Lifetime 2 of REST was given up: Triton died."
     manifest = msgspec.structs.replace(run.manifest, restarts=[given_up])
     assert given_up in limits.limits(dataclasses.replace(run, manifest=manifest), tables)
 
@@ -267,14 +295,15 @@ def test_the_page_needs_nothing_else(html: str) -> None:
     assert not re.search(r"""(src|href)=["'](?!data:|#)""", html)
     assert "@import" not in html
     assert "url(" not in html
-    assert html.count("<img") == html.count('alt="') == len(F0.pictures)
+    assert html.count("<img") == html.count('alt="') == len(F0.pictures) + 1, "and the overview"
 
 
 def test_the_page_holds_the_drawn_pictures(html: str, folder: Path) -> None:
     # Pictures of another run under this run's sentences.
     pictures = [base64.b64decode(data) for data in re.findall(r"data:image/png;base64,([^\"]+)", html)]
     files = [folder / f"{file_stem('protocols', picture.name)}.png" for picture in F0.pictures]
-    assert pictures == [file.read_bytes() for file in files]
+    assert pictures[1:] == [file.read_bytes() for file in files]
+    assert pictures[0].startswith(b"\x89PNG"), "the overview, drawn for the page"
 
 
 def test_the_page_is_the_same_each_time(html: str, run: Run, tables: Tables, folder: Path) -> None:
@@ -312,7 +341,7 @@ def test_a_finding_of_ones_own_is_drawn_reported_and_taken_in(
     (loaded,) = results.load_all(tmp_path / "figures", list(FINDINGS))
     assert loaded == result
     text = page(run, tables, F0, tmp_path / "figures", [loaded])
-    assert text.count("<img") == len(F0.pictures) + 1
+    assert text.count("<img") == len(F0.pictures) + 2
     assert '<h2 id="finding-two">Is REST slower?</h2>' in text
     alone = page(*own, finding_of(own[0]), tmp_path / "figures")
     assert "<h1>Is REST slower?</h1>" in alone
@@ -331,13 +360,64 @@ def test_results_come_in_the_order_of_the_report_and_a_damaged_one_is_named(tmp_
         results.load_all(tmp_path)
 
 
-def test_the_page_shows_the_advice(run: Run, tables: Tables, folder: Path) -> None:
-    # What a platform engineer looks for would be in a CSV file that nobody opens.
+def test_the_first_screen_has_the_headline_and_the_picture_of_all_contrasts(
+    html: str, run: Run, tables: Tables, folder: Path
+) -> None:
+    # Below ten tables nobody finds what was found.
+    found = claims.claims(run, tables)
+    first, _, rest = html.partition('<p class="meta">')
+    places = [first.index(f"<li>{sentence}</li>") for sentence in claims.headline(found)]
+    assert places == sorted(places)
+    assert first.index("<h1>") < places[0] <= places[-1] < first.index('<figure id="overview">')
+    assert first.count("<h2") == first.count("<table") == 0
+    assert "Every answer of this run" in rest
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "contrasts.csv"), claims.table(found))
+
+
+def test_the_headline_takes_in_the_contrasts_of_every_finding(
+    run: Run, tables: Tables, folder: Path, tmp_path: Path
+) -> None:
+    # The picture of the whole study would be one of a ninth of it.
+    shutil.copytree(folder, tmp_path / "figures")
+    own = searched(TWO.design("tiny"), p95_ms=lambda arm: {"rest": 4.0, "grpc": 2.0}[arm.protocol])
+    result = results.save(dataclasses.replace(TWO, pictures=()), *own, tmp_path / "figures")
+    text = page(run, tables, F0, tmp_path / "figures", [result])
+    assert "REST is slower than gRPC: its p95 response time at moderate load is 2.00 times as long" in text
+    assert set(pd.read_csv(tmp_path / "figures" / "contrasts.csv")["finding"]) == {"protocols", "two"}
+
+
+def test_the_page_shows_the_advice_before_what_was_run(run: Run, tables: Tables, folder: Path) -> None:
+    # What a platform engineer looks for would be in a CSV file that nobody opens, or below all tables.
     lines = advice.table([advice.evidence(run, tables)])
     text = page(run, tables, F0, folder, advice=lines)
     assert text.count("one row of 784 fp32 (3 kB)") == 4
     for choice in advice.CHOICES:
         assert f'<th scope="col">{choice.capitalize()}</th>' in text
+    assert text.index('id="overview"') < text.index('id="advice"') < text.index('id="design"')
+
+
+def test_the_page_counts_every_verdict_of_every_arm(html: str, tables: Tables) -> None:
+    # Trials that never settled were once in no column: the counts of an arm did not add up.
+    assert '<th scope="col" class="n">UNSTEADY</th>' in html
+    for _, arm in tables.arms.iterrows():
+        counts = [arm[name] for name in ("valid", "unsteady", "saturated", "invalid")]
+        assert sum(counts) == arm["trials"]
+        cells = [f'<td class="n">{count}</td>' for count in counts]
+        assert re.search(r"\s*".join(cells), html)
+
+
+def test_the_page_explains_its_words(html: str) -> None:
+    # A lifetime and three answers are this project's words.
+    words = html.partition('id="words"')[2]
+    for word in ("Lifetime", "Differs, equal, undecided", "Moderate load", "Saturation rate λ*"):
+        assert f"<dt>{word}</dt>" in words
+
+
+def test_time_that_was_added_after_a_look_is_said(tables: Tables, run: Run) -> None:
+    # A reader must be able to judge whether somebody measured until the result was to their liking.
+    manifest = msgspec.structs.replace(run.manifest, more_s=[900.0, 60.0])
+    text = "Time was added after a look at the results: 15 min 00 s, 1 min 00 s. The looks allow it."
+    assert text in limits.limits(dataclasses.replace(run, manifest=manifest), tables)
 
 
 # --- notebooks ----------------------------------------------------------------------------------------
@@ -360,15 +440,23 @@ def test_notebooks_draw_everything_from_a_stored_run(project: Path, tmp_path: Pa
         source, executed = ROOT / "notebooks" / f"{name}.ipynb", tmp_path / f"{name}.ipynb"
         papermill.execute_notebook(source, executed, cwd=place, progress_bar=False, log_output=False)
     names = {file.name for file in (project / "figures").iterdir()}
-    assert {"report.html", "values.tex", "table-f0.tex", "f0-percentiles.pdf", "f0-ratio.csv", "advice.csv"} <= names
+    assert {
+        "report.html",
+        "values.tex",
+        "table-f0.tex",
+        "f0-percentiles.pdf",
+        "f0-ratio.csv",
+        "advice.csv",
+        "contrasts.csv",
+    } <= names
 
 
 # --- runs that went otherwise than planned ------------------------------------------------------------
 
 
-def test_the_report_of_an_interrupted_run_without_replicates(tmp_path: Path) -> None:
+def test_the_report_of_an_interrupted_run_of_one_lifetime(tmp_path: Path) -> None:
     # What is on disk after Ctrl-C is what the user wants to look at first.
-    path = build(tmp_path, {(TORCHSERVE, "rest"): 300.0, (TORCHSERVE, "grpc"): 300.0}, replicates=1, grid=(0.3, 0.6))
+    path = build(tmp_path, {(TORCHSERVE, "rest"): 300.0, (TORCHSERVE, "grpc"): 300.0}, lifetimes=1, grid=(0.3, 0.6))
     manifest = manifests.read(path / "run.json", manifests.RunManifest)
     manifest.status, manifest.finished_at = "interrupted", None
     manifests.write(path / "run.json", manifest)
@@ -376,7 +464,7 @@ def test_the_report_of_an_interrupted_run_without_replicates(tmp_path: Path) -> 
     tables = tabulate(run)
     text = page(run, tables, F0, drawn(tmp_path / "figures", run, tables))
     assert "not finished" in text
-    assert "cannot conclude" in text
+    assert "Undecided: 2 of 2 named contrasts." in text
     assert "The run was interrupted" in text
     latex.values_tex(run.manifest, tables)
     latex.table_tex(run.manifest, tables)
@@ -389,9 +477,9 @@ def test_one_sided_runs_are_drawn_and_reported(capacity: float, tmp_path: Path) 
     run = runs.load_run(path)
     tables = tabulate(run)
     text = page(run, tables, F0, drawn(tmp_path / "figures", run, tables))
-    assert "cannot conclude whether REST or gRPC saturates" in text
-    assert ("(never SATURATED in this run)" in text) == (capacity > 1000)
-    assert ("nothing below was VALID" in text) == (capacity < 1000)
+    assert "cannot be compared in λ*" in text, "of two that keep up with everything, or nothing, neither is ahead"
+    assert ("it kept up with every rate)" in text) == (capacity > 1000)
+    assert ("it kept up with no rate)" in text) == (capacity < 1000)
     assert ("(not drawn: this run has no numbers for it)" in text) == (capacity < 1000)
 
 
@@ -406,8 +494,7 @@ def test_a_run_of_one_protocol_has_no_ratio(tmp_path: Path) -> None:
     run = runs.load_run(path)
     tables = tabulate(run)
     text = page(run, tables, F0, drawn(tmp_path / "figures", run, tables))
-    assert "cannot conclude about response times" in text
-    assert "λ* lies at or above" in text
-    assert "VALID in at least 3 replicates and never SATURATED." in text
+    assert "Contrasts named before the run:" not in text, "an empty table of claims"
+    assert 'id="overview"' not in text
     latex.values_tex(run.manifest, tables)
     latex.table_tex(run.manifest, tables)

@@ -1,7 +1,7 @@
-"""Estimates over replicates with their intervals, and corrected tests.
+"""Estimates over lifetimes with their intervals, and corrected tests.
 
-Pure functions of arrays. Intervals are Student's t on the logarithm, over replicates: rows within a trial
-are dependent, replicates are not.
+Pure functions of arrays. Intervals are Student's t on the logarithm, over lifetimes: rows within a trial
+are dependent, lifetimes are not.
 """
 
 from dataclasses import dataclass
@@ -12,16 +12,10 @@ from scipy import special
 
 from infscale.records.gate import Floats
 
-MIN_REPLICATES = 3
-"""Fewest replicates for an interval."""
-EXPLORATORY_BELOW = 5
-"""An interval over fewer replicates is marked exploratory."""
-ROBUST_FROM = 6
-"""Fewest replicates for the Hodges–Lehmann estimate, which stands beside the mean."""
+MIN_LIFETIMES = 3
+"""Fewest lifetimes for an interval."""
 CONFIDENCE = 0.95
 """The level of every interval."""
-ALPHA = 0.05
-"""A corrected p-value below this is a difference."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +25,15 @@ class Interval:
     Attributes:
         value: the mean.
         low, high: ends of the 95 % interval; NaN where it is withheld.
-        replicates: number of values.
+        lifetimes: number of values.
         p_value: of the test of the mean against 1; NaN where the interval is withheld.
     """
 
     value: float
     low: float
     high: float
-    replicates: int
+    lifetimes: int
     p_value: float
-
-    @property
-    def exploratory(self) -> bool:
-        """Return whether there is an interval, and it rests on few replicates."""
-        return MIN_REPLICATES <= self.replicates < EXPLORATORY_BELOW
 
 
 def geometric_mean(values: ArrayLike) -> Interval:
@@ -60,25 +49,12 @@ def geometric_mean(values: ArrayLike) -> Interval:
     if n == 0:
         return Interval(nan, nan, nan, 0, nan)
     mean = float(np.mean(logs))
-    if n < MIN_REPLICATES or not np.isfinite(mean):
+    if n < MIN_LIFETIMES or not np.isfinite(mean):
         return Interval(float(np.exp(mean)), nan, nan, n, nan)
     error = float(np.std(logs, ddof=1) / np.sqrt(n))
     half = float(special.stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * error
     p_value = float(2 * special.stdtr(n - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Interval(float(np.exp(mean)), float(np.exp(mean - half)), float(np.exp(mean + half)), n, p_value)
-
-
-def hodges_lehmann(values: ArrayLike) -> float:
-    """Return the median of all pairwise geometric means, each value with itself too: one odd replicate moves it little.
-
-    NaN below :data:`ROBUST_FROM` values. Source: J. L. Hodges and E. L. Lehmann, "Estimates of location based on rank
-    tests", Ann. Math. Statist. 34 (1963), on the logarithms.
-    """
-    logs = np.log(np.asarray(values, dtype=np.float64))
-    if logs.size < ROBUST_FROM:
-        return float("nan")
-    i, j = np.triu_indices(logs.size)
-    return float(np.exp(np.median((logs[i] + logs[j]) / 2)))
 
 
 def spread(values: ArrayLike) -> float:

@@ -2,32 +2,35 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from infscale import machine
-from infscale.analysis.intervals import CONFIDENCE, MIN_REPLICATES
-from infscale.analysis.tables.ratios import contrasts_table
+from infscale.analysis.answers import ALPHA, LEAST, needed, weight
+from infscale.analysis.intervals import MIN_LIFETIMES
+from infscale.analysis.tables.contrasts import contrasts_table
 from infscale.analysis.tables.trials import trials_table
 from infscale.errors import ConfigError, DataError
 from infscale.experiment.design import time_plan
-from infscale.experiment.design.design import SWEEP, Design
-from infscale.experiment.design.labels import labels
-from infscale.records.gate import VALID
+from infscale.experiment.design.design import MARGINS, P95, SATURATION, Design
+from infscale.experiment.design.labels import count, labels
 from infscale.records.runs import Run, find_run, load_run
 from infscale.vocabulary import clock
 
+NAMES = {P95: "p95 response time at moderate load", SATURATION: "saturation rate λ*"}
+"""How metrics are shown."""
+
 POWER = 0.8
-"""The probability of finding a difference for which the replicates are reckoned."""
+"""The probability of finding a difference for which lifetimes are counted."""
 
 
-def plan(design: Design, run: str = "", effect: float = 1.1) -> str:
+def plan(design: Design, run: str = "", effect: float = 1.2) -> str:
     """Return arms, contrasts, time and power as text, to be read before anything starts.
 
     Args:
         design: what would be measured.
-        run: folder of an earlier run, whose spread between replicates is taken; "" takes the newest complete one of
+        run: folder of an earlier run, whose spread between lifetimes is taken; "" takes the newest complete one of
             the same finding.
-        effect: the smallest ratio of a contrast that should be detected, such as 1.1 for 10 %.
+        effect: the smallest ratio of a contrast that should be detected, such as 1.2 for 20 %.
 
     Raises:
         ConfigError: ``effect`` is not a positive number other than 1.
@@ -35,20 +38,20 @@ def plan(design: Design, run: str = "", effect: float = 1.1) -> str:
     if not (0 < effect < np.inf) or effect == 1:
         raise ConfigError(f"effect={effect:g} is no difference; accepted: a ratio other than 1, such as 1.1 or 0.9")
     names = labels(design.every_arm())
-    contrasts = [f"{names[c.arm]} ÷ {names[c.reference]} of {c.metric}" for c in design.contrasts]
-    family = "all comparisons at all rates" if design.rates == SWEEP else "all comparisons"
-    named = "; ".join(contrasts) or "nothing to compare"
+    pairs = "; ".join(dict.fromkeys(f"{names[c.arm]} ÷ {names[c.reference]}" for c in design.contrasts))
+    metrics = " and ".join(dict.fromkeys(NAMES[c.metric] for c in design.contrasts))
+    many = count(len(design.contrasts), "contrast")
+    named = f"{many}, with one value in each lifetime, corrected (Holm) over all: {metrics} of {pairs}"
     lines = [
         time_plan.time_plan(design),
-        f"Arms: {'; '.join(names[: len(design.arms)])}; λ at {', '.join(f'{f:g}' for f in design.fractions)} of the "
-        "saturation rate.",
-        f"Named before the run, paired by replicate, corrected (Holm) over {family}: {named}.",
+        f"Arms: {'; '.join(names[: len(design.arms)])}.",
+        f"Named before the run: {named if pairs else 'nothing to compare'}.",
     ]
     return "\n".join([*lines, *power_lines(design, run, effect)])
 
 
 def power_lines(design: Design, run: str, effect: float) -> list[str]:
-    """Return which difference ``design.replicates`` replicates could detect, judging by an earlier run."""
+    """Return which difference the budget could detect, judging by how much lifetimes differed in an earlier run."""
     if not design.contrasts:
         return []
     try:
@@ -57,64 +60,53 @@ def power_lines(design: Design, run: str, effect: float) -> list[str]:
     except DataError as error:
         return [f"Power: not known before a first run ({error})."]
     if spreads.empty:
-        return [f"Power: not known, {earlier.folder.name} has no comparison with {MIN_REPLICATES} replicates or more."]
+        return [f"Power: not known, {earlier.folder.name} has no contrast with {MIN_LIFETIMES} lifetimes or more."]
     other = "" if earlier.manifest.machine == machine.describe() else ", measured on another machine"
-    lines = [f"Power, by the spread between replicates in {earlier.folder.name}{other}:"]
-    for name, between in spreads.items():
-        needed, power = replicates_needed(effect, between, POWER), power_of(effect, between, design.replicates)
-        duration_s = time_plan.seconds(design) * needed / design.replicates
-        many = "more than 1,000" if needed >= 1000 else f"{needed}"
-        percent = [f"{100 * share:.0f} %" for share in (between, abs(effect - 1), power, POWER)]
+    lines = [f"Power, by the spread between lifetimes in {earlier.folder.name}{other}:"]
+    lifetimes, family = time_plan.lifetimes(design), len(design.contrasts)
+    for metric, spread in spreads.items():
+        power = power_of(effect, float(spread), lifetimes, family)
+        most = needed(float(spread), effect, family, look=0)
+        duration_s = time_plan.fixed_s(design) + most * time_plan.round_s(design)
+        many = "more than 1,000" if most >= 1000 else f"{most}"
+        percent = [f"{100 * share:.0f} %" for share in (spread, abs(effect - 1), power, POWER)]
         lines.append(
-            f"  {name}: ratios differ by {percent[0]} between replicates; {design.replicates} replicates find a "
-            f"difference of {percent[1]} with a probability of {percent[2]}; a probability of {percent[3]} needs "
-            f"{many} replicates, about {clock(duration_s)} for the whole run."
+            f"  {NAMES[str(metric)]}: ratios differ by {percent[0]} between lifetimes; "
+            f"{count(lifetimes, 'lifetime')} find a difference of {percent[1]} with probability {percent[2]} if it is "
+            f"the only one; a probability of {percent[3]} needs {many} lifetimes, about {clock(duration_s)}."
         )
     return lines
 
 
 def earlier_spread(run: Run) -> "pd.Series[float]":
-    """Return the median spread of the replicates' ratios below saturation, by contrast, in words.
+    """Return the spread of a run's contrasts between lifetimes by metric: root mean square of their deviations.
 
-    Only of ratios with three pairs or more; the spread is :func:`infscale.analysis.intervals.spread`.
+    Only of contrasts with three lifetimes or more. A median of deviations from few lifetimes would be too small.
     """
-    trials = trials_table(run)
-    ratios = contrasts_table(trials[trials["verdict"] == VALID], run.manifest.design.contrasts)
-    known = ratios[ratios["replicates"] >= MIN_REPLICATES]
-    names = known["label"] + " ÷ " + known["reference_label"]
-    return known.groupby(names, sort=False)["spread"].median()
+    table = contrasts_table(run.manifest, trials_table(run))
+    known = table[(table["lifetimes"] >= MIN_LIFETIMES) & np.isfinite(table["spread"])]
+    metrics = [metric for metric in MARGINS if (known["metric"] == metric).any()]
+    values = [float(np.sqrt((known.loc[known["metric"] == metric, "spread"] ** 2).mean())) for metric in metrics]
+    return pd.Series(np.array(values, dtype=np.float64), index=metrics)
 
 
-def power_of(effect: float, spread: float, replicates: int) -> float:
-    """Return the probability that ``replicates`` pairs tell ``effect`` apart from 1 at 5 %, by the ratios' spread."""
-    if replicates < MIN_REPLICATES:
-        return 0.0
-    sigma = np.log1p(spread)
-    return achieved_power(abs(np.log(effect)) / sigma * np.sqrt(replicates), replicates) if sigma > 0 else 1.0
-
-
-def replicates_needed(effect: float, spread: float, power: float = 0.8) -> int:
-    """Return the fewest replicates at which a paired t test at 5 % finds a ratio with some probability.
+def power_of(effect: float, spread: float, lifetimes: int, family: int = 1) -> float:
+    """Return the probability that the first look, at so many lifetimes, tells ``effect`` apart from 1.
 
     Args:
-        effect: the ratio to be told apart from 1, e.g. 1.1.
-        spread: of the pairs' ratios over replicates (:func:`infscale.analysis.intervals.spread`).
-        power: the probability, in (0, 1).
+        effect: the true ratio.
+        spread: standard deviation of the logarithms between lifetimes.
+        lifetimes: at the first look.
+        family: number of contrasts that share the error; the first step of Holm's procedure is reckoned with.
 
     Source: the noncentral t distribution, as in J. Cohen, "Statistical power analysis" (1988), chapter 2.
     """
-    sigma = np.log1p(spread)
-    for n in range(MIN_REPLICATES, 1000):
-        shift = abs(np.log(effect)) / sigma * np.sqrt(n) if sigma > 0 else np.inf
-        if not np.isfinite(shift) or achieved_power(shift, n) >= power:
-            return n
-    return 1000
-
-
-def achieved_power(shift: float, n: int) -> float:
-    """Return the probability that a two-sided t test at 5 % of n values rejects.
-
-    ``shift`` is by how much a true difference shifts the test's statistic (its noncentrality).
-    """
-    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
-    return float(stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift))
+    if lifetimes < LEAST:
+        return 0.0
+    if spread <= 0:
+        return 1.0
+    alpha = ALPHA * weight(0) / family
+    critical = float(special.stdtrit(lifetimes - 1, 1 - alpha / 2))
+    shift = abs(np.log(effect)) / spread * np.sqrt(lifetimes)
+    above = 1 - float(special.nctdtr(lifetimes - 1, shift, critical))
+    return above + float(special.nctdtr(lifetimes - 1, shift, -critical))

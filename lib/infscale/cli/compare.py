@@ -1,4 +1,4 @@
-"""``infscale compare``: REST or gRPC, for a service of one's own: a search, a short paired grid, and a sentence."""
+"""``infscale compare``: REST or gRPC, for a service of one's own: paired trials, searches for λ*, and two sentences."""
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from infscale.cli.load import body_of, headers_of
-from infscale.cli.options import Command, Milliseconds, Number, Whole, option
+from infscale.cli.options import Command, Duration, Milliseconds, Number, option
 from infscale.errors import ConfigError, DeploymentError
-from infscale.vocabulary import CANNOT, NAMES, OTHER, PROTOCOLS, clock, number
+from infscale.vocabulary import NAMES, OTHER, PROTOCOLS, number
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from infscale.analysis.tables import Tables
     from infscale.deployment.endpoint import Endpoint
     from infscale.experiment.design.design import Design
@@ -25,11 +23,6 @@ if TYPE_CHECKING:
 
 SCHEMES = {"rest": ("http", "https"), "grpc": ("grpc", "grpcs")}
 """Schemes of the addresses that can be compared, by protocol."""
-FRACTIONS = (0.15, 0.4, 0.65, 0.85, 1.1)
-"""Rates of the grid, as shares of the larger saturation rate of the two protocols."""
-EFFECT = 1.1
-"""Ratio of two p95 response times; the number of replicates that would find it is reported."""
-
 
 # ------------------------------------------------------------------------------------------ the command
 
@@ -43,8 +36,8 @@ def _run(
     header_rest: Sequence[str],
     header_grpc: Sequence[str],
     slo: float,
-    replicates: int,
-    duration: float,
+    budget: float,
+    more: float | None,
     timeout: float,
     max_rate: float,
     data: str,
@@ -54,41 +47,71 @@ def _run(
     Raises:
         InfscaleError: bad input, or an endpoint that does not answer.
     """
+    from infscale.analysis.allocation import allocate
     from infscale.analysis.tables import tabulate
-    from infscale.experiment.design.time_plan import seconds, time_plan
-    from infscale.experiment.measure import measure
+    from infscale.experiment.design.time_plan import check_budget, time_plan
+    from infscale.experiment.measure import measure, measure_in
 
     requests = Requests(
         bodies={"rest": tuple(map(body_of, body_rest)), "grpc": tuple(map(body_of, body_grpc))},
         headers={"rest": headers_of(header_rest), "grpc": headers_of(header_grpc)},
         paths={"rest": _path("rest", rest), "grpc": _path("grpc", grpc)},
     )
-    design = design_of(rest, grpc, replicates=replicates, trial_s=duration, timeout_s=timeout, most_per_s=max_rate)
+    design = design_of(rest, grpc, budget_s=budget, timeout_s=timeout, most_per_s=max_rate)
+    folder = _to_continue(data, design) if more else None
+    if folder is None:
+        check_budget(design)
     start = partial(attached, rest, grpc, requests)
     with start(OTHER, ""):
-        print(time_plan(design), flush=True)
+        if folder is None:
+            print(time_plan(design), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        run = measure(design, Path(data or scratch), fresh=True, start=start)
-        print("\n".join(report(tabulate(run, slo), slo, seconds(design) / replicates)))
+        if folder is None:
+            run = measure(design, Path(data or scratch), fresh=True, start=start, allocate=allocate)
+        else:
+            run = measure_in(folder, more_s=more or 0.0, start=start, allocate=allocate)
+        print("\n".join(report(tabulate(run, slo), slo)))
         if data:
             print(f"The run is in {run.folder}; infscale figures --run {run.folder} draws it.")
 
 
+def _to_continue(data: str, design: "Design") -> Path:
+    """Return the folder of the newest complete comparison in ``data``, to which time is added.
+
+    Raises:
+        ConfigError: there is none, or it compares other addresses.
+        DataError: it was measured by another machine or other code.
+    """
+    from infscale.experiment.folder import check_same
+    from infscale.records.manifest import RunManifest, read
+    from infscale.records.runs import newest
+
+    if not data:
+        raise ConfigError("--more needs --data, the folder of the comparison that time is added to")
+    folder = newest(Path(data), design.finding)
+    if folder is None:
+        raise ConfigError(f"--more: there is no complete comparison in {data}")
+    manifest = read(folder / "run.json", RunManifest)
+    if manifest.design.question != design.question:
+        raise ConfigError(f"--more: {folder} compares other addresses; give those that it was measured with")
+    check_same(manifest)
+    return folder
+
+
 def design_of(rest: str, grpc: str, **sizes: "Unpack[Sizes]") -> "Design":
-    """Return the design of a comparison: both protocols at shares of the larger saturation rate."""
+    """Return the design of a comparison: both protocols in turn, p95 at moderate load and λ*."""
     import msgspec
 
     from infscale.experiment.design.arm import Arm
-    from infscale.experiment.design.design import SWEEP, Contrast, Design
+    from infscale.experiment.design.design import MARGINS, Contrast, Design
 
     design = Design(
         finding="compare",
         question=f"Which answers faster, {rest} or {grpc}, and up to which arrival rate?",
         arms=tuple(Arm(protocol, framework=OTHER, model="as given") for protocol in PROTOCOLS),
-        contrasts=(Contrast(0, 1),),
-        rates=SWEEP,
+        contrasts=tuple(Contrast(0, 1, metric) for metric in MARGINS),
         profile="compare",
-        fractions=FRACTIONS,
+        curve=2,
     )
     return msgspec.structs.replace(design, **sizes)
 
@@ -182,88 +205,38 @@ def attached(rest: str, grpc: str, requests: Requests, framework: str, model: st
 # -------------------------------------------------------------------------------------------- the answer
 
 
-def report(tables: "Tables", slo_ms: float, replicate_s: float) -> list[str]:
-    """Return the answer as lines: the verdict in a sentence, then the numbers that it rests on.
+def report(tables: "Tables", slo_ms: float) -> list[str]:
+    """Return the answer as lines: a sentence for each contrast, then the numbers that they rest on.
 
     Args:
         tables: of the run.
         slo_ms: limit of the p95 response time, ms.
-        replicate_s: how long a replicate takes, s.
     """
     import numpy as np
 
     from infscale.report.limits import validity
-    from infscale.report.wording import saturation_text
+    from infscale.report.wording import contrast_text, saturation_text
 
-    lines = [verdict(tables, replicate_s), ""]
-    for row in tables.contrasts.sort_values("rate_per_s").to_dict("records"):
+    names = [NAMES[protocol] for protocol in PROTOCOLS]
+    sentences = [contrast_text(row, *names) for _, row in tables.contrasts.iterrows()]
+    lines = [f"{text[0].upper()}{text[1:]}." for text in sentences] + [""]
+    for row in tables.ratios.sort_values("rate_per_s").to_dict("records"):
         known = np.isfinite(row["ratio_low"])
-        interval = f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else f"({row['note']})"
+        interval = f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else "(no interval)"
+        value = f"{number(row['ratio'])} {interval}" if np.isfinite(row["ratio"]) else "unknown: one did not keep up"
         lines.append(
-            f"  λ = {number(row['rate_per_s'])}/s: p95 REST ÷ gRPC = {number(row['ratio'])} {interval}, "
-            f"{row['replicates']} pairs"
+            f"  λ = {number(row['rate_per_s'])} requests/s: p95 REST ÷ gRPC {value}, {row['lifetimes']} lifetimes"
         )
     for _, arm in tables.arms.iterrows():
         points = tables.points[tables.points["arm"] == arm["arm"]]
         within = points[(points["verdict"] == "VALID") & (points["response_p95_ms"] <= slo_ms)]
-        most = f"up to {number(within['rate_per_s'].max())}/s" if len(within) else "at no rate"
+        most = f"up to {number(within['rate_per_s'].max())} requests/s" if len(within) else "at no rate that was tried"
         cpu = points["engine_cpu_us_per_request"].median()
         lines.append(
             f"  {NAMES[arm['protocol']]}: λ* {saturation_text(arm)}; p95 within {slo_ms:g} ms {most}; "
             f"client CPU {number(cpu)} µs a request"
         )
     return [*lines, "  " + validity(tables)]
-
-
-def verdict(tables: "Tables", replicate_s: float) -> str:
-    """Return one sentence: which protocol answers faster at which rates, or that none can be concluded, and each λ*."""
-    ratios = tables.contrasts.sort_values("rate_per_s")
-    decided = ratios[ratios["conclusion"] != CANNOT]
-    parts = [_faster(group) for _, group in decided.groupby("conclusion", sort=False)]
-    return f"{'; '.join(parts) or _cannot(ratios, replicate_s)}; {_above(tables.arms)}."
-
-
-def _faster(group: "pd.DataFrame") -> str:
-    """Return at which rates a protocol is faster, and by which factors: the outermost ends of the intervals."""
-    slower = group["conclusion"].iloc[0] == "slower"  # the arm is REST, its reference gRPC
-    ends = group[["ratio_low", "ratio_high"]].to_numpy()
-    low, high = (ends.min(), ends.max()) if slower else (1 / ends.max(), 1 / ends.min())
-    rates = [number(rate) for rate in group["rate_per_s"]]
-    where = f"at {rates[0]}" if len(rates) == 1 else f"at {len(rates)} rates from {rates[0]} to {rates[-1]}"
-    slow, fast = (NAMES["rest"], NAMES["grpc"]) if slower else (NAMES["grpc"], NAMES["rest"])
-    times = f"{number(low)} to {number(high)} times that of {fast}"
-    return f"{fast} answers faster: the p95 response time of {slow} is {times} {where} requests/s"
-
-
-def _above(arms: "pd.DataFrame") -> str:
-    from infscale.report.wording import saturation_text
-
-    return ", ".join(f"λ* of {NAMES[arm['protocol']]} {saturation_text(arm)}" for _, arm in arms.iterrows())
-
-
-def _cannot(ratios: "pd.DataFrame", replicate_s: float) -> str:
-    import numpy as np
-
-    from infscale.analysis.intervals import MIN_REPLICATES
-    from infscale.analysis.power import replicates_needed
-
-    spread = ratios.loc[ratios["replicates"] >= MIN_REPLICATES, "spread"].median()
-    cannot = "Cannot conclude which protocol answers faster"
-    if np.isnan(spread):
-        return (
-            f"{cannot}: there is no arrival rate at which both were VALID in at least {MIN_REPLICATES} replicates and "
-            "never SATURATED"
-        )
-    needed = replicates_needed(EFFECT, float(spread))
-    if needed >= 1000:
-        return (
-            f"{cannot}: the ratio differs by {100 * spread:.0f} % between replicates, too much: not even 1,000 "
-            f"replicates would show a difference of {100 * (EFFECT - 1):.0f} %"
-        )
-    return (
-        f"{cannot}: finding a difference of {100 * (EFFECT - 1):.0f} % here takes {needed} replicates "
-        f"(about {clock(needed * replicate_s)})"
-    )
 
 
 # ------------------------------------------------------------------------------------------ the options
@@ -281,13 +254,13 @@ command = Command(
         option("--header-rest", section=ENDPOINTS),
         option("--header-grpc", section=ENDPOINTS),
         option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95."),
-        option("--replicates", section=MEASUREMENT, default="5", type=Whole(1)),
-        option("--duration", section=MEASUREMENT, default="3", type=Number(above=0), note="Of each trial."),
+        option("--budget", section=MEASUREMENT, default="4m", type=Duration()),
+        option("--more", section=MEASUREMENT, type=Duration(), note="Needs --data."),
         option("--timeout", section=MEASUREMENT, default="2", type=Number(above=0)),
-        option("--max-rate", section=MEASUREMENT, default="5000", type=Number(above=0)),
+        option("--max-rate", section=MEASUREMENT, default="30000", type=Number(above=0)),
         option("--data", section="Folders", default="", note="Default: the run is thrown away."),
     ],
-    help="Load two addresses of one running service beyond what they can take, for about five minutes, and say which "
+    help="Load two addresses of one running service beyond what they can take, for about four minutes, and say which "
     "protocol answers faster. Do not point it at what others rely on.",
     examples=(
         "infscale compare --rest http://127.0.0.1:8080/predict --body-rest row.json \\\n"

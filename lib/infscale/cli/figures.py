@@ -8,7 +8,7 @@ from infscale.cli.options import Command, option
 def draw(run: str, figures: str, executed: Path | None = None) -> None:
     """Draw a run and every finding that has a complete run beside it, and print what was found.
 
-    A run of the protocols finding (F0), or of another sweep, gets its tables, figures, values and the report, into
+    A run of the protocols finding (F0) gets its tables, figures, values and the report, into
     which the other findings and the advice go. A run of another finding is drawn alone.
 
     Args:
@@ -19,14 +19,13 @@ def draw(run: str, figures: str, executed: Path | None = None) -> None:
     Raises:
         InfscaleError: the folder holds no run, or a notebook failed.
     """
-    from infscale.experiment.design.design import SWEEP
     from infscale.paths import project_root
     from infscale.records.manifest import RunManifest, read
-    from infscale.records.runs import find_run
+    from infscale.records.runs import HEADLINE, find_run
 
     folder = find_run(run)
     manifest = read(folder / "run.json", RunManifest)
-    if manifest.design.rates == SWEEP:
+    if manifest.design.finding == HEADLINE:
         target = executed or project_root() / "data" / "derived" / manifest.run_id / "notebooks"
         _draw_all(folder, manifest.run_id, figures, target)
     else:

@@ -4,16 +4,27 @@ from pathlib import Path
 
 import click
 
-from infscale.cli.options import Command, option
-from infscale.errors import one_of
+from infscale.cli.options import Command, Duration, option
+from infscale.errors import DataError, one_of
 
 
-def finding(name: str, profile: str, *, new: bool, data: Path | None = None, figures: str = "figures") -> Path:
+def finding(
+    name: str,
+    profile: str,
+    *,
+    budget_s: float | None = None,
+    more_s: float = 0.0,
+    new: bool = False,
+    data: Path | None = None,
+    figures: str = "figures",
+) -> Path:
     """Measure a finding, or go on with an interrupted run of it, draw it, and print what it found.
 
     Args:
         name: such as "encodings".
         profile: "quick", "full" or "tiny".
+        budget_s: time for measuring, s; None takes the profile's.
+        more_s: time to be added to the newest complete run, s.
         new: measure afresh.
         data: folder of runs; None for data/raw of the project.
         figures: folder to draw into, from the project's root.
@@ -26,30 +37,59 @@ def finding(name: str, profile: str, *, new: bool, data: Path | None = None, fig
     """
     from infscale.cli import notebooks
     from infscale.experiment.check import check
-    from infscale.experiment.design.time_plan import time_plan
+    from infscale.experiment.design.time_plan import check_budget, time_plan
     from infscale.experiment.folder import default_place, folder_for
     from infscale.findings import FINDINGS
     from infscale.paths import project_root
+    from infscale.records.manifest import RunManifest, read
     from infscale.report.results import load, result_file
 
     one_of("finding", name, FINDINGS)
-    design = FINDINGS[name].design(profile)
-    check(design)
-    print(time_plan(design), flush=True)
-    folder = folder_for(design, (data or default_place()).resolve(), fresh=new)
+    design = FINDINGS[name].design(profile, budget_s=budget_s)
+    place = (data or default_place()).resolve()
+    if more_s:
+        folder = to_continue(place, name)
+    else:
+        check(design)
+        check_budget(design)
+        print(time_plan(design), flush=True)
+        folder = folder_for(design, place, fresh=new)
     print(f"run: {folder}", flush=True)
     notebooks.execute(
         FINDINGS[name].notebook,
-        {"profile": profile, "run": str(folder), "figures_folder": figures},
+        {
+            "profile": read(folder / "run.json", RunManifest).design.profile,
+            "run": str(folder),
+            "more_s": more_s,
+            "figures_folder": figures,
+        },
         folder / "notebooks",
-        progress=lambda: notebooks.trials_bar(folder, design.expected_trials()),
+        progress=lambda: notebooks.budget_bar(folder, more_s),
     )
     print("\n".join(load(result_file(project_root() / figures, name)).sentences))
     return folder
 
 
-def _run(name: str, profile: str, new: bool, data: str, figures: str) -> None:
-    finding(name, profile, new=new, data=Path(data) if data else None, figures=figures)
+def to_continue(place: Path, finding: str = "") -> Path:
+    """Return the newest complete run of a finding (default: F0) below ``place``, which this process may go on with.
+
+    Raises:
+        DataError: there is none, or it was measured by another machine or other code.
+    """
+    from infscale.experiment.folder import check_same
+    from infscale.records.manifest import RunManifest, read
+    from infscale.records.runs import HEADLINE, newest
+
+    folder = newest(place, finding or HEADLINE)
+    if folder is None:
+        raise DataError(f"no complete run of {finding or HEADLINE} in {place}: there is nothing to add time to")
+    check_same(read(folder / "run.json", RunManifest))
+    return folder
+
+
+def _run(name: str, profile: str, budget: float | None, more: float | None, new: bool, data: str, figures: str) -> None:
+    place = Path(data) if data else None
+    finding(name, profile, budget_s=budget, more_s=more or 0.0, new=new, data=place, figures=figures)
 
 
 command = Command(
@@ -58,6 +98,8 @@ command = Command(
     [
         click.Argument(["name"], help="Such as encodings, hybrid or caching; an unknown name lists them all."),
         option("--profile", section="Measurement", default="quick"),
+        option("--budget", section="Measurement", type=Duration(), note="Default: the profile's."),
+        option("--more", section="Measurement", type=Duration()),
         option("--new", section="Measurement"),
         option("--data", section="Folders", note="Default: data/raw."),
         option("--figures", section="Folders", default="figures"),

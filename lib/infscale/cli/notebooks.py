@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -125,27 +124,27 @@ def execute(
 
 
 @contextlib.contextmanager
-def trials_bar(folder: Path, expected: int) -> Iterator[None]:
-    """Show a progress bar of a run's trials, with the time left, while a notebook measures them.
+def budget_bar(folder: Path, more_s: float = 0.0) -> Iterator[None]:
+    """Show a progress bar of a run's seconds of measuring while a notebook spends its budget.
 
     Args:
         folder: of the run.
-        expected: number of trials that are expected.
+        more_s: seconds that are about to be added to a complete run.
     """
     from tqdm import tqdm
 
     stop = threading.Event()
-    before = _stored(folder)
-    with tqdm(total=max(expected, before), initial=before, unit="trial", desc=folder.name, smoothing=0.1) as bar:
+    manifest = read(folder / "run.json", RunManifest)
+    before = manifest.measured_s
+    end = before + more_s if more_s else manifest.ends_at_s
+    layout = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f} of about {total:.0f} s [{elapsed}]"
+    with tqdm(total=max(end, before), initial=before, unit="s", desc=folder.name, bar_format=layout) as bar:
 
         def watch() -> None:
             while not stop.wait(0.5):
-                count = _stored(folder)
-                bar.total = max(bar.total or 0, count)
-                if count != bar.n:
-                    bar.update(count - bar.n)
-                elif sys.stderr.isatty():
-                    bar.refresh()  # the clock goes on between trials
+                measured = read(folder / "run.json", RunManifest).measured_s
+                bar.total = max(bar.total or 0, measured)
+                bar.update(max(0.0, measured - bar.n))
 
         thread = threading.Thread(target=watch, daemon=True)
         thread.start()
@@ -154,9 +153,3 @@ def trials_bar(folder: Path, expected: int) -> Iterator[None]:
         finally:
             stop.set()
             thread.join()
-            bar.update(_stored(folder) - bar.n)
-
-
-def _stored(folder: Path) -> int:
-    """Return how many trials of a run are stored, as its manifest counts them."""
-    return sum(session.trials for session in read(folder / "run.json", RunManifest).sessions)

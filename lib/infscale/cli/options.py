@@ -17,7 +17,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "--profile": ("NAME", "Size of the run: quick (minutes), full (overnight) or tiny (a smoke test)."),
     "--new": ("", "Measure afresh instead of continuing or reusing a run."),
     "--frameworks": ("NAME...", "Only these: tfserving, torchserve, triton."),
-    "--replicates": ("N", "Repeats of every arm and rate."),
+    "--budget": ("TIME", "Time for measuring, such as 90s, 15m or 8h."),
+    "--more": ("TIME", "Add time to the newest complete run, such as 30m, and measure on under the same rules."),
     "--run": (
         "FOLDER",
         "Folder of a run; without it the newest complete one in data/raw, else the committed sample.",
@@ -226,6 +227,25 @@ class Milliseconds(click.ParamType[float]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the time in ms."""
         return milliseconds(str(value), _name(param))
+
+
+SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+"""Units of a :class:`Duration`, s."""
+
+
+class Duration(click.ParamType[float]):
+    """A time with its unit, such as ``90s``, ``15m`` or ``8h``; the value is in s."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the time in s."""
+        if isinstance(value, float):  # a default
+            return value
+        known = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh])", str(value).strip())
+        if known is None or float(known[1]) == 0:
+            raise ConfigError(f"{_name(param)} {value!r} is no time; accepted: above 0 with a unit, as 90s, 15m or 8h")
+        return float(known[1]) * SECONDS[known[2]]
 
 
 def parse_number(option: str, value: object, above: float | None = None) -> float:

@@ -7,17 +7,26 @@ from pathlib import Path
 
 from infscale.cli import figures as drawing
 from infscale.cli import finding as findings
-from infscale.cli.options import Command, option
+from infscale.cli.options import Command, Duration, option
 from infscale.errors import InfscaleError
 
 
 def paper(
-    profile: str, *, new: bool, frameworks: Sequence[str] = (), data: Path | None = None, figures: str = "figures"
+    profile: str = "quick",
+    *,
+    budget_s: float | None = None,
+    more_s: float = 0.0,
+    new: bool = False,
+    frameworks: Sequence[str] = (),
+    data: Path | None = None,
+    figures: str = "figures",
 ) -> Path:
     """Measure the protocols finding (F0), or go on with an interrupted run of it, and draw.
 
     Args:
         profile: "quick", "full" or "tiny"; "full" without ``frameworks`` measures every finding as well.
+        budget_s: time for measuring, s; None takes the profile's.
+        more_s: time to be added to the newest complete run, s; the other arguments of measuring are that run's then.
         new: measure afresh.
         frameworks: only these; empty for all.
         data: folder of runs; None for data/raw of the project.
@@ -27,33 +36,45 @@ def paper(
         The run's folder.
 
     Raises:
-        InfscaleError: an unknown profile or framework, a folder that cannot be written, or a notebook that failed.
+        InfscaleError: an unknown profile or framework, a budget that is too small, a folder that cannot be written, a
+            run of another machine or other code, or a notebook that failed.
     """
-    from infscale.analysis import power
     from infscale.cli import notebooks
     from infscale.deployment.processes.pids import record_pids
-    from infscale.experiment.check import check
-    from infscale.experiment.folder import default_place, folder_for
-    from infscale.findings import protocols
+    from infscale.experiment.folder import default_place
+    from infscale.records.manifest import RunManifest, read
 
-    chosen = list(frameworks) or None
-    design = protocols.grid(frameworks).design(profile)
-    check(design)
-    print(power.plan(design), flush=True)
-    folder = folder_for(design, (data or default_place()).resolve(), fresh=new)
+    place = (data or default_place()).resolve()
+    folder = findings.to_continue(place) if more_s else _begun(profile, budget_s, frameworks, place, new=new)
     print(f"run: {folder}", flush=True)
     record_pids(folder / "pids.txt", {os.getpid(): "infscale paper", os.getppid(): "its parent"})
-    parameters = {"profile": profile, "run": str(folder), **({"frameworks": chosen} if chosen else {})}
+    design = read(folder / "run.json", RunManifest).design
+    sizes = {"profile": design.profile, "frameworks": list(design.frameworks()), "budget_s": design.budget_s}
     notebooks.execute(
         notebooks.MEASURING,
-        parameters,
+        {**sizes, "run": str(folder), "more_s": more_s},
         folder / "notebooks",
-        progress=lambda: notebooks.trials_bar(folder, design.expected_trials()),
+        progress=lambda: notebooks.budget_bar(folder, more_s),
     )
-    if profile == "full" and not chosen:
+    if profile == "full" and not frameworks and not more_s:
         _measure_findings(new=new, data=data, figures=figures)
     drawing.draw(str(folder), figures, folder / "notebooks")
     return folder
+
+
+def _begun(profile: str, budget_s: float | None, frameworks: Sequence[str], place: Path, *, new: bool) -> Path:
+    """Return the folder of a run by this profile: a new one, or one to be continued."""
+    from infscale.analysis import power
+    from infscale.experiment.check import check
+    from infscale.experiment.design.time_plan import check_budget
+    from infscale.experiment.folder import folder_for
+    from infscale.findings import protocols
+
+    design = protocols.grid(frameworks).design(profile, budget_s=budget_s)
+    check(design)
+    check_budget(design)
+    print(power.plan(design), flush=True)
+    return folder_for(design, place, fresh=new)
 
 
 def _measure_findings(*, new: bool, data: Path | None, figures: str) -> None:
@@ -68,8 +89,24 @@ def _measure_findings(*, new: bool, data: Path | None, figures: str) -> None:
             print(f"infscale: finding {name}: {error}", file=sys.stderr)
 
 
-def _run(profile: str, new: bool, frameworks: tuple[str, ...], data: str, figures: str) -> None:
-    paper(profile, new=new, frameworks=frameworks, data=Path(data) if data else None, figures=figures)
+def _run(
+    profile: str,
+    budget: float | None,
+    more: float | None,
+    new: bool,
+    frameworks: tuple[str, ...],
+    data: str,
+    figures: str,
+) -> None:
+    paper(
+        profile,
+        budget_s=budget,
+        more_s=more or 0.0,
+        new=new,
+        frameworks=frameworks,
+        data=Path(data) if data else None,
+        figures=figures,
+    )
 
 
 command = Command(
@@ -77,12 +114,14 @@ command = Command(
     _run,
     [
         option("--profile", section="Measurement", default="quick"),
+        option("--budget", section="Measurement", type=Duration(), note="Default: the profile's."),
+        option("--more", section="Measurement", type=Duration()),
         option("--new", section="Measurement"),
         option("--frameworks", section="Measurement"),
         option("--data", section="Folders", note="Default: data/raw."),
         option("--figures", section="Folders", default="figures"),
     ],
-    help="Measure the headline experiment (REST and gRPC on every serving system, at several arrival rates), summarise "
-    "it and draw every figure. An interrupted run is continued, a complete one is reused.",
-    examples=("infscale paper", "infscale paper --profile tiny --frameworks triton --new"),
+    help="Measure the headline experiment (REST and gRPC on every serving system, with two payloads), summarise it and "
+    "draw every figure. An interrupted run is continued, a complete one is reused; --more adds time to it.",
+    examples=("infscale paper", "infscale paper --budget 45m", "infscale paper --more 15m"),
 )

@@ -4,7 +4,7 @@ from infscale.deployment import FRAMEWORKS
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SWEEP, Design
+from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
 from infscale.models import reference
 from infscale.payloads import limits
@@ -15,8 +15,8 @@ def check(design: Design) -> None:
     """Find out what cannot be measured, before anything is deployed.
 
     Raises:
-        ConfigError: a framework, model or front is unknown, a framework cannot take an encoding, a batch passes its
-            message limit, or the arms of a block of a sweep need more than one deployment.
+        ConfigError: a framework, model or front is unknown, a framework cannot take an encoding, or a batch passes its
+            message limit.
     """
     for arm, label in zip(design.every_arm(), labels(design.every_arm()), strict=True):
         if arm.framework != OTHER:
@@ -25,11 +25,6 @@ def check(design: Design) -> None:
             _check_payload(arm, label)
         if arm.front:
             one_of(f"{label}: front", arm.front, FRONTS)
-    if design.rates == SWEEP:
-        for block in design.blocks():
-            if len(design.deployments(block)) > 1:
-                names = ", ".join(labels([design.arms[arm] for arm in block]))
-                raise ConfigError(f"{names}: arms of a sweep that are compared must share one deployment")
 
 
 def _check_payload(arm: Arm, label: str) -> None:

@@ -3,7 +3,10 @@
 import contextlib
 import datetime as dt
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
+
+import filelock
 
 from infscale import machine
 from infscale.errors import DataError
@@ -45,9 +48,43 @@ def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
     return folder
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes from writing in a run's folder meanwhile.
+
+    Raises:
+        DataError: another process writes in it, or the folder cannot be written.
+    """
+    lock = filelock.FileLock(folder / ".lock", blocking=False)
+    try:
+        with lock:
+            yield
+    except filelock.Timeout as error:
+        raise DataError(f"{folder} is being measured by another process: wait for its end, or measure anew") from error
+
+
+def check_same(manifest: RunManifest) -> None:
+    """Find out whether this process may go on with a run: same machine, environment and measuring code.
+
+    Raises:
+        DataError: it may not; the message says in what they differ.
+    """
+    here = _new_manifest(manifest.design)
+    differing = [
+        name for name, there, now in zip(IDENTITY, _identity(manifest), _identity(here), strict=True) if there != now
+    ]
+    if differing:
+        what = "differs from the one" if len(differing) == 1 else "differ from those"
+        names = " and ".join(differing)
+        raise DataError(f"{manifest.run_id} cannot be continued here: {names} {what} that measured it; measure anew")
+
+
+IDENTITY = ("the design", "the code that measures", "the environment", "the machine")
+"""What must be equal for two sessions' trials to belong to one run, in words."""
+
+
 def _identity(manifest: RunManifest) -> tuple[object, ...]:
-    """Return what must be equal for two sessions' trials to belong to one run."""
-    return manifest.design_digest, manifest.code_digest, manifest.environment_digest, manifest.machine
+    return manifest.design.digest(), manifest.code_digest, manifest.environment_digest, manifest.machine
 
 
 def _new_manifest(design: Design) -> RunManifest:
@@ -62,6 +99,7 @@ def _new_manifest(design: Design) -> RunManifest:
         versions=machine.versions(),
         commit=machine.commit(),
         time_plan=time_plan(design).splitlines(),
+        ends_at_s=design.budget_s,
         started_at=now(),
     )
 

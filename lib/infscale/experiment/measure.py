@@ -1,20 +1,34 @@
-"""Measuring a design: ceilings, pilot, trials in random order, restarts, resuming.
+"""Measuring a design: the generator's ceilings, then lifetime after lifetime until the budget is spent.
 
 Every trial is on disk when it ends.
 """
 
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from infscale.deployment import deploy
 from infscale.deployment.fronts import staleness
-from infscale.experiment import search, sweep
+from infscale.errors import ConfigError, DeploymentError, MissingError
+from infscale.experiment import lifetime
 from infscale.experiment.check import check
-from infscale.experiment.design.design import SWEEP, Design
-from infscale.experiment.folder import default_place, folder_for
+from infscale.experiment.design.design import Design
+from infscale.experiment.design.time_plan import first_look
+from infscale.experiment.folder import check_same, default_place, folder_for, locked
 from infscale.experiment.session import Report, Session, Start
 from infscale.records.manifest import Stale
-from infscale.records.pack import pack
+from infscale.records.pack import pack, unpack
 from infscale.records.runs import Run, load_run
+
+Allocate = Callable[[Run, Sequence[Sequence[int]]], Sequence[int]]
+"""A function that orders groups of arms by how much a further lifetime of each would decide, best first: it gets the
+run and the groups, and returns the places of the groups that are worth one."""
+
+
+def in_turn(run: Run, groups: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Order groups by their lifetimes so far, fewest first."""
+    counts = [sum(list(arms) == one.arms for one in run.manifest.lifetimes) for arms in groups]
+    return sorted(range(len(groups)), key=counts.__getitem__)
 
 
 def measure(
@@ -24,6 +38,7 @@ def measure(
     fresh: bool = False,
     say: Report = print,
     start: Start = deploy,
+    allocate: Allocate = in_turn,
 ) -> Run:
     """Measure a design and return its run; an interrupted one is continued, a complete one is returned as it is.
 
@@ -33,35 +48,136 @@ def measure(
         fresh: start a new run in any case.
         say: gets a line for each step.
         start: starts a server, as :func:`infscale.deployment.deploy` does.
+        allocate: who gets the lifetimes after the first look.
 
     Raises:
         ConfigError: the design cannot be measured.
         DeploymentError, MissingError: a server could not be started.
-        DataError: the folder cannot be written.
+        DataError: the folder cannot be written, or another process writes in it.
     """
     check(design)
-    return measure_in(folder_for(design, place or default_place(), fresh=fresh), say=say, start=start)
+    folder = folder_for(design, place or default_place(), fresh=fresh)
+    return measure_in(folder, say=say, start=start, allocate=allocate)
 
 
-def measure_in(folder: Path, *, say: Report = print, start: Start = deploy) -> Run:
+def measure_in(
+    folder: Path, *, more_s: float = 0.0, say: Report = print, start: Start = deploy, allocate: Allocate = in_turn
+) -> Run:
     """Measure what a run's folder lacks of its design, and return the run, complete and packed.
 
     Interrupted by an exception or Ctrl-C, finished trials stay.
 
+    Args:
+        folder: of a run.
+        more_s: seconds to be added to the budget of a complete run.
+        say, start, allocate: as of :func:`measure`.
+
     Raises:
-        ConfigError, DeploymentError, MissingError, DataError: as :func:`measure`.
+        ConfigError, DeploymentError, MissingError, DataError: as :func:`measure`; also where the run was measured by
+            another machine or other code.
     """
-    session = Session(folder, say, start)
-    if session.manifest.status == "complete":
-        say(f"{folder.name} is complete: nothing to measure")
-    else:
-        check(session.design)
-        with session.measuring():
-            (sweep if session.design.rates == SWEEP else search).measure(session)
-            if "staleness" in session.design.beside and not session.manifest.staleness:
-                session.manifest.staleness = _staleness(session)
-    pack(folder)
+    with locked(folder):
+        session = Session(folder, say, start)
+        if session.manifest.status == "complete" and not more_s:
+            say(f"{folder.name} is complete: nothing to measure")
+        else:
+            check_same(session.manifest)
+            check(session.design)
+            if more_s:
+                _reopen(session, more_s)
+            with session.measuring():
+                _lifetimes(session, allocate)
+                if "staleness" in session.design.beside and not session.manifest.staleness:
+                    session.manifest.staleness = _staleness(session)
+        pack(folder)
     return load_run(folder)
+
+
+def _reopen(session: Session, more_s: float) -> None:
+    """Add time to a run, so that it is measured further."""
+    if session.manifest.status != "complete":
+        raise ConfigError(f"{session.folder.name} is not complete: go on with it before time is added to it")
+    unpack(session.folder)
+    manifest = session.manifest
+    manifest.packed, manifest.status = False, "interrupted"
+    manifest.more_s.append(more_s)
+    manifest.ends_at_s = manifest.measured_s + more_s
+    session.save()
+
+
+def _lifetimes(session: Session, allocate: Allocate) -> None:
+    """Run lifetimes until the budget is spent: of all groups in turn to the first look, then as ``allocate`` says."""
+    manifest, design = session.manifest, session.design
+    groups, most = design.groups(), design.most or sys.maxsize
+    if not manifest.pilot:  # an earlier session could measure nothing: what it lacked may be there now
+        manifest.skipped = {arm: manifest.skipped[arm] for arm in manifest.lost}
+        manifest.lifetimes.clear()
+    while (count := _fewest(session, groups)) < (manifest.first_look or design.least):
+        if manifest.first_look and count >= design.least and session.elapsed_s() > LATE * manifest.ends_at_s:
+            manifest.first_look = count  # no contrast was looked at yet, and only the clock decides
+            session.say(f"the budget is spent: the first look at the contrasts is at {count} lifetimes")
+            return
+        for k in _turn(design, len(groups), count):
+            if _count(session, groups[k]) == count and lifetime.there(session, groups[k]):
+                lifetime.run(session, groups[k], count)
+        _check_any(session)
+        if manifest.first_look is None:
+            manifest.first_look = _first_look(session)
+            session.say(f"the first look at the contrasts is at {manifest.first_look} lifetimes")
+    _check_any(session)
+    while (left_s := manifest.ends_at_s - session.elapsed_s()) > 0:
+        session.save()
+        for k in allocate(load_run(session.folder), groups):
+            fits = _seconds(session, groups[k]) <= left_s and _count(session, groups[k]) < most
+            if fits and lifetime.there(session, groups[k]):
+                lifetime.run(session, groups[k], _count(session, groups[k]))
+                break
+        else:
+            return
+
+
+LATE = 1.15
+"""Share of the budget after which the first look is taken earlier than planned, because lifetimes took longer."""
+
+
+def _turn(design: Design, groups: int, count: int) -> list[int]:
+    """Return the order of groups in one turn: each is first, second and so on equally often."""
+    return [(k + count + design.seed) % groups for k in range(groups)]
+
+
+def _count(session: Session, arms: Sequence[int]) -> int:
+    return sum(one.arms == list(arms) for one in session.manifest.lifetimes)
+
+
+def _fewest(session: Session, groups: Sequence[Sequence[int]]) -> int:
+    """Return the lifetimes of the group that has the fewest of those that can be measured; the most without any."""
+    return min((_count(session, arms) for arms in groups if lifetime.there(session, arms)), default=sys.maxsize)
+
+
+def _seconds(session: Session, arms: Sequence[int]) -> float:
+    """Return how long a further lifetime of a group takes, by those that it had."""
+    own = [one.seconds - one.extra_s for one in session.manifest.lifetimes if one.arms == list(arms)]
+    return sum(own) / len(own) if own else 0.0
+
+
+def _first_look(session: Session) -> int:
+    """Return the number of lifetimes of the first look: as many as the budget buys, by the length of the first ones."""
+    manifest, design = session.manifest, session.design
+    groups = [arms for arms in design.groups() if lifetime.there(session, arms)]
+    left_s = manifest.ends_at_s - session.elapsed_s()
+    second_s = sum(one.extra_s for one in manifest.lifetimes) / 2  # the curve's second half
+    each_s = sum(_seconds(session, arms) for arms in groups)
+    bought = 1 + int(max(0.0, left_s - second_s) / max(each_s, 0.1))
+    return first_look(min(bought, design.most or bought), design.least)
+
+
+def _check_any(session: Session) -> None:
+    if session.manifest.pilot:
+        return
+    reasons = [f"{session.labels[arm]}: {reason}" for arm, reason in sorted(session.manifest.skipped.items())]
+    if not reasons:
+        raise DeploymentError(session.manifest.restarts[-1] if session.manifest.restarts else "no arm was measured")
+    raise MissingError("; ".join(reasons))
 
 
 def _staleness(session: Session) -> dict[str, Stale]:

@@ -1,224 +1,135 @@
-"""Measuring by search: each arm's capacity by bisection, and each block at one common rate, per replicate.
+"""The search for λ* of all arms of a lifetime, in turn.
 
-Within a replicate all arms of a block get the same arrivals at the common rate, on servers started for it, in random
-order. Rows, verdicts and files are those of a sweep.
+An arm's rate goes up by a step while it keeps up and down while it does not, until both ends of a bracket of one step
+are known. The first rate is the middle of what earlier lifetimes found, moved at random by up to half a step up or
+down. That is one step in all: where in its step a bracket lies is uniform then, whatever the earlier lifetimes found,
+and so the brackets of lifetimes are independent and without bias, also where a server's limit is sharp.
 """
 
 import math
-from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
-from infscale.deployment.endpoint import Endpoint, check_answers
-from infscale.errors import ConfigError, MissingError, ServerLostError
-from infscale.experiment.bracket import FIRST_RATE, bracket
-from infscale.experiment.session import RESTARTS, Session, first_line
+from infscale.deployment.endpoint import Endpoint
+from infscale.experiment.session import Session
 from infscale.experiment.settle import drain
-from infscale.load.codec_cost import cpu_us, decoding, encoded
-from infscale.records.gate import INVALID, VALID
-from infscale.records.manifest import Phase, Pilot
+from infscale.load import ceiling
+from infscale.records.gate import INVALID, UNSTEADY, VALID
 
 STEP = 1.25
-"""A replicate begins at the pilot's saturation rate and goes away from it by this factor, then by its square, then by
-its cube, until one rate was VALID and another SATURATED."""
+"""Ratio of the two ends of a bracket."""
 
-MORE = 4
-"""Most trials beyond the design's bisections: to repeat INVALID ones, and to find both ends of a bracket."""
+DITHER = 0.5
+"""Largest move of the first rate, in steps."""
 
-FIRST_BYTES_PER_S = 50e6
-"""Largest load of the pilot's first trial, bytes/s: a server that is given gigabytes at once may not come back."""
+MOST_TRIALS, MOST_INVALID = 12, 3
+"""Most trials of an arm in a lifetime, and most INVALID ones among them."""
 
-SEARCH_REQUESTS, SEARCH_SHARE = 2_000, 0.4
-"""A trial of a search ends early when it has this many requests, but not before this share of its length."""
-
-ATTEMPTS = 3
-"""Maximum attempts for a trial invalidated by the host or the generator; an interval needs three valid pairs."""
+CEILING_SHARE = 0.8
+"""The search goes no higher than this share of what a null server answers to the generator."""
 
 
-def measure(session: Session) -> None:
-    """Measure what a run does not hold yet of a search.
+@dataclass
+class _Search:
+    """The state of one arm's search: the bracket so far, and the next rate."""
 
-    Arms whose deployment lacks something on this machine are left out, with the reason in the manifest.
+    arm: int
+    rate: float
+    most: float
+    low: float = 0.0
+    high: float = math.inf
+    trials: int = 0
+    invalid: int = 0
+    outward: int = 0
+    again: bool = False
 
-    Raises:
-        DeploymentError: a server could not be started.
-        MissingError: none of the arms can be measured here.
-    """
-    design = session.design
-    for arms in design.deployments():
-        _pilot(session, arms)
-    _set_rates(session)
-    there = [arm for arm in range(len(design.arms)) if arm in session.manifest.pilot]
-    for replicate in range(design.replicates):
-        groups = design.deployments(there)
-        for i in np.random.default_rng([design.seed, replicate]).permutation(len(groups)):
-            _replicate(session, replicate, groups[i])
+    @property
+    def done(self) -> bool:
+        bracketed = self.low > 0 and self.high <= self.low * STEP * 1.001
+        spent = self.trials >= MOST_TRIALS or self.invalid >= MOST_INVALID
+        return bracketed or spent or self.low >= self.most
 
+    def judge(self, verdict: str) -> None:
+        """Take in the verdict of a trial at :attr:`rate`, and choose the next rate.
 
-def _on_server(session: Session, arms: list[int], work: Callable[[Endpoint], None]) -> None:
-    session.patiently(session.design.arms[arms[0]], work)
-
-
-def _pilot(session: Session, arms: list[int]) -> None:
-    """Find the capacity of each arm of one deployment, roughly."""
-    losses: Counter[int] = Counter()
-    while left := [arm for arm in arms if not _settled(session, arm)]:
-        before = losses.total()
-        try:
-            _on_server(session, left, partial(_find_capacities, session, arms=left, losses=losses))
-            return
-        except MissingError as error:
-            _leave_out(session, left, error)
-            return
-        except ServerLostError:  # the others can still be measured
-            if losses.total() == before:  # it was lost under none of them
-                raise
-
-
-def _settled(session: Session, arm: int) -> bool:
-    """Return whether a capacity is known, or was given up: the common rates were set without it."""
-    return arm in session.manifest.pilot or arm in session.manifest.lost
-
-
-def _leave_out(session: Session, arms: list[int], error: Exception) -> None:
-    for arm in arms:
-        reason = first_line(error)
-        session.manifest.skipped[arm] = reason
-        session.say(f"{session.labels[arm]}: left out: {reason}")
-    session.save()
-
-
-def _find_capacities(session: Session, endpoint: Endpoint, arms: list[int], losses: "Counter[int]") -> None:
-    differences = {name: value if math.isfinite(value) else None for name, value in check_answers(endpoint).items()}
-    for number in arms:
-        if _settled(session, number):  # before the server was lost
-            continue
-        arm = session.design.arms[number]
-        try:
-            endpoint.scheme(arm.protocol, arm.http)
-        except ConfigError as error:  # another server of this framework would take it
-            session.manifest.skipped[number] = str(error)
-            continue
-        payload, encode = encoded(endpoint, arm)
-        try:
-            low, high = _rough_capacity(session, endpoint, number, len(payload.bodies[0]))
-        except ServerLostError as error:
-            losses[number] += 1
-            if losses[number] > RESTARTS:
-                session.manifest.lost.append(number)
-                _leave_out(session, [number], error)
-            raise
-        session.manifest.skipped.pop(number, None)
-        pilot = Pilot(
-            implementation=endpoint.implementation,
-            saturation_per_s=float(f"{np.sqrt(low * high):.4g}"),
-            bracket_per_s=(low, high),
-            encode_us=cpu_us(encode),
-            decode_us=cpu_us(decoding(endpoint, payload)),
-            differences=differences,
-            ready_s=round(endpoint.ready_s, 3),
-        )
-        session.manifest.pilot[number] = pilot
-        session.save()
-        session.say(f"{session.labels[number]}: λ* near {pilot.saturation_per_s:.0f} requests/s")
-
-
-def _rough_capacity(session: Session, endpoint: Endpoint, number: int, body_bytes: int) -> tuple[float, float]:
-    """Return the bracket by the pilot's short trials; the server is idle again then."""
-    first = min(FIRST_RATE, FIRST_BYTES_PER_S / body_bytes)
-    session.warm(endpoint, session.design.arms[number], first)
-    ends = bracket(session, endpoint, number, first)
-    drain(endpoint)
-    return ends
-
-
-def _set_rates(session: Session) -> None:
-    """Set the common rates of each block from the smallest capacity of its arms."""
-    design, pilots = session.design, session.manifest.pilot
-    if not pilots:
-        reasons = (f"{session.labels[arm]}: {reason}" for arm, reason in session.manifest.skipped.items())
-        raise MissingError("; ".join(reasons))
-    for arms in design.blocks():
-        known = [pilots[arm].saturation_per_s for arm in arms if arm in pilots]
-        if known:
-            rates = [float(f"{share * min(known):.3g}") for share in design.fractions]
-            session.manifest.rates_per_s.setdefault(design.block(arms[0]), rates)
-    session.save()
-
-
-def _replicate(session: Session, replicate: int, arms: list[int]) -> None:
-    """Run one replicate of a deployment's arms, on a server of its own, in random order."""
-    design = session.design
-    order = np.random.default_rng([design.seed, replicate, 1]).permutation(len(arms))
-
-    def work(endpoint: Endpoint) -> None:
-        rates = {arm: session.manifest.rates_per_s[design.block(arm)] for arm in arms}
-        for arm in arms:
-            session.warm(endpoint, design.arms[arm], rates[arm][-1])
-        for k in range(len(design.fractions)):
-            for i in order:
-                _common(session, endpoint, replicate, arms[i], k, rates[arms[i]][k])
-        for i in order:
-            _capacity(session, endpoint, replicate, arms[i])
-
-    try:
-        _on_server(session, arms, work)
-    except ServerLostError as error:  # what it has is kept, and the other replicates may have it all
-        names = ", ".join(session.labels[arm] for arm in arms)
-        reason = f"Replicate {replicate + 1} of {names} was given up: {first_line(error)}."
-        session.manifest.restarts.append(reason)
-        session.say(reason)
-
-
-def _common(session: Session, endpoint: Endpoint, replicate: int, arm: int, k: int, rate: float) -> None:
-    """Run one trial at a common rate; it is repeated while it is INVALID, up to :data:`ATTEMPTS` in all."""
-    for attempt in range(1, ATTEMPTS + 1):
-        name = f"{session.name(arm)}-{k}-r{replicate}-a{attempt}"
-        if _run(session, endpoint, name, arm, rate, (replicate + 1, k), "grid", replicate, attempt) != INVALID:
-            return
-
-
-def _capacity(session: Session, endpoint: Endpoint, replicate: int, arm: int) -> None:
-    """Bracket one replicate's capacity; halve the bracket as long as there are trials for it, or it is wide."""
-    low, high = 0.0, np.inf
-    rate = session.manifest.pilot[arm].saturation_per_s
-    left, outward = session.design.bisections, 0
-    for step in range(session.design.bisections + MORE):
-        if left <= 0 and low and high <= STEP * low:
-            return
-        name = f"{session.name(arm)}-capacity{step}-r{replicate}"
-        verdict = _run(session, endpoint, name, arm, rate, (replicate + 1, 50 + step), "bisection", replicate)
+        An UNSTEADY trial is repeated once, with other arrivals: of sound trials near saturation one in six is.
+        """
+        self.trials += 1
         if verdict == INVALID:
-            continue
-        left -= 1
-        low, high = (rate, high) if verdict == VALID else (low, rate)
-        outward += 1
-        factor = STEP**outward
-        rate = float(f"{rate * factor if np.isinf(high) else rate / factor if not low else np.sqrt(low * high):.4g}")
+            self.invalid += 1
+            return
+        if verdict == UNSTEADY and not self.again:
+            self.again = True
+            return
+        self.again = False
+        if verdict == VALID:
+            self.low = self.rate
+        else:
+            self.high = self.rate
+        if self.low and math.isfinite(self.high):
+            self.rate = float(np.sqrt(self.low * self.high))
+            return
+        factor = STEP ** (1 + self.outward // 2)  # two steps, then larger ones: the first rate was far away
+        self.outward += 1
+        self.rate = min(self.rate * factor, self.most) if self.low else self.rate / factor
 
 
-def _run(
-    session: Session,
-    endpoint: Endpoint,
-    name: str,
-    arm: int,
-    rate: float,
-    key: tuple[int, ...],
-    phase: Phase,
-    replicate: int,
-    attempt: int = 1,
-) -> str:
+def run(session: Session, endpoints: Mapping[int, Endpoint], number: int) -> None:
+    """Search λ* of every arm once, and store the brackets in the manifest.
+
+    Args:
+        session: of the run.
+        endpoints: what answers each arm, by its number.
+        number: of the lifetime, from 0.
+    """
+    searches = [_begin(session, endpoints[arm], arm, number) for arm in endpoints]
+    for turn in range(MOST_TRIALS):
+        pending = [one for one in searches if not one.done]
+        for one in pending[::-1] if (number + turn) % 2 else pending:
+            one.judge(_verdict(session, endpoints[one.arm], one, number))
+    for one in searches:
+        session.manifest.brackets.setdefault(one.arm, {})[number] = (
+            one.low or None,
+            one.high if math.isfinite(one.high) else None,
+        )
+    session.save()
+
+
+def _begin(session: Session, endpoint: Endpoint, arm: int, number: int) -> _Search:
+    """Return an arm's search at its first rate."""
+    earlier = [
+        math.log(low * high) / 2
+        for lifetime, (low, high) in session.manifest.brackets.get(arm, {}).items()
+        if lifetime < number and low and high
+    ]
+    middle = float(np.exp(np.mean(earlier))) if earlier else session.manifest.pilot[arm].saturation_per_s
+    move = np.random.default_rng([session.design.seed, number, arm, 5]).uniform(-DITHER, DITHER)
+    most = _most(session, endpoint, arm)
+    return _Search(arm, min(middle * STEP**move, most), most)
+
+
+def _most(session: Session, endpoint: Endpoint, arm: int) -> float:
+    """Return the largest rate at which a trial can be VALID, by the generator's ceiling."""
+    factors = session.design.arms[arm]
+    protocol = "grpc" if factors.http == "2" else factors.protocol
+    bodies = session.bodies(endpoint, factors)
+    top = ceiling.of_payload(session.manifest.ceilings, protocol, bodies)
+    return min(session.design.most_per_s, CEILING_SHARE * 0.99 * top) if top else session.design.most_per_s
+
+
+def _verdict(session: Session, endpoint: Endpoint, one: _Search, number: int) -> str:
     """Return the verdict of one trial, from disk if it is there."""
+    rate = one.rate = min(float(f"{one.rate:.4g}"), one.most) if one.rate < one.most else one.most
+    name = f"{session.name(one.arm)}-search{one.trials}-l{number}"
     manifest = session.stored(name)
     if manifest is None:
         drain(endpoint)
-        seconds = session.design.duration_s(rate)
-        if phase == "bisection":
-            seconds = min(seconds, max(SEARCH_SHARE * seconds, SEARCH_REQUESTS / rate))
-        plan = session.plan(arm, rate, key, seconds, phase=phase, replicate=replicate, attempt=attempt, usage=True)
+        seconds = session.design.duration_s(rate, search=True)
+        key = number + 1, 50 + one.trials, one.arm
+        plan = session.plan(one.arm, rate, key, seconds, phase="search", lifetime=number, usage=True)
         manifest = session.run(endpoint, name, plan)
         verdict = manifest.judged.short
-        session.say(f"replicate {replicate + 1}: {session.labels[arm]} λ={rate:g}/s {phase}: {verdict}")
+        session.say(f"lifetime {number + 1}: {session.labels[one.arm]} λ={rate:g}/s, search for λ*: {verdict}")
     return manifest.judged.name

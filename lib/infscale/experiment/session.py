@@ -1,20 +1,23 @@
 """A session on a run: its folder, its manifest, what is stored of it, and the servers that it starts."""
 
 import contextlib
+import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
+import psutil
 
+from infscale import machine
 from infscale.deployment import deploy
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.fronts import FRONTS
 from infscale.deployment.processes.pids import record_pids
-from infscale.errors import DataError, ServerLostError
+from infscale.errors import DataError, DeploymentError, MissingError, ServerLostError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm, Level
 from infscale.experiment.design.labels import labels
@@ -29,12 +32,20 @@ from infscale.records.manifest import Session as SessionRecord
 Report = Callable[[str], None]
 Start = Callable[..., AbstractContextManager[Endpoint]]
 """A function that starts a server and yields its endpoint, as :func:`infscale.deployment.deploy` does."""
+Endpoints = dict[int, Endpoint]
+"""What answers each arm, by its number."""
 
-WARM_S, WARM_REQUESTS = 1.0, 20
-"""Length of the load before the trials on a new server, s, and its fewest requests."""
+WARM_S, WARM_REQUESTS, WARM_MOST = 0.4, 20, 5
+"""Length of a load that is not recorded, s; its fewest requests; and most such loads of an arm in a lifetime."""
+
+STEADY = 1.2
+"""An arm is warm when the median response times of two loads in succession differ by at most this factor."""
 
 LONGEST_NAME = 80
 """Characters of a label that file names hold; a file system takes about 250 in all."""
+
+MEMORY_GIB = 0.75
+"""Memory that must be free before a server is started, GiB for each replica."""
 
 RESTARTS = 3
 """How often a server that is lost is started again for the same work."""
@@ -48,10 +59,14 @@ class Session:
         self.manifest = manifests.read(folder / "run.json", RunManifest)
         self.design = self.manifest.design
         self.labels = labels(self.design.every_arm())
-        self.began = time.monotonic()
+        self.began, self.earlier_s = time.monotonic(), self.manifest.measured_s
         self.record = SessionRecord(started_at=now())
         self.manifest.sessions.append(self.record)
         self.pids = folder / "pids.txt"
+
+    def elapsed_s(self) -> float:
+        """Return the seconds of measuring of all sessions on this run, this one included."""
+        return self.earlier_s + time.monotonic() - self.began
 
     def save(self) -> None:
         """Write the run's manifest."""
@@ -64,39 +79,59 @@ class Session:
         return f"{arm:02d}-{label[:LONGEST_NAME]}"
 
     @contextlib.contextmanager
-    def server(self, arm: Arm) -> Iterator[Endpoint]:
-        """Deploy what an arm needs, and record in the manifest what answers."""
+    def servers(self, arms: Sequence[int]) -> Iterator[Endpoints]:
+        """Deploy all that some arms need, and record in the manifest what answers.
+
+        The deployments of arms that cannot be had on this machine are left out, with the reason in the manifest.
+
+        Yields:
+            The endpoint of each arm that is left, by its number.
+
+        Raises:
+            DeploymentError: a server could not be started.
+        """
+        endpoints: Endpoints = {}
+        with contextlib.ExitStack() as stack:
+            for alike in self.design.deployments(arms):
+                self._check_memory(alike, len(self.design.deployments(arms)))
+                try:
+                    endpoint = stack.enter_context(self._server(self.design.arms[alike[0]]))
+                except MissingError as error:
+                    self._leave_out(alike, error)
+                else:
+                    endpoints |= dict.fromkeys(alike, endpoint)
+            yield dict(sorted(endpoints.items()))
+
+    def _check_memory(self, arms: Sequence[int], deployments: int) -> None:
+        """Raise DeploymentError where what a group needs together does not fit into memory."""
+        available_gib = psutil.virtual_memory().available / 2**30
+        needed_gib = MEMORY_GIB * self.design.arms[arms[0]].replicas
+        if available_gib < needed_gib:
+            raise DeploymentError(
+                f"{self.labels[arms[0]]}: {available_gib:.1f} GiB of memory are left for a server that may take "
+                f"{needed_gib:g} GiB; the {deployments} deployments of its group run together: measure fewer arms in a "
+                "block, or on a larger machine"
+            )
+
+    @contextlib.contextmanager
+    def _server(self, arm: Arm) -> Iterator[Endpoint]:
         start = FRONTS[_front(arm)].start if arm.front else self.start
         where = {"log_folder": self.folder / "logs", "pid_log": self.pids}
         with start(arm.framework, arm.model, **options(arm), **where) as endpoint:
             self._record(endpoint)
             yield endpoint
 
+    def _leave_out(self, arms: Sequence[int], error: MissingError) -> None:
+        for arm in arms:
+            self.manifest.skipped[arm] = first_line(error)
+            self.say(f"{self.labels[arm]}: left out: {self.manifest.skipped[arm]}")
+        self.save()
+
     def _record(self, endpoint: Endpoint) -> None:
         known, name = self.manifest.implementations, endpoint.implementation
         if name in known and known[name].label != endpoint.label:
             name = endpoint.label  # the same server, deployed in another way (Triton with its cache)
         known[name] = Implementation(name=endpoint.implementation, **endpoint.describe())
-
-    def patiently(self, arm: Arm, work: Callable[[Endpoint], None]) -> None:
-        """Do ``work`` on the server of an arm; a server that is lost is started again, which the manifest records.
-
-        ``work`` begins again then: what is stored is not measured twice.
-
-        Raises:
-            ServerLostError: for the fourth time.
-        """
-        for restart in range(RESTARTS + 1):
-            try:
-                with self.server(arm) as endpoint:
-                    work(endpoint)
-                return
-            except ServerLostError as error:
-                if restart == RESTARTS:
-                    raise
-                reason = first_line(error)
-                self.manifest.restarts.append(f"A server was lost under load and started again: {reason}.")
-                self.say(f"{reason}: started anew")
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
@@ -109,6 +144,7 @@ class Session:
         """
         record_pids(self.pids, {os.getpid(): "measuring process"})
         try:
+            self.record.calibration = machine.calibrate()
             if not self.manifest.ceilings:
                 self.manifest.ceilings = ceiling.measure(self.design.protocols())
                 self.save()
@@ -132,8 +168,7 @@ class Session:
             KeyboardInterrupt: asked to stop in its middle.
             ServerLostError: the server died under it.
         """
-        trials = self.design.trials()
-        outcome = trial.run(endpoint, plan, trials=trials, ceilings=self.manifest.ceilings)
+        outcome = trial.run(endpoint, plan, ceilings=self.manifest.ceilings)
         if outcome.interrupted:
             raise KeyboardInterrupt
         died = bool(endpoint.command) and not endpoint.processes()
@@ -157,11 +192,25 @@ class Session:
         self.save()
 
     def warm(self, endpoint: Endpoint, arm: Arm, rate: float) -> None:
-        """Send load that is not recorded: JIT compilers and caches settle before the trials."""
-        duration = min(WARM_S, self.design.trial_s)
+        """Send loads that are not recorded, until the arm's own response time is steady: JIT compilers, caches.
+
+        At most :data:`WARM_MOST` loads: trials of an arm that never becomes steady are UNSTEADY by their own verdicts.
+        """
         rate = min(rate, self.design.most_per_s)
-        seconds = max(duration, WARM_REQUESTS / rate)
-        trial.run(endpoint, Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98,)))
+        seconds = max(min(WARM_S, self.design.trial_s), WARM_REQUESTS / rate)
+        before = math.inf
+        for k in range(WARM_MOST):
+            plan = Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98, k))
+            rows = trial.run(endpoint, plan).samples
+            ok = rows[rows["status"] == "ok"]
+            median = float((ok["done_ns"] - ok["scheduled_ns"]).median()) if len(ok) else math.inf
+            if median <= STEADY * before and before <= STEADY * median:
+                return
+            before = median
+
+    def bodies(self, endpoint: Endpoint, arm: Arm) -> Sequence[bytes]:
+        """Return the request bodies of an arm."""
+        return trial.payload_of(endpoint, arm).bodies
 
     def plan(
         self,
@@ -171,7 +220,7 @@ class Session:
         duration_s: float,
         *,
         phase: Phase,
-        replicate: int = 0,
+        lifetime: int = 0,
         attempt: int = 1,
         usage: bool = False,
     ) -> Plan:
@@ -193,7 +242,7 @@ class Session:
             self.design.seed,
             key,
             phase=phase,
-            replicate=replicate,
+            lifetime=lifetime,
             attempt=attempt,
             arm_number=arm,
             block=self.design.block(arm),

@@ -18,8 +18,8 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
     while time.monotonic() < end:
         if endpoint.command and not endpoint.processes():
             raise ServerLostError(f"{endpoint.label} died", endpoint.log_tail())
-        before = _cpu_seconds(endpoint)
         if _all_answer(endpoint):
+            before = _cpu_seconds(endpoint)  # what answering cost is no rest of a trial
             time.sleep(0.1)
             if _cpu_seconds(endpoint) - before < 0.03:
                 return

@@ -48,7 +48,7 @@ class Plan:
         timeout_s: time limit of a request, from the scheduled time, s.
         seed: of the run; ``key`` tells this trial's draws apart. Arms with the same seed and key get the same
             arrivals and the same payload choice, which is what pairs them.
-        phase, replicate, attempt, arm_number, block: as of :class:`infscale.records.manifest.TrialManifest`.
+        phase, lifetime, attempt, arm_number, block: as of :class:`infscale.records.manifest.TrialManifest`.
         usage: whether to read meanwhile what every process uses (:mod:`infscale.experiment.usage`).
     """
 
@@ -59,7 +59,7 @@ class Plan:
     seed: int = 1
     key: tuple[int, ...] = (0,)
     phase: Phase = "grid"
-    replicate: int = 0
+    lifetime: int = 0
     attempt: int = 1
     arm_number: int = 0
     block: int = 0
@@ -88,13 +88,12 @@ class Outcome:
         return self.manifest.judged.name
 
 
-def run(endpoint: Endpoint, plan: Plan, *, trials: int = 1, ceilings: Mapping[str, Points] | None = None) -> Outcome:
+def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None = None) -> Outcome:
     """Load ``endpoint`` as ``plan`` says, and judge what came back.
 
     Args:
         endpoint: a running deployment.
         plan: the trial.
-        trials: how many trials the run plans, over which the growth rule shares its false alarms.
         ceilings: by protocol, what a null server answered to this generator in the same run
             (:mod:`infscale.load.ceiling`).
 
@@ -104,7 +103,7 @@ def run(endpoint: Endpoint, plan: Plan, *, trials: int = 1, ceilings: Mapping[st
         EngineError: the load engine failed.
     """
     check_rate(plan.rate_per_s, "rate_per_s")
-    payload = _payload(endpoint, plan.arm)
+    payload = payload_of(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(DRAWS)}
     arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
     payload, choice = _chosen(payload, plan, len(arrivals), seeds["payload"])
@@ -117,7 +116,7 @@ def run(endpoint: Endpoint, plan: Plan, *, trials: int = 1, ceilings: Mapping[st
         result = _send(endpoint, plan, payload, arrivals, choice, used.mark)
     manifest = TrialManifest(
         phase=plan.phase,
-        replicate=plan.replicate,
+        lifetime=plan.lifetime,
         attempt=plan.attempt,
         arm_number=plan.arm_number,
         arm=_resolved(endpoint, plan.arm, payload),
@@ -141,7 +140,7 @@ def run(endpoint: Endpoint, plan: Plan, *, trials: int = 1, ceilings: Mapping[st
         shares=_shares(endpoint, shares, int((result.samples["status"] == "ok").sum())),
         started_at=started.isoformat(timespec="seconds"),
     )
-    manifest.verdict = judge_trial(result.samples, manifest, trials)
+    manifest.verdict = judge_trial(result.samples, manifest)
     return Outcome(result.samples, manifest, result.interrupted, used.rows)
 
 
@@ -220,7 +219,8 @@ _payloads: dict[tuple[object, ...], Payload] = {}
 """Payloads by everything that decides their bodies: a pool takes seconds to encode."""
 
 
-def _payload(endpoint: Endpoint, arm: Arm) -> Payload:
+def payload_of(endpoint: Endpoint, arm: Arm) -> Payload:
+    """Return the pool of requests of an arm, encoded when it is first asked for."""
     if endpoint.own is not None:  # it keeps its own
         return endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch)
     change = similarity.marked if arm.repeat is not None or arm.zipf is not None else None

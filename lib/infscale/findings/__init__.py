@@ -1,10 +1,8 @@
 """Findings: the questions of the project, one module each."""
 
-import dataclasses
 from pathlib import Path
 
 from infscale.analysis.tables import tabulate
-from infscale.experiment.design.design import SWEEP
 from infscale.findings import (
     caching,
     client_stacks,
@@ -41,14 +39,11 @@ FINDINGS: dict[str, Finding] = {
 def finding_of(run: Run) -> Finding:
     """Return the finding that a run belongs to.
 
-    For a user-defined finding, make one from the stored design: for a sweep with the answer and pictures of the
-    protocols, else with a sentence for each arm.
+    For a user-defined finding, make one from the stored design, with a sentence for each arm.
     """
     design = run.manifest.design
     if design.finding in FINDINGS:
         return FINDINGS[design.finding]
-    if design.rates == SWEEP:
-        return dataclasses.replace(protocols.FINDING, name=design.finding, question=design.question, notebook="")
     return Finding(design.finding, design.question, blocks=())
 
 

@@ -18,7 +18,7 @@ from infscale.report.figures.arms import caching as drawing
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
 from infscale.report.figures.picture import Picture
-from infscale.report.wording import capacity_ratio_text, ratio_text
+from infscale.report.wording import ratio_text
 from infscale.vocabulary import number
 
 QUICK_REPEATS, FULL_REPEATS = (0.0, 0.5, 0.75), (0.0, 0.25, 0.5, 0.75, 0.95)
@@ -84,7 +84,7 @@ def gains(run: Run, tables: Tables) -> dict[tuple[int, str], list[Gain]]:
 
     The store is a level of the factor ``store``: "" for a cache in the server.
     """
-    ratios, hits = Ratios(tables.trials), column(tables, "hit_ratio")
+    ratios, hits = Ratios(run.manifest, tables.trials), column(tables, "hit_ratio")
     groups: dict[tuple[int, str], list[Gain]] = {}
     for measured_arm in run.measured:
         arm = run.manifest.design.arms[measured_arm]
@@ -102,7 +102,7 @@ def answer(run: Run, tables: Tables) -> list[str]:
     groups = gains(run, tables)
     titles = _titles(run, groups)
     sentences = [
-        _cache(tables, ", ".join(filter(None, (titles[without], f"cache {drawing.PLACES[store]}"))), group)
+        _cache(run, tables, ", ".join(filter(None, (titles[without], f"cache {drawing.PLACES[store]}"))), group)
         for (without, store), group in groups.items()
     ]
     return [*sentences, *_staleness(run), *compared(run, tables)]
@@ -116,25 +116,25 @@ def _titles(run: Run, groups: dict[tuple[int, str], list[Gain]]) -> dict[int, st
     return dict(zip(arms, labels([run.manifest.design.arms[arm] for arm in arms]), strict=True))
 
 
-def _cache(tables: Tables, subject: str, group: list[Gain]) -> str:
+def _cache(run: Run, tables: Tables, subject: str, group: list[Gain]) -> str:
     parts = [
         f"at {100 * gain.repeat:.0f} % repeats (hit ratio {number(gain.hit_ratio)}) "
-        f"{capacity_ratio_text('the saturation rate', gain.ratio, 'that without a cache')}"
+        f"{ratio_text('the saturation rate', gain.ratio, 'that without a cache')}"
         for gain in group
     ]
-    price = _price(tables, group[0]) if group[0].repeat == 0 else ""
+    price = _price(run, tables, group[0]) if group[0].repeat == 0 else ""
     return f"{subject}: {'; '.join(parts)}. {break_even(group)}{price}"
 
 
-def _price(tables: Tables, gain: Gain) -> str:
+def _price(run: Run, tables: Tables, gain: Gain) -> str:
     """Return what a cache costs where nothing repeats: time, CPU and memory."""
-    slower = Ratios(tables.trials).ratio(gain.arm, gain.without, "response_p50_ms")
+    slower = Ratios(run.manifest, tables.trials).ratio(gain.arm, gain.without)
     cpu, usage = column(tables, "cpu_us_gateway")[gain.arm], tables.usage
     memory = usage[(usage["arm"] == gain.arm) & (usage["group"] == "gateway")]["rss_bytes"].max()
     costs = [f"{number(cpu)} µs of its CPU a request"] if np.isfinite(cpu) else []
     costs += [f"{number(memory / 1e6)} MB of memory"] if np.isfinite(memory) else []
     gateway = f", and the gateway takes {' and '.join(costs)}" if costs else ""
-    time = ratio_text("the median response time", slower, "that without a cache")
+    time = ratio_text("the p95 response time", slower, "that without a cache")
     return f" Where nothing repeats, {time}{gateway}."
 
 
@@ -231,6 +231,5 @@ FINDING = Finding(
     answer=answer,
     pictures=(SUMMARY, GAIN, COSTS),
     notebook="13-caching",
-    sizes={"quick": {"bisections": 2}},  # hits are answered at 10,000/s: the rows of a third search would be many
     beside=("staleness",),
 )

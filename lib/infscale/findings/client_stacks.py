@@ -27,7 +27,7 @@ def blocks(profile: str) -> Blocks:
 def answer(run: Run, tables: Tables) -> list[str]:
     """Return sentences on the gap between the protocols through libraries and engine, and on the client's CPU."""
     wire = [arm for arm in run.measured if _is(run, arm, "rest", "wire")]
-    ratios = Ratios(tables.trials)
+    ratios = Ratios(run.manifest, tables.trials)
     return [*(_gap(run, tables, ratios, arm) for arm in wire), *compared(run, tables)]
 
 
@@ -45,7 +45,7 @@ def _gap(run: Run, tables: Tables, ratios: Ratios, rest_wire: int) -> str:
     }
     _, rest_library, grpc_wire, grpc_library = arms.values()
     libraries, wire = _ratio(ratios, rest_library, grpc_library), _ratio(ratios, rest_wire, grpc_wire)
-    grid = tables.every[tables.every["phase"] == "grid"]
+    grid = tables.trials[tables.trials["phase"] == "grid"]
     cpu = grid.groupby("arm")["engine_cpu_us_per_request"].mean()
     costs = ", ".join(f"{name} {number(float(cpu.get(arm, np.nan)))}" for name, arm in arms.items())
     return (

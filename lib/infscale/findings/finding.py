@@ -11,12 +11,12 @@ import pandas as pd
 from infscale.analysis.tables import Tables
 from infscale.errors import one_of
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SEARCH, Contrast, Design
+from infscale.experiment.design.design import MARGINS, Contrast, Design
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.picture import Picture
-from infscale.report.wording import interval_text, metric_text, saturation_text
-from infscale.vocabulary import CANNOT, number
+from infscale.report.wording import contrast_text, saturation_text
+from infscale.vocabulary import number
 
 Blocks = Sequence[Sequence[Arm]]
 """Arms by block. The arms of a block get the same arrivals and are compared with one of them."""
@@ -25,85 +25,50 @@ Blocks = Sequence[Sequence[Arm]]
 class Sizes(TypedDict, total=False):
     """How much of a design is measured; see :class:`infscale.experiment.design.design.Design`. None keeps a default."""
 
-    replicates: int | None
+    budget_s: float | None
+    least: int | None
+    most: int | None
     trial_s: float | None
-    fractions: Sequence[float] | None
+    requests: int | None
+    curve: int | None
     timeout_s: float | None
     seed: int | None
-    fill_tail: bool | None
-    restart: bool | None
-    bisections: int | None
     most_per_s: float | None
 
 
 SIZES: dict[str, Sizes] = {
-    "tiny": {"replicates": 1, "trial_s": 0.5, "bisections": 1},
-    "quick": {"replicates": 4, "trial_s": 1.25, "bisections": 3},
-    "full": {"replicates": 6, "trial_s": 6.0, "bisections": 4, "timeout_s": 5.0},
+    "tiny": {"budget_s": 600.0, "least": 1, "most": 1, "trial_s": 0.5, "requests": 50},
+    "quick": {"budget_s": 600.0},
+    "full": {"budget_s": 7200.0, "trial_s": 2.0, "requests": 500, "timeout_s": 5.0},
 }
-"""The sizes of a finding that searches for saturation rates, by profile."""
+"""The sizes of a finding by profile."""
 
 
 def compared(run: Run, tables: Tables) -> list[str]:
-    """Return a sentence for each arm in the order of the design: how it compares with its reference.
+    """Return sentences for each arm in the order of the design: how it compares with its reference, and its bytes.
 
     An arm that is compared with no other gets its saturation rate and its bytes.
     """
     arms = {int(row["arm"]): row for _, row in tables.summary.iterrows()}
-    contrasts = {(row["arm"], row["rate_per_s"]): row for _, row in tables.contrasts.iterrows()}
-    sentences = []
-    for arm, row in arms.items():
-        contrast = contrasts.get((arm, row["rate_per_s"]))
-        reference = arms.get(int(contrast["reference"])) if contrast is not None else None
-        if contrast is None or reference is None:
-            sentences.append(_alone(row))
-        else:
-            sentences.append(_against(contrast, row, reference))
-    return sentences
+    contrasts: dict[int, list[pd.Series[Any]]] = {}
+    for _, row in tables.contrasts.iterrows():
+        contrasts.setdefault(int(row["arm"]), []).append(row)
+    return [_sentence(row, arms, contrasts.get(arm, [])) for arm, row in arms.items()]
 
 
-def _alone(arm: "pd.Series[Any]") -> str:
+def _sentence(
+    arm: "pd.Series[Any]", arms: "Mapping[int, pd.Series[Any]]", contrasts: "Sequence[pd.Series[Any]]"
+) -> str:
+    said = "; ".join(contrast_text(row, "it") for row in contrasts)
+    said = f"{said}. Its" if said else "its"
+    reference = arms.get(int(contrasts[0]["reference"])) if contrasts else None
+    share = ""
+    if reference is not None and np.isfinite([arm["bytes_out"], reference["bytes_out"]]).all():
+        share = f" ({number(arm['bytes_out'] / reference['bytes_out'])} times as many as the reference's)"
     return (
-        f"{arm['label']}: the saturation rate λ* {saturation_text(arm)}; a request has {_bytes(arm['bytes_out'])}, "
-        f"an answer {_bytes(arm['bytes_in'])}."
+        f"{arm['label']}: {said} saturation rate λ* {saturation_text(arm)}. A request has "
+        f"{_bytes(arm['bytes_out'])}{share}, an answer {_bytes(arm['bytes_in'])}."
     )
-
-
-def _against(contrast: "pd.Series[Any]", arm: "pd.Series[Any]", reference: "pd.Series[Any]") -> str:
-    times = number(arm["bytes_out"] / reference["bytes_out"])
-    share = f" ({times} times as many)" if np.isfinite(arm["bytes_out"]) else ""
-    return (
-        f"{arm['label']}: {_response(contrast)}. Its saturation rate λ* {saturation_text(arm)}{_capacity(contrast)}. "
-        f"A request has {_bytes(arm['bytes_out'])}{share}."
-    )
-
-
-def _response(contrast: "pd.Series[Any]") -> str:
-    """Return how the response times of two arms compare."""
-    conclusions = {"slower": "it is slower", "faster": "it is faster", CANNOT: f"{CANNOT} which is faster"}
-    metric, reference = metric_text(contrast["metric"]), contrast["reference_label"]
-    basis = f"{contrast['replicates']} replicates{', exploratory' if contrast['exploratory'] else ''}"
-    if not np.isfinite(contrast["ratio"]):
-        ratio = f"its {metric} cannot be compared with that of {reference} ({contrast['note']})"
-    elif not np.isfinite(contrast["ratio_low"]):
-        ratio = f"its {metric} is {number(contrast['ratio'])} times that of {reference} ({contrast['note']})"
-    else:
-        interval = interval_text(contrast["ratio_low"], contrast["ratio_high"])
-        ratio = f"its {metric} is {number(contrast['ratio'])} times that of {reference} ({interval}, {basis})"
-    undone = contrast["conclusion"] != contrast["interval_conclusion"]
-    holm = f" (after Holm's correction p = {number(contrast['p_holm'])})" if undone else ""
-    return f"at λ = {number(contrast['rate_per_s'])} requests/s {ratio}: {conclusions[contrast['conclusion']]}{holm}"
-
-
-def _capacity(contrast: "pd.Series[Any]") -> str:
-    """Return how the saturation rates of two arms compare, by the interval of their ratio; goes on with a sentence."""
-    reference = contrast["reference_label"]
-    if not np.isfinite(contrast["capacity_ratio_low"]):
-        return f"; the trials do not decide whether it is higher or lower than that of {reference}"
-    interval = interval_text(contrast["capacity_ratio_low"], contrast["capacity_ratio_high"])
-    ratio = f", {number(contrast['capacity_ratio'])} times that of {reference} ({interval})"
-    conclusion = contrast["capacity_conclusion"]
-    return f"{ratio}: {f'{CANNOT} which is higher' if conclusion == CANNOT else f'it is {conclusion}'}"
 
 
 def _bytes(count: float) -> str:
@@ -123,7 +88,6 @@ class Finding:
         notebook: the notebook that measures and shows it, of the project's own findings.
         sizes: sizes that differ from :data:`SIZES`, by profile.
         beside: what is measured once beside trials ("staleness").
-        rates: how arrival rates are set, :data:`infscale.experiment.design.design.SEARCH` or ``SWEEP``.
         reference: the place in each block of the arm that the others are compared with.
         sensitivity: arms of the sensitivity check, or a function that returns them for a profile.
     """
@@ -136,7 +100,6 @@ class Finding:
     notebook: str = ""
     sizes: Mapping[str, Sizes] = field(default_factory=dict)
     beside: tuple[str, ...] = ()
-    rates: str = SEARCH
     reference: int = 0
     sensitivity: Callable[[str], Sequence[Arm]] | Sequence[Arm] = ()
 
@@ -162,7 +125,6 @@ class Finding:
             arms=arms,
             contrasts=contrasts,
             sensitivity=tuple(sensitivity),
-            rates=self.rates,
             beside=self.beside,
             profile=profile,
         )
@@ -171,14 +133,14 @@ class Finding:
 
 
 def _numbered(blocks: Blocks, reference: int) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
-    """Return the arms of all blocks, and the contrasts of each arm with the reference of its block."""
+    """Return the arms of all blocks, and the contrasts of each arm with its block's reference, by p95 and by λ*."""
     arms: list[Arm] = []
     contrasts: list[Contrast] = []
     for block in blocks:
         start, compared_with = len(arms), min(reference, len(block) - 1)
         arms += block
         others = [place for place in range(len(block)) if place != compared_with]
-        contrasts += [Contrast(start + place, start + compared_with) for place in others]
+        contrasts += [Contrast(start + place, start + compared_with, metric) for place in others for metric in MARGINS]
     return tuple(arms), tuple(contrasts)
 
 

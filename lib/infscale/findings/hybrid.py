@@ -7,7 +7,7 @@ from infscale.findings.finding import Blocks, Finding, column, compared, counter
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
-from infscale.report.wording import capacity_ratio_text, ratio_text
+from infscale.report.wording import ratio_text
 from infscale.vocabulary import FRAMEWORK_NAMES, number
 
 
@@ -34,7 +34,7 @@ def _block(framework: str, batch: int) -> list[Arm]:
 def answer(run: Run, tables: Tables) -> list[str]:
     """Return sentences on each edge against direct REST with JSON and direct gRPC, and on the edge's own CPU."""
     edges = [arm for arm in run.measured if run.manifest.design.arms[arm].front == "edge"]
-    ratios = Ratios(tables.trials)
+    ratios = Ratios(run.manifest, tables.trials)
     return [*(_edge(run, tables, ratios, arm) for arm in edges), *compared(run, tables)]
 
 
@@ -46,7 +46,7 @@ def _edge(run: Run, tables: Tables, ratios: Ratios, edge: int) -> str:
     }
     comparisons = "; ".join(
         f"{ratio_text('its p95 response time', ratios.ratio(edge, arm), f'that of {name}')}, and "
-        f"{capacity_ratio_text('its saturation rate', ratios.capacity(edge, arm), f'that of {name}')}"
+        f"{ratio_text('its saturation rate', ratios.capacity(edge, arm), f'that of {name}')}"
         for name, arm in direct.items()
         if arm is not None
     )

@@ -90,7 +90,7 @@ def balancing_table(run: Run, tables: Tables) -> pd.DataFrame:
 
     Columns: ``run_id``, ``arm``, ``label``; ``balancer``, in words, "none" for a server alone; ``protocol``,
     ``replicas``, ``slow``; ``scaling``: whether the arm shows what each further replica adds (all alike, and default
-    connections); ``shares``: requests that each replica answered, over the trials at the common rate; ``jain``: the
+    connections); ``shares``: requests that each replica answered, over the trials at set rates; ``jain``: the
     mean over those trials of Jain's index; ``p99_ms``; λ* and its interval, NaN where it has no bracket.
     """
     rows = [
@@ -119,13 +119,13 @@ def _row(run: Run, tables: Tables, summary: dict[object, object]) -> dict[str, o
         "jain": float(np.mean([jain(shares) for shares in each])) if each else float("nan"),
         "p99_ms": summary["response_p99_ms"],
         "saturation_per_s": summary["saturation_per_s"] if summary["bound"] == "" else float("nan"),
-        "interval_low_per_s": summary["interval_low_per_s"],
-        "interval_high_per_s": summary["interval_high_per_s"],
+        "low_per_s": summary["low_per_s"],
+        "high_per_s": summary["high_per_s"],
     }
 
 
 def _shares(run: Run, tables: Tables, arm: int) -> list[list[float]]:
-    """Return the requests that each replica answered in each trial at the common rate; none where one does not tell."""
+    """Return the requests that each replica answered in each trial at a set rate; none where one does not tell."""
     trials = tables.trials[tables.trials["arm"] == arm]
     sound = set(trials.loc[(trials["phase"] == "grid") & (trials["verdict"] != INVALID), "trial_id"])
     each = [trial.manifest.shares for trial in run.trials if trial.manifest.trial_id in sound and trial.manifest.shares]

@@ -3,13 +3,11 @@
 from msgspec.structs import replace
 
 from infscale.analysis.tables import Tables
-from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import link
 from infscale.findings.finding import Blocks, Finding, compared, counterpart
 from infscale.records.runs import Run
-from infscale.report.wording import capacity_ratio_text, ratio_text
-from infscale.vocabulary import CANNOT
+from infscale.report.wording import contrast_text
 
 JSON = Arm("rest", "json", batch=16, framework="triton", front="network")
 """REST with JSON over loopback; the other arms differ from it in some factors."""
@@ -40,29 +38,19 @@ def _grpc(json: Arm) -> Arm:
 
 
 def answer(run: Run, tables: Tables) -> list[str]:
-    """Return sentences on the gap between JSON and gRPC by link.
-
-    A sentence says "slower" only where that remains significant after Holm's correction.
-    """
+    """Return sentences on the gap between JSON and gRPC by link, as the named contrasts decide it."""
     arms = run.manifest.design.arms
     json = [arm for arm in run.measured if arms[arm].encoding == "json"]
-    ratios = Ratios(tables.trials)
-    return [*(_link(run, tables, ratios, arm) for arm in json), *compared(run, tables)]
+    return [*(_link(run, tables, arm) for arm in json), *compared(run, tables)]
 
 
-def _link(run: Run, tables: Tables, ratios: Ratios, json: int) -> str:
+def _link(run: Run, tables: Tables, json: int) -> str:
     arm = run.manifest.design.arms[json]
     subject = ", ".join(filter(None, (link(arm), "TLS" if arm.tls else "")))
     grpc = counterpart(run, json, protocol="grpc", encoding="")
-    if grpc is None:
-        return f"{subject}: gRPC was not measured beside REST with JSON."
-    contrasts = tables.contrasts
-    row = contrasts[(contrasts["arm"] == grpc) & (contrasts["reference"] == json)]
-    conclusions = {"faster": "JSON is slower", "slower": "gRPC is slower"}
-    conclusion = conclusions.get(row["conclusion"].iloc[0] if len(row) else "", f"{CANNOT} which is slower")
-    p95 = ratio_text("the p95 response time of REST with JSON", ratios.ratio(json, grpc), "that of gRPC")
-    most = capacity_ratio_text("The saturation rate of gRPC", ratios.capacity(grpc, json), "that of JSON")
-    return f"{subject}: {p95}: {conclusion}. {most}."
+    rows = tables.contrasts[(tables.contrasts["arm"] == grpc) & (tables.contrasts["reference"] == json)]
+    said = [contrast_text(row, "gRPC", "REST with JSON") for _, row in rows.iterrows()]
+    return f"{subject}: {'; '.join(said) or 'gRPC was not measured beside REST with JSON'}."
 
 
 FINDING = Finding(

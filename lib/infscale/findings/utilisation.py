@@ -76,8 +76,5 @@ FINDING = Finding(
     answer=answer,
     pictures=(SUMMARY, CORES, COSTS),
     notebook="14-utilisation",
-    sizes={
-        "quick": {"fractions": (0.25, 0.5, 0.75, 0.95), "bisections": 2, "replicates": 3},
-        "full": {"fractions": (0.1, 0.25, 0.5, 0.75, 0.95)},
-    },
+    sizes={"quick": {"curve": 2}, "full": {"curve": 3}},
 )

@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-INVALID, SATURATED, VALID = "INVALID", "SATURATED", "VALID"
+INVALID, SATURATED, UNSTEADY, VALID = "INVALID", "SATURATED", "UNSTEADY", "VALID"
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +31,7 @@ class Verdict(msgspec.Struct, frozen=True):
     """What the gates decide about one trial.
 
     Attributes:
-        name: :data:`VALID`, :data:`SATURATED` or :data:`INVALID`.
+        name: :data:`VALID`, :data:`UNSTEADY`, :data:`SATURATED` or :data:`INVALID`.
         reasons: the names of the gates that decided it.
         gates: every gate.
         errors: how many requests ended in each status other than "ok".

@@ -4,7 +4,7 @@ JSON holds neither NaN nor infinity: both are written as null. So a number that 
 and None stands for what was not measured.
 
 Version history: 1 — dictionaries, one file per trial. 2 — these records; factors of an arm in one place; arms are
-numbered by their place in the design.
+numbered by their place in the design. 3 — lifetimes of servers in place of replicates; budgets; brackets of λ*.
 """
 
 import os
@@ -17,15 +17,15 @@ import msgspec
 from infscale.errors import DataError
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Design
-from infscale.machine import Machine
+from infscale.machine import Calibration, Machine
 from infscale.records.gate import Verdict
 
-VERSION = 2
+VERSION = 3
 """The version of manifests that this program writes and reads."""
 
-Phase = Literal["pilot", "grid", "sensitivity", "bisection"]
-"""Why a trial was made: a short search before the run, a trial at a set rate, the same of an arm of the sensitivity
-check, or a step in the search for λ*."""
+Phase = Literal["pilot", "grid", "sensitivity", "search"]
+"""Why a trial was made: the rough search of the first lifetime, a trial at a set rate, the same of an arm of the
+sensitivity check, or a step in the search for λ*."""
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -157,7 +157,7 @@ class TrialManifest(Record, kw_only=True):
         trial_id, run_id: the trial's name, and its run's.
         machine_digest: of the machine that measured it.
         phase: why it was made.
-        replicate, attempt: which repeat (from 0), and which try of it (from 1).
+        lifetime, attempt: which lifetime of the arm's servers (from 0), and which try of the trial (from 1).
         arm_number: the arm's place in the design.
         arm: its factors, defaults put in.
         block: the number of the arm with which it is compared.
@@ -180,7 +180,7 @@ class TrialManifest(Record, kw_only=True):
     run_id: str = ""
     machine_digest: str = ""
     phase: Phase = "grid"
-    replicate: int = 0
+    lifetime: int = 0
     attempt: int = 1
     arm_number: int = 0
     arm: Arm
@@ -300,11 +300,28 @@ class Pilot(Record, kw_only=True):
 
 
 class Session(Record, kw_only=True):
-    """One process's work on a run."""
+    """One process's work on a run; ``calibration`` says how fast the machine was when it began."""
 
     started_at: str
+    calibration: Calibration | None = None
     trials: int = 0
     seconds: float = 0.0
+
+
+class Lifetime(Record, kw_only=True):
+    """One lifetime of a group's servers.
+
+    Attributes:
+        arms: numbers of the group's arms.
+        number: from 0, of this group.
+        seconds: from the first server's start to the last one's end.
+        extra_s: of them, the seconds for what later lifetimes do not need: the rough search, and the curve.
+    """
+
+    arms: list[int]
+    number: int
+    seconds: float
+    extra_s: float = 0.0
 
 
 class Stale(Record, kw_only=True):
@@ -324,7 +341,14 @@ class RunManifest(Record, kw_only=True):
         status: "complete", or "interrupted" until then.
         packed: whether trials lie in Parquet files of the whole run.
         ceilings: by protocol, points of (body bytes, requests/s) that a null server answered to this generator.
-        rates_per_s: by block, the common rates.
+        rates_per_s: by block, the rates of moderate load.
+        curve_per_s: by block, further rates up to saturation.
+        lifetimes: those that ended, in order.
+        brackets: by arm and lifetime, the largest rate that kept up and the smallest that did not in the search for
+            λ*, requests/s; None for one that was not found.
+        first_look: the number of lifetimes at the first look at a contrast; None before it is set.
+        ends_at_s: seconds of measuring after which no lifetime is begun.
+        more_s: seconds that were added to the budget, one for each time.
         pilot: by arm.
         skipped: by arm, why it was left out.
         lost: arms that were given up because their server was lost again and again.
@@ -341,6 +365,12 @@ class RunManifest(Record, kw_only=True):
     packed: bool = False
     ceilings: dict[str, list[tuple[float, float]]] = {}
     rates_per_s: dict[int, list[float]] = {}
+    curve_per_s: dict[int, list[float]] = {}
+    lifetimes: list[Lifetime] = []
+    brackets: dict[int, dict[int, tuple[float | None, float | None]]] = {}
+    first_look: int | None = None
+    ends_at_s: float = 0.0
+    more_s: list[float] = []
     pilot: dict[int, Pilot] = {}
     skipped: dict[int, str] = {}
     lost: list[int] = []
@@ -358,6 +388,11 @@ class RunManifest(Record, kw_only=True):
     sessions: list[Session] = []
     started_at: str
     finished_at: str | None = None
+
+    @property
+    def measured_s(self) -> float:
+        """The seconds that all sessions together measured."""
+        return sum(session.seconds for session in self.sessions)
 
 
 # ----------------------------------------------------------------------------------- reading and writing

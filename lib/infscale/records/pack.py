@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infscale.errors import DataError
-from infscale.experiment.design.design import SEARCH
 from infscale.records import manifest as manifests
 from infscale.records import samples
 from infscale.records.gate import INVALID
@@ -28,7 +27,7 @@ from infscale.records.runs import Run, Trial, load_run
 COLUMNS = (
     "trial_id",
     "phase",
-    "replicate",
+    "lifetime",
     "attempt",
     "arm_number",
     "block",
@@ -60,22 +59,44 @@ def pack(folder: Path) -> None:
         shutil.rmtree(folder / "trials")
 
 
+def unpack(folder: Path) -> None:
+    """Give the trials of a packed run files of their own again, so that it can be measured further; see :func:`pack`.
+
+    Raises:
+        DataError: a file of it cannot be read.
+    """
+    run = load_run(folder)
+    if not run.manifest.packed:
+        return
+    place = folder / "trials"
+    place.mkdir(exist_ok=True)
+    for trial in run.trials:
+        name = trial.manifest.trial_id
+        samples.write(place / f"{name}.parquet", trial.samples().assign(trial_id=name))
+        if trial.usage_path:
+            trial.usage().to_parquet(place / f"{name}.usage.parquet", index=False, compression="zstd")
+        manifests.write(place / f"{name}.json", trial.manifest)
+    run.manifest.packed, run.manifest.status = False, "interrupted"
+    manifests.write(folder / "run.json", run.manifest)
+    for file in (TRIALS, SAMPLES, USAGE):
+        (folder / file).unlink(missing_ok=True)
+
+
 def pack_copy(source: Path, destination: Path, *, small: bool = False) -> Path:
     """Copy a run's data into the folder ``destination``, packed, without logs and notebooks; return the new folder.
 
     Args:
         source: the run's folder.
         destination: a folder of runs; it is made if it is not there.
-        small: of a search, leave out what no table needs: the pilot's trials (their result is in ``run.json``), the
-            INVALID trials that bisect, and all readings of processes but those of trials at set rates that are not
-            INVALID.
+        small: leave out what no table needs: the pilot's trials (their result is in ``run.json``), the INVALID trials
+            of the search for λ*, and all readings of processes but those of trials at set rates that are not INVALID.
 
     Raises:
         DataError: ``source`` is no complete run, or ``destination`` has a run of this name.
     """
     run = _complete(source)
-    trials = [trial for trial in run.trials if not small or _tabulated(run, trial)]
-    watched = [trial for trial in trials if trial.usage_path and not (small and _without_readings(run, trial))]
+    trials = [trial for trial in run.trials if not small or _tabulated(trial)]
+    watched = [trial for trial in trials if trial.usage_path and not (small and _without_readings(trial))]
     target = destination / source.name
     if target.exists():
         raise DataError(f"{target} exists already: remove it, or choose another destination")
@@ -97,16 +118,15 @@ def _complete(folder: Path) -> Run:
     return run
 
 
-def _tabulated(run: Run, trial: Trial) -> bool:
+def _tabulated(trial: Trial) -> bool:
     """Return whether a table needs the trial."""
     phase, invalid = trial.manifest.phase, trial.manifest.judged.name == INVALID
-    return run.manifest.design.rates != SEARCH or not (phase == "pilot" or (phase == "bisection" and invalid))
+    return not (phase == "pilot" or (phase == "search" and invalid))
 
 
-def _without_readings(run: Run, trial: Trial) -> bool:
+def _without_readings(trial: Trial) -> bool:
     """Return whether no figure needs the readings of the trial."""
-    compared = trial.manifest.phase == "grid" and trial.manifest.judged.name != INVALID
-    return run.manifest.design.rates == SEARCH and not compared
+    return trial.manifest.phase != "grid" or trial.manifest.judged.name == INVALID
 
 
 def _write_files(folder: Path, trials: Sequence[Trial], watched: Sequence[Trial]) -> None:

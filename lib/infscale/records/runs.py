@@ -222,4 +222,4 @@ def _manifests(place: Path) -> list[tuple[Path, RunManifest]]:
 def order(trial: Trial) -> tuple[str, str, int, float, int, int, str]:
     """Return the key by which trials are ordered: independent of names and of the order of measuring."""
     m = trial.manifest
-    return m.phase, m.implementation, m.arm_number, m.rate_per_s, m.replicate, m.attempt, m.trial_id
+    return m.phase, m.implementation, m.arm_number, m.rate_per_s, m.lifetime, m.attempt, m.trial_id

@@ -25,7 +25,7 @@ from infscale.experiment.design.arm import Arm
 from infscale.records.gate import VALID
 from infscale.records.runs import Run
 from infscale.report.figures.files import write
-from infscale.report.wording import capacity_ratio_text
+from infscale.report.wording import quoted, ratio_text
 from infscale.vocabulary import CANNOT, NAMES, number
 
 PAYLOADS = {
@@ -126,13 +126,13 @@ class Evidence:
 def evidence(run: Run, tables: Tables) -> Evidence:
     """Return what a run says of its arms."""
     arms = tables.arms
-    own = ["arm", "label", "model", "batch", "bound", "saturation_per_s", "interval_high_per_s"]
+    own = ["arm", "label", "model", "batch", "bound", "saturation_per_s", "high_per_s"]
     choices = [
         _choices(run.manifest.design.arms[row["arm"]], row["encoding"], "embedded" in row["implementation"])
         for _, row in arms.iterrows()
     ]
     table = arms[own].join(pd.DataFrame(choices, index=arms.index))
-    return Evidence(run, table, tables.points, Ratios(tables.every))
+    return Evidence(run, table, tables.points, Ratios(run.manifest, tables.trials))
 
 
 NO_CACHE = "no cache"
@@ -145,7 +145,7 @@ def _choices(arm: Arm, encoding: str, embedded: bool) -> Row:
     protocol = NAMES[arm.protocol]
     return {
         "protocol": protocol,
-        "encoding": f"{protocol} with {encoding}",
+        "encoding": f"{protocol} with {labels.ENCODINGS.get(encoding, encoding)}",
         "form": encoding if encoding in ("json", "b64") else "binary",
         "framework": f"{labels.framework(arm)}{EMBEDDED if embedded else ''}",
         "replicas": f"{arm.replicas}{_balancer(arm)}",
@@ -267,8 +267,9 @@ def _among(question: Question, choice: str, one: Evidence, order: pd.DataFrame) 
         return {"advice": "1 replica is enough", "why": levels, "arms": names}
     top, others = meets.iloc[0], meets.iloc[1:]
     gaps = {int(arm): one.ratios.capacity(int(top["arm"]), int(arm)) for arm in others["arm"]}
+    whose = f"the saturation rate of {quoted(top['label'])}"
     ratios = (
-        f"; {capacity_ratio_text('the saturation rate of ' + top['label'], gaps[int(arm)], f'that of {label}')}"
+        f"; {ratio_text(whose, gaps[int(arm)], f'that of {quoted(label)}')}"
         for arm, label in zip(others["arm"], others["label"], strict=True)
     )
     why = levels + "".join(ratios)
@@ -277,7 +278,8 @@ def _among(question: Question, choice: str, one: Evidence, order: pd.DataFrame) 
         others_open = " (other choices not measured well enough)" if (best["state"] == State.OPEN).any() else ""
         return {"advice": f"{top[choice]}{others_open}", "why": why, "arms": names}
     *most, last = near[choice]
-    which = f"{'; '.join(most)} and {last} {'both' if len(most) == 1 else 'all'} meet the limit"
+    between = "; " if any("," in name for name in near[choice]) else ", "
+    which = f"{between.join(most)} and {last} {'both' if len(most) == 1 else 'all'} meet the limit"
     return {"advice": f"{which}; the trials do not show which takes more load", "why": why, "arms": names}
 
 
@@ -285,7 +287,7 @@ def _capacity(arm: "pd.Series[Any]") -> str:
     """Return an arm's saturation rate in a few words."""
     if arm["bound"] == "?":
         return "its λ* is unknown"
-    where = {"": "is about", "≥": "is at least", "<": "is below", "~": "is near"}[arm["bound"]]
+    where = {"": "is about", "≥": "is at least", "<": "is below"}[arm["bound"]]
     return f"its λ* {where} {number(arm['saturation_per_s'])} requests/s"
 
 
@@ -311,7 +313,9 @@ def state(question: Question, one: Evidence, arm: "pd.Series[Any]") -> State:
     above = sound[sound["rate_per_s"] >= question.rate_per_s]
     if (above[f"{name}_high"] <= question.slo_ms).any():
         return State.MEETS
-    top = arm["interval_high_per_s"]  # NaN: not known well enough to say that it fails
+    top = arm["high_per_s"]  # NaN: not known well enough to say that it fails
+    if arm["bound"] == "<":  # whatever was tried was too much: less may not be
+        top = max(top, arm["saturation_per_s"])
     below = sound[sound["rate_per_s"] <= question.rate_per_s]
     if question.rate_per_s > top or (below[f"{name}_low"] > question.slo_ms).any():
         return State.FAILS

@@ -68,7 +68,7 @@ def values_tex(run: RunManifest, tables: Tables) -> str:
 
 def _run_macros(run: RunManifest, tables: Tables) -> Iterator[Macro]:
     share = tables.shares["valid"].sum() / max(1, tables.shares["trials"].sum())
-    yield macro_name("replicates"), str(run.design.replicates), "replicates of every arm"
+    yield macro_name("first look"), str(run.first_look or 0), "lifetimes at the first look"
     yield macro_name("trial seconds"), number(run.design.trial_s), "s, length of a trial"
     yield macro_name("valid share"), number(100 * share), "%, VALID trials below saturation"
 
@@ -89,9 +89,8 @@ def _arm_macros(tables: Tables) -> Iterator[Macro]:
         name = (*names[arm["arm"]], "saturation")
         yield macro_name(*name), SIGNS.get(arm["bound"], "") + number(arm["saturation_per_s"]), "requests/s, lambda*"
         for end in ("low", "high"):
-            yield macro_name(*name, end), number(arm[f"{end}_per_s"]), f"requests/s, {end} end of its bracket"
-            interval = f"requests/s, {end} end of its 95 % interval, {arm['interval_replicates']} replicates"
-            yield macro_name(*name, "interval", end), number(arm[f"interval_{end}_per_s"]), interval
+            interval = f"requests/s, {end} end of its 95 % interval, {arm['saturation_lifetimes']} lifetimes"
+            yield macro_name(*name, end), _tex_number(arm[f"{end}_per_s"]), interval
 
 
 def _point_macros(tables: Tables) -> Iterator[Macro]:
@@ -118,23 +117,19 @@ def _percentile_macros(point: "pd.Series[Any]", arm: tuple[object, ...], quantil
 
 def _ratio_macros(tables: Tables) -> Iterator[Macro]:
     names = _arm_names(tables)
-    contrasts = tables.contrasts[tables.contrasts["metric"] == P95]
-    for implementation, group in contrasts.groupby("implementation"):
-        order, several = _numbered(group), group["arm"].nunique() > 1
-        for _, row in group.iterrows():
-            subject = names[row["arm"]] if several else (implementation,)
-            name = (*subject, "ratio", "p95", "rate", order[row["rate_per_s"]])
-            pairs = f"p95 {row['label']} / {row['reference_label']}, {row['replicates']} pairs"
-            yield macro_name(*name), number(row["ratio"]), pairs
-            for end in ("low", "high"):
-                yield macro_name(*name, end), number(row[f"ratio_{end}"]), f"{end} end of its 95 % interval"
+    for _, row in tables.contrasts.iterrows():
+        name = (*names[row["arm"]], "ratio", "p95" if row["metric"] == P95 else "saturation")
+        what = f"{row['label']} / {row['reference_label']}, {row['lifetimes']} lifetimes: {row['answer']}"
+        yield macro_name(*name), _tex_number(row["ratio"]), what
+        for end in ("low", "high"):
+            yield macro_name(*name, end), _tex_number(row[f"ratio_{end}"]), f"{end} end of its 95 % interval"
 
 
 # ----------------------------------------------------------------------------------------------- table
 
 
 def table_tex(run: RunManifest, tables: Tables) -> str:
-    """Return the text of ``table-f0.tex``: for each arm λ*, its bracket, and percentiles at the common rate.
+    """Return the text of ``table-f0.tex``: for each arm λ* with its interval, and percentiles at moderate load.
 
     Needs the LaTeX package booktabs. Percentiles are in ms with their 95 % intervals.
     """
@@ -151,7 +146,7 @@ def table_tex(run: RunManifest, tables: Tables) -> str:
             f"% run_id: {run.run_id}  commit: {run.commit}",
             r"\begin{tabular}{llrrrrrr}",
             r"\toprule",
-            r"Serving system & Arm & $\lambda^*$ [bracket] (1/s) & VALID & $\lambda$ (1/s) "
+            r"Serving system & Arm & $\lambda^*$ [95\,\%] (1/s) & VALID & $\lambda$ (1/s) "
             r"& p50 (ms) & p95 (ms) & p99 (ms) \\",
             r"\midrule",
             *rows,
@@ -163,7 +158,8 @@ def table_tex(run: RunManifest, tables: Tables) -> str:
 
 
 def _table_row(arm: "pd.Series[Any]", name: str, share: "pd.Series[Any]") -> str:
-    bracket = f" [{number(arm['low_per_s'])}, {number(arm['high_per_s'])}]" if arm["bound"] == "" else ""
+    known = arm["bound"] == "" and np.isfinite(arm["low_per_s"])
+    bracket = f" [{number(arm['low_per_s'])}, {number(arm['high_per_s'])}]" if known else ""
     rate = arm["rate_per_s"]
     cells = [
         tex_escape(arm["system"]),

@@ -2,38 +2,41 @@
 
 import pandas as pd
 
-from infscale.analysis.intervals import MIN_REPLICATES
+from infscale.analysis.intervals import MIN_LIFETIMES
 from infscale.analysis.tables import Tables
-from infscale.experiment.design.design import LEAST_REQUESTS, SEARCH, Design
+from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import ENCODINGS, count
-from infscale.records.gate import INVALID, SATURATED, VALID
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
 from infscale.records.manifest import Implementation, RunManifest
 from infscale.records.runs import Run
-from infscale.vocabulary import NAMES
-
-EXPLORATORY_BELOW = 5
-"""Replicates below which a run is called exploratory."""
+from infscale.vocabulary import NAMES, clock
 
 
 def limits(run: Run, tables: Tables) -> list[str]:
     """Return what this run cannot show, a sentence each."""
     manifest = run.manifest
     return [
-        *_size(manifest.design),
+        *_size(manifest),
         *_course(run),
         *(text for item in manifest.implementations.values() for text in _implementation(item)),
-        *_payload(manifest.design, tables.every),
+        *_payload(manifest.design, tables.trials),
         *_method(manifest.design),
-        *_machine(manifest, tables.every),
+        *_machine(manifest, tables.trials),
         *_verdicts(tables),
     ]
 
 
-def _size(design: Design) -> list[str]:
-    least = f", or as long as {LEAST_REQUESTS} requests take" if design.rates == SEARCH else ""
-    size = f"A {design.profile} profile ({design.replicates} replicates, trials of {design.trial_s:g} s{least})"
-    few = design.profile == "quick" or design.replicates < EXPLORATORY_BELOW
-    return [f"{size}: exploratory, to be confirmed by a longer run."] if few else [f"{size}."]
+def _size(manifest: RunManifest) -> list[str]:
+    design = manifest.design
+    groups = [sum(one.arms == arms for one in manifest.lifetimes) for arms in design.groups()]
+    fewest, most = min(groups, default=0), max(groups, default=0)
+    lifetimes = count(fewest, "lifetime") if fewest == most else f"{fewest} to {most} lifetimes"
+    trial = f"trials of {design.trial_s:g} s, or as long as {design.requests} requests take"
+    size = f"A {design.profile} profile: {lifetimes} of the servers of each group of arms, {trial}."
+    more = [
+        f"Time was added after a look at the results: {', '.join(map(clock, manifest.more_s))}. The looks allow it."
+    ]
+    return [size, *(more if manifest.more_s else [])]
 
 
 def _course(run: Run) -> list[str]:
@@ -75,21 +78,17 @@ def _payload(design: Design, trials: pd.DataFrame) -> list[str]:
 
 
 def _method(design: Design) -> list[str]:
-    texts = []
-    if design.rates == SEARCH:
-        texts.append("Differences of p95 are corrected after Holm over the arms; those of saturation rates are not.")
-    elif not design.bisections:
-        steps = "its interval over replicates is as wide as the steps between the rates"
-        texts.append(f"λ* was not narrowed by bisection: {steps}.")
-    if not design.restart:
-        drained = "after a SATURATED trial they drained until they were idle"
-        texts.append(f"Servers restarted between replicates only; {drained}.")
-    return texts
+    return [
+        "Only the contrasts that were named before the run are claims; other numbers describe it, with plain 95 % "
+        "intervals.",
+        f"λ* depends on the length of a trial: {design.trial_s:g} s here, longer where requests would be too few.",
+        "Servers are started anew in every lifetime; within one they drain until they are idle between trials.",
+    ]
 
 
 def _machine(manifest: RunManifest, trials: pd.DataFrame) -> list[str]:
     machine = manifest.machine
-    texts = ["Intervals are over replicates on this machine; other machines are not covered."]
+    texts = ["Intervals are over lifetimes on this machine; other machines are not covered."]
     if trials["same_host"].fillna(False).astype(bool).any():
         pinned = trials["pinned"].fillna(False).astype(bool).all()
         apart = "" if pinned else ", not pinned to cores: they took time from one another"
@@ -100,20 +99,20 @@ def _machine(manifest: RunManifest, trials: pd.DataFrame) -> list[str]:
 
 
 def _verdicts(tables: Tables) -> list[str]:
-    trials, points, texts = tables.every, tables.points, []
+    trials, points, texts = tables.trials, tables.points, []
     changed = int(((trials["verdict_stored"] != "") & (trials["verdict_stored"] != trials["verdict"])).sum())
     if changed:
         have = f"{count(changed, 'trial')} {'has' if changed == 1 else 'have'}"
         texts.append(f"{have} another verdict than when measured, because the rules have changed since.")
-    few = int(((points["verdict"] == VALID) & (points["replicates"] < MIN_REPLICATES)).sum())
+    few = int(((points["verdict"] == VALID) & (points["lifetimes"] < MIN_LIFETIMES)).sum())
     if few:
         rest = f"{count(few, 'VALID point')} {'rests' if few == 1 else 'rest'}"
-        texts.append(f"{rest} on fewer than {MIN_REPLICATES} replicates: percentiles there have no interval.")
-    unsteady = int((~trials.loc[trials["phase"] == "grid", "steady"].astype(bool)).sum())
+        texts.append(f"{rest} on fewer than {MIN_LIFETIMES} lifetimes: percentiles there have no interval.")
+    unsteady = int((trials.loc[trials["phase"] == "grid", "verdict"] == UNSTEADY).sum())
     if unsteady:
         settled = "response times had not settled by half of the trial"
         whose = "its" if unsteady == 1 else "their"
-        texts.append(f"In {count(unsteady, 'VALID trial')} {settled}: {whose} percentiles are not used.")
+        texts.append(f"In {count(unsteady, 'trial')} {settled}: {whose} percentiles are not used.")
     if not trials["ceiling_share"].notna().all():
         texts.append("The load generator's own ceiling was not measured in this run.")
     return texts
@@ -121,13 +120,14 @@ def _verdicts(tables: Tables) -> list[str]:
 
 def validity(tables: Tables) -> str:
     """Return the share of trials below λ* that are VALID, and why the others are not."""
-    shares, trials = tables.shares, tables.every
+    shares, trials = tables.shares, tables.trials
     total, valid = int(shares["trials"].sum()), int(shares["valid"].sum())
     grid = trials[trials["phase"] == "grid"]
-    invalid, saturated = (int((grid["verdict"] == name).sum()) for name in (INVALID, SATURATED))
+    invalid, unsteady, saturated = (int((grid["verdict"] == name).sum()) for name in (INVALID, UNSTEADY, SATURATED))
     share = f" ({100 * valid / total:.0f} %)" if total else ""
     below = f"{valid} of {total} trials below λ* are VALID{share}" if total else "No trial lies below λ*"
     counts = grid.loc[grid["verdict"] == INVALID, "reasons"].str.split().explode().value_counts()
     gates = ", ".join(f"{name} {n}" for name, n in counts.items())
     reasons = f" (gates not passed: {gates})" if gates else ""
-    return f"{below}. Of all trials at set rates {invalid} are INVALID{reasons} and {saturated} SATURATED."
+    others = f"{invalid} are INVALID{reasons}, {unsteady} UNSTEADY and {saturated} SATURATED"
+    return f"{below}. Of all trials at set rates {others}."

@@ -9,18 +9,22 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from infscale.analysis.answers import UNDECIDED
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.trials import QUANTILES, metric
 from infscale.errors import DataError
-from infscale.experiment.design.design import P95, SEARCH, Design
+from infscale.experiment.design.design import P95, Design
+from infscale.experiment.design.labels import count
 from infscale.records.components import PARTS
 from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run
-from infscale.report.figures.files import DPI, file_stem
+from infscale.report import claims
+from infscale.report.figures import overview
+from infscale.report.figures.files import DPI, file_stem, png_of
 from infscale.report.figures.parts import PAGE_IN
 from infscale.report.figures.picture import Picture
 from infscale.report.limits import limits
-from infscale.report.results import FindingResult, Reported
+from infscale.report.results import FindingResult, Reported, machine_text, speed_of
 from infscale.report.wording import metric_text, saturation_range
 from infscale.vocabulary import number
 
@@ -71,6 +75,7 @@ def page(
         DataError: a figure is absent or was drawn from another run.
     """
     manifest = run.manifest
+    every = [*claims.claims(run, tables), *(claim for result in others for claim in result.claims)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("infscale.report", "."),
         autoescape=True,
@@ -81,18 +86,24 @@ def page(
     return environment.get_template("report.html").render(
         run=manifest,
         question=finding.question,
+        headline=claims.headline(every),
+        overview=_overview(every, figures),
         answer=finding.answer(run, tables),
-        design=_design(run, tables.every),
-        machine=_machine(manifest, tables.every),
+        design=_design(run, tables.trials),
+        machine=_machine(manifest, tables.trials),
         arms=_arms(tables),
         figures=[_figure(picture, run, tables, figures) for picture in finding.pictures],
-        contrasts=_by_arm(tables.contrasts, _contrast, ["arm", "reference", "metric"]),
+        contrasts=[_contrast(row) for _, row in tables.contrasts.iterrows()],
+        ratios=_by_arm(tables.ratios, _ratio, ["arm", "reference"]),
         sensitivity=[_sensitivity(row) for _, row in tables.sensitivity.iterrows()],
         parts=(*PARTS, "response"),
         components=_by_arm(tables.components, _components),
         points=_by_arm(tables.points, _point),
         limits=limits(run, tables),
-        others=[(result, [_drawn(result, k, figures) for k in range(len(result.figures))]) for result in others],
+        others=[
+            (result, [_drawn(result, k, figures) for k in range(len(result.figures))], _elsewhere(manifest, result))
+            for result in others
+        ],
         choices=[] if advice is None else [name for name in advice.columns if name not in ASKED],
         advice=[] if advice is None else [_advice(row) for _, row in advice.iterrows()],
     )
@@ -116,14 +127,14 @@ def _design(run: Run, trials: pd.DataFrame) -> Cells:
     manifest, design = run.manifest, run.manifest.design
     counts = ", ".join(f"{count} {PHASES[str(phase)]}" for phase, count in trials["phase"].value_counts().items())
     built = [f"{item.label}: version {item.version}, {item.runtime}" for item in manifest.implementations.values()]
-    same = "the arms of a block get the same arrival times within a replicate"
+    same = "the arms of a block get the same arrival times in a lifetime"
     return {
         "Arms": "; ".join(run.labels[arm] for arm in run.measured),
         "Serving systems": "; ".join(built),
         "Model": ", ".join(dict.fromkeys(arm.model for arm in design.arms)),
         "Arrivals": f"Poisson, open loop; {same}",
         "Arrival rates λ (requests/s)": _rates(run),
-        "Replicates": f"{design.replicates}, in a new random order each",
+        "Lifetimes": _lifetimes(manifest),
         "Trials": f"{counts}; {_span(trials['duration_s'])} s of arrivals each",
         "Named before the run": _contrasts(run, design),
         "Timeout": f"{design.timeout_s:g} s",
@@ -136,13 +147,13 @@ PHASES = {
     "pilot": "in the pilot",
     "grid": "at set rates",
     "sensitivity": "of the sensitivity check",
-    "bisection": "in the search for λ*",
+    "search": "in the search for λ*",
 }
 """Why trials were made, in words."""
 
 
 def _rates(run: Run) -> str:
-    """Return the common rates of each block of arms."""
+    """Return the rates of moderate load of each block of arms."""
     design, texts = run.manifest.design, []
     for arms in design.blocks():
         rates = run.manifest.rates_per_s.get(design.block(arms[0]), [])
@@ -150,14 +161,33 @@ def _rates(run: Run) -> str:
     return "; ".join(texts)
 
 
+def _lifetimes(manifest: RunManifest) -> str:
+    """Return how many lifetimes the servers of each group of arms had, and when contrasts are looked at."""
+    groups = manifest.design.groups()
+    counts = [sum(one.arms == arms for one in manifest.lifetimes) for arms in groups]
+    looks = (
+        f"the first look at the contrasts was set to {manifest.first_look}" if manifest.first_look else "no look yet"
+    )
+    many = f"{count(len(groups), 'group')} of arms" if len(groups) > 1 else "all arms together"
+    return f"{', '.join(map(str, counts))} of {many}; {looks}"
+
+
 def _contrasts(run: Run, design: Design) -> str:
     """Return the comparisons that were named before the run; whatever else it shows was looked for afterwards."""
-    pairs = [f"{run.labels[c.arm]} ÷ {run.labels[c.reference]}" for c in design.contrasts]
+    pairs = dict.fromkeys(f"{run.labels[c.arm]} ÷ {run.labels[c.reference]}" for c in design.contrasts)
     if not pairs:
         return "nothing"
-    metrics = ", ".join(dict.fromkeys(metric_text(contrast.metric) for contrast in design.contrasts))
-    rates = "at one common rate" if design.rates == SEARCH else "at every rate"
-    return f"{metrics} {rates}, corrected after Holm over all of: {'; '.join(pairs)}"
+    metrics = " and ".join(dict.fromkeys(metric_text(contrast.metric) for contrast in design.contrasts))
+    return f"{metrics}, corrected after Holm over all {len(design.contrasts)}: {'; '.join(pairs)}"
+
+
+def _overview(every: Sequence[claims.Claim], folder: Path) -> Shown:
+    """Draw the picture of all contrasts, and write it beside the figures with its numbers."""
+    claims.save(every, folder)
+    table = claims.table(every)
+    if table.empty:
+        return Shown("", 0, overview.ALTERNATIVE, "")
+    return Shown(_uri(png_of(overview.draw(table))), 100, overview.ALTERNATIVE, overview.CAPTION)
 
 
 def _span(values: "pd.Series[float]") -> str:
@@ -175,7 +205,8 @@ def _machine(manifest: RunManifest, trials: pd.DataFrame) -> Cells:
     machine = manifest.machine
     engine_us = float(trials["engine_cpu_us_per_request"].median())
     return {
-        "CPU": f"{machine.cpu}, {machine.cores} cores",
+        "CPU": f"{machine.cpu}, {machine.cores} cores{f'; {machine.caches}' if machine.caches else ''}",
+        "Speed of one process (by session)": _speeds(manifest),
         "Frequency governor": machine.governor or "not known",
         "Memory": f"{machine.memory_gib:.3g} GiB",
         "System": f"{machine.os}, kernel {machine.kernel}; clock {manifest.clock}",
@@ -186,6 +217,33 @@ def _machine(manifest: RunManifest, trials: pd.DataFrame) -> Cells:
     }
 
 
+def _speeds(manifest: RunManifest) -> str:
+    """Return how fast the machine was at the start of each session."""
+    known = [session.calibration for session in manifest.sessions if session.calibration]
+    return (
+        "; ".join(
+            f"{number(one.python / 1e6)} million additions/s in Python, {number(one.numpy)} products/s of matrices of "
+            f"128 × 128, {number(one.calls / 1e6)} million system calls/s, {number(one.loopback)} loopback round trips"
+            for one in known
+        )
+        or "not measured"
+    )
+
+
+def _elsewhere(manifest: RunManifest, result: FindingResult) -> str:
+    """Return in which a finding's machine differs from the page's, and how much faster it was; "" for the same."""
+    here, speed = machine_text(manifest.machine), speed_of(manifest)
+    same = result.machine == here
+    if same and (not speed or not result.speed or abs(result.speed / speed - 1) < SPEED_WITHIN):
+        return ""
+    ratio = f", {number(result.speed / speed)} times as fast in Python" if speed and result.speed else ""
+    return f"Measured on {'the same kind of machine' if same else f'another machine: {result.machine}'}{ratio}."
+
+
+SPEED_WITHIN = 0.1
+"""Sections of a page whose machines differ in speed by less than this share are not told apart."""
+
+
 # ------------------------------------------------------------------------------------------------ tables
 
 
@@ -194,7 +252,7 @@ def _arms(tables: Tables) -> list[Cells]:
     shares = tables.shares.set_index("arm")
     return [
         {
-            **{name: str(arm[name]) for name in ("label", "valid", "saturated", "invalid")},
+            **{name: str(arm[name]) for name in ("label", "valid", "unsteady", "saturated", "invalid")},
             "saturation": saturation_range(arm),
             "below": f"{shares.loc[arm['arm'], 'valid']} of {shares.loc[arm['arm'], 'trials']}",
             "reasons": str(shares.loc[arm["arm"], "reasons"]) or NONE,
@@ -214,7 +272,7 @@ def _by_arm(
 def _point(point: "pd.Series[Any]") -> Cells:
     """Return one row of the table of points."""
     return {
-        **{name: str(point[name]) for name in ("label", "verdict", "replicates", "unsteady", "failed")},
+        **{name: str(point[name]) for name in ("label", "verdict", "lifetimes", "unsteady", "failed")},
         "rate": number(point["rate_per_s"]),
         "achieved": number(point["achieved_per_s"]),
         "roundtrip": _percentile(point, metric("roundtrip", "p95")),
@@ -236,7 +294,7 @@ def _percentile(point: "pd.Series[Any]", column: str) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"[{number(low)}, {number(high)}]" if np.isfinite(low) else ""
+    return f"[{number(low)}, {number(high)}]" if not np.isnan(low) else ""
 
 
 def _percent(value: float) -> str:
@@ -245,18 +303,25 @@ def _percent(value: float) -> str:
 
 def _contrast(row: "pd.Series[Any]") -> Cells:
     """Return one row of the table of contrasts."""
-    interval = _interval(row["ratio_low"], row["ratio_high"])
     return {
-        **{name: str(row[name]) for name in ("label", "reference_label", "replicates")},
+        **{name: str(row[name]) for name in ("label", "reference_label", "answer", "lifetimes")},
         "metric": metric_text(row["metric"]),
-        "rate": number(row["rate_per_s"]),
         "ratio": _number(row["ratio"]),
-        "interval": interval,
-        "note": row["note"],
-        "hodges_lehmann": _number(row["hodges_lehmann"]),
+        "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
         "spread": _percent(row["spread"]),
-        "holm": number(row["p_holm"]) if interval else NONE,
-        "conclusion": row["interval_conclusion"],
+        "holm": _number(row["p_holm"]),
+        "needed": _number(row["needed"]),
+    }
+
+
+def _ratio(row: "pd.Series[Any]") -> Cells:
+    """Return one row of the table of ratios by rate."""
+    return {
+        **{name: str(row[name]) for name in ("label", "reference_label", "lifetimes")},
+        "rate": number(row["rate_per_s"]),
+        "share": _percent(row["share"]),
+        "ratio": _number(row["ratio"]),
+        "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
     }
 
 
@@ -267,11 +332,11 @@ def _number(value: float) -> str:
 def _sensitivity(row: "pd.Series[Any]") -> Cells:
     """Return one row of the table of the sensitivity check."""
     return {
-        **{name: str(row[name]) for name in ("label", "reference_label", "replicates")},
+        **{name: str(row[name]) for name in ("label", "reference_label", "lifetimes")},
         "rate": number(row["rate_per_s"]),
         "ratio": _number(row["ratio"]),
         "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
-        "conclusion": "cannot conclude" if not row["differs"] else "slower" if row["ratio"] > 1 else "faster",
+        "conclusion": UNDECIDED if not row["differs"] else "slower" if row["ratio"] > 1 else "faster",
     }
 
 
@@ -280,7 +345,7 @@ def _components(row: "pd.Series[Any]") -> Cells:
     return {
         "label": str(row["label"]),
         "rate": number(row["rate_per_s"]),
-        "replicates": str(row["replicates"]),
+        "lifetimes": str(row["lifetimes"]),
         **{part: number(row[f"mean_{part}_ms"]) for part in (*PARTS, "response")},
     }
 
@@ -313,5 +378,9 @@ def _read(path: Path, run_id: str, alternative: str, caption: str) -> Shown:
         raise DataError(f"{path} was drawn from {', '.join(drawn_from)}, not from {run_id}: {draw_again}")
     content = path.read_bytes()
     pixels = int.from_bytes(content[16:20], "big")  # PNG's header holds the width there
-    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return Shown(uri, min(100, round(100 * pixels / PAGE_PIXELS)), alternative, caption)
+    return Shown(_uri(content), min(100, round(100 * pixels / PAGE_PIXELS)), alternative, caption)
+
+
+def _uri(content: bytes) -> str:
+    """Return a PNG's content as a data URI."""
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"

@@ -8,7 +8,10 @@ import msgspec
 
 from infscale.analysis.tables import Tables
 from infscale.errors import DataError
+from infscale.machine import Machine
+from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run
+from infscale.report.claims import Claim, claims
 from infscale.report.figures.files import Drawn, save_picture, write
 from infscale.report.figures.picture import Picture
 from infscale.report.limits import limits
@@ -39,18 +42,24 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     Attributes:
         name, question: of the finding.
         sentences: the answer.
+        claims: its named contrasts.
         figures: those that were drawn, in order.
         limits: what the run cannot show.
         left_out: labels of the arms that could not be measured.
+        machine: where it was measured, and how fast that machine was, in words.
+        speed: additions in a Python loop, a second; None where it was not measured.
         run_id, commit, environment_digest, profile: where it comes from.
     """
 
     name: str
     question: str
     sentences: list[str]
+    claims: list[Claim]
     figures: list[Drawn]
     limits: list[str]
     left_out: list[str]
+    machine: str
+    speed: float | None
     run_id: str
     commit: str
     environment_digest: str
@@ -65,9 +74,12 @@ def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingRe
         name=finding.name,
         question=finding.question,
         sentences=finding.answer(run, tables),
+        claims=claims(run, tables),
         figures=[figure for figure in drawn if figure],
         limits=limits(run, tables),
         left_out=[run.labels[arm] for arm in manifest.skipped],
+        machine=machine_text(manifest.machine),
+        speed=speed_of(manifest),
         run_id=manifest.run_id,
         commit=manifest.commit,
         environment_digest=manifest.environment_digest,
@@ -76,6 +88,18 @@ def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingRe
     text = msgspec.json.format(msgspec.json.encode(result), indent=1).decode()
     write(result_file(folder, finding.name), text + "\n")
     return result
+
+
+def machine_text(machine: Machine) -> str:
+    """Return a machine in a few words: "AMD EPYC, 2 cores, 23.5 GiB (L1d 32K, L2 512K)"."""
+    caches = f" ({machine.caches})" if machine.caches else ""
+    return f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib:.3g} GiB{caches}"
+
+
+def speed_of(manifest: RunManifest) -> float | None:
+    """Return the speed of a run's machine by the mean of its calibrations; None where there is none."""
+    speeds = [session.calibration.python for session in manifest.sessions if session.calibration]
+    return sum(speeds) / len(speeds) if speeds else None
 
 
 def result_file(folder: Path, finding: str) -> Path:

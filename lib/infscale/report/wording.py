@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.intervals import Interval
-from infscale.analysis.tables.ratios import withheld_because
+from infscale.analysis.answers import DIFFERS, EQUAL
+from infscale.analysis.intervals import MIN_LIFETIMES, Interval
+from infscale.experiment.design.design import MARGINS, P95, SATURATION
 from infscale.experiment.design.labels import count
 from infscale.vocabulary import number
 
@@ -14,14 +15,100 @@ BOUNDARIES = {"response": "response time", "roundtrip": "round-trip time"}
 
 
 def metric_text(name: str) -> str:
-    """Return the name of a column of percentiles in words: "p95 response time" for ``response_p95_ms``."""
+    """Return the name of a metric in words: "p95 response time" for ``response_p95_ms``, "saturation rate λ*"."""
+    if name == SATURATION:
+        return "saturation rate λ*"
     boundary, quantile, _ = name.split("_")
     return f"{quantile} {BOUNDARIES[boundary]}"
 
 
 def interval_text(low: float, high: float) -> str:
-    """Return an interval in words: "95 % interval 1.2 to 1.8"."""
+    """Return a 95 % interval in words: "95 % interval 1.2 to 1.8"; of one known end, "with 95 % at least 1.2"."""
+    below, above = not low > 0, not np.isfinite(high)
+    if below and above:
+        return "no bound known"
+    if below or above:
+        return f"with 95 % {f'at most {number(high)}' if below else f'at least {number(low)}'}"
     return f"95 % interval {number(low)} to {number(high)}"
+
+
+# -------------------------------------------------------------------------------------------- contrasts
+
+WORDS = {
+    (P95, True): "is slower than",
+    (P95, False): "is faster than",
+    (SATURATION, True): "keeps up with more load than",
+    (SATURATION, False): "keeps up with less load than",
+}
+"""What is said of an arm whose ratio is above 1 (True) or below."""
+
+QUANTITIES = {P95: (f"p95 {BOUNDARIES['response']}", "as long"), SATURATION: ("λ*", "as high")}
+"""What a contrast compares, and how a multiple of it is called."""
+
+
+def contrast_text(row: "pd.Series[Any]", arm: str = "", reference: str = "") -> str:
+    """Return what a run says of one named contrast, as a sentence without a full stop.
+
+    Args:
+        row: of :func:`infscale.analysis.tables.contrasts.contrasts_table`.
+        arm, reference: the names of the two arms; "" takes their labels.
+    """
+    arm, reference = quoted(arm or row["label"]), quoted(reference or row["reference_label"])
+    what, much = QUANTITIES[row["metric"]]
+    if not row["lifetimes"]:
+        return f"{arm} and {reference} cannot be compared in {what}: no lifetime has a usable value of both"
+    if row["answer"] == EQUAL:
+        return f"{arm} and {reference} are {equal_text(row['metric'])} (ratio {number(row['ratio'])}, {_basis(row)})"
+    if row["answer"] == DIFFERS:
+        return f"{arm} {WORDS[row['metric'], row['ratio'] > 1]} {reference}: its {what} is {_times(row, much)}"
+    question = "is faster" if row["metric"] == P95 else "has the higher λ*"
+    needed = f"; {needed_text(row['needed'])} would decide a ratio of 1.2" if np.isfinite(row["needed"]) else ""
+    return f"undecided whether {arm} or {reference} {question} ({what} ratio {_ratio(row)}, {_basis(row)}{needed})"
+
+
+def quoted(name: str) -> str:
+    """Return the name of an arm as a sentence holds it: in quotation marks where it has a comma."""
+    return f"“{name}”" if "," in name else name
+
+
+def equal_text(metric: str) -> str:
+    """Return what is said of two arms whose ratio lies within the margin of equality."""
+    return f"equal within {100 * (MARGINS[metric] - 1):.0f} % in {QUANTITIES[metric][0]}"
+
+
+def needed_text(least: float, most: float | None = None) -> str:
+    """Return how many lifetimes would decide, as :func:`infscale.analysis.answers.needed` reckons: at most 1,000."""
+    low, high = (f"{value:.0f}" if value < 1000 else "more than 1,000" for value in (least, most or least))
+    if least >= 1000:
+        return f"{low} lifetimes"
+    return f"about {low} lifetimes" if low == high else f"about {low} to {high} lifetimes"
+
+
+def _times(row: "pd.Series[Any]", much: str) -> str:
+    """Return how many times as long or as high, with its interval; where the ratio has no end, with what is known."""
+    if np.isfinite(row["ratio"]) and row["ratio"] > 0:
+        return f"{number(row['ratio'])} times {much} ({_basis(row)})"
+    bound = f"at least {number(row['ratio_low'])}" if row["ratio"] > 1 else f"at most {number(row['ratio_high'])}"
+    why = "one of them did not keep up" if row["metric"] == P95 else "one of them has no end"
+    return f"{bound} times {much} (with 95 %; {why} in half of {_lifetimes(row)} or more)"
+
+
+def _ratio(row: "pd.Series[Any]") -> str:
+    return number(row["ratio"]) if np.isfinite(row["ratio"]) and row["ratio"] > 0 else "not known"
+
+
+def _basis(row: "pd.Series[Any]") -> str:
+    """Return the interval of a contrast, and on how many lifetimes it rests."""
+    if np.isnan(row["ratio_low"]):
+        return f"{_lifetimes(row)}, not looked at yet"
+    return f"{interval_text(row['ratio_low'], row['ratio_high'])}, {_lifetimes(row)}"
+
+
+def _lifetimes(row: "pd.Series[Any]") -> str:
+    return count(int(row["looked_at"] or row["lifetimes"]), "lifetime")
+
+
+# ---------------------------------------------------------------------------------------- descriptions
 
 
 def ratio_text(subject: str, estimate: Interval | None, other: str) -> str:
@@ -32,51 +119,49 @@ def ratio_text(subject: str, estimate: Interval | None, other: str) -> str:
         estimate: their ratio; None where one of the two was not measured.
         other: what it is compared with, as in "that of gRPC".
     """
-    reason = "one of them was not measured" if estimate is None else withheld_because(estimate.replicates)
-    return _compared(subject, estimate, other, reason)
-
-
-def capacity_ratio_text(subject: str, estimate: Interval, other: str) -> str:
-    """Return the same of a saturation rate; without a ratio, why the brackets of λ* give none."""
-    if np.isfinite(estimate.value):
-        return _compared(subject, estimate, other, withheld_because(estimate.replicates))
-    known = f"only {count(estimate.replicates, 'replicate')}" if estimate.replicates else "no replicate"
-    reason = f"both rates have a lower and an upper bound in {known}; every replicate needs both"
-    return _compared(subject, estimate, other, reason)
-
-
-def _compared(subject: str, estimate: Interval | None, other: str, reason: str) -> str:
     if estimate is None or not np.isfinite(estimate.value):
+        reason = "one of them was not measured" if estimate is None else _withheld(estimate.lifetimes)
         return f"{subject} cannot be compared with {other} ({reason})"
     known = np.isfinite(estimate.low)
-    return (
-        f"{subject} is {number(estimate.value)} times {other} "
-        f"({interval_text(estimate.low, estimate.high) if known else reason})"
-    )
+    basis = interval_text(estimate.low, estimate.high) if known else _withheld(estimate.lifetimes)
+    return f"{subject} is {number(estimate.value)} times {other} ({basis})"
+
+
+def _withheld(lifetimes: int) -> str:
+    """Return why so many lifetimes give no interval."""
+    if lifetimes == 0:
+        return "no lifetime has a usable value of both"
+    if lifetimes < MIN_LIFETIMES:
+        return f"only {count(lifetimes, 'lifetime')}; an interval needs {MIN_LIFETIMES}"
+    return "in a lifetime one of them did not keep up, or kept up with every rate"
 
 
 def saturation_text(arm: "pd.Series[Any]") -> str:
-    """Return where an arm's saturation rate lies, with the verb: "lies between 950 and 1050 requests/s".
+    """Return an arm's saturation rate with the verb: "is 1,000 requests/s (95 % interval 950 to 1,050, 7 lifetimes)".
 
     ``arm`` has the columns of ``Tables.arms``.
     """
-    return f"{'is' if arm['bound'] == '?' else 'lies'} {saturation_range(arm)}"
+    return f"is {saturation_range(arm)}"
 
 
 def saturation_range(arm: "pd.Series[Any]") -> str:
     """Return the same without the verb, for a table."""
+    value, low, high = (number(arm[name]) for name in ("saturation_per_s", "low_per_s", "high_per_s"))
+    lifetimes = count(int(arm["saturation_lifetimes"]), "lifetime")
     match arm["bound"]:
         case "":
-            low, high = arm["interval_low_per_s"], arm["interval_high_per_s"]
-            interval = f" ({interval_text(low, high)}, over replicates)" if np.isfinite(low) else ""
-            return f"between {number(arm['low_per_s'])} and {number(arm['high_per_s'])} requests/s{interval}"
+            known = np.isfinite(arm["low_per_s"])
+            interval = f"95 % interval {low} to {high}, {lifetimes}" if known else f"{lifetimes}, no interval"
+            return f"{value} requests/s ({interval})"
         case "≥":
-            return f"at or above {number(arm['low_per_s'])} requests/s (never SATURATED in this run)"
+            return f"about {value} requests/s or more ({_some(arm)} it kept up with every rate)"
         case "<":
-            return f"below {number(arm['high_per_s'])} requests/s (nothing below was VALID)"
-        case "~":
-            many = round(arm["contradictions"])
-            verdicts = f"{count(many, 'verdict')} {'contradicts' if many == 1 else 'contradict'} it"
-            return f"near {number(arm['saturation_per_s'])} requests/s ({verdicts})"
+            return f"below {value} requests/s ({_some(arm)} it kept up with no rate)"
         case _:
             return "unknown (no usable trial)"
+
+
+def _some(arm: "pd.Series[Any]") -> str:
+    """Return in how many of an arm's lifetimes something happened that happened in one or more."""
+    lifetimes = int(arm["saturation_lifetimes"])
+    return "in its only lifetime" if lifetimes == 1 else f"in at least one of {lifetimes} lifetimes"

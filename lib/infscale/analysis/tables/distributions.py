@@ -1,4 +1,4 @@
-"""Whole distributions and courses of response times, in few enough numbers to be stored beside the other tables."""
+"""Whole distributions of response times, in few enough numbers to be stored beside the other tables."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,56 +9,32 @@ from infscale.analysis.tables.trials import POINT, identified, used
 from infscale.records.gate import VALID, Floats
 from infscale.records.runs import Run, Trial
 
-EVEN, TAIL, BINS = 200, 100, 40
+EVEN, TAIL = 200, 100
 COLUMNS = ("scheduled_ns", "done_ns", "status")
-DISTRIBUTION_COLUMNS = ["rate_per_s", "n", "replicates", "common", "level", "response_ms"]
+DISTRIBUTION_COLUMNS = ["rate_per_s", "n", "lifetimes", "common", "level", "response_ms"]
 """The columns of :func:`distributions_table` beside those that identify the arm."""
-TIMELINE_COLUMNS = ["rate_per_s", "replicate", "warm_up_s", "steady", "time_s", "p50_ms", "p95_ms"]
-"""The columns of :func:`timeline_table` beside those that identify the arm."""
 
 
 def distributions_table(
     run: Run, trials: pd.DataFrame, points: pd.DataFrame, rates: Mapping[int, float]
 ) -> pd.DataFrame:
-    """Return response times (ms) of every VALID point, steady replicates pooled, at levels that an ECDF is drawn from.
+    """Return response times (ms) of every VALID point, lifetimes pooled, at levels that an ECDF is drawn from.
 
     ``level`` is the share of requests at or below ``response_ms``: 200 even levels and up to 100 more towards the
     largest of the ``n`` requests, on a log scale. A request that did not succeed is +∞. ``common`` marks the one λ per
     block of ``rates`` at which arms are compared.
     """
     valid = points.loc[points["verdict"] == VALID, [*POINT, "block"]]
-    chosen = used(trials[(trials["verdict"] == VALID) & trials["steady"]])
+    chosen = used(trials[trials["verdict"] == VALID])
     parts = []
     for (arm, rate), group in chosen.merge(valid, on=[*POINT, "block"]).groupby(POINT):
         stored = _pooled(run, group)
         levels = _levels(len(stored))
         ranks = np.clip(np.ceil(levels * len(stored)).astype(int) - 1, 0, len(stored) - 1)
         common = rates.get(int(group["block"].iloc[0])) == rate
-        point = {"arm": arm, "rate_per_s": rate, "n": len(stored), "replicates": len(group), "common": common}
+        point = {"arm": arm, "rate_per_s": rate, "n": len(stored), "lifetimes": len(group), "common": common}
         parts.append(pd.DataFrame({**point, "level": levels, "response_ms": stored[ranks]}))
     return identified(_joined(parts, DISTRIBUTION_COLUMNS), trials)
-
-
-def timeline_table(run: Run, trials: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
-    """Return response times (ms) over the time of the trials at each block's λ of ``rates``: p50 and p95 by bin.
-
-    One row per (arm, replicate, bin of a fortieth of the trial), whole trial, warm-up included (it ends at
-    ``warm_up_s``). A request that did not succeed counts as +∞.
-    """
-    chosen = used(trials[trials["verdict"] == VALID])
-    chosen = chosen[chosen["block"].map(dict(rates)) == chosen["rate_per_s"]]
-    stored = {trial.manifest.trial_id: trial for trial in run.trials}
-    parts = []
-    for _, row in chosen.iterrows():
-        start, response = _responses(stored[row["trial_id"]])
-        bins = np.minimum((BINS * start / row["duration_s"]).astype(int), BINS - 1)
-        grouped = pd.Series(response).groupby(bins)
-        by_bin = grouped.quantile(np.array([0.5, 0.95]), interpolation="lower").unstack()
-        trial = {name: row[name] for name in (*POINT, "replicate", "warm_up_s", "steady")}
-        time_s = (by_bin.index.to_numpy() + 0.5) * row["duration_s"] / BINS
-        p50, p95 = by_bin[0.5].to_numpy(), by_bin[0.95].to_numpy()
-        parts.append(pd.DataFrame({**trial, "time_s": time_s, "p50_ms": p50, "p95_ms": p95}))
-    return identified(_joined(parts, TIMELINE_COLUMNS), trials)
 
 
 def _pooled(run: Run, group: pd.DataFrame) -> Floats:
@@ -76,7 +52,7 @@ def _pooled(run: Run, group: pd.DataFrame) -> Floats:
 def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:
     if parts:
         return pd.concat(parts, ignore_index=True)
-    kinds = {"arm": int, **{name: bool if name in ("common", "steady") else float for name in columns}}
+    kinds = {"arm": int, **{name: bool if name == "common" else float for name in columns}}
     return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in kinds.items()})
 
 

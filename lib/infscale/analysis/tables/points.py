@@ -1,26 +1,25 @@
-"""One row for each arm and arrival rate: percentiles, rates and verdict over replicates."""
+"""One row for each arm and arrival rate: percentiles, rates and verdict over lifetimes."""
 
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.intervals import geometric_mean, spread
-from infscale.analysis.tables.ratios import too_few
-from infscale.analysis.tables.trials import METRICS, POINT, Row, identified, used
+from infscale.analysis.intervals import MIN_LIFETIMES, geometric_mean, spread
+from infscale.analysis.tables.trials import METRICS, POINT, Row, identified, kept_up, used
 from infscale.errors import DataError
 from infscale.records.components import PARTS
-from infscale.records.gate import INVALID, SATURATED, VALID
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
 
 
 def points_table(trials: pd.DataFrame) -> pd.DataFrame:
     """Return one row per (arm, rate) of the trials at set rates.
 
-    ``verdict`` is SATURATED if any usable replicate is, INVALID if none is usable, else VALID. INVALID
-    replicates are left out of a point that has others, and so are VALID ones that never became steady (counted in
-    ``unsteady``). Each percentile is the geometric mean over the ``replicates`` used, with ``_low`` and ``_high``
-    (95 %), or a bound without an interval where the point is SATURATED or any replicate's value is censored; NaN where
-    any replicate's is withheld. ``_spread`` is how much replicates differ (0.1: by about 10 %), ``_below_floor``
+    ``verdict`` is INVALID if no lifetime is usable, SATURATED if at least half of the usable ones are, UNSTEADY if none
+    of the others became steady, else VALID. ``valid``, ``unsteady``, ``saturated`` and ``invalid`` count every attempt.
+    Each percentile is the geometric mean over the ``lifetimes`` that have the point's verdict, with ``_low`` and
+    ``_high`` (95 %), or a bound without an interval where the point is SATURATED or a lifetime's value is censored; NaN
+    where a lifetime's is withheld. ``_spread`` is how much lifetimes differ (0.1: by about 10 %), ``_below_floor``
     whether any rests on fewer independent requests than an interval within a trial needs.
 
     Raises:
@@ -30,25 +29,18 @@ def points_table(trials: pd.DataFrame) -> pd.DataFrame:
     if grid.empty:
         raise DataError("no trial at a set rate was finished: there is nothing to summarise")
     attempts = pd.crosstab([grid[key] for key in POINT], grid["verdict"])
-    counts = attempts.reindex(columns=[VALID, SATURATED, INVALID], fill_value=0).rename(columns=str.lower)
+    counts = attempts.reindex(columns=[VALID, UNSTEADY, SATURATED, INVALID], fill_value=0).rename(columns=str.lower)
     rows = [{"arm": arm, "rate_per_s": rate, **_point(group)} for (arm, rate), group in used(trials).groupby(POINT)]
     points = pd.DataFrame(rows).merge(counts.reset_index(), on=POINT, how="left", validate="one_to_one")
     return identified(points, trials)
 
 
 def _point(group: pd.DataFrame) -> Row:
-    sound = group[group["verdict"] != INVALID]
-    saturated = bool((sound["verdict"] == SATURATED).any())
-    verdict = SATURATED if saturated else INVALID if sound.empty else VALID
-    chosen = group if sound.empty else sound
-    unsteady = int((~chosen["steady"]).sum())
-    if 0 < unsteady < len(chosen):
-        chosen = chosen[chosen["steady"]]
+    verdict = _verdict(group)
+    chosen = group[group["verdict"] == verdict]
     row: Row = {
         "verdict": verdict,
-        "replicates": len(chosen),
-        "exploratory": geometric_mean(np.ones(len(chosen))).exploratory,
-        "unsteady": unsteady,
+        "lifetimes": len(chosen),
         "n": int(chosen["n"].sum()),
         "failed": int(chosen["failed"].sum()),
         **{name: float(chosen[name].mean()) for name in ("offered_per_s", "achieved_per_s", "goodput_per_s")},
@@ -62,12 +54,19 @@ def _point(group: pd.DataFrame) -> Row:
         "response_mean_ms": geometric_mean(chosen["response_mean_ms"]).value,
     }
     for name in METRICS:
-        row |= _estimate(chosen, name, saturated)
+        row |= _estimate(chosen, name, verdict == SATURATED)
     return row
 
 
+def _verdict(group: pd.DataFrame) -> str:
+    if not kept_up(group).all():
+        return SATURATED
+    there = set(group["verdict"])
+    return next(verdict for verdict in (VALID, UNSTEADY, INVALID) if verdict in there)
+
+
 def _throughput(chosen: pd.DataFrame) -> Row:
-    """Return 95 % intervals of throughput and goodput over replicates (NaN where one of them is 0)."""
+    """Return 95 % intervals of throughput and goodput over lifetimes (NaN where one of them is 0)."""
     row: Row = {}
     for name in ("achieved_per_s", "goodput_per_s"):
         positive = (chosen[name] > 0).all()
@@ -89,22 +88,13 @@ def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> Row:
     return row
 
 
-def _withheld(value: float, replicates: int, bound: bool) -> str:
+def _withheld(value: float, lifetimes: int, bound: bool) -> str:
     """Return why a percentile has no interval; empty where it has one."""
     if np.isnan(value):
         return "too few requests, or never steady"
     if bound:
         return "a lower bound"
-    return too_few(replicates)
-
-
-def common_rates(points: pd.DataFrame) -> dict[int, float]:
-    """Return by block the largest rate at which all of its arms are VALID; a block without one is absent."""
-    arms = points.groupby("block")["arm"].nunique()
-    valid = points[points["verdict"] == VALID].groupby(["block", "rate_per_s"])["arm"].nunique().reset_index()
-    common = valid[valid["arm"] == valid["block"].map(arms)]
-    largest = common.groupby("block")["rate_per_s"].max()
-    return dict(zip(largest.index, largest, strict=True))
+    return "" if lifetimes >= MIN_LIFETIMES else f"only {lifetimes} lifetimes; an interval needs {MIN_LIFETIMES}"
 
 
 def shares_table(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
@@ -113,8 +103,7 @@ def shares_table(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     Every attempt counts. ``reasons`` names the gates with their counts, most frequent first.
     """
     grid = trials[trials["phase"] == "grid"].merge(arms[["arm", "saturation_per_s", "bound"]], on="arm")
-    inclusive = (grid["bound"] == "≥") & (grid["rate_per_s"] == grid["saturation_per_s"])
-    below = grid[(grid["rate_per_s"] < grid["saturation_per_s"]) | inclusive | (grid["bound"] == "?")]
+    below = grid[(grid["rate_per_s"] < grid["saturation_per_s"]) | grid["bound"].isin(("≥", "?"))]
     rows = [{"arm": arm, **share_valid(group)} for arm, group in below.groupby("arm")]
     counted = pd.DataFrame(rows, columns=["arm", "trials", "valid", "share", "reasons"]).astype({"arm": int})
     shares = arms[["arm"]].merge(counted, on="arm", how="left")
@@ -135,11 +124,11 @@ def share_valid(trials: pd.DataFrame) -> Row:
 
 
 def components_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return where the mean response time goes: ms by part, over VALID replicates whose server reported its times.
+    """Return where the mean response time goes: ms by part, over VALID lifetimes whose server reported its times.
 
     One row per (arm, rate); the parts add up to ``mean_response_ms``. Empty when no server reported any.
     """
     parts = [f"mean_{part}_ms" for part in (*PARTS, "response")]
     known = used(trials[(trials["verdict"] == VALID) & trials["mean_response_ms"].notna()])
     grouped = known.groupby(POINT)
-    return identified(grouped[parts].mean().assign(replicates=grouped.size()).reset_index(), trials)
+    return identified(grouped[parts].mean().assign(lifetimes=grouped.size()).reset_index(), trials)

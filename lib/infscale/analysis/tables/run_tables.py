@@ -6,25 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from infscale.analysis.tables.distributions import distributions_table, timeline_table
+from infscale.analysis.tables.contrasts import contrasts_table
+from infscale.analysis.tables.distributions import distributions_table
 from infscale.analysis.tables.fits import fits_table
-from infscale.analysis.tables.points import common_rates, components_table, points_table, shares_table
-from infscale.analysis.tables.ratios import contrasts_table, sensitivity_table
+from infscale.analysis.tables.points import components_table, points_table, shares_table
+from infscale.analysis.tables.ratios import ratios_table, sensitivity_table, with_shares
 from infscale.analysis.tables.saturation import arms_table
-from infscale.analysis.tables.trials import IDENTITY, METRICS, identified, trials_table
+from infscale.analysis.tables.trials import IDENTITY, identified, trials_table
 from infscale.analysis.tables.usage import usage_table
 from infscale.errors import DataError
-from infscale.experiment.design.design import P95, SEARCH, Contrast
-from infscale.records.manifest import nan_if_none
+from infscale.experiment.design.design import P95
+from infscale.records.manifest import RunManifest, nan_if_none
 from infscale.records.runs import Run
 
 SHOWN = ["label", "bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
 """The columns of ``summary`` that notebooks show."""
-CONTRAST = ("arm", "reference", "metric")
-"""The columns that tell which contrast a ratio is of."""
 
 
 @dataclass(frozen=True)
@@ -32,28 +30,26 @@ class Tables:
     """The tables of a run. Each has :data:`infscale.analysis.tables.trials.IDENTITY` as its first columns.
 
     Attributes:
-        every: one row per trial; without the pilot's where arms search for λ* in every replicate.
-        trials: those that contrasts rest on: of a search those at the common rate and the bisections, else all.
+        trials: one row per trial but those of the pilot.
         points: one row per arm and rate.
         arms: one row per arm: λ*.
-        contrasts: one row per contrast that was named before the run, and rate.
-        descriptions: the same comparisons for the percentiles that were not named beforehand; descriptive only.
+        contrasts: one row per contrast that was named before the run: what the run claims.
+        ratios: one row per compared pair of arms and rate: p95 ratios that describe, and claim nothing.
         summary: one row per compared arm in the order of the design: bytes, cost of encoding, CPU by group of
-            processes, λ*, and the percentiles at the rate at which the arms of its block are compared.
+            processes, λ*, and the percentiles at the larger rate of moderate load.
         usage: one row per arm, rate and group of processes.
         shares: one row per arm: how many of its trials below λ* are VALID.
         sensitivity: one row per arm of the sensitivity check.
         components: one row per arm and rate: the parts of the mean response time.
         queues: one row per arm and queueing model.
-        distributions, timeline: response times by level and over the time of a trial; of a sweep alone.
+        distributions: response times by level, at every rate at which an arm is VALID.
     """
 
-    every: pd.DataFrame
     trials: pd.DataFrame
     points: pd.DataFrame
     arms: pd.DataFrame
     contrasts: pd.DataFrame
-    descriptions: pd.DataFrame
+    ratios: pd.DataFrame
     summary: pd.DataFrame
     usage: pd.DataFrame
     shares: pd.DataFrame
@@ -61,7 +57,6 @@ class Tables:
     components: pd.DataFrame
     queues: pd.DataFrame
     distributions: pd.DataFrame
-    timeline: pd.DataFrame
 
     def by_name(self) -> dict[str, pd.DataFrame]:
         """Return the tables by their names."""
@@ -85,47 +80,29 @@ def tabulate(run: Run, slo_ms: float = 100.0) -> Tables:
 
 def from_trials(run: Run, every: pd.DataFrame) -> Tables:
     """Return all tables of a run, given the one of its trials."""
-    design, search = run.manifest.design, run.manifest.design.rates == SEARCH
-    if search:  # the pilot's trials are short, and every replicate has searched for itself
-        every = every[every["phase"] != "pilot"].reset_index(drop=True)
-    points, arms = points_table(every), arms_table(every)
-    rates = _compared_rates(run) if search else common_rates(points)
-    at_rate = (every["phase"] != "grid") | (every["rate_per_s"] == every["block"].map(rates))
-    trials = every[at_rate].reset_index(drop=True) if search else every
-    usage = usage_table(run, every)
-    others = [
-        Contrast(contrast.arm, contrast.reference, name)
-        for name in METRICS
-        for contrast in design.contrasts
-        if Contrast(contrast.arm, contrast.reference, name) not in design.contrasts
-    ]
-    ratios = contrasts_table(trials, [*design.contrasts, *others])
-    keys = zip(*(ratios[name] for name in CONTRAST), strict=True)
-    named = np.array([Contrast(*key) in design.contrasts for key in keys], dtype=bool)
-    none = points.iloc[:0]
+    design, rates = run.manifest.design, moderate_rates(run.manifest)
+    trials = every[every["phase"] != "pilot"].reset_index(drop=True)  # its trials are short, on a server that warms up
+    points, arms = points_table(trials), arms_table(trials)
+    usage = usage_table(run, trials)
     return Tables(
-        every=every,
         trials=trials,
         points=points,
         arms=arms,
-        contrasts=ratios[named].reset_index(drop=True),
-        descriptions=ratios[~named].reset_index(drop=True),
+        contrasts=contrasts_table(run.manifest, trials),
+        ratios=with_shares(ratios_table(trials, design.contrasts), arms),
         summary=_summary(run, points, arms, trials, usage, rates),
         usage=usage,
-        shares=shares_table(every, arms),
-        sensitivity=sensitivity_table(every, design),
-        components=components_table(every),
+        shares=shares_table(trials, arms),
+        sensitivity=sensitivity_table(trials, design),
+        components=components_table(trials),
         queues=fits_table(points, arms),
-        distributions=distributions_table(run, every, none if search else points, rates),
-        timeline=timeline_table(run, every, {} if search else rates),
+        distributions=distributions_table(run, trials, points, rates),
     )
 
 
-def _compared_rates(run: Run) -> dict[int, float]:
-    """Return by block the rate at which the arms of a search are compared: nearest to half of the smallest λ*."""
-    shares = run.manifest.design.fractions
-    nearest = int(np.argmin([abs(share - 0.5) for share in shares]))
-    return {block: rates[nearest] for block, rates in run.manifest.rates_per_s.items()}
+def moderate_rates(manifest: RunManifest) -> dict[int, float]:
+    """Return by block the larger rate of moderate load, at which percentiles of arms are shown side by side."""
+    return {block: rates[-1] for block, rates in manifest.rates_per_s.items()}
 
 
 def _summary(
@@ -144,7 +121,7 @@ def _summary(
     costs = grid[_at(grid, rates)].groupby("arm")[["bytes_out", "bytes_in", "hit_ratio"]].mean()
     cpu = usage[_at(usage, rates)].pivot(index="arm", columns="group", values="cpu_us_per_request")
     common = points[_at(points, rates)].drop(columns=[name for name in IDENTITY if name != "arm"])
-    counts = ["valid", "invalid", "saturated"]  # of a point, where the table of arms has them of the whole search
+    counts = ["valid", "unsteady", "invalid", "saturated"]  # the points have their own
     whole = arms.drop(columns=[*IDENTITY, *counts]).assign(arm=arms["arm"])
     for other in (common, whole, costs.reset_index(), cpu.add_prefix("cpu_us_").reset_index()):
         table = table.merge(other, on="arm", how="left")

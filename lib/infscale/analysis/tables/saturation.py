@@ -1,104 +1,100 @@
-"""The saturation rate λ* of each arm: the bracket that it lies in, and its interval over replicates."""
+"""The saturation rate λ* of each arm, with its interval over lifetimes."""
 
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.intervals import geometric_mean
+from infscale.analysis.answers import interval
+from infscale.analysis.intervals import CONFIDENCE, MIN_LIFETIMES
 from infscale.analysis.tables.trials import Row, identified
-from infscale.records.gate import INVALID, SATURATED, VALID, Floats
-
-INTERVAL = ["interval_low_per_s", "interval_high_per_s", "interval_replicates"]
-"""The columns of λ*'s interval over replicates."""
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 
 
 def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per arm: the saturation rate λ* and the bracket that it lies in.
+    """Return one row per arm: the saturation rate λ* and how its trials went.
 
-    λ* is where a step from VALID to SATURATED contradicts the fewest verdicts of pilot, set rates and bisection (one
-    false alarm, or one lucky replicate, then moves nothing). The bracket runs from the last rate before the step
-    (``low_per_s``) to the first one after it (``high_per_s``), over all steps that do equally well;
-    ``saturation_per_s`` is its geometric mean, ``contradictions`` the verdicts that disagree. ``bound`` is "≥" when the
-    step lies above all rates (the value is then the largest), "<" when it lies below all, "~" where one of these is
-    contradicted by other verdicts, "?" when no trial could be used. ``settled_per_s`` is the
-    lowest SATURATED rate above every VALID one (NaN if there is none). An arm counts as better only if it was VALID at
-    or above the other's.
-
-    ``interval_low_per_s`` and ``interval_high_per_s`` are the 95 % interval over ``interval_replicates``: each
-    replicate has a bracket of its own, bisected where the run did so, and the interval goes from the lower
-    end of the t interval of the brackets' lower ends to the upper end of that of their upper ends, so that the width of
-    the brackets is in it. NaN below three replicates, or where one of them has no bracket.
+    Each lifetime has a bracket of λ* from its own trials (:func:`lifetime_brackets`). ``saturation_per_s`` is the
+    geometric mean of their middles over ``saturation_lifetimes``, with the 95 % interval ``low_per_s`` to
+    ``high_per_s`` (Student's t on the logarithms; NaN below three lifetimes). ``bound`` is "" for such an estimate, "≥"
+    where an arm kept up with every rate in a lifetime, "<" where it kept up with none, "?" where no trial could be
+    used; the value is then the median over lifetimes, of the known end where a bracket has one only. ``steps`` is the
+    ratio of the two ends of a bracket (its geometric mean).
     """
     own = trials[trials["phase"] != "sensitivity"]
-    brackets = {arm: group[["low_per_s", "high_per_s"]] for arm, group in replicate_brackets(own).groupby("arm")}
-    none = pd.DataFrame(columns=["low_per_s", "high_per_s"])
-    rows = [
-        {"arm": arm, **_bracket(group), **saturation_interval(brackets.get(arm, none).to_numpy(dtype=np.float64))}
-        for arm, group in own.groupby("arm")
-    ]
+    brackets = dict(iter(lifetime_brackets(own).groupby("arm")))
+    rows = [{"arm": arm, **_estimate(brackets.get(arm)), **_counts(group)} for arm, group in own.groupby("arm")]
     return identified(pd.DataFrame(rows), own)
 
 
-def _bracket(group: pd.DataFrame) -> Row:
-    valid = group.loc[group["verdict"] == VALID, "rate_per_s"]
-    saturated = group.loc[group["verdict"] == SATURATED, "rate_per_s"]
-    low, high, contradictions = _step(valid.to_numpy(dtype=float), saturated.to_numpy(dtype=float))
-    bound, value = "", float(np.sqrt(low * high))
-    if np.isnan(value):
-        bound, value = ("<", high) if np.isnan(low) else ("≥", low)
+def _counts(group: pd.DataFrame) -> Row:
+    counts = {
+        verdict.lower(): int((group["verdict"] == verdict).sum()) for verdict in (VALID, UNSTEADY, SATURATED, INVALID)
+    }
+    return {"trials": len(group), **counts}
+
+
+def _estimate(brackets: pd.DataFrame | None) -> Row:
+    """Return λ* from the brackets of an arm's lifetimes."""
+    none = {
+        "saturation_per_s": np.nan,
+        "low_per_s": np.nan,
+        "high_per_s": np.nan,
+        "bound": "?",
+        "saturation_lifetimes": 0,
+    }
+    if brackets is None or brackets.empty:
+        return {**none, "saturation_lifetimes": 0, "steps": np.nan}
+    low, high = (brackets[name].to_numpy(dtype=np.float64) for name in ("low_per_s", "high_per_s"))
+    whole = np.isfinite(low) & np.isfinite(high)
+    steps = float(np.exp(np.mean(np.log(high[whole] / low[whole])))) if whole.any() else np.nan
+    middle = np.where(whole, np.sqrt(low * high), np.where(np.isfinite(low), low, high))
+    logs = np.where(whole, np.log(middle), np.where(np.isfinite(low), np.inf, -np.inf))
+    bound = "≥" if np.isposinf(logs).any() else "<" if np.isneginf(logs).any() else ""
+    value = float(np.median(middle) if bound else np.exp(np.mean(logs)))
+    ends = interval(logs, 1 - CONFIDENCE) if len(logs) >= MIN_LIFETIMES else (np.nan, np.nan)
     return {
         "saturation_per_s": value,
-        "low_per_s": low,
-        "high_per_s": high,
-        "contradictions": contradictions,
-        "settled_per_s": float(saturated[~(saturated <= valid.max())].min()),
-        "bound": "?" if np.isnan(value) else "~" if bound and contradictions else bound,
-        "trials": len(group),
-        "valid": len(valid),
-        "saturated": len(saturated),
-        "invalid": int((group["verdict"] == INVALID).sum()),
+        "low_per_s": float(np.exp(ends[0])),
+        "high_per_s": float(np.exp(ends[1])),
+        "bound": bound,
+        "saturation_lifetimes": len(logs),
+        "steps": steps,
     }
 
 
-def _step(valid: Floats, saturated: Floats) -> tuple[float, float, int]:
-    """Return the rates on both sides of the step that contradicts the fewest verdicts, and how many it contradicts.
+def lifetime_brackets(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the bracket of λ* in each lifetime: columns ``arm``, ``lifetime``, ``low_per_s``, ``high_per_s``.
 
-    NaN where there is no rate on that side.
+    It comes from the trials of the search, and where those alone do not have both ends, from those at set rates too. It
+    lies where a step from "kept up" (VALID) to "did not" (SATURATED, or UNSTEADY in the search) contradicts the fewest
+    verdicts. NaN where nothing kept up, or everything did.
     """
-    rates = np.unique(np.concatenate([valid, saturated]))
+    own = trials[trials["phase"].isin(("grid", "search"))]
+    rows = []
+    for (arm, lifetime), group in own.groupby(["arm", "lifetime"]):
+        search = group[group["phase"] == "search"]
+        bracket = _bracket(search)
+        if not np.isfinite(bracket).all():
+            bracket = _bracket(group)
+        if not np.isnan(bracket).all():
+            rows.append((arm, lifetime, *bracket))
+    return pd.DataFrame(rows, columns=["arm", "lifetime", "low_per_s", "high_per_s"])
+
+
+def _bracket(group: pd.DataFrame) -> tuple[float, float]:
+    rates, verdicts = group["rate_per_s"].to_numpy(dtype=np.float64), group["verdict"].to_numpy(dtype=object)
+    kept_up, saturated = rates[verdicts == VALID], rates[verdicts == SATURATED]
+    unsteady = np.unique(rates[(verdicts == UNSTEADY) & (group["phase"] == "search").to_numpy()])
+    left = np.setdiff1d(unsteady, np.concatenate([kept_up, saturated]))  # the others were repeated
+    return _step(kept_up, np.concatenate([saturated, left]))
+
+
+def _step(kept_up: Floats, failed: Floats) -> tuple[float, float]:
+    """Return the rates on both sides of the step that contradicts the fewest verdicts; NaN where there is none."""
+    rates = np.unique(np.concatenate([kept_up, failed]))
     cuts = np.arange(len(rates) + 1)  # cut k: the rates before index k keep up
     ends = np.append(rates, np.inf)
-    wrong = np.array([(saturated < end).sum() + (valid >= end).sum() for end in ends])
+    wrong = np.array([(failed < end).sum() + (kept_up >= end).sum() for end in ends])
     best = cuts[wrong == wrong.min()]
     low = float(rates[best[0] - 1]) if best[0] > 0 else float("nan")
     high = float(rates[best[-1]]) if best[-1] < len(rates) else float("nan")
-    return low, high, int(wrong.min())
-
-
-def saturation_interval(brackets: Floats) -> dict[str, float]:
-    """Return the columns :data:`INTERVAL` from the bracket of λ* in each replicate.
-
-    Args:
-        brackets: shape (replicates, 2), requests/s; NaN where there is no rate on that side.
-    """
-    low, high = geometric_mean(brackets[:, 0]).low, geometric_mean(brackets[:, 1]).high
-    known = np.isfinite(low) and np.isfinite(high)
-    return dict(zip(INTERVAL, (low if known else np.nan, high if known else np.nan, len(brackets)), strict=True))
-
-
-def replicate_brackets(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the bracket of λ* in each replicate: columns ``arm``, ``replicate``, ``low_per_s``, ``high_per_s``.
-
-    NaN where nothing was VALID, or nothing SATURATED.
-    """
-    own = trials[trials["phase"].isin(("grid", "bisection"))]
-    rates, verdicts = own["rate_per_s"].to_numpy(dtype=np.float64), own["verdict"].to_numpy(dtype=object)
-    valid, saturated = verdicts == VALID, verdicts == SATURATED
-    rows = [
-        (
-            own["arm"].iloc[at[0]],
-            own["replicate"].iloc[at[0]],
-            *_step(rates[at][valid[at]], rates[at][saturated[at]])[:2],
-        )
-        for at in own.groupby(["arm", "replicate"]).indices.values()
-    ]
-    return pd.DataFrame(rows, columns=["arm", "replicate", "low_per_s", "high_per_s"])
+    return low, high

@@ -10,12 +10,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from infscale.analysis.dependence import quantiles
 from infscale.analysis.percentiles import early_stopping, trial_times
-from infscale.analysis.warm_up import quantiles, warm_up
 from infscale.errors import DataError
 from infscale.experiment.design.arm import FACTORS, Arm
 from infscale.records.components import PARTS
-from infscale.records.gate import INVALID, SATURATED, VALID, Floats
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 from infscale.records.gates.generator import gaps_distance
 from infscale.records.gates.server import FIRST_PART
 from infscale.records.gates.verdict import judge_trial
@@ -61,23 +61,22 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
 
     Verdicts are judged anew from the rows, so that a stored run follows the rules of this program;
     ``verdict_stored`` is the one of the measurement. Percentiles rest on what came after ``warm_up_s``, the same for
-    all arms of a (block, replicate, λ); where ``steady`` is false they are withheld. ``slo_ms`` is the limit of
-    response time that goodput counts.
+    all arms of a (block, lifetime, λ); those of an UNSTEADY trial are withheld. ``slo_ms`` is the limit of response
+    time that goodput counts.
 
     Raises:
         DataError: the run has no trial.
     """
     if not run.trials:
         raise DataError(f"{run.folder} holds no finished trial")
-    planned = run.manifest.design.trials()
-    table = with_warm_up(pd.DataFrame([_judged(run, trial, planned) for trial in run.trials]))
+    table = with_warm_up(pd.DataFrame([_judged(run, trial) for trial in run.trials]))
     starts = zip(run.trials, table["duration_s"], table["timeout_s"], table["warm_up_s"], strict=True)
     measured = [
         measures(trial.samples(COLUMNS), duration_s, timeout_s, slo_ms, start_s)  # read again: all may not fit memory
         for trial, duration_s, timeout_s, start_s in starts
     ]
     table = pd.concat([table, pd.DataFrame(measured)], axis=1)
-    table.loc[~table["steady"], WITHHELD] = np.nan
+    table.loc[table["verdict"] == UNSTEADY, WITHHELD] = np.nan
     return table
 
 
@@ -91,9 +90,9 @@ def identified(table: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     return table[["arm"]].merge(identities(trials), on="arm", how="left")[IDENTITY].join(table.drop(columns="arm"))
 
 
-def _judged(run: Run, trial: Trial, planned: int) -> Row:
+def _judged(run: Run, trial: Trial) -> Row:
     manifest, samples = trial.manifest, trial.samples(COLUMNS)
-    verdict = judge_trial(samples, manifest, planned)
+    verdict = judge_trial(samples, manifest)
     gates = {gate.name: gate.value for gate in verdict.gates}
     return {
         "run_id": run.id,
@@ -106,7 +105,7 @@ def _judged(run: Run, trial: Trial, planned: int) -> Row:
         "trial_id": manifest.trial_id,
         "phase": manifest.phase,
         "rate_per_s": manifest.rate_per_s,
-        "replicate": manifest.replicate,
+        "lifetime": manifest.lifetime,
         "attempt": manifest.attempt,
         "duration_s": manifest.duration_s,
         "timeout_s": manifest.timeout_s,
@@ -125,7 +124,7 @@ def _judged(run: Run, trial: Trial, planned: int) -> Row:
         "hit_ratio": _hit_ratio(manifest.cache),
         **_costs(manifest, len(samples)),
         **_components(manifest),
-        "own_warm_up_s": own_warm_up_s(samples, manifest.duration_s),
+        "own_warm_up_s": nan_if_none(gates["steady"]) * manifest.duration_s,
     }
 
 
@@ -140,30 +139,16 @@ def _hit_ratio(cache: Mapping[str, float]) -> float:
     return hits / (hits + misses) if hits + misses else float("nan")
 
 
-def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
-    """Return the seconds from the start of a trial until its response time is steady; ∞ when it never is."""
-    ended = samples[samples["done_ns"] != NEVER]
-    if not ended["scheduled_ns"].is_monotonic_increasing:
-        ended = ended.sort_values("scheduled_ns", kind="stable")
-    response = (ended["done_ns"] - ended["scheduled_ns"]).to_numpy()
-    cut = warm_up(np.maximum(response, 1))
-    if cut == len(response):
-        return float("inf") if cut else 0.0
-    return float(ended["scheduled_ns"].iloc[cut]) / 1e9 if cut else 0.0
-
-
 def with_warm_up(table: pd.DataFrame) -> pd.DataFrame:
-    """Return ``table`` with ``warm_up_s`` and ``steady``, one cut for the arms of each (block, replicate, λ).
+    """Return ``table`` with ``warm_up_s``, one cut for the arms of each (block, lifetime, λ).
 
-    It is the largest over those that are VALID and became steady, so that arms stay paired; one that never did is
-    withheld alone (docs/decisions/0009-warm-up.md). SATURATED and INVALID trials have no steady part to look for: they
-    are cut at the tenth that the rule of growth leaves out too.
+    It is the largest over those that are VALID, so that arms stay paired (docs/decisions/0009-warm-up.md). Trials that
+    are not have no steady part to look for: they are cut at the tenth that the rule of growth leaves out too.
     """
     valid = table["verdict"] == VALID
-    steady = ~(valid & np.isinf(table["own_warm_up_s"]))
-    keys = ["phase", "block", "rate_per_s", "replicate"]
-    cut = table[valid & steady].groupby(keys)["own_warm_up_s"].transform("max").reindex(table.index)
-    return table.assign(warm_up_s=cut.where(valid & steady, FIRST_PART * table["duration_s"]), steady=steady)
+    keys = ["phase", "block", "rate_per_s", "lifetime"]
+    cut = table[valid].groupby(keys)["own_warm_up_s"].transform("max").reindex(table.index)
+    return table.assign(warm_up_s=cut.where(valid, FIRST_PART * table["duration_s"]))
 
 
 def _bytes(samples: pd.DataFrame) -> Row:
@@ -257,19 +242,30 @@ def _within(response_ms: Floats) -> Row:
 
 
 def comparable(trials: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return the rows of :func:`used` whose ``name`` may enter a ratio: VALID, steady, not a bound.
+    """Return the rows of :func:`used` whose ``name`` may enter a ratio: VALID, not a bound.
 
-    A point with any SATURATED replicate is left out entirely: keeping only the replicates that did well would bias the
-    ratio.
+    A point at which an arm did not keep up (:func:`kept_up`) is left out entirely: keeping only the lifetimes that did
+    well would bias the ratio.
     """
     frame = used(trials)
-    spoiled = (frame["verdict"] == SATURATED).groupby([frame[key] for key in POINT]).transform("any")
     known = np.isfinite(frame[name].astype(float)) & ~frame[f"{name}_bound"].astype(bool)
-    return frame[(frame["verdict"] == VALID) & frame["steady"].astype(bool) & ~spoiled & known]
+    return frame[(frame["verdict"] == VALID) & kept_up(frame) & known]
+
+
+def kept_up(frame: pd.DataFrame) -> "pd.Series[bool]":
+    """Return for each trial whether its arm kept up with its rate: SATURATED in less than half of the usable trials."""
+    usable = frame["verdict"] != INVALID
+    saturated = (frame["verdict"] == SATURATED).where(usable)
+    share = saturated.astype(float).groupby([frame[key] for key in POINT]).transform("mean")
+    return ~(share >= 0.5)
 
 
 def used(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return one attempt of every trial at a set rate: the last that is not INVALID, else the last."""
-    grid = trials[trials["phase"] == "grid"].assign(sound=lambda t: t["verdict"] != INVALID)
-    ranked = grid.sort_values(["sound", "attempt"], kind="stable")
-    return ranked.groupby([*POINT, "replicate"], sort=True).tail(1).drop(columns="sound").sort_index()
+    """Return one attempt of every trial at a set rate: the last that is neither INVALID nor UNSTEADY, else the last."""
+    grid = trials[trials["phase"] == "grid"]
+    ranked = grid.assign(rank=grid["verdict"].map(RANK)).sort_values(["rank", "attempt"], kind="stable")
+    return ranked.groupby([*POINT, "lifetime"], sort=True).tail(1).drop(columns="rank").sort_index()
+
+
+RANK = {INVALID: 0, UNSTEADY: 1, SATURATED: 2, VALID: 2}
+"""Which attempt of a trial is used, by its verdict: that of the largest number."""

@@ -12,21 +12,21 @@ from infscale.records.usage import HOST
 
 CLIENT = "client"
 """The group of the load generator's processes."""
-PHASES = ("grid", "bisection")
+PHASES = ("grid", "search")
 MEANS = ["achieved_per_s", "user_s_per_s", "system_s_per_s", "rss_bytes", "switches_per_s", "cpu_us_per_request"]
-USAGE_COLUMNS = ["rate_per_s", "group", *MEANS, "replicates", "verdict"]
+USAGE_COLUMNS = ["rate_per_s", "group", *MEANS, "lifetimes", "verdict"]
 """The columns of :func:`usage_table` beside those that identify the arm."""
 
 
 def usage_table(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return what each group of processes used: means over replicates, one row per arm, λ and group.
+    """Return what each group of processes used: means over lifetimes, one row per arm, λ and group.
 
     Of the trials at set rates and of the search for λ*, those that were watched and are not INVALID. Columns:
     ``achieved_per_s``: successes that finished within the arrivals, per second; ``group``; ``user_s_per_s`` and
     ``system_s_per_s``: CPU seconds per second, so cores; ``rss_bytes``: peak, shared pages counted for each process;
     ``switches_per_s``: context switches of both kinds; ``cpu_us_per_request``: CPU of the group ÷ those successes, so
-    that a request that failed is paid for by those that did not (NaN without any); ``replicates``; ``verdict``:
-    SATURATED where any replicate was.
+    that a request that failed is paid for by those that did not (NaN without any); ``lifetimes``; ``verdict``:
+    SATURATED where at least half of the lifetimes were.
 
     Args:
         run: whose manifests hold the usage.
@@ -39,11 +39,11 @@ def usage_table(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
         if trial.manifest.trial_id in sound.index
         for row in _rows(trial.manifest, float(sound["finished_per_s"][trial.manifest.trial_id]))
     ]
-    table = pd.DataFrame(rows, columns=["trial_id", "arm", "rate_per_s", "replicate", "group", *MEANS])
+    table = pd.DataFrame(rows, columns=["trial_id", "arm", "rate_per_s", "lifetime", "group", *MEANS])
     table = table.assign(saturated=table["trial_id"].map(sound["verdict"]) == SATURATED)
     groups = table.astype({"arm": int}).groupby([*POINT, "group"], sort=False)
-    means = groups[MEANS].mean().assign(replicates=groups["replicate"].nunique())
-    verdict = groups["saturated"].any().map({True: SATURATED, False: VALID})
+    means = groups[MEANS].mean().assign(lifetimes=groups["lifetime"].nunique())
+    verdict = (groups["saturated"].mean() >= 0.5).map({True: SATURATED, False: VALID})
     return identified(means.assign(verdict=verdict).reset_index(), trials)
 
 
@@ -52,7 +52,7 @@ def _rows(manifest: TrialManifest, achieved_per_s: float) -> list[Row]:
         "trial_id": manifest.trial_id,
         "arm": manifest.arm_number,
         "rate_per_s": manifest.rate_per_s,
-        "replicate": manifest.replicate,
+        "lifetime": manifest.lifetime,
         "achieved_per_s": achieved_per_s,
     }
     return [

@@ -1,27 +1,30 @@
-"""Designs: everything that is decided before a run, from its arms and contrasts to its sizes and its seed."""
+"""Designs: everything that is decided before a run, from its arms and contrasts to its budget and its seed."""
 
 import hashlib
-import math
+import secrets
 from collections.abc import Sequence
 
 import msgspec
 
-from infscale.errors import ConfigError, check_duration, check_rate, check_share, one_of
+from infscale.errors import ConfigError, check_duration, check_rate, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import labels
 from infscale.experiment.design.types import check_types
 
 P95 = "response_p95_ms"
-"""The metric of contrasts: the 95th percentile of the response time, in ms."""
+"""Metric of a contrast: the 95th percentile of the response time at moderate load, ms."""
 
-LEAST_REQUESTS = 100
-"""Fewest requests of a trial at a common rate: five beyond p95 on average. On a slow link, or with bodies of megabytes,
-a short trial would hold a handful."""
+SATURATION = "saturation_per_s"
+"""Metric of a contrast: the saturation rate λ*, requests/s."""
 
-SWEEP, SEARCH = "sweep", "search"
-"""How rates are set. "sweep": all arms of a block at shares of the largest saturation rate in the block, which gives
-curves. "search": each arm's saturation rate by bisection, and all arms of a block at shares of the smallest one in the
-block."""
+MARGINS = {P95: 1.10, SATURATION: 1.15}
+"""The metrics of contrasts, each with the ratio within which two arms count as equal."""
+
+SHARES = (0.2, 0.4)
+"""Moderate load: shares of the smallest saturation rate of a block, as the first lifetime found it."""
+
+SEARCH_REQUESTS = 500
+"""Fewest requests of a trial in the search for λ*: growth over a trial needs that many to be seen."""
 
 BESIDE = ("staleness",)
 """What can be measured once, beside the trials: how many answers of a cache are stale after the model was swapped."""
@@ -32,7 +35,7 @@ class Contrast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         arm, reference: places of the two arms in the design, from 0; the ratio is arm ÷ reference.
-        metric: the column of the tables that is compared.
+        metric: a key of :data:`MARGINS`.
     """
 
     arm: int
@@ -43,24 +46,26 @@ class Contrast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a run measures, and how much of it.
 
+    The servers of a group of arms are started, loaded and ended many times; each time is a *lifetime*. In a lifetime
+    every arm has one trial at each rate, in turn with the others, then λ* of all arms is searched.
+
     Attributes:
         finding: the name of the question that the run answers.
         question: that question in words.
         arms: what is compared, shape (n,).
         contrasts: the comparisons named before the run.
-        sensitivity: further arms, tried at one rate, that show how much fixed defaults decide; each belongs to the
-            block of the arms with its framework. They follow ``arms`` in the numbering of arms.
-        rates: :data:`SWEEP` or :data:`SEARCH`.
+        sensitivity: further arms that show how much fixed defaults decide; each belongs to the block of the arms with
+            its deployment. They follow ``arms`` in the numbering of arms.
         beside: what else is measured once, beside the trials, see :data:`BESIDE`.
         profile: the name under which the sizes are known.
-        replicates: repeats of every arm, on restarted servers in a new random order.
-        trial_s: length of a trial's arrivals, s.
-        fractions: rates as shares of a saturation rate.
+        budget_s: time for measuring, s.
+        least: fewest lifetimes of each group of arms, whatever the budget; also the fewest of a first look.
+        most: most lifetimes of each group; 0 for no limit but the budget.
+        trial_s, requests: a trial's arrivals last ``trial_s`` seconds, and longer where they would be fewer than
+            ``requests``.
+        curve: how many rates between moderate load and saturation are tried in the first two lifetimes.
         timeout_s: time limit of a request, from the scheduled time, s.
         seed: of arrivals, payload choice and order.
-        fill_tail: let a trial last until it holds 1,000 requests at least, so that p99 is known.
-        restart: start the server anew after a SATURATED trial; otherwise it drains until it is idle.
-        bisections: trials that narrow an arm's bracket of λ* in each replicate.
         most_per_s: no rate above is tried, requests/s.
 
     Raises:
@@ -72,17 +77,16 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     arms: tuple[Arm, ...]
     contrasts: tuple[Contrast, ...] = ()
     sensitivity: tuple[Arm, ...] = ()
-    rates: str = SEARCH
     beside: tuple[str, ...] = ()
     profile: str = "quick"
-    replicates: int = 3
-    trial_s: float = 4.0
-    fractions: tuple[float, ...] = (0.4,)
+    budget_s: float = 600.0
+    least: int = 4
+    most: int = 0
+    trial_s: float = 1.0
+    requests: int = 250
+    curve: int = 0
     timeout_s: float = 1.0
-    seed: int = 1
-    fill_tail: bool = False
-    restart: bool = False
-    bisections: int = 0
+    seed: int = msgspec.field(default_factory=lambda: secrets.randbits(48))
     most_per_s: float = 30_000.0
 
     def __post_init__(self) -> None:
@@ -95,7 +99,6 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             value = getattr(self, name)
             if not value or value.startswith(".") or not value.isprintable() or "/" in value:
                 raise ConfigError(f"{name}={value!r} is not a name for files; accepted: a name without '/'")
-        one_of("rates", self.rates, (SWEEP, SEARCH))
         for name in self.beside:
             one_of("beside", name, BESIDE)
         self._check_contrasts()
@@ -104,7 +107,10 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
     def _check_contrasts(self) -> None:
         references: dict[int, int] = {}
+        if len(set(self.contrasts)) < len(self.contrasts):
+            raise ConfigError("contrasts: one of them is named twice, and would share the error with itself")
         for contrast in self.contrasts:
+            one_of("contrasts: metric", contrast.metric, tuple(MARGINS))
             pair = {contrast.arm, contrast.reference}
             if len(pair) < 2 or not pair <= set(range(len(self.arms))):
                 raise ConfigError(f"contrasts: {contrast} does not name two of {len(self.arms)} arms")
@@ -123,41 +129,49 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ConfigError(f"sensitivity: no arm of the design has the deployment of {labels([arm])[0]}: {arm}")
 
     def _check_sizes(self) -> None:
-        if not self.fractions:
-            raise ConfigError("fractions=[] sets no rate; accepted: shares of the saturation rate, such as 0.5")
-        for fraction in self.fractions:
-            check_share(fraction, "fractions")
-        for name in ("trial_s", "timeout_s"):
+        for name in ("trial_s", "timeout_s", "budget_s"):
             check_duration(getattr(self, name), name)
         check_rate(self.most_per_s, "most_per_s")
-        if self.replicates < 1:
-            raise ConfigError(f"replicates={self.replicates} is not a number of repeats; accepted: 1 or more")
-        if self.bisections < 0:
-            raise ConfigError(f"bisections={self.bisections} is not a number of trials; accepted: 0 or more")
-        if self.seed < 0:
-            raise ConfigError(f"seed={self.seed} is not a seed; accepted: 0 or more")
+        for name in ("least", "requests"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}={getattr(self, name)} is too few; accepted: 1 or more")
+        for name in ("curve", "seed", "most"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"{name}={getattr(self, name)} is negative; accepted: 0 or more")
 
     def digest(self) -> str:
-        """Return twelve hexadecimal digits that differ where any factor or size does."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()[:12]
+        """Return twelve hexadecimal digits that differ where any factor or size does, except the seed.
+
+        An interrupted run is continued by the same question and sizes, with the seed that it has stored.
+        """
+        return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, seed=0))).hexdigest()[:12]
 
     def every_arm(self) -> tuple[Arm, ...]:
         """Return all arms in their numbering: those compared, then those of the sensitivity check."""
         return self.arms + self.sensitivity
 
     def block(self, arm: int) -> int:
-        """Return the block's id, which is the number of its reference arm.
+        """Return the block's identifier, which is the number of its reference arm.
 
-        Arms of one block get the same arrivals, at common rates. An arm of the sensitivity check belongs to the block
-        of the first arm with its deployment.
+        Arms of one block get the same arrivals at the same rates. An arm without a contrast is a block of its own; an
+        arm of the sensitivity check belongs to the block of the arm that it varies.
         """
         if arm >= len(self.arms):
-            deployment = self.every_arm()[arm].deployment
-            return self.block(next(k for k, one in enumerate(self.arms) if one.deployment == deployment))
+            return self.block(self.varied(arm))
         return next((c.reference for c in self.contrasts if c.arm == arm), arm)
 
+    def varied(self, arm: int) -> int:
+        """Return the number of the arm that an arm of the sensitivity check varies.
+
+        It is the first one with the same deployment, protocol and batch, else the first with the same deployment.
+        """
+        checked = self.every_arm()[arm]
+        alike = [k for k, one in enumerate(self.arms) if one.deployment == checked.deployment]
+        key = checked.protocol, checked.batch
+        return next((k for k in alike if (self.arms[k].protocol, self.arms[k].batch) == key), alike[0])
+
     def blocks(self) -> list[list[int]]:
-        """Return the numbers of the arms of each block, in the order of the arms."""
+        """Return the numbers of the compared arms of each block, in the order of the arms."""
         groups: dict[int, list[int]] = {}
         for arm in range(len(self.arms)):
             groups.setdefault(self.block(arm), []).append(arm)
@@ -170,26 +184,27 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             groups.setdefault(self.every_arm()[arm].deployment, []).append(arm)
         return list(groups.values())
 
-    def duration_s(self, rate_per_s: float) -> float:
+    def groups(self) -> list[list[int]]:
+        """Return the numbers of the compared arms that are measured in one lifetime, for each group of them.
+
+        Arms of one block belong together, and so do blocks that share a running server.
+        """
+        groups: list[list[int]] = []
+        for arms in [*self.blocks(), *self.deployments()]:
+            joined = [group for group in groups if set(group) & set(arms)]
+            groups = [group for group in groups if group not in joined]
+            groups.append(sorted(set(arms).union(*joined)))
+        return sorted(groups)
+
+    def checked_with(self, arms: Sequence[int]) -> list[int]:
+        """Return the numbers of the arms of the sensitivity check that belong to one of ``arms``."""
+        every = range(len(self.arms), len(self.every_arm()))
+        return [arm for arm in every if self.varied(arm) in arms]
+
+    def duration_s(self, rate_per_s: float, *, search: bool = False) -> float:
         """Return the seconds of arrivals of a trial at one rate, long enough for the requests that it must hold."""
-        least = 1000 if self.fill_tail else LEAST_REQUESTS if self.rates == SEARCH else 0
+        least = max(self.requests, min(SEARCH_REQUESTS, 3 * self.requests)) if search else self.requests
         return max(self.trial_s, least / rate_per_s)
-
-    def trials(self) -> int:
-        """Return how many trials are judged together: those at set rates, and in a search those that bisect."""
-        bisections = self.bisections if self.rates == SEARCH else 0
-        return len(self.arms) * self.replicates * (len(self.fractions) + bisections)
-
-    def extra_trials(self) -> int:
-        """Return the number of trials of the sensitivity check."""
-        return len(self.sensitivity) * self.replicates
-
-    def expected_trials(self) -> int:
-        """Return roughly how many trials the run will store, pilot and sensitivity check included, repeats apart."""
-        if self.rates == SEARCH:
-            return self.trials() + 6 * len(self.arms)
-        narrowing = self.bisections * len(self.arms) * self.replicates
-        return self.trials() + 8 * len(self.arms) + self.extra_trials() + narrowing
 
     def protocols(self) -> tuple[str, ...]:
         """Return the protocols of the arms, each once."""
@@ -199,20 +214,16 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Return the frameworks of the arms, each once."""
         return tuple(dict.fromkeys(arm.framework for arm in self.arms))
 
-    def saturated_trials(self) -> int:
-        """Return roughly how many trials of a sweep saturate, and so drain into timeouts: a third."""
-        return math.ceil(self.trials() / 3)
-
 
 def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
-    """Return the arms of all blocks, and contrasts of each arm with the first of its block.
+    """Return the arms of all blocks, and contrasts of p95 and of λ* of each arm with the first of its block.
 
     The two fit :class:`Design`'s ``arms`` and ``contrasts``.
     """
     arms = tuple(arm for block in blocks for arm in block)
-    contrasts: list[Contrast] = []
+    pairs: list[tuple[int, int]] = []
     start = 0
     for block in blocks:
-        contrasts += [Contrast(start + k, start) for k in range(1, len(block))]
+        pairs += [(start + k, start) for k in range(1, len(block))]
         start += len(block)
-    return arms, tuple(contrasts)
+    return arms, tuple(Contrast(arm, reference, metric) for metric in MARGINS for arm, reference in pairs)

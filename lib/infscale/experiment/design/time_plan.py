@@ -1,62 +1,88 @@
-"""How long a run takes, roughly: printed before anything starts."""
+"""How long a run takes, roughly, and how many lifetimes its budget buys: printed before anything starts."""
 
-from infscale.experiment.design.design import SEARCH, Design
+import math
+from collections.abc import Sequence
+
+from infscale.errors import ConfigError
+from infscale.experiment.design.design import SHARES, Design
 from infscale.experiment.design.labels import count
-from infscale.vocabulary import clock
+from infscale.vocabulary import OTHER, clock
 
-# Seconds beside the arrivals themselves, measured on two cores; they only feed the time plan: the start of a server,
-# its warm-up by protocol, the pause between trials, the pilot by arm, the generator's ceiling by protocol.
-_START_S, _WARM_S, _BETWEEN_S, _PILOT_ARM_S, _CEILING_S = 6.0, 2.5, 0.5, 20.0, 7.0
+# Seconds beside the arrivals themselves, measured on two cores; they only feed the plan: the generator's ceiling by
+# protocol, the start of a server, the warm-up of an arm, the pause after a trial, the pilot of an arm; and the trials
+# of a search for λ*.
+_CEILING_S, _START_S, _WARM_S, _BETWEEN_S, _PILOT_S, _SEARCH_TRIALS = 7.0, 4.0, 1.6, 0.35, 6.0, 3
+
+MOST_AT_FIRST = 40
+"""Most lifetimes before the first look: a long run looks early, so that later lifetimes go where they decide most."""
 
 
-def seconds(design: Design) -> float:
-    """Return the rough duration of the whole run, s."""
-    return sum(duration for _, duration in parts(design))
+def lifetime_s(design: Design, arms: Sequence[int]) -> float:
+    """Return the rough duration of one lifetime of a group of arms, s."""
+    ours = [alike for alike in design.deployments(arms) if design.arms[alike[0]].framework != OTHER]
+    starts = len(ours) * _START_S
+    trials = len(SHARES) + _SEARCH_TRIALS
+    return starts + len(arms) * (_WARM_S + trials * (design.trial_s + _BETWEEN_S))
+
+
+def first_s(design: Design, arms: Sequence[int]) -> float:
+    """Return how much longer the first lifetime of a group of arms is than later ones, s: the pilot and the curve."""
+    curve = 2 * design.curve * len(arms) * (design.trial_s + _BETWEEN_S)
+    return _PILOT_S * len(arms) + curve
+
+
+def fixed_s(design: Design) -> float:
+    """Return the rough time that the first lifetimes take beyond the later ones, and the ceilings, s."""
+    return _CEILING_S * len(design.protocols()) + sum(first_s(design, arms) for arms in design.groups())
+
+
+def round_s(design: Design) -> float:
+    """Return the rough duration of one lifetime of each group, s."""
+    return sum(lifetime_s(design, arms) for arms in design.groups())
+
+
+def least_s(design: Design) -> float:
+    """Return the rough duration of a run with the least number of lifetimes, s."""
+    return fixed_s(design) + design.least * round_s(design)
+
+
+def lifetimes(design: Design) -> int:
+    """Return how many lifetimes of each group the budget buys, by the plan."""
+    bought = max(design.least, int((design.budget_s - fixed_s(design)) / round_s(design)))
+    return min(bought, design.most or bought)
+
+
+def first_look(lifetimes: int, least: int) -> int:
+    """Return the number of lifetimes of the first look, R₁, if the budget buys ``lifetimes`` of them."""
+    return min(max(least, lifetimes), max(least, MOST_AT_FIRST))
+
+
+def check_budget(design: Design) -> None:
+    """Find out whether the budget is enough for the least lifetimes.
+
+    Raises:
+        ConfigError: it is not; the message names the least budget.
+    """
+    if design.budget_s < least_s(design):
+        raise ConfigError(
+            f"budget_s={design.budget_s:g} is too little: {count(design.least, 'lifetime')} of each of "
+            f"{count(len(design.groups()), 'group')} of arms take about {clock(least_s(design))}; "
+            f"accepted: {math.ceil(least_s(design))} s or more"
+        )
 
 
 def time_plan(design: Design) -> str:
     """Return the plan as text: what takes how long."""
-    sizes = f"{count(design.replicates, 'replicate')}, {count(len(design.fractions), 'rate')}"
-    lines = [f"Time plan, profile {design.profile} ({sizes}):"]
-    lines += [f"  {clock(duration):>8}  {what}" for what, duration in parts(design) if duration]
-    return "\n".join([*lines, f"  {clock(seconds(design))}  in all, roughly"])
-
-
-def parts(design: Design) -> list[tuple[str, float]]:
-    """Return what takes how long: a description and seconds, for each part of the run."""
-    return _parts_of_search(design) if design.rates == SEARCH else _parts_of_sweep(design)
-
-
-def _parts_of_sweep(design: Design) -> list[tuple[str, float]]:
-    arms, saturated = len(design.arms), design.saturated_trials()
-    blocks = len(design.blocks())
-    starts = blocks * (design.replicates + 1) + saturated * design.restart
-    starts += blocks * design.replicates * bool(design.bisections)
-    tail = design.timeout_s / 2 * saturated
-    narrowing = design.bisections * arms * design.replicates
-    each = design.trial_s + _BETWEEN_S
-    protocols = len(design.protocols())
-    return [
-        ("the generator's own ceiling", _CEILING_S * protocols),
-        (f"pilot: rough saturation rate λ* of {count(arms, 'arm')}", _PILOT_ARM_S * arms),
-        (f"{design.trials()} trials of {design.trial_s:g} s", design.trials() * each + tail),
-        (f"{design.extra_trials()} trials of the sensitivity check", design.extra_trials() * each),
-        (f"{narrowing} trials that narrow λ*", narrowing * (each + design.timeout_s / 4)),
-        (f"about {starts} server starts and warm-ups", starts * (_START_S + _WARM_S * protocols)),
-    ]
-
-
-def _parts_of_search(design: Design) -> list[tuple[str, float]]:
-    arms = len(design.arms)
-    starts = len(design.deployments()) * (design.replicates + 1)
-    narrowing = arms * design.bisections * design.replicates
-    common = arms * len(design.fractions) * design.replicates
-    each = design.trial_s + _BETWEEN_S + design.timeout_s / 4
-    warm = _WARM_S * arms * (design.replicates + 1)
-    return [
-        ("the generator's own ceiling", _CEILING_S * len(design.protocols())),
-        (f"pilot: rough saturation rate λ* of {count(arms, 'arm')}", _PILOT_ARM_S * arms),
-        (f"{common} trials at common rates", common * each),
-        (f"{narrowing} trials that narrow λ*", narrowing * each),
-        (f"{starts} server starts and warm-ups", starts * _START_S + warm),
-    ]
+    lines = [f"Time plan, profile {design.profile}, budget {clock(design.budget_s)}:"]
+    lines.append(f"  {clock(fixed_s(design)):>10}  the generator's ceiling, a rough search for every λ*, the curve")
+    many = lifetimes(design)
+    for arms in design.groups():
+        seconds = lifetime_s(design, arms)
+        what = f"{many} lifetimes of {clock(seconds)}: {count(len(arms), 'arm')} on "
+        what += count(len(design.deployments(arms)), "deployment")
+        lines.append(f"  {clock(many * seconds):>10}  {what}")
+    total = fixed_s(design) + many * round_s(design)
+    look = first_look(many, design.least)
+    return "\n".join(
+        [*lines, f"  {clock(total):>10}  in all, roughly; the first look at the contrasts is at {look} lifetimes"]
+    )

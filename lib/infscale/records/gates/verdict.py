@@ -4,6 +4,8 @@ Every gate is a pure function of the samples table and of values in the trial's 
 
 - ``INVALID`` when the generator or the host failed: the numbers say nothing about the server;
 - ``SATURATED`` when the generator was sound and the server did not keep up: a finding, not a failure;
+- ``UNSTEADY`` when neither holds and the response time had not settled by half of the trial: it does not count as kept
+  up, and its percentiles enter nothing;
 - ``VALID`` otherwise.
 
 The order matters: a generator that cannot keep up looks just like a server that cannot.
@@ -13,7 +15,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from infscale.records.gate import INVALID, SATURATED, VALID, Gate, Verdict
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
 from infscale.records.gates.generator import (
     arrivals,
     ceiling,
@@ -25,10 +27,11 @@ from infscale.records.gates.generator import (
     run_delay,
 )
 from infscale.records.gates.server import saturated
+from infscale.records.gates.steady import steady
 from infscale.records.manifest import Generator, Host, TrialManifest
 
 
-def judge_trial(samples: pd.DataFrame, manifest: TrialManifest, trials: int) -> Verdict:
+def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
     """Return the verdict of a trial by its rows and its manifest; see :func:`judge`."""
     return judge(
         samples,
@@ -37,7 +40,6 @@ def judge_trial(samples: pd.DataFrame, manifest: TrialManifest, trials: int) -> 
         manifest.host,
         rate_per_s=manifest.rate_per_s,
         ceiling_per_s=manifest.ceiling_per_s,
-        trials=trials,
     )
 
 
@@ -49,7 +51,6 @@ def judge(
     *,
     rate_per_s: float = 0.0,
     ceiling_per_s: float | None = None,
-    trials: int = 1,
 ) -> Verdict:
     """Return the verdict of one load.
 
@@ -60,7 +61,6 @@ def judge(
         machine: the machine's state meanwhile.
         rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known.
         ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
-        trials: how many trials the whole run plans; the growth rule shares its false alarms over them.
     """
     duration_ns = duration_s * 1e9
     sound = [
@@ -72,15 +72,13 @@ def judge(
         ceiling(rate_per_s, ceiling_per_s),
         host(machine),
     ]
-    keeping_up: list[Gate] = [*saturated(samples, duration_ns, trials)]
+    keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
     if generator.client != "wire":
         sound, keeping_up = of_a_client(sound, keeping_up)
-    name, reasons = VALID, _failed(keeping_up)
-    if reasons:
-        name = SATURATED
-    if _failed(sound):
-        name, reasons = INVALID, _failed(sound)
-    return Verdict(name, reasons, (*sound, *keeping_up), errors_by_kind(samples))
+    steadiness = [steady(samples, duration_s)]
+    failed = {INVALID: _failed(sound), SATURATED: _failed(keeping_up), UNSTEADY: _failed(steadiness), VALID: ()}
+    name, reasons = next((name, gates) for name, gates in failed.items() if gates or name == VALID)
+    return Verdict(name, reasons, (*sound, *keeping_up, *steadiness), errors_by_kind(samples))
 
 
 def errors_by_kind(samples: pd.DataFrame) -> dict[str, int]:

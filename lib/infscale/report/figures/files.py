@@ -1,5 +1,6 @@
 """Writing figures with the numbers that they draw. Equal data give equal files, byte by byte."""
 
+import io
 from pathlib import Path
 
 import msgspec
@@ -83,6 +84,14 @@ def save_figure(figure: Figure, name: str, folder: Path, numbers: pd.DataFrame, 
     origin = {"run_id": run.run_id, "commit": run.commit, "environment_digest": run.environment_digest}
     write(folder / f"{name}.csv", numbers.assign(**origin).to_csv(index=False, lineterminator="\n"))
     return folder / f"{name}.png"
+
+
+def png_of(figure: Figure) -> bytes:
+    """Return a figure as the content of a PNG file."""
+    buffer = io.BytesIO()
+    with house_style():
+        figure.savefig(buffer, format="png", dpi=DPI, metadata=METADATA["png"])
+    return buffer.getvalue()
 
 
 def rounded(table: pd.DataFrame, digits: int = DIGITS) -> pd.DataFrame:

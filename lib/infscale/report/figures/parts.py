@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from infscale.experiment.design import labels
 from infscale.records.gate import SATURATED, VALID
 from infscale.vocabulary import NAMES
 
@@ -128,6 +129,45 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey)
 
 
+def tiles(table: pd.DataFrame, row_in: float, *, sharey: bool = False) -> tuple[Figure, np.ndarray[Any, Any]]:
+    """Return a figure with a panel for each of :func:`panel_names`, and its axes; those beyond are left out.
+
+    Columns are serving systems, at most three, so that rows are payloads.
+
+    Args:
+        table: what is drawn, with the columns ``panel`` and ``system``; the axes have shape (rows, columns).
+        row_in: height of a row, inches.
+        sharey: whether all panels share the vertical axis.
+    """
+    count = table["panel"].nunique()
+    columns = min(table["system"].nunique(), TILES)
+    figure, axes = panels(-(-count // columns), columns, row_in, sharey=sharey, wide=count > 1)
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return figure, axes
+
+
+TILES = 3
+"""Most panels of :func:`tiles` in a row."""
+
+
+def with_panels(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` with a column ``panel``: the serving system, and the payload where it has several."""
+    several = dict(table.groupby("system")["batch"].nunique() > 1) if len(table) else {}
+    models = table["model"].nunique() > 1
+    names = [
+        ", ".join([system, *([model] if models else []), *([labels.count(batch, "row")] if several[system] else [])])
+        for system, model, batch in zip(table["system"], table["model"], table["batch"].astype(int), strict=True)
+    ]
+    return table.assign(panel=pd.Series(names, index=table.index, dtype=object))
+
+
+def panel_names(table: pd.DataFrame) -> list[str]:
+    """Return the panels of a table in its order, one payload after the other: rows of tiles are payloads."""
+    order = table.drop_duplicates("panel").sort_values("batch", kind="stable")
+    return [str(panel) for panel in order["panel"]]
+
+
 def systems(table: pd.DataFrame) -> list[str]:
     """Return the serving systems of a table in its order: each has a panel."""
     return [str(system) for system in table["system"].unique()]
@@ -185,6 +225,7 @@ def series(
     arrows: bool = True,
     scale: float = 1,
     dodge: float = 0,
+    intervals: bool = True,
 ) -> None:
     """Draw a column of ``points`` against ``x``, a line for each protocol, with 95 % intervals where there are any.
 
@@ -198,6 +239,7 @@ def series(
         arrows: mark lower bounds by arrows, and infinite values at the upper edge.
         scale: of lines and marks.
         dodge: how far the protocols are set apart sideways, as a share of the axis, so that no interval hides another.
+        intervals: draw them.
     """
     for protocol, arm in by_protocol(panel):
         look = protocol_look(protocol, scale)
@@ -205,7 +247,7 @@ def series(
         valid, finite = arm["verdict"] == VALID, np.isfinite(arm[column])
         if (valid & finite).any():  # a gap where a point is not VALID: no line across it
             ax.plot(at, arm[column].where(valid & finite), **look)
-        if f"{column}_low" in arm:
+        if intervals and f"{column}_low" in arm:
             whiskers(ax, at[valid & finite], arm[valid & finite], column, COLOURS[protocol])
         ax.plot(at[~valid & finite], arm.loc[~valid & finite, column], **hollow(look))
         if arrows:

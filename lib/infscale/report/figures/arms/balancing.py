@@ -44,8 +44,8 @@ def draw(table: pd.DataFrame) -> Figure:
     Args:
         table: a row for each arm: ``label`` (of the left panel), ``balancer`` (in words; "none" for a server alone),
             ``protocol``, ``replicas``, ``shares`` (a count for each replica; empty: not drawn), ``scaling`` (whether
-            the arm belongs to the right panel), ``saturation_per_s`` (NaN: none), ``interval_low_per_s`` and
-            ``interval_high_per_s`` (95 %; NaN: none).
+            the arm belongs to the right panel), ``saturation_per_s`` (NaN: none), ``low_per_s`` and
+            ``high_per_s`` (95 %; NaN: none).
     """
     shared = table[[len(shares) > 0 and sum(shares) > 0 for shares in table["shares"]]]
     height = 0.9 + max(2.2, 0.24 * len(shared))
@@ -89,7 +89,7 @@ def _capacity(ax: Axes, table: pd.DataFrame) -> list[Line2D]:
             line = own[own["balancer"].isin([name, ALONE])].sort_values("replicas")
             aside = (len(handles) - (lines - 1) / 2) * min(ASIDE, 5 * ASIDE / lines)
             at, value = line["replicas"] + aside * (line["replicas"] > 1), line["saturation_per_s"]
-            whiskers = np.abs(line[["interval_low_per_s", "interval_high_per_s"]].to_numpy(float).T - value.to_numpy())
+            whiskers = np.abs(line[["low_per_s", "high_per_s"]].to_numpy(float).T - value.to_numpy())
             style = LINES[balancers.index(name) % len(LINES)]
             look = Look(color=COLOURS[protocol], marker=MARKERS[protocol], markersize=4, linestyle=style)
             ax.errorbar(at, value, whiskers, elinewidth=0.9, **look)
@@ -111,7 +111,7 @@ def _ideal(ax: Axes, own: pd.DataFrame, most: int, colour: str) -> None:
 
 
 CAPTION = (
-    "Left: the share of requests that each replica answered at the common rate, by the servers' own counters: the "
+    "Left: the share of requests that each replica answered at moderate load, by the servers' own counters: the "
     "busiest of each trial first, or the slow one where one is slow. Right: saturation rate λ* by number of replicas, "
     "with 95 % intervals, and that of one replica times their number."
 )

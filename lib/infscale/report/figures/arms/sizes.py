@@ -67,7 +67,7 @@ def draw(table: pd.DataFrame) -> Figure:
             line, look = own.sort_values("tensor_bytes"), looks[str(protocol), str(way)]
             valid, bracketed = line["verdict"] == VALID, line["bound"] == ""
             _line(axes[0, column], line, P95, (f"{P95}_low", f"{P95}_high"), valid, look)
-            ends = ("interval_low_per_s", "interval_high_per_s")
+            ends = ("low_per_s", "high_per_s")
             _line(axes[1, column], line, "saturation_per_s", ends, bracketed, look)
         axes[0, column].set_title(panel_title(name, len(names)))
         axes[1, column].set_xlabel("tensor (bytes)")
@@ -104,7 +104,7 @@ SIZES = Picture(
     draw,
     lambda _, tables: (
         "Above p95 response time, below saturation rate λ*, against the bytes of the fp32 tensor of a request, with "
-        "95 % intervals over replicates. Encodings of one size and serving system are compared at one arrival "
+        "95 % intervals over lifetimes. Encodings of one size and serving system are compared at one arrival "
         "rate, which differs between sizes. Hollow grey: not VALID; of a saturation rate: without a bracket."
     ),
     "p95 response time and saturation rate against the size of the tensor, a line for each encoding.",

@@ -1,4 +1,4 @@
-"""The figure of every finding: what each arm sends, what it can take, and how fast it is at the common rate."""
+"""The figure of every finding: what each arm sends, what it can take, and how fast it is at moderate load."""
 
 import numpy as np
 import pandas as pd
@@ -38,8 +38,8 @@ HATCHES = {"rest": "", "grpc": "//"}
 def draw(table: pd.DataFrame) -> Figure:
     """Return bytes on the wire, saturation rate and p95 of every arm, a row each; protocol by colour and marker.
 
-    ``table`` is ``Tables.summary``. Lines are 95 % intervals over replicates; a saturation rate has its bracket as a
-    block. What is not VALID is hollow and grey.
+    ``table`` is ``Tables.summary``. Lines are 95 % intervals over lifetimes. What is not VALID, and a saturation rate
+    of which only a bound is known, is hollow and grey.
     """
     figure = Figure(figsize=(PAGE_IN, 0.9 + 0.27 * len(table)), layout="constrained")
     axes = figure.subplots(1, 3, sharey=True, width_ratios=(1, 1.2, 1.2))
@@ -100,10 +100,9 @@ def _bytes(ax: Axes, y: NDArray[np.int64], arms: pd.DataFrame, protocol: str) ->
 
 
 def _capacity(ax: Axes, y: NDArray[np.int64], arms: pd.DataFrame, protocol: str) -> None:
-    """Draw λ* with its bracket (block) and its interval over replicates (thin)."""
-    colour = COLOURS[protocol]
-    ax.hlines(y, arms["low_per_s"], arms["high_per_s"], color=colour, linewidth=3.5, alpha=0.4)
-    ax.hlines(y, arms["interval_low_per_s"], arms["interval_high_per_s"], color=colour, linewidth=1)
+    """Draw λ* with its interval over lifetimes."""
+    ends = arms[["low_per_s", "high_per_s"]].replace([0, np.inf], np.nan)
+    ax.hlines(y, ends["low_per_s"], ends["high_per_s"], color=COLOURS[protocol], linewidth=1)
     _marks(ax, y, arms["saturation_per_s"], (arms["bound"] == "").to_numpy(), protocol)
 
 
@@ -126,15 +125,14 @@ def _marks(ax: Axes, y: NDArray[np.int64], values: "pd.Series[float]", sure: NDA
 def caption(_: Run, tables: Tables) -> str:
     """Return the caption."""
     table = tables.summary
-    known = table.dropna(subset=["replicates", "n"])
-    counts = f"{captions.span(known['replicates'])} replicates, n = {captions.span(known['n'])} requests an arm"
+    known = table.dropna(subset=["lifetimes", "n"])
+    counts = f"{captions.span(known['lifetimes'])} lifetimes, n = {captions.span(known['n'])} requests an arm"
     unseen = " No bar: what that client put on the wire was not seen." if table["bytes_out"].isna().any() else ""
     return (
-        "Left: bytes on the wire of a request and its answer, framing included. Middle: saturation rate λ*, with its "
-        "bracket (thick) and its 95 % interval over replicates (thin). Right: p95 response time with its 95 % "
-        "interval, at one arrival rate λ for all arms that are compared with one another (Poisson arrivals, open loop; "
-        f"{counts}). Hollow grey: not VALID; of a saturation rate: without a bracket, or contradicted by other "
-        f"verdicts.{unseen}"
+        "Left: bytes on the wire of a request and its answer, framing included. Middle: saturation rate λ* with its "
+        "95 % interval over lifetimes. Right: p95 response time with its 95 % interval, at one arrival rate λ for all "
+        f"arms that are compared with one another (Poisson arrivals, open loop; {counts}). Hollow grey: not VALID; of "
+        f"a saturation rate: a bound.{unseen}"
     )
 
 

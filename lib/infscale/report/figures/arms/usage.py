@@ -175,7 +175,7 @@ COSTS = Picture(
     "cost",
     at_common_rate,
     draw_costs,
-    lambda run, tables: f"At the common rate. {_caption(at_common_rate(run, tables))}",
+    lambda run, tables: f"At the larger λ of moderate load. {_caption(at_common_rate(run, tables))}",
     "CPU of a request and peak memory of client, gateway and server, a bar for each arm.",
 )
 
@@ -190,6 +190,6 @@ def _caption(table: pd.DataFrame) -> str:
         "CPU time that all processes of a group used while requests arrived, read every 100 ms. CPU per request = that "
         "time ÷ successful requests in it. Memory is the peak of the resident sets, where pages that "
         "processes share count for each of them. Bytes by process are not shown, because the kernel counts them by "
-        f"interface only. Means over {captions.span(table['replicates'])} replicates, no intervals."
+        f"interface only. Means over {captions.span(table['lifetimes'])} lifetimes, no intervals."
         f"{hollow_marks}{unread}"
     )

@@ -9,19 +9,13 @@ from infscale.report.figures.sweep.generator import LAG as LAG
 from infscale.report.figures.sweep.percentiles import PERCENTILES as PERCENTILES
 from infscale.report.figures.sweep.queues import QUEUES as QUEUES
 from infscale.report.figures.sweep.ratio import RATIO as RATIO
-from infscale.report.figures.sweep.shapes import TIME as TIME
-from infscale.report.figures.sweep.shapes import VIOLINS as VIOLINS
-from infscale.report.figures.sweep.verdicts import VERDICTS as VERDICTS
 
 PICTURES = (
     PERCENTILES,
     RATIO,
-    VERDICTS,
     ECDF,
     TAIL,
     QUANTILES,
-    VIOLINS,
-    TIME,
     ACHIEVED,
     QUEUES,
     LAG,
@@ -40,7 +34,4 @@ __all__ = [
     "QUEUES",
     "RATIO",
     "TAIL",
-    "TIME",
-    "VERDICTS",
-    "VIOLINS",
 ]

@@ -16,11 +16,12 @@ from infscale.report.figures.parts import (
     Look,
     by_protocol,
     log_axis,
+    panel_names,
     panel_title,
-    panels,
     protocol_look,
     styled,
-    systems,
+    tiles,
+    with_panels,
 )
 from infscale.report.figures.picture import Picture
 from infscale.vocabulary import NAMES
@@ -34,19 +35,19 @@ GRID: Look = {"color": "0.8", "linewidth": 0.6}
 def common(_: Run, tables: Tables) -> pd.DataFrame:
     """Return the distributions at the λ of each serving system at which its arms are compared."""
     table = tables.distributions
-    return table[table["common"].astype(bool)].reset_index(drop=True)
+    return with_panels(table[table["common"].astype(bool)].reset_index(drop=True))
 
 
 def title_with_rate(panel: pd.DataFrame, columns: int) -> str:
-    """Return the title of a panel at one λ: the serving system, and the λ."""
-    system, rate = panel[["system", "rate_per_s"]].iloc[0]
-    return f"{panel_title(str(system), columns)}\nλ = {rate:,.4g} requests/s"
+    """Return the title of a panel at one λ: its name, and the λ."""
+    name, rate = panel[["panel", "rate_per_s"]].iloc[0]
+    return f"{panel_title(str(name), columns)}\nλ = {rate:,.4g} requests/s"
 
 
 def rests_on(tables: Tables) -> str:
     """Return how many requests the figures at one λ rest on, or that there are none."""
     drawn = tables.distributions[tables.distributions["common"].astype(bool)]
-    return captions.sizes(drawn) if len(drawn) else "There is no λ at which every protocol is VALID."
+    return captions.sizes(drawn) if len(drawn) else "No protocol is VALID at moderate load."
 
 
 # --------------------------------------------------------------------------------------- distribution
@@ -58,11 +59,11 @@ def draw_ecdf(distributions: pd.DataFrame) -> Figure:
 
     A request that did not succeed lies beyond the axis: its curve then ends below 1.
     """
-    names = systems(distributions)
-    figure, axes = panels(1, len(names), row_in=2.3, sharey=True)
+    names = panel_names(distributions)
+    figure, axes = tiles(distributions, row_in=2.3, sharey=True)
     axes[0, 0].set_ylim(0, 1)
-    for ax, name in zip(axes.flat, names, strict=True):
-        panel = distributions[distributions["system"] == name]
+    for ax, name in zip(axes.flat, names, strict=False):
+        panel = distributions[distributions["panel"] == name]
         finite = panel.loc[np.isfinite(panel["response_ms"]), "response_ms"]
         for protocol, arm in by_protocol(panel):
             times = arm["response_ms"].clip(upper=100 * finite.max())
@@ -70,9 +71,10 @@ def draw_ecdf(distributions: pd.DataFrame) -> Figure:
             sns.ecdfplot(x=times, weights=shares, ax=ax, log_scale=True, markevery=0.12, **protocol_look(protocol))
         ax.set_xlim(finite.min() * 0.9, finite.max() * 1.1)
         log_axis(ax, "x")
-        ax.set_title(title_with_rate(panel, len(names)))
+        ax.set_title(title_with_rate(panel, len(axes[0])))
         ax.set(xlabel=TIME_AXIS, ylabel="")
-    axes[0, 0].set_ylabel("share of requests")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("share of requests")
     legend(figure, protocol_handles(distributions))
     return figure
 
@@ -80,7 +82,7 @@ def draw_ecdf(distributions: pd.DataFrame) -> Figure:
 def ecdf_caption(_: Run, tables: Tables) -> str:
     """Return the caption of :func:`draw_ecdf`."""
     return (
-        "Distribution of the response time at the largest λ at which every protocol is VALID, replicates pooled. "
+        "Distribution of the response time at the larger λ of moderate load, lifetimes pooled. "
         f"Requests that did not succeed lie beyond the right edge. {rests_on(tables)}"
     )
 
@@ -99,10 +101,10 @@ ECDF = Picture(
 @styled
 def draw_tail(distributions: pd.DataFrame) -> Figure:
     """Return the share of requests (log) that took longer than a response time (ms, log)."""
-    names = systems(distributions)
-    figure, axes = panels(1, len(names), row_in=2.3, sharey=True)
-    for ax, name in zip(axes.flat, names, strict=True):
-        panel = distributions[distributions["system"] == name]
+    names = panel_names(distributions)
+    figure, axes = tiles(distributions, row_in=2.3, sharey=True)
+    for ax, name in zip(axes.flat, names, strict=False):
+        panel = distributions[distributions["panel"] == name]
         for protocol, arm in by_protocol(panel):
             shown = arm[np.isfinite(arm["response_ms"]) & (arm["level"] < 1)]
             beyond = 1 - shown["level"]
@@ -113,9 +115,10 @@ def draw_tail(distributions: pd.DataFrame) -> Figure:
         log_axis(ax, "y")
         for level in PERCENTILES.values():
             ax.axhline(1 - level, zorder=0, **GRID)
-        ax.set_title(title_with_rate(panel, len(names)))
+        ax.set_title(title_with_rate(panel, len(axes[0])))
         ax.set_xlabel(TIME_AXIS)
-    axes[0, 0].set_ylabel("share of requests beyond")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("share of requests beyond")
     legend(figure, [*protocol_handles(distributions), Line2D([], [], label=", ".join(PERCENTILES), **GRID)])
     return figure
 
@@ -124,7 +127,7 @@ def tail_caption(_: Run, tables: Tables) -> str:
     """Return the caption of :func:`draw_tail`."""
     return (
         "The tail of the same distributions: the share of requests (log) that took longer than a response time. Grey "
-        f"lines: {', '.join(PERCENTILES)}. The last steps are single requests of the pooled replicates. "
+        f"lines: {', '.join(PERCENTILES)}. The last steps are single requests of the pooled lifetimes. "
         f"{rests_on(tables)}"
     )
 
@@ -147,10 +150,10 @@ MARKS = dict(zip(PERCENTILES, "o^s", strict=True))
 def draw_quantiles(distributions: pd.DataFrame, over: str = "rest", under: str = "grpc") -> Figure:
     """Return the quantiles of one protocol's response time against those of the other (ms, log), and the diagonal."""
     finite = distributions[np.isfinite(distributions["response_ms"])]
-    names = systems(finite)
-    figure, axes = panels(1, len(names), row_in=2.6)
-    for ax, name in zip(axes.flat, names, strict=True):
-        panel = finite[finite["system"] == name]
+    names = panel_names(finite)
+    figure, axes = tiles(finite, row_in=2.6)
+    for ax, name in zip(axes.flat, names, strict=False):
+        panel = finite[finite["panel"] == name]
         curves = {protocol: arm.set_index("level")["response_ms"] for protocol, arm in by_protocol(panel)}
         if {over, under} <= set(curves):
             _against(ax, curves[over], curves[under])
@@ -159,9 +162,10 @@ def draw_quantiles(distributions: pd.DataFrame, over: str = "rest", under: str =
         ax.set(xlim=ends, ylim=ends)
         log_axis(ax, "x")
         log_axis(ax, "y")
-        ax.set_title(title_with_rate(panel, len(names)))
+        ax.set_title(title_with_rate(panel, len(axes[0])))
         ax.set_xlabel(f"{NAMES[under]} {TIME_AXIS}")
-    axes[0, 0].set_ylabel(f"{NAMES[over]} {TIME_AXIS}")
+    for ax in axes[:, 0]:
+        ax.set_ylabel(f"{NAMES[over]} {TIME_AXIS}")
     marks = [mark(percentile, marker, filled=False) for percentile, marker in MARKS.items()]
     legend(figure, [*marks, Line2D([], [], label="equal", **DIAGONAL)])
     return figure

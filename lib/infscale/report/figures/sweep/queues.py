@@ -18,12 +18,13 @@ from infscale.report.figures.parts import (
     LineStyle,
     Look,
     log_axis,
+    panel_names,
     panel_title,
-    panels,
     rate_axis,
     series,
     styled,
-    systems,
+    tiles,
+    with_panels,
 )
 from infscale.report.figures.picture import Picture
 from infscale.vocabulary import NAMES
@@ -41,7 +42,18 @@ FIT_DIGITS = 4
 T_DECIMALS, CV2_DECIMALS = 3, 2
 """Decimals of the fitted T (ms) and c², which may be 0: an optimiser ends somewhere near their bound."""
 
-COLUMNS = ["arm", "label", "system", "implementation", "framework", "protocol", "rate_per_s", "verdict"]
+COLUMNS = [
+    "arm",
+    "label",
+    "system",
+    "implementation",
+    "framework",
+    "model",
+    "batch",
+    "protocol",
+    "rate_per_s",
+    "verdict",
+]
 """Columns of points that are kept beside the mean response time."""
 
 
@@ -49,27 +61,28 @@ def numbers(_: Run, tables: Tables) -> pd.DataFrame:
     """Return the points, and below them the parameters of the fitted queues, which have a ``queue`` and no rate."""
     exact = tables.queues
     fits = rounded(exact, FIT_DIGITS).assign(t_ms=exact["t_ms"].round(T_DECIMALS), cv2=exact["cv2"].round(CV2_DECIMALS))
-    return pd.concat([tables.points[[*COLUMNS, "response_mean_ms"]], fits], ignore_index=True)
+    return with_panels(pd.concat([tables.points[[*COLUMNS, "response_mean_ms"]], fits], ignore_index=True))
 
 
 @styled
 def draw(table: pd.DataFrame) -> Figure:
     """Return the mean response time (ms, log) against λ, and thin behind it the queues fitted below saturation."""
     points, fits = table[table["rate_per_s"].notna()], table[table["s_ms"].notna()]
-    names = systems(points)
-    figure, axes = panels(1, len(names), row_in=2.3, sharey=True)
-    for ax, name in zip(axes.flat, names, strict=True):
-        panel = points[points["system"] == name]
-        for _, fit in fits[fits["system"] == name].iterrows():
+    names = panel_names(points)
+    figure, axes = tiles(points, row_in=2.3, sharey=True)
+    for ax, name in zip(axes.flat, names, strict=False):
+        panel = points[points["panel"] == name]
+        for _, fit in fits[fits["panel"] == name].iterrows():
             _curve(ax, fit, panel["rate_per_s"].max())
         series(ax, panel, "response_mean_ms", arrows=False)
         ax.set_xlim(left=0)
-        ax.set_title(panel_title(name, len(names)))
+        ax.set_title(panel_title(name, len(axes[0])))
         rate_axis(ax)
         if points["response_mean_ms"].notna().any():
             ax.set_ylim(points["response_mean_ms"].min() / 2, points["response_mean_ms"].max() * 2)
         log_axis(ax, "y")
-    axes[0, 0].set_ylabel("mean response time (ms)")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("mean response time (ms)")
     queues = [Line2D([], [], color=GREY, linewidth=0.7, linestyle=QUEUE_LINES[name], label=name) for name in MODELS]
     legend(figure, [*protocol_handles(points), *queues, *not_valid_handles(points)])
     return figure

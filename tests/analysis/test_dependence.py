@@ -1,4 +1,4 @@
-"""If these fail, a trial's start counts as its steady state, or an interval claims more than its requests can carry."""
+"""If these fail, an interval within a trial claims more than its dependent requests can carry."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal, stats
 
-from infscale.analysis.warm_up import autocorrelation_time, quantile, warm_up
+from infscale.analysis.dependence import autocorrelation_time, quantile
 
 
 def autoregressive(rng: np.random.Generator, phi: float, n: int) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
@@ -25,30 +25,6 @@ def test_the_autocorrelation_time_of_a_known_process_is_found(phi: float) -> Non
 
 def test_constant_and_empty_values_have_nothing_to_correlate() -> None:
     assert autocorrelation_time([]) == autocorrelation_time([3.0, 3.0, 3.0]) == (1.0, 0.0)
-
-
-def test_a_warm_up_is_cut_where_it_ends() -> None:
-    """A JIT compiler's first second, ten times as slow, must not be in the percentiles."""
-    rng = np.random.default_rng(6)
-    cuts = []
-    for _ in range(200):
-        values = rng.exponential(1.0, 4000)
-        values[:600] += 10.0
-        cuts.append(warm_up(values))
-    assert np.mean([600 <= cut < 900 for cut in cuts]) > 0.9
-    assert min(cuts) >= 600
-
-
-def test_a_steady_trial_keeps_nearly_all_of_its_requests() -> None:
-    rng = np.random.default_rng(7)
-    shares = [warm_up(np.exp(autoregressive(rng, 0.8, 4000))) / 4000 for _ in range(200)]
-    assert np.median(shares) < 0.05
-    assert np.mean(np.array(shares) > 0.5) < 0.05
-
-
-def test_a_trial_that_drifts_throughout_has_no_steady_part() -> None:
-    values = np.exp(np.linspace(0, 10, 4000) + np.random.default_rng(8).normal(size=4000))
-    assert warm_up(values) == 4000
 
 
 @pytest.mark.parametrize("p", [0.5, 0.95, 0.99])
@@ -79,4 +55,3 @@ def test_any_values_give_an_ordered_interval_within_them(values: list[float], p:
     assert not result.low > result.value
     assert not result.high < result.value
     assert 0 < result.n_eff <= len(values)
-    assert 0 <= warm_up(values) <= len(values)

@@ -1,4 +1,4 @@
-"""Where a trial's warm-up ends, and how many independent requests its dependent ones are worth.
+"""How many independent requests the dependent ones of a trial are worth.
 
 Pure functions of arrays in the order of arrival.
 """
@@ -13,41 +13,8 @@ from scipy import fft, stats
 from infscale.records.gate import Floats
 from infscale.records.samples import ordered
 
-BATCHES = 100
-"""Equal batches of a trial whose means are searched for the end of the warm-up."""
-SEARCHED = 0.75
-"""Share of the batches that is searched."""
-LATEST_CUT = 0.5
-"""A cut beyond this share of a trial means that it never became steady: its percentiles are withheld."""
 WINDOW = 5.0
 """Sokal's window: lags up to this many autocorrelation times are summed."""
-
-
-def warm_up(values: ArrayLike) -> int:
-    """Return how many values to leave out at the start, by MSER on the logarithm; n when they never become steady.
-
-    The means Y of a hundred equal batches are cut at the d that makes Σ_{i>d} (Y_i − Ȳ_d)² ÷ (k − d)² smallest, over
-    the first three quarters; n when that lies past the half, as a trial that drifts throughout has no steady part.
-    MSER-5 on the times themselves cuts at single late hiccups (docs/decisions/0009-warm-up.md).
-
-    Source: K. P. White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69
-    (1997).
-
-    Args:
-        values: shape (n,), positive and finite, in the order of arrival.
-    """
-    x = np.log(np.asarray(values, dtype=np.float64))
-    batch = max(1, len(x) // BATCHES)
-    k = len(x) // batch
-    if k < 10:
-        return 0
-    y = x[: k * batch].reshape(k, batch).mean(axis=1)
-    y -= y.mean()  # the sums below would lose digits otherwise
-    left = np.arange(k, 0, -1)
-    sums, squares = np.cumsum(y[::-1])[::-1], np.cumsum(y[::-1] ** 2)[::-1]
-    spread = np.maximum(squares - sums**2 / left, 0) / left**2.0
-    cut = int(np.argmin(spread[: int(SEARCHED * k)]))  # of the last few batches the spread is small by chance
-    return len(x) if cut > LATEST_CUT * k else cut * batch
 
 
 def autocorrelation_time(values: ArrayLike) -> tuple[float, float]:
@@ -94,7 +61,7 @@ def quantiles(values: ArrayLike, levels: Sequence[float], confidence: float = 0.
     """Return percentiles of dependent values with their intervals: p ± z √(p(1 − p) ÷ n_eff), as ranks of the n values.
 
     n_eff is n ÷ τ, with τ of the indicator of values at or below the percentile, one standard error more than
-    estimated: with the estimate itself 93–95 % of the intervals cover (tests/analysis/test_warm_up.py simulates).
+    estimated: with the estimate itself 93–95 % of the intervals cover (tests/analysis/test_dependence.py simulates).
     An end of the interval is NaN where its level leaves (0, 1): for p99 at n_eff < 381, for p99.9 at n_eff < 3,838.
 
     Args:

@@ -1,0 +1,145 @@
+"""The named contrasts of a run: one value in each lifetime, and what the looks at them have shown."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import pandas as pd
+
+from infscale.analysis.answers import UNDECIDED, Claim, answers, claim, corrected, needed
+from infscale.analysis.tables.saturation import lifetime_brackets
+from infscale.analysis.tables.trials import Row, identified, kept_up, used
+from infscale.experiment.design.design import MARGINS, P95, SATURATION, Contrast
+from infscale.records.gate import INVALID, SATURATED, VALID, Floats
+from infscale.records.manifest import RunManifest
+
+EFFECT = 1.2
+"""The ratio for which an undecided contrast says how many lifetimes would decide it."""
+
+LEAST_REQUESTS = 100
+"""Fewest requests, after the warm-up, of a lifetime's p95 at one rate: five of them lie beyond it."""
+
+CONTRAST_COLUMNS = (
+    "reference",
+    "reference_label",
+    "metric",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "answer",
+    "p_holm",
+    "p_value",
+    "lifetimes",
+    "looked_at",
+    "spread",
+    "needed",
+)
+"""The columns of :func:`contrasts_table` beside those that identify the arm."""
+
+
+def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iterable[Contrast] = ()) -> pd.DataFrame:
+    """Return one row per contrast of which both arms were measured.
+
+    ``ratio`` is arm ÷ reference with its interval ``ratio_low`` to ``ratio_high`` (95 % over all looks; 0 or ∞ where
+    only a bound is known, NaN before the first look); ``answer`` what is said of it after Holm's correction over all
+    rows ("differs", "equal" or "undecided"), by the adjusted ``p_holm``. ``lifetimes`` have a value, ``looked_at`` of
+    them rest in the last look; ``spread`` is the standard deviation of the logarithms of the lifetimes' ratios.
+    ``needed`` is how many lifetimes would decide a ratio of 1.2 at the next look, of an undecided contrast.
+
+    Args:
+        manifest: of the run.
+        trials: of :func:`infscale.analysis.tables.trials.trials_table`.
+        contrasts: those that share the error; none for the design's own.
+    """
+    there = set(trials["arm"])
+    named = [one for one in contrasts or manifest.design.contrasts if {one.arm, one.reference} <= there]
+    values = lifetime_values(manifest, trials, named)
+    first = manifest.first_look or max(manifest.design.least, 2**30)
+    claims = [claim(logs, first, MARGINS[one.metric]) for one, logs in zip(named, values, strict=True)]
+    said, adjusted = answers(claims), corrected(claims)
+    open_ = sum(answer == UNDECIDED for answer in said)
+    labels = dict(zip(trials["arm"], trials["label"], strict=True))
+    rows = [
+        {
+            "arm": one.arm,
+            "reference": one.reference,
+            "reference_label": labels[one.reference],
+            "metric": one.metric,
+            "answer": answer,
+            "p_holm": p_holm,
+            **_numbers(what, open_ if answer == UNDECIDED else 0),
+        }
+        for one, what, answer, p_holm in zip(named, claims, said, adjusted, strict=True)
+    ]
+    kinds = dict.fromkeys(("ratio", "ratio_low", "ratio_high", "p_holm", "p_value", "spread", "needed"), float)
+    table = pd.DataFrame(rows, columns=["arm", *CONTRAST_COLUMNS]).astype({"arm": int, "reference": int, **kinds})
+    return identified(table, trials)
+
+
+def _numbers(what: Claim, family: int) -> Row:
+    known = family and np.isfinite(what.spread)
+    return {
+        "ratio": what.ratio,
+        "ratio_low": what.low,
+        "ratio_high": what.high,
+        "p_value": what.p_differs,
+        "lifetimes": what.values,
+        "looked_at": what.used if np.isfinite(what.p_differs) else 0,
+        "spread": what.spread,
+        "needed": float(needed(what.spread, EFFECT, family)) if known else np.nan,
+    }
+
+
+def lifetime_values(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> list[Floats]:
+    """Return the logarithm of each contrast's ratio in each lifetime, in their order, each of shape (lifetimes,).
+
+    Of p95 it is the mean over the moderate rates. An arm that did not keep up with one of them in at least half of the
+    lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* it is the middle of the bracket; ±∞
+    where one of its ends was not found. NaN where the lifetime says nothing: a trial is INVALID or UNSTEADY, has too
+    few requests, or both arms are infinite.
+    """
+    tables = lifetime_tables(manifest, trials)
+    return [ratio_of(one, tables) for one in contrasts]
+
+
+def lifetime_tables(manifest: RunManifest, trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the logarithms of what contrasts compare, by metric: a row for each lifetime, a column for each arm."""
+    lifetimes = range(max((one.number for one in manifest.lifetimes), default=-1) + 1)
+    tables = {P95: _p95(manifest, trials), SATURATION: _middles(trials)}
+    return {metric: table.reindex(index=lifetimes) for metric, table in tables.items()}
+
+
+def ratio_of(one: Contrast, tables: Mapping[str, pd.DataFrame]) -> Floats:
+    """Return the logarithm of a contrast's ratio in each lifetime, from :func:`lifetime_tables`."""
+    table = tables[one.metric]
+    arm, reference = (table.get(k, pd.Series(np.nan, table.index)).to_numpy() for k in (one.arm, one.reference))
+    with np.errstate(invalid="ignore"):  # ∞ − ∞ says nothing
+        return np.asarray(arm - reference, dtype=np.float64)
+
+
+def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean logarithm of p95 over the moderate rates, a row for each lifetime and a column for each arm."""
+    frame = used(trials)
+    moderate = [
+        rate in manifest.rates_per_s.get(block, ())
+        for block, rate in zip(frame["block"], frame["rate_per_s"], strict=True)
+    ]
+    frame = frame[np.array(moderate, dtype=bool)]
+    saturated = frame["verdict"] == SATURATED
+    endless = (saturated & ~kept_up(frame)) | (frame[f"{P95}_bound"].astype(bool) & (frame["verdict"] != INVALID))
+    sound = (saturated | (frame["verdict"] == VALID)) & (frame["n"] >= LEAST_REQUESTS)
+    logs = np.log(frame[P95].to_numpy(dtype=np.float64))
+    values = np.where(endless, np.inf, np.where(sound, logs, np.nan))
+    rows = frame.assign(value=values)[["lifetime", "arm", "block", "value"]]
+    table = rows.pivot_table(index="lifetime", columns="arm", values="value", aggfunc="mean")
+    counts = rows.dropna().pivot_table(index="lifetime", columns="arm", values="value", aggfunc="count")
+    wanted = {int(arm): len(manifest.rates_per_s[manifest.design.block(int(arm))]) for arm in table.columns}
+    return table.where(counts.reindex_like(table) == pd.Series(wanted))
+
+
+def _middles(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the logarithm of the middle of λ*'s bracket, a row for each lifetime and a column for each arm."""
+    brackets = lifetime_brackets(trials)
+    low, high = brackets["low_per_s"], brackets["high_per_s"]
+    middle = (low * high).map(np.log) / 2
+    middle = middle.mask(low.isna() & high.notna(), -np.inf).mask(high.isna() & low.notna(), np.inf)
+    return brackets.assign(value=middle).pivot(index="lifetime", columns="arm", values="value")

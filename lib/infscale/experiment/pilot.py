@@ -1,0 +1,169 @@
+"""The first lifetime's rough search for each arm's λ*, which sets the rates of a run; and the cost of its requests."""
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from infscale.deployment.endpoint import Endpoint, check_answers
+from infscale.errors import ConfigError, ServerLostError
+from infscale.experiment.design.design import SHARES
+from infscale.experiment.session import RESTARTS, Session, first_line
+from infscale.experiment.settle import drain
+from infscale.load.codec_cost import cpu_us, decoding, encoded
+from infscale.records import samples
+from infscale.records.gate import INVALID, UNSTEADY, VALID, Verdict
+from infscale.records.manifest import Pilot, TrialManifest
+
+FIRST_RATE = 100.0
+"""The first rate, requests/s."""
+
+FIRST_BYTES_PER_S = 50e6
+"""Largest load of the first trial, bytes/s: a server that is given gigabytes at once may not come back."""
+
+FACTOR = 4.0
+"""Ratio of neighbouring rates on the way up and down."""
+
+NEAR = 2.6
+"""The search ends when the rate that did not keep up is at most this multiple of the one that did: the search for λ*
+that follows finds the rest."""
+
+TRIAL_S, LEAST_REQUESTS, MOST_TRIALS = 0.8, 20, 14
+"""Length of a trial, s; its fewest requests; most trials of an arm."""
+
+SLOWEST = 0.2
+"""The rate below which nothing is tried, requests/s."""
+
+TRANSIENT_GATES = {"host", "lag", "run_delay", "arrivals", "steady"}
+"""Gates that can fail through a short disturbance of the machine, at any rate."""
+
+
+def known(session: Session, arm: int) -> bool:
+    """Return whether an arm's rough λ* is known, or was given up."""
+    return arm in session.manifest.pilot or arm in session.manifest.lost or arm in session.manifest.skipped
+
+
+def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int]") -> None:
+    """Find roughly where one arm saturates, and what its requests cost the client; store both in the manifest.
+
+    Raises:
+        ServerLostError: the server was lost; an arm under which that happens again and again is given up first.
+    """
+    arm = session.design.arms[number]
+    try:
+        endpoint.scheme(arm.protocol, arm.http)
+    except ConfigError as error:  # another server of this framework would take it
+        session.manifest.skipped[number] = str(error)
+        return
+    own = endpoint.own is not None
+    payload, encode = (endpoint.payload(arm.protocol), None) if own else encoded(endpoint, arm)
+    differences = {} if own else check_answers(endpoint)
+    try:
+        first = min(FIRST_RATE, FIRST_BYTES_PER_S / max(1, len(payload.bodies[0])))
+        session.warm(endpoint, arm, first)
+        low, high = bracket(session, endpoint, number, first)
+        drain(endpoint)
+    except ServerLostError as error:
+        losses[number] += 1
+        if losses[number] > RESTARTS:
+            session.manifest.lost.append(number)
+            session.manifest.skipped[number] = first_line(error)
+            session.say(f"{session.labels[number]}: left out: {session.manifest.skipped[number]}")
+        raise
+    session.manifest.pilot[number] = Pilot(
+        implementation=endpoint.implementation,
+        saturation_per_s=float(f"{np.sqrt(low * high):.4g}"),
+        bracket_per_s=(low, high),
+        encode_us=cpu_us(encode) if encode else None,
+        decode_us=None if own else cpu_us(decoding(endpoint, payload)),
+        differences={name: value if math.isfinite(value) else None for name, value in differences.items()},
+        ready_s=round(endpoint.ready_s, 3),
+    )
+    session.save()
+    session.say(f"{session.labels[number]}: λ* near {session.manifest.pilot[number].saturation_per_s:.0f} requests/s")
+
+
+def set_rates(session: Session) -> None:
+    """Set the rates of each block, once all of its arms are known or left out: moderate ones, and those of its curve.
+
+    The moderate rates are :data:`SHARES` of the smallest λ*; the curve goes on from there, at equal steps of the
+    logarithm, to a tenth above the largest.
+    """
+    design, pilots = session.design, session.manifest.pilot
+    for block in design.blocks():
+        name, rough = design.block(block[0]), [pilots[arm].saturation_per_s for arm in block if arm in pilots]
+        if name not in session.manifest.rates_per_s and rough and all(known(session, arm) for arm in block):
+            moderate = [share * min(rough) for share in SHARES]
+            top = min(1.1 * max(rough), design.most_per_s)
+            curve = np.geomspace(moderate[-1], top, design.curve + 1)[1:]
+            session.manifest.rates_per_s[name] = [_three_digits(rate, design.most_per_s) for rate in moderate]
+            session.manifest.curve_per_s[name] = [_three_digits(rate, design.most_per_s) for rate in curve]
+    session.save()
+
+
+def _three_digits(rate: float, most: float) -> float:
+    return min(float(f"{rate:.3g}"), most)
+
+
+def bracket(session: Session, endpoint: Endpoint, arm: int, first: float = FIRST_RATE) -> tuple[float, float]:
+    """Return the largest rate that kept up and the smallest that did not, requests/s.
+
+    The rate is multiplied or divided by :data:`FACTOR` until both are known; then rates near the throughput that was
+    seen under overload are tried, until the two are near enough to start from. Where the largest rate of the design
+    is kept up with, both are that rate.
+    """
+    most = session.design.most_per_s
+    rate, low, high, guess = min(first, most), 0.0, 0.0, 0.0
+    for step in range(MOST_TRIALS):
+        drain(endpoint)
+        manifest = _pilot_trial(session, endpoint, arm, rate, step)
+        if _counts_as_kept_up(manifest.judged):
+            low = rate
+            if low >= high:  # what was seen there before was a disturbance
+                high, guess = 0.0, 0.0
+        else:
+            guess = guess if high else _completed_per_s(session, manifest)
+            high = rate
+        if low >= most:
+            return most, most
+        if not high:
+            rate = min(low * FACTOR, most)
+        elif not low:
+            if rate < SLOWEST:
+                return rate / FACTOR, high
+            if step:  # the first rate is tried once more before the search goes down
+                rate = float(f"{rate / FACTOR:.4g}")
+        elif high / low <= NEAR:
+            break
+        else:
+            inside = [r for r in (guess * NEAR**0.5, guess / NEAR**0.5) if low * 1.05 < r < high / 1.05]
+            rate = float(f"{inside[0] if guess and inside else np.sqrt(low * high):.4g}")
+    return low or high / FACTOR, max(low, high)
+
+
+def _pilot_trial(session: Session, endpoint: Endpoint, arm: int, rate: float, step: int) -> TrialManifest:
+    """Return the manifest of a pilot trial, from disk if it is there."""
+    trial_id = f"pilot-{session.name(arm)}-{rate:.0f}-{step}"
+    stored = session.stored(trial_id)
+    if stored is not None:
+        return stored
+    duration = max(min(TRIAL_S, session.design.trial_s), LEAST_REQUESTS / rate)
+    return session.run(endpoint, trial_id, session.plan(arm, rate, (0, step), duration, phase="pilot"))
+
+
+def _completed_per_s(session: Session, manifest: TrialManifest) -> float:
+    """Return the successes per second of a trial, from its first request to its last response."""
+    rows = samples.read(session.folder / "trials" / f"{manifest.trial_id}.parquet")
+    good = rows[rows["status"] == "ok"]
+    return len(good) / (float(good["done_ns"].max()) / 1e9) if len(good) else 0.0
+
+
+def _counts_as_kept_up(verdict: Verdict) -> bool:
+    """Return whether a pilot trial was VALID, or INVALID by a passing disturbance rather than by its rate.
+
+    UNSTEADY counts as kept up: of the few requests of a pilot trial nobody can say whether they were steady.
+
+    A generator that fails otherwise has met its own ceiling: no rate above can be measured either way.
+    """
+    failed = {gate.name for gate in verdict.gates if not gate.passed}
+    return verdict.name in (VALID, UNSTEADY) or (verdict.name == INVALID and failed <= TRANSIENT_GATES)
