@@ -217,3 +217,9 @@ def test_a_saturation_rate_is_an_estimate_a_bound_or_unknown(bound: str, lifetim
 def test_a_saturation_rate_of_two_lifetimes_has_no_interval() -> None:
     columns = {"bound": "", "low_per_s": NAN, "high_per_s": NAN, "saturation_per_s": 1000.0, "saturation_lifetimes": 2}
     assert saturation_range(pd.Series(columns, dtype=object)) == "1000 requests/s (2 lifetimes, no interval)"
+
+
+def test_a_saturation_rate_of_lifetimes_that_are_all_alike_has_no_interval() -> None:
+    """ "95 % interval 0 to ∞" is no sentence: brackets of one grid say nothing of how sure they are."""
+    columns = {"bound": "", "low_per_s": 0.0, "high_per_s": INF, "saturation_per_s": 1000.0, "saturation_lifetimes": 7}
+    assert saturation_range(pd.Series(columns, dtype=object)) == "1000 requests/s (7 lifetimes, no interval)"

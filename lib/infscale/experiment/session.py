@@ -231,7 +231,7 @@ class Session:
             rate: λ, requests/s.
             key: makes the random arrivals and bodies of this trial differ from those of others.
             duration_s: length of the arrivals, s.
-            phase, replicate, attempt: the trial's place in the run.
+            phase, lifetime, attempt: the trial's place in the run.
             usage: whether CPU and memory of all processes are read during the trial.
         """
         return Plan(

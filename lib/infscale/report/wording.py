@@ -146,12 +146,12 @@ def saturation_text(arm: "pd.Series[Any]") -> str:
 
 def saturation_range(arm: "pd.Series[Any]") -> str:
     """Return the same without the verb, for a table."""
-    value, low, high = (number(arm[name]) for name in ("saturation_per_s", "low_per_s", "high_per_s"))
+    value, low, high = number(arm["saturation_per_s"]), arm["low_per_s"], arm["high_per_s"]
     lifetimes = count(int(arm["saturation_lifetimes"]), "lifetime")
     match arm["bound"]:
         case "":
-            known = np.isfinite(arm["low_per_s"])
-            interval = f"95 % interval {low} to {high}, {lifetimes}" if known else f"{lifetimes}, no interval"
+            known = low > 0 and np.isfinite(high)  # lifetimes that are all alike have no interval
+            interval = f"{interval_text(low, high)}, {lifetimes}" if known else f"{lifetimes}, no interval"
             return f"{value} requests/s ({interval})"
         case "≥":
             return f"about {value} requests/s or more ({_some(arm)} it kept up with every rate)"

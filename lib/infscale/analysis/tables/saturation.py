@@ -42,7 +42,7 @@ def _estimate(brackets: pd.DataFrame | None) -> Row:
         "saturation_lifetimes": 0,
     }
     if brackets is None or brackets.empty:
-        return {**none, "saturation_lifetimes": 0, "steps": np.nan}
+        return {**none, "steps": np.nan}
     low, high = (brackets[name].to_numpy(dtype=np.float64) for name in ("low_per_s", "high_per_s"))
     whole = np.isfinite(low) & np.isfinite(high)
     steps = float(np.exp(np.mean(np.log(high[whole] / low[whole])))) if whole.any() else np.nan

@@ -78,11 +78,14 @@ def time_plan(design: Design) -> str:
     many = lifetimes(design)
     for arms in design.groups():
         seconds = lifetime_s(design, arms)
-        what = f"{many} lifetimes of {clock(seconds)}: {count(len(arms), 'arm')} on "
+        what = f"{count(many, 'lifetime')} of {clock(seconds)}: {count(len(arms), 'arm')} on "
         what += count(len(design.deployments(arms)), "deployment")
         lines.append(f"  {clock(many * seconds):>10}  {what}")
     total = fixed_s(design) + many * round_s(design)
     look = first_look(many, design.least)
     return "\n".join(
-        [*lines, f"  {clock(total):>10}  in all, roughly; the first look at the contrasts is at {look} lifetimes"]
+        [
+            *lines,
+            f"  {clock(total):>10}  in all, roughly; the first look at the contrasts is at {count(look, 'lifetime')}",
+        ]
     )
