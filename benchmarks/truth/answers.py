@@ -4,9 +4,9 @@ Runs of F0's shape (three groups of four contrasts: p95 and λ*, each for two pa
 log ratios spread as measured (0.19 of p95, 0.17 of λ*), and go through what a user's run goes through: a first look
 when the budget is spent, then continuations in which the contrasts themselves decide who gets the next lifetime.
 
-    python -m benchmarks.truth.answers [RUNS]
+    python -m benchmarks.truth.answers [RUNS] [DRAW]
 
-prints the table of docs/answers-simulated.md.
+prints the table of docs/answers-simulated.md, or the rows of one way to draw.
 """
 
 import sys
@@ -44,7 +44,17 @@ def stalled(rng: np.random.Generator, spread: float) -> float:
     return float(rng.normal(0, spread) + shift)
 
 
-DRAWS: dict[str, Draw] = {"normal": normal, "heavy-tailed": heavy, "one in ten stalled": stalled}
+def lost(rng: np.random.Generator, spread: float) -> float:
+    """Draw from a normal distribution; one lifetime in ten says nothing: its trials were INVALID or UNSTEADY."""
+    return float("nan") if rng.random() < 0.1 else float(rng.normal(0, spread))
+
+
+DRAWS: dict[str, Draw] = {
+    "normal": normal,
+    "heavy-tailed": heavy,
+    "one in ten stalled": stalled,
+    "one in ten lost": lost,
+}
 
 
 @dataclass
@@ -146,18 +156,18 @@ SCENARIOS: tuple[tuple[str, list[float], int, tuple[int, ...]], ...] = (
 )
 
 
-def main(runs: int) -> None:
+def main(runs: int, only: str = "") -> None:
     """Print the table."""
     print(
         "| truth and run | lifetimes | runs with a false claim | intervals that cover | differs | equal | lifetimes |"
     )
     print("|---|---|---|---|---|---|---|")
     for name, truth, first, more in SCENARIOS:
-        for kind, draw in DRAWS.items():
+        for kind, draw in {kind: draw for kind, draw in DRAWS.items() if only in ("", kind)}.items():
             got = simulate(runs, truth, first, more, draw, seed=20261126)
             cells = [f"{100 * got[key]:.1f} %" for key in ("wrong", "covered", "differs", "equal")]
             print(f"| {name} | {kind} | {' | '.join(cells)} | {got['lifetimes']:.1f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000, "".join(sys.argv[2:3]))

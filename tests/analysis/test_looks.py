@@ -42,7 +42,7 @@ def logs_of(ratio: float, spread: float, n: int, seed: int = 1) -> Floats:
 # ----------------------------------------------------------------------------------------------------------- looks
 
 
-def test_a_contrast_is_looked_at_when_its_values_have_doubled() -> None:
+def test_a_contrast_is_looked_at_when_its_lifetimes_have_doubled() -> None:
     """Looked at after every lifetime, anything would differ at some moment."""
     assert looks(7, 6) == []
     assert looks(7, 7) == looks(7, 13) == [7]
@@ -115,12 +115,17 @@ def test_before_the_first_look_nothing_is_claimed() -> None:
     assert answers([nothing, claim([math.nan] * 9, 7, MARGIN)]) == [UNDECIDED] * 2
 
 
-def test_lifetimes_that_say_nothing_do_not_count_towards_a_look() -> None:
-    """INVALID trials are no evidence; and a look at fewer values would come too early."""
-    logs = logs_of(1.3, 0.1, 7)
-    assert claim([*logs[:6], math.nan, math.nan], 7, MARGIN).used == 6
+def test_lifetimes_that_say_nothing_are_left_out_and_do_not_put_off_a_look() -> None:
+    """A night that one disturbed trial of one lifetime left without an answer would be lost."""
+    logs = logs_of(1.3, 0.1, 5)
+    assert claim([*logs, math.nan], 7, MARGIN).used == 5
+    assert math.isnan(claim([*logs, math.nan], 7, MARGIN).low), "no look before the seventh lifetime"
     gaps = [math.nan, *logs[:3], math.nan, *logs[3:]]
-    assert claim(gaps, 7, MARGIN) == claim(logs, 7, MARGIN)
+    one = claim(gaps, 7, MARGIN)
+    low, high = stats.t.interval(1 - ALPHA * WEIGHTS[0], 4, loc=logs.mean(), scale=stats.sem(logs))
+    assert (one.low, one.high) == pytest.approx((math.exp(low), math.exp(high)))
+    assert (one.values, one.used) == (5, 5)
+    assert claim([*gaps, 3.0], 7, MARGIN).high == one.high, "what comes after a look is left to the next one"
 
 
 def test_turned_around_a_contrast_says_the_same() -> None:
@@ -258,8 +263,7 @@ def test_any_values_have_an_ordered_interval_and_an_answer(values: list[float], 
     assert not one.low > one.high
     assert answers([one])[0] in (DIFFERS, EQUAL, UNDECIDED)
     assert one.used <= one.values == sum(not math.isnan(value) for value in values)
-    if one.values < first:
-        assert math.isnan(one.low)
+    assert math.isnan(one.low) == (len(values) < first)
 
 
 # ---------------------------------------------------------------------------------------------- several contrasts

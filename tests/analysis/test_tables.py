@@ -296,8 +296,8 @@ def test_a_request_that_did_not_succeed_at_p95_counts_as_infinite() -> None:
 def test_a_lifetime_without_a_usable_value_is_left_out_and_the_count_shows_it(letter: str) -> None:
     """A reader must see on how many lifetimes an answer rests; the others say nothing of the server."""
     row = judged(f"VVVVVV{letter}{letter}")
-    assert (row["lifetimes"], row["looked_at"], row["answer"]) == (6, 0, "undecided")
-    assert np.isnan(row["ratio_low"]), "a look is at a fixed number of values, not of whatever there is"
+    assert (row["lifetimes"], row["looked_at"]) == (6, 6)
+    assert row["ratio_low"] < judged("VVVVVVVV")["ratio_low"], "fewer values have a wider interval"
     assert row["ratio"] == pytest.approx(2, rel=0.1)
 
 

@@ -102,13 +102,13 @@ def _rates(done: tuple[Run, Lab]) -> list[float]:
 def test_arms_of_a_block_get_the_same_arrivals_in_a_round(done: tuple[Run, Lab]) -> None:
     """Pairing: a difference between arms must not be a difference between draws."""
     run, _ = done
-    schedules: dict[tuple[int, float, int], set[tuple[int, ...]]] = {}
+    schedules: dict[tuple[int, float, int, int], set[tuple[int, ...]]] = {}
     for one in run.trials:
         if (m := one.manifest).phase in ("grid", "sensitivity"):
             arrivals = tuple(one.samples(["scheduled_ns"])["scheduled_ns"])
-            schedules.setdefault((m.block, m.rate_per_s, m.lifetime), set()).add(arrivals)
+            schedules.setdefault((m.block, m.rate_per_s, m.lifetime, m.attempt), set()).add(arrivals)
     assert {len(alike) for alike in schedules.values()} == {1}
-    drawn = [next(iter(schedules[0, _rates(done)[0], number])) for number in range(6)]
+    drawn = [next(iter(schedules[0, _rates(done)[0], number, 1])) for number in range(6)]
     assert len(set(drawn)) == 6, "lifetimes draw anew"
 
 
@@ -128,7 +128,7 @@ def test_every_lifetime_has_every_arm_once_at_each_moderate_rate_and_a_bracket(d
     moderate = Counter(
         (m.arm_number, m.lifetime, m.rate_per_s)
         for m in trials_of(run, "grid")
-        if m.rate_per_s in run.manifest.rates_per_s[m.block]
+        if m.rate_per_s in run.manifest.rates_per_s[m.block] and m.attempt == 1
     )
     assert moderate == {
         (arm, number, rate): 1

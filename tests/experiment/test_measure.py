@@ -15,7 +15,7 @@ from helpers.virtual_lab import CALIBRATION, Lab, move_in, quiet, run_in, trials
 from infscale import machine
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes.pids import living
-from infscale.errors import ConfigError, DataError, ServerLostError
+from infscale.errors import ConfigError, DataError, MissingError, ServerLostError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Contrast, Design, against_first
@@ -421,6 +421,33 @@ def test_a_server_that_did_not_survive_a_trial_is_in_its_record(lab: Lab, tmp_pa
         session.run(dead, "t", session.plan(2, 50.0, (1, 0), 0.5, phase="grid"))
     (stored,) = load_run(session.folder).trials
     assert stored.manifest.server.died
+
+
+def test_every_session_begins_with_the_anchor(lab: Lab, tmp_path: Path) -> None:
+    """Two runs, or two days of one, are on one machine only if the same server is as fast on it."""
+    run = run_in(lab, single(anchor=True), tmp_path)
+    more = measure_in(run.folder, more_s=5.0, say=quiet, start=lab.start).manifest.sessions
+    first, second = (one.anchor for one in more)
+    assert first is not None
+    assert first == second, "in virtual time no session is slower"
+    assert 0 < first.response_p50_ms <= first.response_p95_ms
+    assert first.requests == pytest.approx(3 * first.rate_per_s, rel=0.1)
+    assert len(first.verdicts) == 3
+
+
+def test_a_machine_without_the_anchors_server_measures_the_rest(lab: Lab, tmp_path: Path) -> None:
+    arms, contrasts = against_first(BLOCKS[0])
+
+    def start(framework: str, *args: Any, **more: Any) -> Any:
+        if framework == "triton":
+            raise MissingError("Triton is not installed")
+        return lab.start(framework, *args, **more)
+
+    lines: list[str] = []
+    run = run_in(lab, single(arms=arms, contrasts=contrasts, anchor=True), tmp_path, start=start, say=lines.append)
+    assert run.manifest.status == "complete"
+    assert [one.anchor for one in run.manifest.sessions] == [None]
+    assert any("anchor could not be measured" in line for line in lines)
 
 
 def test_what_was_measured_beside_is_stored_once(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

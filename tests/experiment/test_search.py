@@ -236,8 +236,10 @@ def test_a_search_on_a_host_that_is_always_disturbed_ends_without_a_bracket(lab:
 # ---------------------------------------------------------------------------------------------------------- the pilot
 
 
-@given(truth=st.floats(0.05, 200_000), wrong=st.sets(st.integers(0, 15), max_size=4))
-def test_the_pilots_bracket_is_one_whatever_the_verdicts(truth: float, wrong: set[int], session: Session) -> None:
+@given(truth=st.floats(0.05, 200_000), wrong=st.sets(st.integers(0, 15), max_size=4), leap=st.floats(0, 1e6))
+def test_the_pilots_bracket_is_one_whatever_the_verdicts(
+    truth: float, wrong: set[int], leap: float, session: Session
+) -> None:
     """Disturbances turn verdicts around: rates are set from the bracket, and none can be set from 0."""
     tried: list[float] = []
 
@@ -250,6 +252,7 @@ def test_the_pilots_bracket_is_one_whatever_the_verdicts(truth: float, wrong: se
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pilot, "_pilot_trial", trial)
         patched.setattr(pilot, "_completed_per_s", lambda *_: truth)
+        patched.setattr(pilot, "_requests_in_response_time", lambda *_: leap)
         patched.setattr(pilot, "drain", lambda _: None)
         low, high = pilot.bracket(session, ENDPOINT, 0)
     assert 0 < low <= high < math.inf

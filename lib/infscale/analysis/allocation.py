@@ -55,7 +55,7 @@ def order(
 
     Args:
         claims: what can be claimed of each contrast so far.
-        values: of each contrast, the logarithms of its ratio by lifetime.
+        values: of each contrast, the logarithms of its ratio by lifetime; NaN where one says nothing.
         margins: of each contrast, the ratio within which arms count as equal.
         places: of each contrast, the group that it belongs to.
         seconds: of each group, the length of a lifetime.
@@ -74,12 +74,12 @@ def order(
 
 def _next_look(values: Floats, first: int) -> tuple[int, int]:
     """Return the number of the next look at a contrast, and its number of lifetimes."""
-    done = len(looks(first, int(np.sum(~np.isnan(values)))))
+    done = len(looks(first, values.size))
     return done, first * 2**done
 
 
 def _until_next(values: Floats, first: int) -> int:
-    return _next_look(values, first)[1] - int(np.sum(~np.isnan(values)))
+    return _next_look(values, first)[1] - values.size
 
 
 def _would_decide(values: Floats, margin: float, first: int, family: int) -> bool:

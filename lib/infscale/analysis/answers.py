@@ -1,7 +1,8 @@
 """Answers to contrasts: differs, equal, or undecided, at looks that neither stopping nor continuing a run can bend.
 
 A contrast has one value in each lifetime of the servers: the logarithm of the ratio of two arms. It is looked at only
-when its own number of values reaches R₁, 2 R₁, 4 R₁ and so on. The look number k spends the share ``weight(k)`` of the
+when the number of its group's lifetimes reaches R₁, 2 R₁, 4 R₁ and so on; a lifetime may say nothing of it (a trial was
+disturbed three times), which leaves the others. The look number k spends the share ``weight(k)`` of the
 error of 5 %, whatever the other looks showed; so the probability of a false claim stays within 5 % whoever gets the
 next lifetime, whenever a run stops, and however often it is continued (the union bound). Over the named contrasts of
 a run the error is shared by Holm's procedure.
@@ -40,15 +41,15 @@ def weight(look: int) -> float:
     return WEIGHTS[look] if look < len(WEIGHTS) else (1 - sum(WEIGHTS)) * 0.5 ** (look - len(WEIGHTS) + 1)
 
 
-def looks(first: int, values: int) -> list[int]:
-    """Return the numbers of values at which a contrast with ``values`` of them has been looked at.
+def looks(first: int, lifetimes: int) -> list[int]:
+    """Return the numbers of lifetimes at which a contrast whose group had ``lifetimes`` of them has been looked at.
 
     Args:
-        first: the number of values at the first look, R₁.
-        values: how many there are.
+        first: the number of lifetimes at the first look, R₁.
+        lifetimes: how many there are.
     """
     sizes: list[int] = []
-    while first * 2 ** len(sizes) <= values:
+    while first * 2 ** len(sizes) <= lifetimes:
         sizes.append(first * 2 ** len(sizes))
     return sizes
 
@@ -88,22 +89,22 @@ def claim(logs: ArrayLike, first: int, margin: float) -> Claim:
     Args:
         logs: the logarithm of the ratio in each lifetime, in the order of the lifetimes, shape (n,); ±∞ where one arm
             did not answer in time or kept up with every rate, NaN where the lifetime says nothing.
-        first: the number of values at the first look.
+        first: the number of lifetimes at the first look.
         margin: the ratio within which two arms count as equal, above 1.
     """
-    values = np.asarray(logs, dtype=np.float64)
-    values = values[~np.isnan(values)]
-    sizes, edge = looks(first, values.size), math.log(margin)
+    every = np.asarray(logs, dtype=np.float64)
+    sizes, edge = looks(first, every.size), math.log(margin)
+    values = _known(every)
     low, high = (-np.inf, np.inf) if sizes else (np.nan, np.nan)
     p_differs, p_above, p_below = (1.0, 1.0, 1.0) if sizes else (np.nan, np.nan, np.nan)
     for look, size in enumerate(sizes):
-        seen, share = values[:size], weight(look)
+        seen, share = _known(every[:size]), weight(look)
         ends = interval(seen, ALPHA * share)
         low, high = max(low, ends[0]), min(high, ends[1])
         p_differs = min(p_differs, 2 * min(_tail(seen, 0.0), _tail(-seen, 0.0)) / share)
         p_above = min(p_above, 2 * _tail(seen, -edge) / share)
         p_below = min(p_below, 2 * _tail(-seen, -edge) / share)
-    used = sizes[-1] if sizes else values.size
+    used = _known(every[: sizes[-1]]).size if sizes else values.size
     middle = _middle(values[:used])
     if low > high:  # looks that contradict one another: once in hundreds of runs
         low, high = interval(values[:used], ALPHA * weight(len(sizes) - 1))
@@ -151,6 +152,10 @@ def needed(spread: float, ratio: float, family: int, look: int = 1) -> int:
         if math.isinf(shift) or 1 - float(special.nctdtr(n - 1, shift, critical)) >= 0.8:
             return n
     return 1000
+
+
+def _known(values: Floats) -> Floats:
+    return values[~np.isnan(values)]
 
 
 def _middle(values: Floats) -> float:

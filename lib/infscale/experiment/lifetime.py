@@ -61,7 +61,13 @@ def run(session: Session, arms: Sequence[int], number: int) -> None:
             _note_loss(session, arms, number, error, last=others > RESTARTS)
     seconds = time.monotonic() - began
     session.manifest.lifetimes.append(
-        Lifetime(arms=list(arms), number=number, seconds=round(seconds, 2), extra_s=round(extra_s, 2))
+        Lifetime(
+            arms=list(arms),
+            number=number,
+            seconds=round(seconds, 2),
+            extra_s=round(extra_s, 2),
+            session=len(session.manifest.sessions) - 1,
+        )
     )
     session.save()
 
@@ -84,15 +90,15 @@ def _note_loss(session: Session, arms: Sequence[int], number: int, error: Except
 def _on_servers(session: Session, endpoints: Endpoints, number: int, losses: "Counter[int]") -> float:
     """Measure what a lifetime lacks; return the seconds that later lifetimes will not need."""
     began = time.monotonic()
-    for arm, endpoint in endpoints.items():
-        if not pilot.known(session, arm):
-            pilot.find(session, endpoint, arm, losses)
+    unknown = [arm for arm in endpoints if not pilot.known(session, arm)]
+    for arm in unknown:
+        pilot.find(session, endpoints[arm], arm, losses)
     pilot.set_rates(session)
     extra_s = time.monotonic() - began
     endpoints = {arm: endpoint for arm, endpoint in endpoints.items() if arm in session.manifest.pilot}
     if not endpoints:
         return extra_s
-    _warm_up(session, endpoints)
+    _warm_up(session, {arm: endpoint for arm, endpoint in endpoints.items() if arm not in unknown})
     for k in range(len(SHARES)):
         _round(session, endpoints, number, k, "grid")
     began = time.monotonic()
@@ -108,9 +114,15 @@ def _on_servers(session: Session, endpoints: Endpoints, number: int, losses: "Co
 
 
 def _warm_up(session: Session, endpoints: Endpoints) -> None:
-    """Warm every arm, also in a lifetime that goes on: its servers were started again."""
+    """Warm every arm, also in a lifetime that goes on: its servers were started again.
+
+    The rate is the highest of the arm's that it keeps up with: a queue would have to be waited for.
+    """
     for arm, endpoint in endpoints.items():
-        session.warm(endpoint, session.design.arms[arm], _rates(session, arm)[-1])
+        rates = _rates(session, arm)
+        session.warm(
+            endpoint, session.design.arms[arm], max([r for r in rates if r <= _rough(session, arm)] or rates[:1])
+        )
 
 
 def _rates(session: Session, arm: int) -> list[float]:
@@ -153,9 +165,8 @@ def _trial(session: Session, endpoint: Endpoint, arm: int, number: int, k: int, 
         if manifest is None:
             drain(endpoint)
             seconds = session.design.duration_s(rate)
-            plan = session.plan(
-                arm, rate, (number + 1, k), seconds, phase=phase, lifetime=number, attempt=attempt, usage=True
-            )
+            key = number + 1, k, attempt  # with the same arrivals a trial might fail again for the same reason
+            plan = session.plan(arm, rate, key, seconds, phase=phase, lifetime=number, attempt=attempt, usage=True)
             manifest = session.run(endpoint, name, plan)
             session.say(f"lifetime {number + 1}: {session.labels[arm]} λ={rate:g}/s: {manifest.judged.short}")
         if manifest.judged.name not in (INVALID, UNSTEADY):

@@ -21,12 +21,13 @@ FIRST_RATE = 100.0
 FIRST_BYTES_PER_S = 50e6
 """Largest load of the first trial, bytes/s: a server that is given gigabytes at once may not come back."""
 
-FACTOR = 4.0
-"""Ratio of neighbouring rates on the way up and down."""
-
 NEAR = 2.6
-"""The search ends when the rate that did not keep up is at most this multiple of the one that did: the search for λ*
-that follows finds the rest."""
+"""Ratio of neighbouring rates on the way up and down. The search ends when the rate that did not keep up is at most
+this multiple of the one that did: the search for λ* that follows finds the rest."""
+
+LEAP = 1.5
+"""The second rate is at least so many requests in the median response time of the first: one that takes 1 ms on an idle
+server is answered at 1,500/s by most."""
 
 TRIAL_S, LEAST_REQUESTS, MOST_TRIALS = 0.8, 20, 14
 """Length of a trial, s; its fewest requests; most trials of an arm."""
@@ -108,9 +109,9 @@ def _three_digits(rate: float, most: float) -> float:
 def bracket(session: Session, endpoint: Endpoint, arm: int, first: float = FIRST_RATE) -> tuple[float, float]:
     """Return the largest rate that kept up and the smallest that did not, requests/s.
 
-    The rate is multiplied or divided by :data:`FACTOR` until both are known; then rates near the throughput that was
-    seen under overload are tried, until the two are near enough to start from. Where the largest rate of the design
-    is kept up with, both are that rate.
+    The rate is multiplied or divided by :data:`NEAR` until both are known. Where they are further apart after a leap,
+    rates near the throughput that was seen under overload are tried. Where the largest rate of the design is kept up
+    with, both are that rate.
     """
     most = session.design.most_per_s
     rate, low, high, guess = min(first, most), 0.0, 0.0, 0.0
@@ -127,18 +128,19 @@ def bracket(session: Session, endpoint: Endpoint, arm: int, first: float = FIRST
         if low >= most:
             return most, most
         if not high:
-            rate = min(low * FACTOR, most)
+            leap = _requests_in_response_time(session, manifest) if not step else 0.0
+            rate = min(float(f"{max(low * NEAR, LEAP * leap):.4g}"), most)
         elif not low:
             if rate < SLOWEST:
-                return rate / FACTOR, high
+                return rate / NEAR, high
             if step:  # the first rate is tried once more before the search goes down
-                rate = float(f"{rate / FACTOR:.4g}")
+                rate = float(f"{rate / NEAR:.4g}")
         elif high / low <= NEAR:
             break
         else:
             inside = [r for r in (guess * NEAR**0.5, guess / NEAR**0.5) if low * 1.05 < r < high / 1.05]
             rate = float(f"{inside[0] if guess and inside else np.sqrt(low * high):.4g}")
-    return low or high / FACTOR, max(low, high)
+    return low or high / NEAR, max(low, high)
 
 
 def _pilot_trial(session: Session, endpoint: Endpoint, arm: int, rate: float, step: int) -> TrialManifest:
@@ -149,6 +151,13 @@ def _pilot_trial(session: Session, endpoint: Endpoint, arm: int, rate: float, st
         return stored
     duration = max(min(TRIAL_S, session.design.trial_s), LEAST_REQUESTS / rate)
     return session.run(endpoint, trial_id, session.plan(arm, rate, (0, step), duration, phase="pilot"))
+
+
+def _requests_in_response_time(session: Session, manifest: TrialManifest) -> float:
+    """Return the inverse of the median response time of a trial's successes, 1/s; 0 if there is none."""
+    rows = samples.read(session.folder / "trials" / f"{manifest.trial_id}.parquet")
+    good = rows[rows["status"] == "ok"]
+    return 1e9 / float((good["done_ns"] - good["scheduled_ns"]).median()) if len(good) else 0.0
 
 
 def _completed_per_s(session: Session, manifest: TrialManifest) -> float:

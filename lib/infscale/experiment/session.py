@@ -1,7 +1,6 @@
 """A session on a run: its folder, its manifest, what is stored of it, and the servers that it starts."""
 
 import contextlib
-import math
 import os
 import re
 import time
@@ -10,6 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import psutil
 
 from infscale import machine
@@ -18,7 +18,7 @@ from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.fronts import FRONTS
 from infscale.deployment.processes.pids import record_pids
 from infscale.errors import DataError, DeploymentError, MissingError, ServerLostError
-from infscale.experiment import trial
+from infscale.experiment import anchor, trial
 from infscale.experiment.design.arm import Arm, Level
 from infscale.experiment.design.labels import labels
 from infscale.experiment.folder import now
@@ -35,11 +35,12 @@ Start = Callable[..., AbstractContextManager[Endpoint]]
 Endpoints = dict[int, Endpoint]
 """What answers each arm, by its number."""
 
-WARM_S, WARM_REQUESTS, WARM_MOST = 0.4, 20, 5
+WARM_S, WARM_REQUESTS, WARM_MOST = 0.6, 30, 5
 """Length of a load that is not recorded, s; its fewest requests; and most such loads of an arm in a lifetime."""
 
 STEADY = 1.2
-"""An arm is warm when the median response times of two loads in succession differ by at most this factor."""
+"""An arm is warm when the median response time of a load's last third is not shorter by more than this factor than that
+of its second third."""
 
 LONGEST_NAME = 80
 """Characters of a label that file names hold; a file system takes about 250 in all."""
@@ -145,6 +146,8 @@ class Session:
         record_pids(self.pids, {os.getpid(): "measuring process"})
         try:
             self.record.calibration = machine.calibrate()
+            if self.design.anchor and self.record.anchor is None:
+                self.record.anchor = anchor.measure(self.start, self.folder / "logs", self.pids, self.say)
             if not self.manifest.ceilings:
                 self.manifest.ceilings = ceiling.measure(self.design.protocols())
                 self.save()
@@ -192,21 +195,19 @@ class Session:
         self.save()
 
     def warm(self, endpoint: Endpoint, arm: Arm, rate: float) -> None:
-        """Send loads that are not recorded, until the arm's own response time is steady: JIT compilers, caches.
+        """Send loads that are not recorded, until the arm's response time falls no more: JIT compilers, caches.
 
         At most :data:`WARM_MOST` loads: trials of an arm that never becomes steady are UNSTEADY by their own verdicts.
         """
         rate = min(rate, self.design.most_per_s)
         seconds = max(min(WARM_S, self.design.trial_s), WARM_REQUESTS / rate)
-        before = math.inf
         for k in range(WARM_MOST):
             plan = Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98, k))
             rows = trial.run(endpoint, plan).samples
             ok = rows[rows["status"] == "ok"]
-            median = float((ok["done_ns"] - ok["scheduled_ns"]).median()) if len(ok) else math.inf
-            if median <= STEADY * before and before <= STEADY * median:
+            _, before, after = np.array_split((ok["done_ns"] - ok["scheduled_ns"]).to_numpy(), 3)
+            if len(before) and len(after) and np.median(before) <= STEADY * np.median(after):
                 return
-            before = median
 
     def bodies(self, endpoint: Endpoint, arm: Arm) -> Sequence[bytes]:
         """Return the request bodies of an arm."""

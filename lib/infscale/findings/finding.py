@@ -126,6 +126,7 @@ class Finding:
             contrasts=contrasts,
             sensitivity=tuple(sensitivity),
             beside=self.beside,
+            anchor=profile != "tiny",
             profile=profile,
         )
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}

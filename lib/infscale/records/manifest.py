@@ -299,11 +299,32 @@ class Pilot(Record, kw_only=True):
     ready_s: float | None = None
 
 
+class Anchor(Record, kw_only=True):
+    """What a session measured of the one arm that every run has (:mod:`infscale.experiment.anchor`).
+
+    Attributes:
+        rate_per_s: λ, requests/s.
+        requests: how many succeeded.
+        response_p50_ms, response_p95_ms: of them, ms.
+        verdicts: of its trials.
+    """
+
+    rate_per_s: float
+    requests: int
+    response_p50_ms: float
+    response_p95_ms: float
+    verdicts: list[str]
+
+
 class Session(Record, kw_only=True):
-    """One process's work on a run; ``calibration`` says how fast the machine was when it began."""
+    """One process's work on a run.
+
+    ``calibration`` says how fast the machine was when it began, ``anchor`` how fast a real server on it.
+    """
 
     started_at: str
     calibration: Calibration | None = None
+    anchor: Anchor | None = None
     trials: int = 0
     seconds: float = 0.0
 
@@ -316,12 +337,14 @@ class Lifetime(Record, kw_only=True):
         number: from 0, of this group.
         seconds: from the first server's start to the last one's end.
         extra_s: of them, the seconds for what later lifetimes do not need: the rough search, and the curve.
+        session: the place of the session that ended it in the run's ``sessions``.
     """
 
     arms: list[int]
     number: int
     seconds: float
     extra_s: float = 0.0
+    session: int = 0
 
 
 class Stale(Record, kw_only=True):

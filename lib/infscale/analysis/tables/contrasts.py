@@ -1,5 +1,6 @@
 """The named contrasts of a run: one value in each lifetime, and what the looks at them have shown."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -90,7 +91,7 @@ def _numbers(what: Claim, family: int) -> Row:
 
 
 def lifetime_values(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iterable[Contrast]) -> list[Floats]:
-    """Return the logarithm of each contrast's ratio in each lifetime, in their order, each of shape (lifetimes,).
+    """Return the logarithm of each contrast's ratio in each lifetime of its group, in their order.
 
     Of p95 it is the mean over the moderate rates. An arm that did not keep up with one of them in at least half of the
     lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* it is the middle of the bracket; ±∞
@@ -98,7 +99,8 @@ def lifetime_values(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     few requests, or both arms are infinite.
     """
     tables = lifetime_tables(manifest, trials)
-    return [ratio_of(one, tables) for one in contrasts]
+    counts = Counter(arm for lifetime in manifest.lifetimes for arm in lifetime.arms)
+    return [ratio_of(one, tables)[: counts[one.arm]] for one in contrasts]
 
 
 def lifetime_tables(manifest: RunManifest, trials: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -57,6 +57,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         sensitivity: further arms that show how much fixed defaults decide; each belongs to the block of the arms with
             its deployment. They follow ``arms`` in the numbering of arms.
         beside: what else is measured once, beside the trials, see :data:`BESIDE`.
+        anchor: whether every session begins with the arm that all runs share (:mod:`infscale.experiment.anchor`).
         profile: the name under which the sizes are known.
         budget_s: time for measuring, s.
         least: fewest lifetimes of each group of arms, whatever the budget; also the fewest of a first look.
@@ -78,6 +79,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     contrasts: tuple[Contrast, ...] = ()
     sensitivity: tuple[Arm, ...] = ()
     beside: tuple[str, ...] = ()
+    anchor: bool = False
     profile: str = "quick"
     budget_s: float = 600.0
     least: int = 4

@@ -92,14 +92,16 @@ def arrivals(samples: pd.DataFrame, duration_ns: float) -> Gate:
 
     The value is the index of dispersion of counts (variance ÷ mean over equal windows: 1 for Poisson, 0 for
     constant arrivals) of the due times, minus that of the scheduled times, over windows of 10 ms and of ten
-    mean gaps; the larger difference counts, relative to max(1, the schedule's index). With fewer than 400
-    arrivals one displaced arrival can move the index by the whole tolerance: then it is reported and does not
-    decide.
+    mean gaps; the larger difference counts, relative to max(1, the schedule's index). The median lag is taken off
+    first: a constant delay changes no process of arrivals, and in a trial of 1 s it moves enough arrivals over the
+    edges of windows to make one sound trial in twenty INVALID. With fewer than 400 arrivals one displaced arrival can
+    move the index by the whole tolerance: then it is reported and does not decide.
     """
     times = samples.loc[samples["due_ns"] != NEVER, ["scheduled_ns", "due_ns"]].to_numpy(dtype=np.float64)
     n = len(times)
     if n == 0:
         return Gate("arrivals", True, None, DISPERSION_TOLERANCE, "no request came due")
+    times = times - [0, np.median(times[:, 1] - times[:, 0])]
     differences = [_dispersion_difference(times, window, duration_ns) for window in (1e7, 10 * duration_ns / n)]
     value = float(np.max(differences))
     gated = n >= DISPERSION_MIN_ARRIVALS
