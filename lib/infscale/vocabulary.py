@@ -48,3 +48,8 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+CLIENT_LIMITS = ("EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOBUFS", "ENOMEM")
+"""Errors of system calls (errno) that say that the client ran out of something: a request that one of them ends has the
+status ``client_<name>``."""

@@ -1,5 +1,6 @@
 """If these fail, arms of a lifetime are not compared like with like, or one lost server costs more than it must."""
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from itertools import groupby
@@ -112,15 +113,23 @@ def test_arms_of_a_block_get_the_same_arrivals_in_a_round(done: tuple[Run, Lab])
     assert len(set(drawn)) == 6, "lifetimes draw anew"
 
 
+def found_first(run: Run, arm: int) -> float:
+    """Return λ* of an arm as the first lifetime found it, requests/s."""
+    low, high = run.manifest.brackets[arm][0]
+    assert low
+    assert high
+    return math.sqrt(low * high)
+
+
 def test_moderate_rates_are_shares_of_the_smallest_saturation_rate_of_a_block(done: tuple[Run, Lab]) -> None:
     """At others, one arm would be compared with the collapse of the other."""
     run, _ = done
     assert SHARES == (0.2, 0.4)
     for block, arms in ((0, (0, 1)), (2, (2, 3))):
-        rough = [run.manifest.pilot[arm].saturation_per_s for arm in arms]
+        rough = [found_first(run, arm) for arm in arms]
         assert run.manifest.rates_per_s[block] == pytest.approx([0.2 * min(rough), 0.4 * min(rough)], rel=0.01)
         for arm, found in zip(arms, rough, strict=True):
-            assert 0.55 * capacity(ARMS[arm]) < found < 1.7 * capacity(ARMS[arm])
+            assert 0.7 * capacity(ARMS[arm]) < found < 1.4 * capacity(ARMS[arm])
 
 
 def test_every_lifetime_has_every_arm_once_at_each_moderate_rate_and_a_bracket(done: tuple[Run, Lab]) -> None:
@@ -148,16 +157,16 @@ def test_the_curve_is_measured_in_the_first_lifetimes_alone_and_no_arm_far_beyon
     """The figure of a run needs the knee; but trials of a collapsed server take time, and bring it down."""
     run, _ = done
     curve = run.manifest.curve_per_s[0]
-    pilots = run.manifest.pilot
+    rough = [found_first(run, arm) for arm in (0, 1)]
     assert run.manifest.rates_per_s[0][-1] < curve[0] < curve[1]
-    assert curve[1] == pytest.approx(1.1 * max(pilots[arm].saturation_per_s for arm in (0, 1)), rel=0.01)
+    assert curve[1] == pytest.approx(1.1 * max(rough), rel=0.01)
     own = [m for m in trials_of(run, "grid") if m.rate_per_s in curve and m.block == 0]
     expected = {
         (arm, rate, number)
         for arm in (0, 1)
         for rate in curve
         for number in range(CURVE_LIFETIMES)
-        if rate <= BEYOND * pilots[arm].saturation_per_s
+        if rate <= BEYOND * rough[arm]
     }
     assert {(m.arm_number, m.rate_per_s, m.lifetime) for m in own} == expected
     assert (0, curve[1], 0) not in expected

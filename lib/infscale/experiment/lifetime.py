@@ -4,7 +4,6 @@ Arms of one block are loaded in turn, seconds apart, with the same arrivals; whi
 lifetimes. Everything that a lifetime finds is on disk when it is found: one that was interrupted goes on where it was.
 """
 
-import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +29,7 @@ CHECK_LIFETIMES = 4
 """Lifetimes in which the arms of the sensitivity check are measured."""
 
 BEYOND = 1.3
-"""An arm is not tried at rates of the curve above this multiple of its rough λ*: it would only collapse."""
+"""An arm is not tried at rates of the curve above this multiple of its λ*: it would only collapse."""
 
 
 def run(session: Session, arms: Sequence[int], number: int) -> None:
@@ -93,12 +92,15 @@ def _on_servers(session: Session, endpoints: Endpoints, number: int, losses: "Co
     unknown = [arm for arm in endpoints if not pilot.known(session, arm)]
     for arm in unknown:
         pilot.find(session, endpoints[arm], arm, losses)
-    pilot.set_rates(session)
     extra_s = time.monotonic() - began
     endpoints = {arm: endpoint for arm, endpoint in endpoints.items() if arm in session.manifest.pilot}
     if not endpoints:
         return extra_s
     _warm_up(session, {arm: endpoint for arm, endpoint in endpoints.items() if arm not in unknown})
+    rates_known = all(session.design.block(arm) in session.manifest.rates_per_s for arm in endpoints)
+    if not rates_known:  # a rough λ* of a server that has just started is too low to set the rates of a whole run
+        search.run(session, endpoints, number)
+        pilot.set_rates(session)
     for k in range(len(SHARES)):
         _round(session, endpoints, number, k, "grid")
     began = time.monotonic()
@@ -109,7 +111,8 @@ def _on_servers(session: Session, endpoints: Endpoints, number: int, losses: "Co
         checked = {arm: endpoints[session.design.varied(arm)] for arm in session.design.checked_with(list(endpoints))}
         _round(session, checked, number, len(SHARES) - 1, "sensitivity")
     extra_s += time.monotonic() - began
-    search.run(session, endpoints, number)
+    if rates_known:
+        search.run(session, endpoints, number)
     return extra_s
 
 
@@ -119,16 +122,16 @@ def _warm_up(session: Session, endpoints: Endpoints) -> None:
     The rate is the highest of the arm's that it keeps up with: a queue would have to be waited for.
     """
     for arm, endpoint in endpoints.items():
-        rates = _rates(session, arm)
-        session.warm(
-            endpoint, session.design.arms[arm], max([r for r in rates if r <= _rough(session, arm)] or rates[:1])
-        )
+        most = pilot.rough_per_s(session, arm)
+        rates = _rates(session, arm) or [SHARES[-1] * most]
+        fitting = [rate for rate in rates if rate <= most]
+        session.warm(endpoint, session.design.arms[arm], max(fitting or rates[:1]))
 
 
 def _rates(session: Session, arm: int) -> list[float]:
-    """Return the moderate rates of the arm's block, then those of its curve."""
+    """Return the moderate rates of the arm's block, then those of its curve; none before they are set."""
     block = session.design.block(arm)
-    return [*session.manifest.rates_per_s[block], *session.manifest.curve_per_s.get(block, [])]
+    return [*session.manifest.rates_per_s.get(block, []), *session.manifest.curve_per_s.get(block, [])]
 
 
 def order(design: Design, arms: Sequence[int], number: int, k: int) -> list[int]:
@@ -144,13 +147,8 @@ def _round(session: Session, endpoints: Mapping[int, Endpoint], number: int, k: 
     """Run one trial of each arm at one of its block's rates."""
     for arm in order(session.design, list(endpoints), number, k):
         rate = _rates(session, arm)[k]
-        if k < len(SHARES) or rate <= BEYOND * _rough(session, arm):
+        if k < len(SHARES) or rate <= BEYOND * pilot.rough_per_s(session, arm):
             _trial(session, endpoints[arm], arm, number, k, rate, phase)
-
-
-def _rough(session: Session, arm: int) -> float:
-    known = session.manifest.pilot.get(arm)
-    return known.saturation_per_s if known else math.inf
 
 
 def _name(session: Session, arm: int, number: int, k: int, attempt: int) -> str:

@@ -84,15 +84,24 @@ def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int
     session.say(f"{session.labels[number]}: λ* near {session.manifest.pilot[number].saturation_per_s:.0f} requests/s")
 
 
+def rough_per_s(session: Session, arm: int) -> float:
+    """Return what the first lifetime found of an arm's λ*, requests/s; ∞ of an arm whose λ* is not searched."""
+    low, high = session.manifest.brackets.get(arm, {}).get(0, (None, None))
+    if low and high:
+        return math.sqrt(low * high)
+    known = session.manifest.pilot.get(arm)
+    return known.saturation_per_s if known else math.inf
+
+
 def set_rates(session: Session) -> None:
     """Set the rates of each block, once all of its arms are known or left out: moderate ones, and those of its curve.
 
-    The moderate rates are :data:`SHARES` of the smallest λ*; the curve goes on from there, at equal steps of the
-    logarithm, to a tenth above the largest.
+    The moderate rates are :data:`SHARES` of the smallest λ*, as the first lifetime found it; the curve goes on from
+    there, at equal steps of the logarithm, to a tenth above the largest.
     """
     design, pilots = session.design, session.manifest.pilot
     for block in design.blocks():
-        name, rough = design.block(block[0]), [pilots[arm].saturation_per_s for arm in block if arm in pilots]
+        name, rough = design.block(block[0]), [rough_per_s(session, arm) for arm in block if arm in pilots]
         if name not in session.manifest.rates_per_s and rough and all(known(session, arm) for arm in block):
             moderate = [share * min(rough) for share in SHARES]
             top = min(1.1 * max(rough), design.most_per_s)

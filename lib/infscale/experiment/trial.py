@@ -18,6 +18,7 @@ from infscale.errors import ConfigError, check_rate
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
+from infscale.experiment.usage.foreign import Watch
 from infscale.load import ceiling, clients, schedule
 from infscale.load.ceiling import Points
 from infscale.load.engine import run as engine
@@ -26,7 +27,7 @@ from infscale.payloads import limits, similarity
 from infscale.payloads.encoders import Payload
 from infscale.records import components
 from infscale.records.gates.verdict import judge_trial
-from infscale.records.manifest import Host, Phase, Seeds, ServerProcess, TrialManifest
+from infscale.records.manifest import ForeignCpu, Host, Phase, Seeds, ServerProcess, TrialManifest
 
 POOL = 256
 """Distinct request bodies of a payload, so that no cache is hit by accident."""
@@ -111,9 +112,14 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         limits.check_gzip(endpoint.interface, plan.arm.protocol, gzip=plan.arm.gzip)
     counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    shares = endpoint.answered_by_replica()
+    shares, foreign = endpoint.answered_by_replica(), Watch(endpoint)
     with resources.watching(endpoint, plan.usage) as used:
-        result = _send(endpoint, plan, payload, arrivals, choice, used.mark)
+
+        def mark() -> None:
+            used.mark()
+            foreign.mark()
+
+        result = _send(endpoint, plan, payload, arrivals, choice, mark)
     manifest = TrialManifest(
         phase=plan.phase,
         lifetime=plan.lifetime,
@@ -131,7 +137,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         server=_server(endpoint),
         rows=len(result.samples),
         ceiling_per_s=_ceiling(ceilings or {}, payload, plan.arm.http),
-        host=_host(endpoint, load, steal),
+        host=_host(endpoint, load, steal, foreign.result()),
         components=components.split(result.samples, counted, statistics(endpoint)),
         cache={name: value - cached.get(name, 0.0) for name, value in cache_counts(endpoint).items()},
         usage=used.groups(result.generator, plan.duration_s),
@@ -184,7 +190,8 @@ def _send(
     url = f"{endpoint.scheme(arm.protocol, arm.http)}://{endpoint.address(arm.protocol)}{payload.path}"
     targets = _targets(endpoint, arm)
     if arm.client != "wire":
-        return clients.run(
+        mark()
+        result = clients.run(
             arm.client,
             url,
             payload.bodies,
@@ -196,6 +203,8 @@ def _send(
             ca=endpoint.ca,
             cores=cores,
         )
+        mark()
+        return result
     return engine.run(
         url,
         payload.bodies,
@@ -250,7 +259,7 @@ def _server(endpoint: Endpoint) -> ServerProcess:
     return ServerProcess(command=command, pids=pids, ready_s=round(endpoint.ready_s, 3))
 
 
-def _host(endpoint: Endpoint, load: float, steal: tuple[int, int]) -> Host:
+def _host(endpoint: Endpoint, load: float, steal: tuple[int, int], foreign: ForeignCpu | None) -> Host:
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
     return Host(
         same_host=endpoint.same_host(),
@@ -260,6 +269,7 @@ def _host(endpoint: Endpoint, load: float, steal: tuple[int, int]) -> Host:
         steal_fraction=stolen / ticks if ticks else None,
         cores=len(os.sched_getaffinity(0)),
         pinned=machine.split_cores() is not None,
+        foreign=foreign,
     )
 
 

@@ -10,6 +10,7 @@ they are :data:`~infscale.records.samples.NEVER`.
 import gc
 import os
 import pickle
+import re
 import resource
 import subprocess
 import sys
@@ -26,7 +27,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from infscale.errors import EngineError, one_of
-from infscale.load.engine.child import peak_memory_bytes, prioritise
+from infscale.load.engine import status
+from infscale.load.engine.child import allow_files, peak_memory_bytes, prioritise
 from infscale.load.engine.run import Result
 from infscale.records.manifest import Generator
 from infscale.records.samples import NEVER
@@ -158,6 +160,13 @@ class _Rows:
 Send = Callable[[int], None]
 
 
+def _why(message: str) -> str:
+    """Return the status of a request that failed with this message of requests, which holds that of the system."""
+    number = re.search(r"\[Errno (\d+)\]", message)
+    otherwise = status.REFUSED if "refused" in message else status.RESET
+    return status.name(status.of_errno(int(number[1]) if number else None, otherwise))
+
+
 def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     import requests
 
@@ -180,7 +189,7 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
         except requests.Timeout:
             rows.end(i, "timeout")
         except (requests.RequestException, OSError) as error:
-            rows.end(i, "refused" if "refused" in str(error) else "reset")
+            rows.end(i, _why(str(error)))
 
     def send(i: int) -> None:
         pool.submit(one, i)
@@ -238,6 +247,7 @@ def _run_delay_s() -> float | None:
 def _drive(job: Job) -> _Answer:
     if job.cores:
         os.sched_setaffinity(0, job.cores)
+    allow_files()
     scheduler = prioritise()  # threads that start from here on have it, too
     rows = _Rows(job)
     send, close = {"requests": _requests, "grpcio": _grpcio}[job.client](job, rows)

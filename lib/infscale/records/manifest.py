@@ -100,8 +100,18 @@ class ServerProcess(Record, kw_only=True):
     died: bool = False
 
 
+class ForeignCpu(Record, kw_only=True):
+    """What processes without a part in a trial used meanwhile: how many cores, and the name of the busiest of them."""
+
+    cores: float
+    most: str = ""
+
+
 class Host(Record, kw_only=True):
-    """The machine's state during a trial: load average before it, share of CPU time taken by the hypervisor."""
+    """The machine's state during a trial: load average before it, share of CPU time taken by the hypervisor.
+
+    ``foreign`` is None where it was not measured.
+    """
 
     same_host: bool | None = None
     link: str = ""
@@ -110,6 +120,7 @@ class Host(Record, kw_only=True):
     steal_fraction: float | None = None
     cores: int | None = None
     pinned: bool | None = None
+    foreign: ForeignCpu | None = None
 
 
 class Components(Record, kw_only=True):

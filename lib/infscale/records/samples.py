@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infscale.errors import DataError
+from infscale.vocabulary import CLIENT_LIMITS
 
 SCHEMA_VERSION = 1
 
@@ -52,15 +53,18 @@ after decryption. They are ``NEVER`` where they were not counted, as with a clie
 """
 
 FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent"})
-"""The statuses beside ``http_<code>`` (400–599) and ``grpc_<CODE>``; ``unsent`` is a request that was not
-sent because its trial was ended first."""
+"""The statuses beside ``http_<code>`` (400–599), ``grpc_<CODE>`` and ``client_<errno>``, by which a limit of the client
+ended a request (:data:`infscale.vocabulary.CLIENT_LIMITS`); ``unsent`` is a request that was not sent because its trial
+was ended first."""
+
+_STATUSES = rf"http_[1-5][0-9]{{2}}|grpc_[A-Z_]+|client_({'|'.join(CLIENT_LIMITS)})"
 
 _DELTA = ("sequence", *TIMES)
 
 
 def is_status(status: str) -> bool:
     """Return whether ``status`` belongs to the closed set of the table."""
-    return status in FIXED_STATUSES or re.fullmatch(r"http_[1-5][0-9]{2}|grpc_[A-Z_]+", status) is not None
+    return status in FIXED_STATUSES or re.fullmatch(_STATUSES, status) is not None
 
 
 def ordered(values: npt.ArrayLike) -> npt.NDArray[np.float64]:

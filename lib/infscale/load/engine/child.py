@@ -73,6 +73,12 @@ def prioritise() -> str:
     return "fifo"
 
 
+def allow_files() -> None:
+    """Raise the soft limit of open files to the hard one: each connection takes one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def _engine(job: Job, io: SocketIo, factory: CodecFactory) -> Engine:
     work = job.schedule, job.choice, job.limits
     return Balanced(io, factory, *work, len(job.targets), job.pick) if job.targets else Engine(io, factory, *work)
@@ -83,6 +89,7 @@ def main() -> None:
     job: Job = pickle.loads(_read(_SIZE.unpack(_read(8))[0]))
     if job.cores:
         os.sched_setaffinity(0, job.cores)
+    allow_files()
     try:
         io = SocketIo([resolve(t.host, t.port, t.socket_path) for t in addressed(job)], owner=0)
         factory = codec_factory(job)

@@ -145,8 +145,8 @@ class Engine:
             sent = connection.sock.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            self._lose(connection)
+        except OSError as error:
+            self._lose(connection, error.errno)
             return
         if sent < size:
             connection.out.append(memoryview(data)[sent:])
@@ -167,8 +167,8 @@ class Engine:
                     out[0] = out[0][sent:]
         except BlockingIOError:
             pass
-        except OSError:
-            self._lose(connection)
+        except OSError as error:
+            self._lose(connection, error.errno)
             return
         self._watch(connection, READ | WRITE if out else READ)
 
@@ -204,25 +204,25 @@ class Engine:
 
     # --- connections ---
 
-    def _connect(self, pool: Pool) -> bool:
-        """Begin a connection; return False if it was refused at once."""
+    def _connect(self, pool: Pool) -> int:
+        """Begin a connection, and return PENDING; if that failed at once, the outcome of a request that needs it."""
         number = self.opened * len(self._pools) + pool.target
         self.opened += 1
         try:
             sock = self._io.connect(pool.target)
         except OSError as error:
             self.error = self.error or f"connect: {error}"
-            return False
+            return status.of_errno(error.errno, status.REFUSED)
         connection = Connection(number, sock, self._codec(), pool)
         self._live[number] = self._by_fd[connection.fd] = connection
         pool.live += 1
         pool.opening += 1
-        return True
+        return status.PENDING
 
     def _connected(self, connection: Connection) -> None:
         error = connection.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
         if error:
-            self._refused(connection, f"connect: {os.strerror(error)}", status.REFUSED)
+            self._refused(connection, f"connect: {os.strerror(error)}", status.of_errno(error, status.REFUSED))
             return
         connection.connecting = False
         hello = connection.codec.start()
@@ -251,8 +251,8 @@ class Engine:
     def _more_connections(self, pool: Pool) -> None:
         """Open connections for the waiting requests, up to the limit."""
         while pool.opening < len(pool.waiting) and pool.live < pool.limit:
-            if not self._connect(pool):
-                self._fail_one(pool, status.REFUSED)
+            if failed := self._connect(pool):
+                self._fail_one(pool, failed)
 
     def _free(self, connection: Connection) -> None:
         """Give a connection that can take requests those that wait; without any it becomes idle."""
@@ -265,12 +265,14 @@ class Engine:
             connection.idle = True
             pool.idle.append(connection)
 
-    def _lose(self, connection: Connection) -> None:
+    def _lose(self, connection: Connection, error: int | None = None) -> None:
+        """Fail the requests of a connection that has ended, by a system call's ``error`` (errno) or without one."""
         finished: list[Finished] = []
         connection.codec.end(finished)
-        self._settle(finished, self._now() - self._start)
+        ended = [(token, status.of_errno(error, outcome), size, first) for token, outcome, size, first in finished]
+        self._settle(ended, self._now() - self._start)
         if not connection.codec.ready or connection.connecting:
-            outcome = status.REFUSED if connection.connecting else status.BAD_RESPONSE
+            outcome = status.of_errno(error, status.REFUSED if connection.connecting else status.BAD_RESPONSE)
             reason = "the connection ended before it was usable"
             self._refused(
                 connection, f"{reason}: {message}" if (message := connection.codec.message) else reason, outcome

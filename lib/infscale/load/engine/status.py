@@ -1,8 +1,13 @@
 """The outcome of a request as a small integer, so that it fits a preallocated array."""
 
+import errno
+
+from infscale.vocabulary import CLIENT_LIMITS
+
 PENDING, OK, TIMEOUT, REFUSED, RESET, BAD_RESPONSE, UNSENT = range(7)
 _FIXED = ("pending", "ok", "timeout", "refused", "reset", "bad_response", "unsent")
-_HTTP, _GRPC = 1000, 2000
+_LIMIT, _HTTP, _GRPC = 500, 1000, 2000
+_LIMITS = {getattr(errno, name): _LIMIT + i for i, name in enumerate(CLIENT_LIMITS)}
 
 GRPC_CODES = (
     "OK",
@@ -36,10 +41,17 @@ def of_grpc(code: int) -> int:
     return OK if code == 0 else _GRPC + (code if 0 < code < len(GRPC_CODES) else 2)
 
 
+def of_errno(number: int | None, otherwise: int) -> int:
+    """Return the outcome of a request that the system's error ``number`` ended; ``otherwise`` if it is no limit."""
+    return _LIMITS.get(number or 0, otherwise)
+
+
 def name(outcome: int) -> str:
     """Return the name of an outcome in the samples table."""
-    if outcome < _HTTP:
+    if outcome < _LIMIT:
         return _FIXED[outcome]
+    if outcome < _HTTP:
+        return f"client_{CLIENT_LIMITS[outcome - _LIMIT]}"
     if outcome < _GRPC:
         return f"http_{outcome - _HTTP}"
     return f"grpc_{GRPC_CODES[outcome - _GRPC]}"

@@ -5,8 +5,9 @@ import numpy as np
 import pandas as pd
 
 from infscale.records.gate import Floats, Gate
-from infscale.records.manifest import Generator, Host
+from infscale.records.manifest import ForeignCpu, Generator, Host
 from infscale.records.samples import NEVER, ordered
+from infscale.vocabulary import CLIENT_LIMITS
 
 DELIVERED_MIN = 0.999
 """Smallest accepted share of the scheduled requests that came due before the trial's end."""
@@ -35,6 +36,18 @@ CEILING_MAX = 0.80
 STEAL_MAX = 0.02
 """Largest accepted share of the CPU time that the hypervisor gave to others."""
 
+FOREIGN_MAX = 0.10
+"""Largest accepted CPU time of processes without a part in the trial, as a share of one core."""
+
+RAISE = {
+    "EMFILE": "open files of a process: raise its hard limit (ulimit -Hn), or allow fewer connections",
+    "ENFILE": "open files of the system: raise fs.file-max (sysctl)",
+    "EADDRNOTAVAIL": "local ports: widen net.ipv4.ip_local_port_range (sysctl), or keep connections open",
+    "ENOBUFS": "network buffers: raise net.core.wmem_max and net.ipv4.tcp_mem (sysctl)",
+    "ENOMEM": "memory: end other programs, or raise the limit of this one (ulimit -v, cgroup)",
+}
+"""What runs out on the client, by the name of the error, and what to do then."""
+
 GAP_BINS = 1_000_000
 """Gaps between arrivals are compared on a grid of so many steps of 1 µs; longer ones share the last step."""
 
@@ -43,12 +56,12 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
     """Return the gates on the generator and on the server for a trial in which a client library is what is measured.
 
     The library's lag is part of its response times, which count from the schedule, so the gates on the generator are
-    shown and do not decide. Requests that it does not send in time count as saturation; only the host can make the
-    trial INVALID.
+    shown and do not decide. Requests that it does not send in time count as saturation; only the host,
+    or a limit of the client's, can make the trial INVALID.
     """
     shown = [
         gate
-        if gate.name in ("host", "delivered")
+        if gate.name in ("host", "delivered", "own_limits")
         else msgspec.structs.replace(gate, passed=True, text=f"{gate.text}; shown only, does not affect the verdict")
         for gate in generator
     ]
@@ -70,6 +83,18 @@ def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:
     share = in_time / scheduled
     text = f"{in_time} of {scheduled} scheduled requests came due in time ({share:.2%}; at least {DELIVERED_MIN:.1%})"
     return Gate("delivered", share >= DELIVERED_MIN, share, DELIVERED_MIN, text)
+
+
+def own_limits(samples: pd.DataFrame) -> Gate:
+    """Judge whether requests failed because the client ran out of descriptors, ports, buffers or memory: none may."""
+    counts = {name: int((samples["status"] == f"client_{name}").sum()) for name in CLIENT_LIMITS}
+    failed = sum(counts.values())
+    if not failed:
+        return Gate("own_limits", True, 0.0, 0.0, "no request failed for a limit of the client")
+    why = "; ".join(f"{RAISE[name]} ({name})" for name, count in counts.items() if count)
+    return Gate(
+        "own_limits", False, failed, 0.0, f"a limit of the client ended {failed} of {len(samples)} requests: {why}"
+    )
 
 
 def lag(samples: pd.DataFrame) -> Gate:
@@ -158,15 +183,29 @@ def ceiling(rate_per_s: float, ceiling_per_s: float | None) -> Gate:
 
 
 def host(state: Host) -> Gate:
-    """Judge steal, the CPU time that a hypervisor gave to others. Load and co-location are shown, not judged."""
+    """Judge CPU time that others took: the hypervisor (steal), and processes without a part in the trial.
+
+    Load and co-location are shown, not judged. The value is the one that is judged worse.
+    """
     where = "on one host with the server" if state.same_host else "on another host than the server"
     load = "" if state.loadavg_1m is None else f", load average {state.loadavg_1m:.1f}"
-    context = f"generator {where}{load}"
-    steal = state.steal_fraction
-    if steal is None:
-        return Gate("host", True, None, STEAL_MAX, f"steal was not measured on this machine; {context}")
-    text = f"the hypervisor took {steal:.1%} of the CPU time (at most {STEAL_MAX:.0%}); {context}"
-    return Gate("host", steal <= STEAL_MAX, steal, STEAL_MAX, text)
+    shares = [(state.steal_fraction, STEAL_MAX), (state.foreign.cores if state.foreign else None, FOREIGN_MAX)]
+    value, limit = max(shares, key=lambda share: -1.0 if share[0] is None else share[0] / share[1])
+    text = f"{_steal(state.steal_fraction)}; {_foreign(state.foreign)}; generator {where}{load}"
+    return Gate("host", value is None or value <= limit, value, limit, text)
+
+
+def _steal(share: float | None) -> str:
+    if share is None:
+        return "steal was not measured on this machine"
+    return f"the hypervisor took {share:.1%} of the CPU time (at most {STEAL_MAX:.0%})"
+
+
+def _foreign(cpu: ForeignCpu | None) -> str:
+    if cpu is None:
+        return "the CPU time of foreign processes was not measured"
+    most = f", most of it {cpu.most}" if cpu.most else ""
+    return f"foreign processes used {cpu.cores:.0%} of a core{most} (at most {FOREIGN_MAX:.0%})"
 
 
 def _dispersion_difference(times: Floats, window: float, duration_ns: float) -> float:

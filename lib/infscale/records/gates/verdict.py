@@ -24,6 +24,7 @@ from infscale.records.gates.generator import (
     host,
     lag,
     of_a_client,
+    own_limits,
     run_delay,
 )
 from infscale.records.gates.server import saturated
@@ -65,6 +66,7 @@ def judge(
     duration_ns = duration_s * 1e9
     sound = [
         delivered(samples, duration_ns),
+        own_limits(samples),
         lag(samples),
         arrivals(samples, duration_ns),
         engine_cpu(generator),
