@@ -10,13 +10,14 @@ import msgspec
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from helpers.sample import sample_tables
 from helpers.synthetic_run import GRPC_FASTER, TFSERVING, TORCHSERVE, build
 from helpers.tables import ARMS, bracketed, manifest_with, put, row_of, rows_of, verdicts_of
 from infscale.analysis.intervals import geometric_mean
 from infscale.analysis.tables import Tables, load_tables, save_tables, tabulate
-from infscale.analysis.tables.contrasts import LEAST_REQUESTS, contrasts_table
+from infscale.analysis.tables.contrasts import LEAST_REQUESTS, SESSIONS_ALPHA, by_session, contrasts_table
 from infscale.analysis.tables.points import components_table, points_table, shares_table
 from infscale.analysis.tables.ratios import Ratios, ratios_table, sensitivity_table, with_shares
 from infscale.analysis.tables.saturation import arms_table, lifetime_brackets
@@ -299,6 +300,20 @@ def test_a_lifetime_without_a_usable_value_is_left_out_and_the_count_shows_it(le
     assert (row["lifetimes"], row["looked_at"]) == (6, 6)
     assert row["ratio_low"] < judged("VVVVVVVV")["ratio_low"], "fewer values have a wider interval"
     assert row["ratio"] == pytest.approx(2, rel=0.1)
+
+
+def test_sessions_are_told_apart_only_where_they_differ() -> None:
+    """A continuation on a slower day would be averaged away; but not every pair of days is a finding."""
+    rng = np.random.default_rng(4)
+    alike = sum(by_session(rng.normal(0, 0.15, 14), [0] * 7 + [1] * 7) != "" for _ in range(1000))
+    assert alike <= stats.binom.ppf(0.995, 1000, SESSIONS_ALPHA)
+    three = sum(by_session(rng.normal(0, 0.15, 21), [0, 1, 2] * 7) != "" for _ in range(1000))
+    assert three <= stats.binom.ppf(0.995, 1000, SESSIONS_ALPHA)
+    moved = np.log([1.0, 1.02, 0.98, 1.0, 1.52, 1.5, 1.48, 1.5])
+    assert by_session(moved, [0, 0, 0, 0, 2, 2, 2, 2]) == "1.00, 1.50"
+    assert by_session(moved, [0, 1, 0, 1, 0, 1, 0, 1]) == ""
+    assert by_session(moved, [0] * 7 + [1]) == "", "of one lifetime nothing can be said"
+    assert by_session(np.array([0.1, np.inf, np.nan, 0.2]), [0, 0, 1, 1]) == ""
 
 
 def test_too_few_requests_are_no_value() -> None:

@@ -25,7 +25,7 @@ NAN, INF = float("nan"), float("inf")
 def row(answer: str, ratio: float, low: float = NAN, high: float = NAN, **changes: Any) -> "pd.Series[Any]":
     """A contrast of REST with gRPC, looked at with eight lifetimes."""
     columns = {"label": "REST", "reference_label": "gRPC", "metric": P95, "answer": answer, "ratio": ratio}
-    columns |= {"ratio_low": low, "ratio_high": high, "lifetimes": 9, "looked_at": 8, "needed": NAN}
+    columns |= {"ratio_low": low, "ratio_high": high, "lifetimes": 9, "looked_at": 8, "needed": NAN, "sessions": ""}
     return pd.Series(columns | changes, dtype=object)
 
 
@@ -51,6 +51,11 @@ def test_equal_is_said_as_equal_with_its_margin(metric: str, text: str) -> None:
     """Said as undecided, a reader goes on measuring what is known."""
     said = contrast_text(row("equal", 1.02, 0.98, 1.05, metric=metric))
     assert said == f"REST and gRPC are {text} (ratio 1.02, 95 % interval 0.980 to 1.05, 8 lifetimes)"
+
+
+def test_sessions_that_differ_are_told_apart() -> None:
+    """The mean of two machines, or of two days, is a ratio that neither has."""
+    assert "its sessions differ: 0.57, 0.71)" in contrast_text(row("differs", 0.63, 0.5, 0.8, sessions="0.57, 0.71"))
 
 
 @pytest.mark.parametrize(("metric", "what"), [(P95, "is faster"), (SATURATION, "has the higher λ*")])

@@ -101,7 +101,8 @@ def _basis(row: "pd.Series[Any]") -> str:
     """Return the interval of a contrast, and on how many lifetimes it rests."""
     if np.isnan(row["ratio_low"]):
         return f"{_lifetimes(row)}, not looked at yet"
-    return f"{interval_text(row['ratio_low'], row['ratio_high'])}, {_lifetimes(row)}"
+    differ = f"; its sessions differ: {row['sessions']}" if row["sessions"] else ""
+    return f"{interval_text(row['ratio_low'], row['ratio_high'])}, {_lifetimes(row)}{differ}"
 
 
 def _lifetimes(row: "pd.Series[Any]") -> str:

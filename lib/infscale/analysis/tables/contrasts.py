@@ -1,7 +1,7 @@
 """The named contrasts of a run: one value in each lifetime, and what the looks at them have shown."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from infscale.analysis.tables.trials import Row, identified, kept_up, used
 from infscale.experiment.design.design import MARGINS, P95, SATURATION, Contrast
 from infscale.records.gate import INVALID, SATURATED, VALID, Floats
 from infscale.records.manifest import RunManifest
+from infscale.vocabulary import number
 
 EFFECT = 1.2
 """The ratio for which an undecided contrast says how many lifetimes would decide it."""
@@ -33,6 +34,7 @@ CONTRAST_COLUMNS = (
     "looked_at",
     "spread",
     "needed",
+    "sessions",
 )
 """The columns of :func:`contrasts_table` beside those that identify the arm."""
 
@@ -45,6 +47,7 @@ def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     rows ("differs", "equal" or "undecided"), by the adjusted ``p_holm``. ``lifetimes`` have a value, ``looked_at`` of
     them rest in the last look; ``spread`` is the standard deviation of the logarithms of the lifetimes' ratios.
     ``needed`` is how many lifetimes would decide a ratio of 1.2 at the next look, of an undecided contrast.
+    ``sessions`` holds the ratio of each session, "0.57, 0.71", where they differ (:func:`by_session`); else "".
 
     Args:
         manifest: of the run.
@@ -68,12 +71,41 @@ def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
             "answer": answer,
             "p_holm": p_holm,
             **_numbers(what, open_ if answer == UNDECIDED else 0),
+            "sessions": by_session(logs, _sessions(manifest, one.arm)),
         }
-        for one, what, answer, p_holm in zip(named, claims, said, adjusted, strict=True)
+        for one, what, answer, p_holm, logs in zip(named, claims, said, adjusted, values, strict=True)
     ]
     kinds = dict.fromkeys(("ratio", "ratio_low", "ratio_high", "p_holm", "p_value", "spread", "needed"), float)
     table = pd.DataFrame(rows, columns=["arm", *CONTRAST_COLUMNS]).astype({"arm": int, "reference": int, **kinds})
     return identified(table, trials)
+
+
+SESSIONS_ALPHA = 0.01
+"""Probability of calling the sessions of one contrast different where they are not."""
+
+
+def by_session(logs: Floats, sessions: Sequence[int]) -> str:
+    """Return the ratio of each session where the sessions differ, by Welch's t or, of more than two, by F; else "".
+
+    Sessions with fewer than two finite values are left out: nothing can be said of them.
+
+    Args:
+        logs: the logarithm of the ratio in each lifetime, shape (n,).
+        sessions: the session of each lifetime.
+    """
+    own = [logs[np.equal(sessions, one) & np.isfinite(logs)] for one in dict.fromkeys(sessions)]
+    own = [values for values in own if values.size > 1 and np.ptp(values) > 0]
+    if len(own) < 2:
+        return ""
+    from scipy import stats  # costs half a second
+
+    test = stats.ttest_ind(*own, equal_var=False) if len(own) == 2 else stats.f_oneway(*own)
+    return ", ".join(number(float(np.exp(values.mean()))) for values in own) if test.pvalue < SESSIONS_ALPHA else ""
+
+
+def _sessions(manifest: RunManifest, arm: int) -> list[int]:
+    """Return the session of each lifetime of an arm's group, in their order."""
+    return [one.session for one in sorted(manifest.lifetimes, key=lambda one: one.number) if arm in one.arms]
 
 
 def _numbers(what: Claim, family: int) -> Row:
