@@ -19,6 +19,13 @@ GROWTH_ALPHA = 5e-5
 """Probability of taking chance for growth in one trial. It is the same in every run, so that λ* does not move with the
 number of trials."""
 
+QUEUE_MIN = 3.0
+"""Growth in requests in flight that is accepted however few requests a trial has: it is no queue yet."""
+
+BEHIND_MAX = 0.01
+"""Growth in requests in flight that is accepted, as a share of the requests that came meanwhile: a server that falls
+behind by less keeps up."""
+
 BATCHES = 20
 """Equal parts of a trial whose means are compared."""
 
@@ -29,12 +36,15 @@ FIRST_PART = 0.10
 def saturated(samples: pd.DataFrame, duration_ns: float) -> tuple[Gate, Gate, Gate]:
     """Judge the signs that a server does not keep up: requests in flight grow, response times grow, requests fail.
 
-    Growth is judged on the means of twenty equal batches of time after the first 10 % of the trial.
+    Growth is judged on the means of twenty equal batches of time after the first 10 % of the trial. What counts as a
+    queue in response times is, by Little's law, the time in which so many requests arrive.
     """
     in_flight, response_ms = batch_means(samples, duration_ns)
+    arrivals = len(samples)
+    queue = max(QUEUE_MIN, BEHIND_MAX * (1 - FIRST_PART) * arrivals)
     return (
-        growth("in_flight", "requests in flight", in_flight),
-        growth("response", "response time", response_ms),
+        growth("in_flight", "requests in flight", in_flight, queue),
+        growth("response", "response time (ms)", response_ms, queue / max(arrivals, 1) * duration_ns / 1e6),
         failures(samples),
     )
 
@@ -61,23 +71,35 @@ def batch_means(samples: pd.DataFrame, duration_ns: float, batches: int = BATCHE
     return in_flight, response_ms
 
 
-def growth(name: str, what: str, means: Floats, alpha: float = GROWTH_ALPHA) -> Gate:
-    """Judge whether batch means grow by more than 25 % of their mean, and beyond chance.
+def growth(name: str, what: str, means: Floats, queue: float = 0.0, alpha: float = GROWTH_ALPHA) -> Gate:
+    """Judge whether batch means grow by more than 25 % of their mean, beyond chance, and by what could be a queue.
 
-    Both are needed. The slope's t interval takes batches for independent, which those of a busy queue are
+    All three are needed. The slope's t interval takes batches for independent, which those of a busy queue are
     not: alone, at 5 %, it condemns most stationary queues at ρ = 0.9. The strict level and the floor on the
-    size of the growth hold false alarms down (``tests/records/test_validity.py`` simulates both sides).
+    size of the growth hold false alarms down (docs/gates-simulated.md). The amount is the median slope between two
+    batches, times the number of batches, so that one stall, however long a queue it leaves for a while, is no growth.
+
+    Args:
+        name, what: of the gate, and of what is averaged.
+        means: by batch, NaN where unknown, shape (batches,).
+        queue: the smallest amount that could be a queue, in the unit of ``means``.
+        alpha: two-sided level of the interval of the slope.
+
+    Source of the median slope: P. K. Sen, "Estimates of the regression coefficient based on Kendall's tau" (1968).
     """
     known = np.isfinite(means)
     y = means[known]
     if y.size < BATCHES // 2 or y.mean() <= 0 or np.ptp(y) == 0:
         return Gate(name, True, 0.0, GROWTH_MAX, f"{what}: no growth to judge")
-    slope, error = slope_with_error(np.flatnonzero(known).astype(np.float64), y)
+    x = np.flatnonzero(known).astype(np.float64)
+    slope, error = slope_with_error(x, y)
     value = slope * len(means) / float(y.mean())
     half_width = float(special.stdtrit(y.size - 2, 1 - alpha / 2)) * error
-    passed = not (value > GROWTH_MAX and slope - half_width > 0)
+    amount = median_slope(x, y) * len(means)
+    passed = not (value > GROWTH_MAX and slope - half_width > 0 and amount > queue)
     chance = "beyond chance" if slope - half_width > 0 else "within chance"
-    text = f"{what}: change of {value:+.0%} of its mean over the trial, {chance} (at most +{GROWTH_MAX:.0%})"
+    change = f"change of {value:+.0%} of its mean over the trial, {chance}, by {amount:+.3g}"
+    text = f"{what}: {change} (at most +{GROWTH_MAX:.0%}, or +{queue:.3g})"
     return Gate(name, passed, value, GROWTH_MAX, text)
 
 
@@ -91,6 +113,12 @@ def slope_with_error(x: Floats, y: Floats) -> tuple[float, float]:
     slope = float(dx @ dy) / spread
     rest = dy - slope * dx
     return slope, math.sqrt(float(rest @ rest) / (len(x) - 2) / spread)
+
+
+def median_slope(x: Floats, y: Floats) -> float:
+    """Return the median of the slopes between all pairs of points of shape (n,), ascending in x, n > 1."""
+    first, second = np.triu_indices(len(x), 1)
+    return float(np.median((y[second] - y[first]) / (x[second] - x[first])))
 
 
 def failures(samples: pd.DataFrame) -> Gate:

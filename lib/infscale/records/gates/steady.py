@@ -1,10 +1,14 @@
 """Where a trial's warm-up ends, and whether it ends at all."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from scipy import special
 
-from infscale.records.gate import Gate
+from infscale.records.gate import Floats, Gate
+from infscale.records.gates.server import slope_with_error
 from infscale.records.samples import NEVER
 
 BATCHES = 100
@@ -13,14 +17,26 @@ SEARCHED = 0.75
 """Share of the batches that is searched."""
 LATEST_CUT = 0.5
 """A cut beyond this share of a trial means that it never became steady: its percentiles are withheld."""
+PARTS = 20
+"""Equal parts in which what a cut leaves, or divides, is compared."""
+MATTERS = math.log(1.25)
+"""Change of the mean log response time that a cut, or a drift, must amount to."""
+STEP_ALPHA = 0.01
+"""Probability of taking chance for a difference between what is before and after a late cut. The cut is chosen, so that
+the difference is there by chance more often than this (docs/gates-simulated.md)."""
+DRIFT_ALPHA = 0.005
+"""Probability of taking chance for a drift of what a cut leaves, where parts are independent."""
 
 
 def warm_up(values: ArrayLike) -> int:
     """Return how many values to leave out at the start, by MSER on the logarithm; n when they never become steady.
 
     The means Y of a hundred equal batches are cut at the d that makes Σ_{i>d} (Y_i − Ȳ_d)² ÷ (k − d)² smallest, over
-    the first three quarters; n when that lies past the half, as a trial that drifts throughout has no steady part.
-    MSER-5 on the times themselves cuts at single late hiccups (docs/decisions/0009-warm-up.md).
+    the first three quarters. There is no steady part, and n is returned, in two cases: the cut lies past the half, and
+    what it divides differs; or what the cut leaves drifts. Both must be beyond chance and by 25 %: in short trials a
+    burst of arrivals moves the cut past the half as often as a warm-up does. A late cut that does not matter is
+    replaced by the best one in the first half. MSER-5 on the times themselves cuts at single late hiccups
+    (docs/decisions/0009-warm-up.md).
 
     Source: K. P. White, "An effective truncation heuristic for bias reduction in simulation output", Simulation 69
     (1997).
@@ -39,7 +55,47 @@ def warm_up(values: ArrayLike) -> int:
     sums, squares = np.cumsum(y[::-1])[::-1], np.cumsum(y[::-1] ** 2)[::-1]
     spread = np.maximum(squares - sums**2 / left, 0) / left**2.0
     cut = int(np.argmin(spread[: int(SEARCHED * k)]))  # of the last few batches the spread is small by chance
-    return len(x) if cut > LATEST_CUT * k else cut * batch
+    if cut > LATEST_CUT * k:
+        if _steps(x, cut / k):
+            return len(x)
+        cut = int(np.argmin(spread[: int(LATEST_CUT * k) + 1]))
+    return len(x) if _drifts(x, cut * batch) else cut * batch
+
+
+def _parts(x: Floats) -> Floats:
+    """Return the means of twenty equal parts of ``x``, or of fewer of one value each."""
+    size = max(1, len(x) // PARTS)
+    count = len(x) // size
+    means: Floats = x[len(x) - count * size :].reshape(count, size).mean(axis=1)
+    return means
+
+
+def _steps(x: Floats, share: float) -> bool:
+    """Return whether the means before and after ``share`` of ``x`` differ by 25 % and beyond chance (t of parts)."""
+    y = _parts(x)
+    before, after = np.split(y, [round(share * len(y))])
+    step = float(before.mean() - after.mean())
+    rest = float(((before - before.mean()) ** 2).sum() + ((after - after.mean()) ** 2).sum())
+    error = math.sqrt(rest / (len(y) - 2) * (1 / len(before) + 1 / len(after)))
+    return abs(step) > max(MATTERS, float(special.stdtrit(len(y) - 2, 1 - STEP_ALPHA / 2)) * error)
+
+
+def _drifts(x: Floats, cut: int) -> bool:
+    """Return whether what ``cut`` leaves of ``x`` rises or falls by 25 %, and that is not chance.
+
+    It is not if the slope of the rest is beyond chance, or that of the whole is and goes the same way: the half of a
+    drift is harder to tell from chance than all of it.
+    """
+    rest, rest_certain = _drift(x[cut:])
+    whole, whole_certain = _drift(x)
+    return abs(rest) > MATTERS and (rest_certain or (whole_certain and rest * whole > 0))
+
+
+def _drift(x: Floats) -> tuple[float, bool]:
+    """Return by how much ``x`` rises from its start to its end, by least squares, and whether that is beyond chance."""
+    y = _parts(x)
+    slope, error = slope_with_error(np.arange(len(y), dtype=np.float64), y)
+    return slope * len(y), abs(slope) > float(special.stdtrit(len(y) - 2, 1 - DRIFT_ALPHA / 2)) * error
 
 
 def own_warm_up_s(samples: pd.DataFrame, duration_s: float) -> float:
