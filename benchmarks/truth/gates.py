@@ -9,13 +9,14 @@ queues, of a fast server that stalls once, and of servers that become faster or 
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from infscale.records.gates.server import saturated
-from infscale.records.gates.steady import steady
+from infscale.records.gates.steady import own_warm_up_s, steady
 
 Floats = npt.NDArray[np.float64]
 Draw = Callable[[np.random.Generator, tuple[int, ...]], Floats]
@@ -148,7 +149,38 @@ def drifts(cases: int) -> None:
             line(name, kind, *cells)
 
 
-def percent(share: float) -> str:
+def selection(cases: int) -> None:
+    """Print what repeating UNSTEADY trials does to the ratio of the p95 of two arms with the same arrivals, ρ = 0.4.
+
+    A pair counts if neither trial is UNSTEADY, each after the later of both warm-ups. Ratios are geometric means, with
+    their standard errors; "all" leaves nothing out, and cuts the first tenth where there is no cut.
+    """
+    header("arms", "λ, 1/s", "pairs left out", "ratio of all pairs", "ratio of what is kept")
+    for name, share in (("alike", 0.0), ("one stalls for 100 ms in one trial of ten", 0.1)):
+        for rate in (250.0, 2000.0):
+            rng = np.random.default_rng([20261126, int(rate), int(100 * share)])
+            times, response = trials(rng, cases, rate, 1.0, VARYING["exponential"], 1, 0.4 / rate)
+            logs, kept = [], []
+            for t, first in zip(times, response, strict=True):
+                service = rng.exponential(0.4 / rate, len(t))
+                if rng.uniform() < share:
+                    service[rng.integers(0, len(t))] += 0.1
+                second = responses(t[None], service[None], 1)[0]
+                cuts = [own_warm_up_s(rows(t, r), 1.0) for r in (first, second)]
+                sound = all(cut < 1 for cut in cuts)
+                after = t >= (max(cuts) if sound else 0.1)
+                logs.append(float(np.log(np.quantile(second[after], 0.95) / np.quantile(first[after], 0.95))))
+                kept.append(sound)
+            line(name, f"{rate:,.0f}", percent(1 - np.mean(kept)), mean_ratio(logs), mean_ratio(np.array(logs)[kept]))
+
+
+def mean_ratio(logs: npt.ArrayLike) -> str:
+    """Return the geometric mean of ratios by their logarithms, and its standard error."""
+    x = np.asarray(logs, dtype=np.float64)
+    return f"{np.exp(x.mean()):.3f} ± {np.exp(x.mean()) * x.std(ddof=1) / np.sqrt(len(x)):.3f}"
+
+
+def percent(share: float | np.floating[Any]) -> str:
     """Return a share as a cell of a table."""
     return f"{100 * share:.1f} %"
 
@@ -170,7 +202,7 @@ def line(*cells: str) -> None:
 
 def main(cases: int) -> None:
     """Print all tables."""
-    for table in (queues, stalls, drifts):
+    for table in (queues, stalls, drifts, selection):
         table(cases)
 
 
