@@ -86,6 +86,7 @@ def rows_of(
                 row |= {f"mean_{part}_ms": float("nan") for part in (*PARTS, "response")}
                 row |= dict.fromkeys(WITHHELD, 2.0 + 0.1 * lifetime)
                 row |= {f"{name}_bound": False for name in METRICS}
+                row |= {f"{name}_below_floor": False for name in METRICS if name.startswith("response")}
                 rows.append(row | changes)
     return pd.DataFrame(rows).assign(trial_id=[f"t{k}" for k in range(len(rows))])
 

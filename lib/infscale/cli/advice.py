@@ -5,8 +5,8 @@ from pathlib import Path
 from infscale.cli.options import Command, Milliseconds, Number, option
 
 
-def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, data: str) -> None:
-    """Print a line of advice for each choice, and below it the trials that it rests on.
+def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, data: str, details: bool) -> None:
+    """Print the question and a line of advice for each choice, with ``details`` the reasons of every run below it.
 
     Raises:
         InfscaleError: an unknown payload or quantile, or no stored trial that carries the payload.
@@ -17,9 +17,12 @@ def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, da
 
     question = advice.Question(payload, rate, slo, repeat, quantile)
     evidence = [advice.evidence(run, tabulate(run)) for run in stored_runs(Path(data) if data else None)]
-    for row in advice.advise(question, evidence).to_dict("records"):
-        source = f" [run {row['run_id']}: {row['arms']}]" if row["run_id"] else ""
-        print(f"{row['choice']}: {row['advice']}\n    {row['why']}{source}")
+    lines = advice.advise(question, evidence)
+    print(question.text)
+    for row in lines.to_dict("records"):
+        print(f"{row['choice']}: {row['advice']}{f' ({shown})' if (shown := row['evidence']) else ''}")
+        for reason in row["why"].splitlines() if details else []:
+            print(f"    {reason}")
 
 
 command = Command(
@@ -37,9 +40,13 @@ command = Command(
         option("--slo", section="Question", default="20ms", type=Milliseconds()),
         option("--quantile", section="Question", default="p95"),
         option("--repeat", section="Question", default="0", type=Number()),
+        option("--details", section="Output"),
         option("--data", section="Folders", note="Default: data/raw, then the committed sample."),
     ],
-    help="Say which protocol, encoding, framework, number of replicas and cache the stored trials advise, with the "
-    "trials behind each choice, or that they cannot decide and which run would.",
-    examples=("infscale advice --payload rows --rate 500 --slo 20ms", "infscale advice --data data/sample --slo 50ms"),
+    help="Say which protocol, encoding, framework, number of replicas and cache the stored trials advise, a "
+    "line for each choice with its evidence, or that they cannot decide and which run would.",
+    examples=(
+        "infscale advice --payload rows --rate 500 --slo 20ms",
+        "infscale advice --data data/sample --slo 50ms --details",
+    ),
 )

@@ -62,6 +62,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "--insecure": ("", "Trust any certificate."),
     # Judgement.
     "--slo": ("TIME", "Limit of the response time, such as 50ms, 0.2s or 800us."),
+    "--details": ("", "Say what every run shows, below each line."),
     "--quantile": ("NAME", "Percentile of the response time that the limit is for: p50, p95 or p99."),
     "--effect": ("RATIO", "Smallest ratio of two response times that should be detected, e.g. 1.1 for 10 %."),
     # Servers.

@@ -1,8 +1,11 @@
 """Findings: the questions of the project, one module each."""
 
+import operator
+import warnings
 from pathlib import Path
 
 from infscale.analysis.tables import tabulate
+from infscale.errors import DataError
 from infscale.findings import (
     caching,
     client_stacks,
@@ -16,6 +19,7 @@ from infscale.findings import (
 )
 from infscale.findings.finding import Finding
 from infscale.paths import project_root
+from infscale.records.manifest import RunManifest, read
 from infscale.records.runs import HEADLINE, Run, findings_of, load_run, newest
 from infscale.report.results import FindingResult, save
 
@@ -62,11 +66,26 @@ def save_all(place: Path, folder: Path) -> list[FindingResult]:
 
 
 def stored_runs(place: Path | None = None) -> list[Run]:
-    """Return the newest complete run of each finding of the project, in their order.
+    """Return every complete run of the findings of the project: in the order of the findings, the newest first.
 
     Args:
-        place: folder of runs; None takes ``data/raw`` of the project, and ``data/sample`` for what is not there.
+        place: folder of runs; None takes ``data/raw`` of the project, and ``data/sample`` for findings that have no run
+            there.
     """
     places = [place] if place else [project_root() / "data" / "raw", project_root() / "data" / "sample"]
-    folders = (next(filter(None, (newest(one, name) for one in places)), None) for name in FINDINGS)
-    return [load_run(folder) for folder in folders if folder]
+    found = [_complete(one) for one in places]
+    return [run for name in FINDINGS for run in next((runs[name] for runs in found if runs[name]), [])]
+
+
+def _complete(place: Path) -> dict[str, list[Run]]:
+    """Return the complete runs directly below ``place`` by finding, the newest first; warn of unreadable ones."""
+    found: dict[str, list[Run]] = {name: [] for name in FINDINGS}
+    for file in place.glob("*/run.json"):
+        try:
+            manifest = read(file, RunManifest)
+            if manifest.status == "complete" and manifest.design.finding in FINDINGS:
+                found[manifest.design.finding].append(load_run(file.parent))
+        except DataError as error:
+            warnings.warn(f"passed over: {error}", stacklevel=3)
+    newest_first = operator.attrgetter("manifest.started_at")
+    return {name: sorted(runs, key=newest_first, reverse=True) for name, runs in found.items()}

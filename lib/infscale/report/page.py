@@ -68,8 +68,8 @@ def page(
         finding: the question that it answers.
         figures: folder of the figures, which were drawn before.
         others: results of other findings, whose figures are in the same folder.
-        advice: what to deploy, a row for each question, as :func:`infscale.report.advice.table` returns it; None
-            leaves that section out.
+        advice: what to deploy, a row for each question and choice, as :func:`infscale.report.advice.table` returns it;
+            None leaves that section out.
 
     Raises:
         DataError: a figure is absent or was drawn from another run.
@@ -104,19 +104,16 @@ def page(
             (result, [_drawn(result, k, figures) for k in range(len(result.figures))], _elsewhere(manifest, result))
             for result in others
         ],
-        choices=[] if advice is None else [name for name in advice.columns if name not in ASKED],
-        advice=[] if advice is None else [_advice(row) for _, row in advice.iterrows()],
+        advice=[] if advice is None else _advice(advice),
     )
 
 
-ASKED = ("payload", "rate_per_s", "slo_ms", "repeat", "why", "run_ids")
-"""Columns of the advice that are no choice."""
-
-
-def _advice(row: "pd.Series[Any]") -> Cells:
-    """Return one row of the table of advice."""
-    numbers = {name: f"{row[name]:g}" for name in ("rate_per_s", "slo_ms")}
-    return {**{str(name): str(value) for name, value in row.items()}, **numbers, "repeat": _percent(row["repeat"])}
+def _advice(lines: pd.DataFrame) -> list[tuple[str, list[Cells]]]:
+    """Return each question with its lines of advice."""
+    return [
+        (str(question), [{str(name): str(value) for name, value in row.items()} for _, row in own.iterrows()])
+        for question, own in lines.groupby("question", sort=False)
+    ]
 
 
 # ------------------------------------------------------------------------------------------- what was run
