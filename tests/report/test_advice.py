@@ -455,6 +455,30 @@ def test_nor_does_it_on_the_committed_runs(
     check_monotone(sampled(), Question(payload, rate, slo, repeat), Question(payload, rate * less, slo * more, repeat))
 
 
+# --- nothing favours a direction ----------------------------------------------------------------------
+
+
+def swapped(text: str) -> str:
+    """The text with REST and gRPC exchanged."""
+    return re.sub("REST|gRPC", lambda name: {"REST": "gRPC", "gRPC": "REST"}[name[0]], text)
+
+
+def exchanged(one: Evidence) -> Evidence:
+    """The same run, in which each protocol has what the other had."""
+    names = ["label", "protocol", "encoding"]
+    arms = one.arms.assign(**{name: one.arms[name].map(swapped) for name in names})
+    labels = {name: one.contrasts[name].map(swapped) for name in ("label", "reference_label")}
+    return dataclasses.replace(one, arms=arms, contrasts=one.contrasts.assign(**labels))
+
+
+@pytest.mark.parametrize("question", advice.STANDARD, ids=lambda question: question.text)
+def test_with_the_protocols_exchanged_in_the_committed_runs_every_word_turns(question: Question) -> None:
+    before = advice.advise(question, sampled())
+    after = advice.advise(question, [exchanged(one) for one in sampled()])
+    for column in ("advice", "evidence", "why", "run_ids"):
+        assert list(after[column]) == [swapped(text) for text in before[column]]
+
+
 # --- what is not measured, and whole runs -------------------------------------------------------------
 
 

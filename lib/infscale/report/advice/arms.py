@@ -12,7 +12,7 @@ import pandas as pd
 from infscale.analysis.answers import DIFFERS, EQUAL, SAME
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.ratios import Ratios
-from infscale.analysis.tables.trials import Row, metric
+from infscale.analysis.tables.trials import QUANTILES, Row, metric
 from infscale.experiment.design import labels
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import MARGINS, P95, SATURATION
@@ -21,6 +21,12 @@ from infscale.records.runs import Run
 from infscale.report.advice.question import Question
 from infscale.report.wording import contrast_text, quoted, ratio_text, saturation_text
 from infscale.vocabulary import NAMES, number
+
+POINT_COLUMNS = [
+    *("arm", "rate_per_s", "verdict", "lifetimes", "valid", "unsteady"),
+    *(f"{metric('response', quantile)}_{part}" for quantile in QUANTILES for part in ("low", "high", "below_floor")),
+]
+"""The columns of ``Tables.points`` that advice looks at."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,7 @@ class Evidence:
         arms: one row per measured arm: λ*, the levels of the choices (``CHOICES``) in words; ``form`` of the body
             (json, b64 or binary); ``parts``, how many parts its deployment has (:func:`_parts`); ``repeat``, NaN where
             answers are not cached; ``plain``: whether nothing else about it is out of the ordinary.
-        points: percentiles by arm and rate.
+        points: percentiles by arm and rate, with :data:`POINT_COLUMNS`.
         contrasts: those named before the run, with their answers after Holm's correction.
         ratios: between any two arms, for pairs of which no contrast was named.
     """
@@ -61,7 +67,7 @@ def evidence(run: Run, tables: Tables) -> Evidence:
         for _, row in arms.iterrows()
     ]
     table = arms[[*own, "saturation_lifetimes"]].join(pd.DataFrame(choices, index=arms.index))
-    return Evidence(run, table, tables.points, tables.contrasts, Ratios(run.manifest, tables.trials))
+    return Evidence(run, table, tables.points[POINT_COLUMNS], tables.contrasts, Ratios(run.manifest, tables.trials))
 
 
 NO_CACHE = "no cache"
