@@ -18,6 +18,7 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import MARGINS, P95, SATURATION
 from infscale.findings import FINDINGS, encodings, finding_of, protocols, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
+from infscale.records import manifest as manifests
 from infscale.records.runs import load_run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.vocabulary import number
@@ -247,3 +248,21 @@ def test_a_run_of_ones_own_finding_is_answered_from_its_stored_design() -> None:
 def test_every_finding_has_a_committed_run() -> None:
     """A reader with a fresh clone draws every figure without a server."""
     assert [run.manifest.design.finding for run in stored_runs(ROOT / "data" / "sample")] == list(FINDINGS)
+
+
+def test_every_complete_run_is_heard_the_newest_of_a_finding_first_and_one_that_cannot_be_read_is_warned_of(
+    tmp_path: Path,
+) -> None:
+    """Advice once rested on the newest run alone, whether or not an earlier one was longer."""
+    for name, day in (("a", "2026-01-01"), ("b", "2026-01-03"), ("c", "2026-01-02")):
+        folder = build(tmp_path / name, GRPC_FASTER, lifetimes=1, grid=(0.3,))
+        manifest = manifests.read(folder / "run.json", manifests.RunManifest)
+        manifest.started_at = f"{day}T00:00:00+00:00"
+        manifest.status = "complete" if name != "c" else "interrupted"
+        manifests.write(folder / "run.json", manifest)
+        folder.rename(tmp_path / f"run-{name}")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{}")
+    with pytest.warns(UserWarning, match="passed over"):
+        runs = stored_runs(tmp_path)
+    assert [run.folder.name for run in runs] == ["run-b", "run-a"]

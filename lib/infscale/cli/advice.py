@@ -20,7 +20,7 @@ def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, da
     lines = advice.advise(question, evidence)
     print(question.text)
     for row in lines.to_dict("records"):
-        print(f"{row['choice']}: {row['advice']}{f' ({shown})' if (shown := row['evidence']) else ''}")
+        print(f"{row['choice']}: {row['advice']}{f' [{shown}]' if (shown := row['evidence']) else ''}")
         for reason in row["why"].splitlines() if details else []:
             print(f"    {reason}")
 

@@ -67,8 +67,11 @@ def _line(question: Question, choice: str, known: Sequence[Evidence]) -> dict[st
 
 def _missing(question: Question, choice: str, found: Sequence[Decision]) -> str:
     """Return why there is no advice."""
+    if any(not decision.fails for decision in found):
+        rate = f"{number(question.rate_per_s)} requests/s or more"
+        return f"no steady point at {rate}, with an interval and without †, shows that one meets the limit"
     if found:
-        return f"no sound point at {number(question.rate_per_s)} requests/s or more shows that one meets the limit"
+        return "shown by λ* or by a percentile whose whole interval lies above the limit, in every setting"
     command = would(question, choice)
     return f"not measured: {command} would" if command else "no run of this project measures it for this question"
 
