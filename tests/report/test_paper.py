@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import html as markup
 import re
 import shutil
 import time
@@ -342,7 +343,7 @@ def test_a_finding_of_ones_own_is_drawn_reported_and_taken_in(
     assert loaded == result
     text = page(run, tables, F0, tmp_path / "figures", [loaded])
     assert text.count("<img") == len(F0.pictures) + 2
-    assert '<h2 id="finding-two">Is REST slower?</h2>' in text
+    assert '<h2 id="finding-two">2 Is REST slower?</h2>' in text
     alone = page(*own, finding_of(own[0]), tmp_path / "figures")
     assert "<h1>Is REST slower?</h1>" in alone
 
@@ -370,7 +371,7 @@ def test_the_first_screen_has_the_headline_and_the_picture_of_all_contrasts(
     assert places == sorted(places)
     assert first.index("<h1>") < places[0] <= places[-1] < first.index('<figure id="overview">')
     assert first.count("<h2") == first.count("<table") == 0
-    assert "Every answer of this run" in rest
+    assert "Every answer in full" in rest
     pd.testing.assert_frame_equal(pd.read_csv(folder / "contrasts.csv"), claims.table(found))
 
 
@@ -405,6 +406,35 @@ def test_the_page_counts_every_verdict_of_every_arm(html: str, tables: Tables) -
         assert sum(counts) == arm["trials"]
         cells = [f'<td class="n">{count}</td>' for count in counts]
         assert re.search(r"\s*".join(cells), html)
+
+
+def test_the_contents_lead_to_every_numbered_section(run: Run, tables: Tables, folder: Path, tmp_path: Path) -> None:
+    # A link to nothing, or a section that no link names, is not found among forty screens.
+    shutil.copytree(folder, tmp_path / "figures")
+    own = searched(TWO.design("tiny"))
+    result = results.save(dataclasses.replace(TWO, pictures=()), *own, tmp_path / "figures")
+    text = page(run, tables, F0, tmp_path / "figures", [result])
+    contents, _, rest = text.partition('<nav id="contents"')[2].partition("</nav>")
+    links = re.findall(r'href="#([a-z-]+)"', contents)
+    sections = re.findall(r'<h[23] id="([a-z-]+)">([0-9.]+) ', rest)
+    assert links == [name for name, _ in sections]
+    numbers = ["1", "1.1", "1.2", "2", "3", "3.1", "3.2", "3.3", "3.4", "3.5", "4"]
+    assert [number for _, number in sections] == numbers
+
+
+def test_a_section_has_its_answer_in_few_sentences_and_its_contrasts_in_a_table(
+    run: Run, tables: Tables, folder: Path, tmp_path: Path
+) -> None:
+    # Thirty lines of sentences were read by nobody.
+    shutil.copytree(folder, tmp_path / "figures")
+    own = searched(TWO.design("tiny"), p95_ms=lambda arm: {"rest": 4.0, "grpc": 2.0}[arm.protocol])
+    result = results.save(dataclasses.replace(TWO, pictures=()), *own, tmp_path / "figures")
+    assert result.lead == claims.headline(result.claims)
+    section = markup.unescape(page(run, tables, F0, tmp_path / "figures", [result])).partition('id="finding-two"')[2]
+    before, _, inside = section.partition("<details>")
+    assert all(sentence in before for sentence in result.lead)
+    assert all(sentence not in before and sentence in inside for sentence in result.sentences)
+    assert before.count("REST ÷ gRPC</td>") == len(result.claims)
 
 
 def test_the_page_explains_its_words(html: str) -> None:

@@ -97,15 +97,19 @@ def gains(run: Run, tables: Tables) -> dict[tuple[int, str], list[Gain]]:
     return {key: sorted(group, key=lambda gain: gain.repeat) for key, group in groups.items()}
 
 
-def answer(run: Run, tables: Tables) -> list[str]:
-    """Return sentences on the gain of every cache, the fraction of repeats that it needs, its cost, and staleness."""
+def lead(run: Run, tables: Tables) -> list[str]:
+    """Return a sentence on the gain of every cache, the fraction of repeats that it needs, and its cost."""
     groups = gains(run, tables)
     titles = _titles(run, groups)
-    sentences = [
+    return [
         _cache(run, tables, ", ".join(filter(None, (titles[without], f"cache {drawing.PLACES[store]}"))), group)
         for (without, store), group in groups.items()
     ]
-    return [*sentences, *_staleness(run), *compared(run, tables)]
+
+
+def answer(run: Run, tables: Tables) -> list[str]:
+    """Return sentences on the gain of every cache, on staleness, and on each arm."""
+    return [*lead(run, tables), *_staleness(run), *compared(run, tables)]
 
 
 def _titles(run: Run, groups: dict[tuple[int, str], list[Gain]]) -> dict[int, str]:
@@ -229,6 +233,7 @@ FINDING = Finding(
     question="What does a cache gain where requests repeat, and what does it cost where they do not?",
     blocks=blocks,
     answer=answer,
+    lead=lead,
     pictures=(SUMMARY, GAIN, COSTS),
     notebook="13-caching",
     beside=("staleness",),

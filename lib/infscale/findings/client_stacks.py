@@ -24,11 +24,16 @@ def blocks(profile: str) -> Blocks:
     return [[Arm(protocol, client=client, framework=name) for protocol, client in stacks] for name in frameworks]
 
 
-def answer(run: Run, tables: Tables) -> list[str]:
-    """Return sentences on the gap between the protocols through libraries and engine, and on the client's CPU."""
+def lead(run: Run, tables: Tables) -> list[str]:
+    """Return a sentence for each server on the gap between the protocols through libraries and through the engine."""
     wire = [arm for arm in run.measured if _is(run, arm, "rest", "wire")]
     ratios = Ratios(run.manifest, tables.trials)
-    return [*(_gap(run, tables, ratios, arm) for arm in wire), *compared(run, tables)]
+    return [_gap(run, tables, ratios, arm) for arm in wire]
+
+
+def answer(run: Run, tables: Tables) -> list[str]:
+    """Return sentences on the gap between the protocols, on the client's CPU, and on each arm."""
+    return [*lead(run, tables), *compared(run, tables)]
 
 
 def _is(run: Run, arm_number: int, protocol: str, client: str) -> bool:
@@ -75,6 +80,7 @@ FINDING = Finding(
     question="How much of the difference between REST and gRPC is the client library's?",
     blocks=blocks,
     answer=answer,
+    lead=lead,
     pictures=(SUMMARY, COSTS),
     notebook="17-client-stacks",
 )

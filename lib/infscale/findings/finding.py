@@ -83,7 +83,8 @@ class Finding:
         name: in file names, commands and runs.
         question: in words, for the report.
         blocks: the arms by block, or a function that returns them for a profile.
-        answer: returns the sentences of the report, from a run and its tables.
+        answer: returns the answer in full, in sentences, from a run and its tables.
+        lead: returns those of its sentences that are no contrast and yet the first that a reader looks for.
         pictures: the figures of the report, in order.
         notebook: the notebook that measures and shows it, of the project's own findings.
         sizes: sizes that differ from :data:`SIZES`, by profile.
@@ -96,6 +97,7 @@ class Finding:
     question: str
     blocks: Callable[[str], Blocks] | Blocks
     answer: Callable[[Run, Tables], list[str]] = compared
+    lead: Callable[[Run, Tables], list[str]] = lambda run, tables: []
     pictures: Sequence[Picture] = (SUMMARY,)
     notebook: str = ""
     sizes: Mapping[str, Sizes] = field(default_factory=dict)

@@ -61,5 +61,6 @@ FINDING = Finding(
     question="What changes when the same weights are served by another framework, and so by another runtime?",
     blocks=blocks,
     answer=answer,
+    lead=lambda run, tables: _outputs(run),
     notebook="16-porting",
 )

@@ -75,7 +75,8 @@ def page(
         DataError: a figure is absent or was drawn from another run.
     """
     manifest = run.manifest
-    every = [*claims.claims(run, tables), *(claim for result in others for claim in result.claims)]
+    own = claims.claims(run, tables)
+    every = [*own, *(claim for result in others for claim in result.claims)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("infscale.report", "."),
         autoescape=True,
@@ -88,12 +89,16 @@ def page(
         question=finding.question,
         headline=claims.headline(every),
         overview=_overview(every, figures),
+        lead=[*finding.lead(run, tables), *claims.headline(own)],
         answer=finding.answer(run, tables),
         design=_design(run, tables.trials),
         machine=_machine(manifest, tables.trials),
         arms=_arms(tables),
         figures=[_figure(picture, run, tables, figures) for picture in finding.pictures],
-        contrasts=[_contrast(row) for _, row in tables.contrasts.iterrows()],
+        contrasts=[
+            _contrast(row, name)
+            for (_, row), name in zip(tables.contrasts.iterrows(), claims.table(own)["contrast"], strict=True)
+        ],
         ratios=_by_arm(tables.ratios, _ratio, ["arm", "reference"]),
         sensitivity=[_sensitivity(row) for _, row in tables.sensitivity.iterrows()],
         parts=(*PARTS, "response"),
@@ -104,6 +109,7 @@ def page(
             (result, [_drawn(result, k, figures) for k in range(len(result.figures))], _elsewhere(manifest, result))
             for result in others
         ],
+        claimed=_claimed,
         advice=[] if advice is None else _advice(advice),
     )
 
@@ -298,10 +304,11 @@ def _percent(value: float) -> str:
     return NONE if np.isnan(value) else f"{100 * value:.0f} %"
 
 
-def _contrast(row: "pd.Series[Any]") -> Cells:
-    """Return one row of the table of contrasts."""
+def _contrast(row: "pd.Series[Any]", name: str) -> Cells:
+    """Return one row of the table of contrasts, with the name of its two arms."""
     return {
-        **{name: str(row[name]) for name in ("label", "reference_label", "answer", "lifetimes")},
+        "contrast": name,
+        **{column: str(row[column]) for column in ("answer", "lifetimes")},
         "metric": metric_text(row["metric"]),
         "ratio": _number(row["ratio"]),
         "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
@@ -309,6 +316,26 @@ def _contrast(row: "pd.Series[Any]") -> Cells:
         "holm": _number(row["p_holm"]),
         "needed": _number(row["needed"]),
     }
+
+
+def _claimed(result: FindingResult) -> list[Cells]:
+    """Return the rows of the table of another finding's contrasts."""
+    return [
+        {
+            **{name: str(row[name]) for name in ("contrast", "answer", "lifetimes")},
+            "metric": metric_text(row["metric"]),
+            "ratio": _number(row["ratio"]),
+            "interval": _ends(row["low"], row["high"]),
+        }
+        for _, row in claims.table(result.claims).iterrows()
+    ]
+
+
+def _ends(low: float, high: float) -> str:
+    """Return a stored interval, which has no number where an end is open; "–" where both are."""
+    if np.isnan(low) and np.isnan(high):
+        return NONE
+    return f"[{number(0 if np.isnan(low) else low)}, {number(np.inf if np.isnan(high) else high)}]"
 
 
 def _ratio(row: "pd.Series[Any]") -> Cells:

@@ -11,7 +11,7 @@ from infscale.errors import DataError
 from infscale.machine import Machine
 from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run
-from infscale.report.claims import Claim, claims
+from infscale.report.claims import Claim, claims, headline
 from infscale.report.figures.files import Drawn, save_picture, write
 from infscale.report.figures.picture import Picture
 from infscale.report.limits import limits
@@ -32,6 +32,9 @@ class Reported(Protocol):
     def pictures(self) -> Sequence[Picture]:
         """Its figures in the order of a report."""
 
+    def lead(self, run: Run, tables: Tables, /) -> list[str]:
+        """Return the sentences that are no contrast and yet the first that a reader looks for."""
+
     def answer(self, run: Run, tables: Tables, /) -> list[str]:
         """Return the sentences that answer the question."""
 
@@ -41,7 +44,8 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     Attributes:
         name, question: of the finding.
-        sentences: the answer.
+        lead: the answer in a few sentences: what is no contrast, then the named contrasts together.
+        sentences: the answer in full.
         claims: its named contrasts.
         figures: those that were drawn, in order.
         limits: what the run cannot show.
@@ -53,6 +57,7 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     name: str
     question: str
+    lead: list[str]
     sentences: list[str]
     claims: list[Claim]
     figures: list[Drawn]
@@ -68,13 +73,14 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingResult:
     """Draw a finding's pictures of a run, and write them and ``finding-<name>.json`` to ``folder``."""
-    manifest = run.manifest
+    manifest, own = run.manifest, claims(run, tables)
     drawn = [save_picture(picture, run, tables, folder) for picture in finding.pictures]
     result = FindingResult(
         name=finding.name,
         question=finding.question,
+        lead=[*finding.lead(run, tables), *headline(own)],
         sentences=finding.answer(run, tables),
-        claims=claims(run, tables),
+        claims=own,
         figures=[figure for figure in drawn if figure],
         limits=limits(run, tables),
         left_out=[run.labels[arm] for arm in manifest.skipped],

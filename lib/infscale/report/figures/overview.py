@@ -51,6 +51,7 @@ def draw(table: pd.DataFrame) -> Figure:
         log_axis(ax, "x")
         if ends[1] > 100 * ends[0]:  # decades alone would be two or three numbers
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
+        ax.set_title(label, fontsize="small")  # above: the first that a screen shows of a tall figure
         ax.set_xlabel(label)
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", length=0)
