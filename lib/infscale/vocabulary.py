@@ -32,7 +32,7 @@ CANNOT = "cannot conclude"
 
 
 def number(value: float) -> str:
-    """Return three significant digits without an exponent (1230, 12.3, 0.0123); "n/a" for NaN, "∞" for infinity."""
+    """Return three significant digits without an exponent (1,230, 12.3, 0.0123); "n/a" for NaN, "∞" for infinity."""
     if math.isnan(value):
         return "n/a"
     if math.isinf(value):
@@ -40,7 +40,7 @@ def number(value: float) -> str:
     if value == 0:
         return "0"
     exponent = int(f"{value:.2e}".partition("e")[2])
-    return f"{round(value, 2 - exponent):.{max(0, 2 - exponent)}f}"
+    return f"{round(value, 2 - exponent):,.{max(0, 2 - exponent)}f}"
 
 
 def clock(seconds: float) -> str:

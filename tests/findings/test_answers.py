@@ -110,7 +110,7 @@ def test_the_gain_of_a_cache_is_its_capacity_over_that_without() -> None:
     assert sentence.startswith("cache in a gateway: at 0 % repeats (hit ratio 0) the saturation rate is 0.800")
     assert "at 75 % repeats (hit ratio 0.750) the saturation rate is 1.55" in sentence
     assert " times that without a cache (95 % interval " in sentence
-    assert ". The cache gains when at least about" in sentence
+    assert ". Break-even at about " in sentence
     assert "Where nothing repeats, the p95 response time is 1.00 times that without a cache (95 %" in sentence
     assert "), and the gateway takes 100 µs of its CPU a request and 100 MB of memory." in sentence
 
@@ -120,41 +120,39 @@ def test_the_gain_of_a_cache_is_its_capacity_over_that_without() -> None:
     [
         (
             [(0, 0.4, 0.5, 0.6), (0.5, 0.9, 1.0, 1.1), (0.95, 2.0, 2.5, 3.0)],
-            "The cache gains when at least about 50 % of requests repeat "
-            "(from the 95 % intervals: between 44 % and 58 %).",
+            "Break-even at about 50 % repeats: by the 95 % intervals the cache loses below 44 %, and gains above 58 %.",
         ),
         (
             [(0, 0.4, 0.5, 1.1), (0.5, 0.8, 1.2, 1.5)],
-            "The cache gains when at least about 43 % of requests repeat "
-            "(from the 95 % intervals: between 0 % and more than was tried).",
+            "Break-even at about 43 % repeats: by the 95 % intervals the cache is not certain to lose anywhere, and "
+            "is not certain to gain at any that was tried.",
         ),
         (
             [(0, np.nan, 0.5, np.nan), (0.25, 0.4, 0.5, 1.1), (0.5, 1.1, 1.2, 1.5)],
-            "The cache gains when at least about 46 % of requests repeat "
-            "(from the 95 % intervals: between less than 25 % and 49 %).",
+            "Break-even at about 46 % repeats: by the 95 % intervals the cache is not certain to lose anywhere, and "
+            "gains above 49 %.",
         ),
         (
             [(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.6, 0.7)],
-            "The cache does not gain at any fraction of repeats that was tried.",
+            "Break-even: never; the cache loses at every fraction of repeats that was tried.",
         ),
         (
             [(0, 0.4, 0.5, 0.6), (0.95, 0.5, 0.9, 1.7)],
-            "The trials do not show from which fraction of repeats on the cache gains, or whether it does at any that "
-            "was tried (from the 95 % intervals: not below 59 % repeats).",
+            "Break-even beyond what was tried: by the 95 % intervals the cache loses below 59 %, and is not certain "
+            "to gain at any that was tried.",
         ),
         (
             [(0, np.nan, 0.5, np.nan), (0.95, 0.5, 1.9, 2.7)],
-            "The trials do not show from which fraction of repeats on the cache gains: fewer than two fractions could "
-            "be judged.",
+            "Break-even unknown: fewer than two fractions of repeats could be judged.",
         ),
         (
             [(0, np.nan, 0.5, np.nan), (0.5, 1.5, 1.9, 2.4), (0.95, 6, 8, 12)],
-            "The cache already gains at 50 % repeats, the lowest fraction that could be judged.",
+            "Break-even: none; the cache gains at 50 % repeats, the lowest that could be judged, and above.",
         ),
         (
             [(0, np.nan, 0.5, np.nan), (0.5, 0.6, 1.05, 1.9), (0.95, 5, 6, 8)],
-            "On average the cache already gains at 50 % repeats, the lowest fraction that could be judged "
-            "(from the 95 % intervals: certain only from 7",
+            "Break-even at or below 50 % repeats, the lowest that could be judged: by the 95 % intervals the cache is "
+            "not certain to lose anywhere, and gains above 7",
         ),
     ],
 )

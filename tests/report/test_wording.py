@@ -204,10 +204,10 @@ def test_a_ratio_is_a_sentence_with_and_without_a_value(estimate: Interval | Non
 @pytest.mark.parametrize(
     ("bound", "lifetimes", "text"),
     [
-        ("", 7, "1000 requests/s (95 % interval 950 to 1050, 7 lifetimes)"),
-        ("≥", 7, "about 1000 requests/s or more (in at least one of 7 lifetimes it kept up with every rate)"),
-        ("≥", 1, "about 1000 requests/s or more (in its only lifetime it kept up with every rate)"),
-        ("<", 7, "below 1000 requests/s (in at least one of 7 lifetimes it kept up with no rate)"),
+        ("", 7, "1,000 requests/s (95 % interval 950 to 1,050, 7 lifetimes)"),
+        ("≥", 7, "about 1,000 requests/s or more (in at least one of 7 lifetimes it kept up with every rate)"),
+        ("≥", 1, "about 1,000 requests/s or more (in its only lifetime it kept up with every rate)"),
+        ("<", 7, "below 1,000 requests/s (in at least one of 7 lifetimes it kept up with no rate)"),
         ("?", 0, "unknown (no usable trial)"),
     ],
 )
@@ -221,10 +221,10 @@ def test_a_saturation_rate_is_an_estimate_a_bound_or_unknown(bound: str, lifetim
 
 def test_a_saturation_rate_of_two_lifetimes_has_no_interval() -> None:
     columns = {"bound": "", "low_per_s": NAN, "high_per_s": NAN, "saturation_per_s": 1000.0, "saturation_lifetimes": 2}
-    assert saturation_range(pd.Series(columns, dtype=object)) == "1000 requests/s (2 lifetimes, no interval)"
+    assert saturation_range(pd.Series(columns, dtype=object)) == "1,000 requests/s (2 lifetimes, no interval)"
 
 
 def test_a_saturation_rate_of_lifetimes_that_are_all_alike_has_no_interval() -> None:
     """ "95 % interval 0 to ∞" is no sentence: brackets of one grid say nothing of how sure they are."""
     columns = {"bound": "", "low_per_s": 0.0, "high_per_s": INF, "saturation_per_s": 1000.0, "saturation_lifetimes": 7}
-    assert saturation_range(pd.Series(columns, dtype=object)) == "1000 requests/s (7 lifetimes, no interval)"
+    assert saturation_range(pd.Series(columns, dtype=object)) == "1,000 requests/s (7 lifetimes, no interval)"

@@ -151,39 +151,32 @@ def _staleness(run: Run) -> list[str]:
 
 
 def break_even(group: Sequence[Gain]) -> str:
-    """Return in words from which fraction of repeats on a cache gains.
+    """Return in words below which fraction of repeats a cache loses, and above which it gains.
 
     By the time per request at the saturation rate, which falls in proportion to hits: where 1 ÷ gain − 1 crosses 0,
-    between fractions on a straight line; the same of the ends of the intervals.
+    between fractions on a straight line. Of the ends of the intervals the same: it loses where even the high end is
+    below 1, and gains where even the low end is above.
 
     Args:
         group: gains by rising fraction of repeats.
     """
     known = [gain for gain in group if np.isfinite([gain.ratio.low, gain.ratio.high]).all()]
-    unknown = "The trials do not show from which fraction of repeats on the cache gains"
     if len(known) < 2:
-        return f"{unknown}: fewer than two fractions could be judged."
+        return "Break-even unknown: fewer than two fractions of repeats could be judged."
     repeats = [gain.repeat for gain in known]
-    early, middle, late = (
+    loses, middle, gains = (
         _crossing(repeats, [1 / getattr(gain.ratio, end) - 1 for gain in known]) for end in ("high", "value", "low")
     )
-    first, lowest = f"at {100 * repeats[0]:.0f} % repeats", "the lowest fraction that could be judged"
-    if late == 0:
-        return f"The cache already gains {first}, {lowest}."
-    if np.isinf(early):
-        return "The cache does not gain at any fraction of repeats that was tried."
-    if np.isinf(middle):
-        bound = f" (from the 95 % intervals: not below {100 * early:.0f} % repeats)" if early else ""
-        return f"{unknown}, or whether it does at any that was tried{bound}."
-    if middle == 0:
-        sure = "at no fraction that was tried" if np.isinf(late) else f"only from {100 * late:.0f} % on"
-        return f"On average the cache already gains {first}, {lowest} (from the 95 % intervals: certain {sure})."
-    end = "more than was tried" if np.isinf(late) else f"{100 * late:.0f} %"
-    start = f"{100 * early:.0f} %" if early or not repeats[0] else f"less than {100 * repeats[0]:.0f} %"
-    return (
-        f"The cache gains when at least about {100 * middle:.0f} % of requests repeat "
-        f"(from the 95 % intervals: between {start} and {end})."
-    )
+    lowest = f"{100 * repeats[0]:.0f} % repeats{', the lowest that could be judged' if repeats[0] else ''}"
+    if np.isinf(loses):
+        return "Break-even: never; the cache loses at every fraction of repeats that was tried."
+    if gains == 0:
+        return f"Break-even: none; the cache gains at {lowest}, and above."
+    place = f"at about {100 * middle:.0f} % repeats"
+    place = "beyond what was tried" if np.isinf(middle) else place if middle else f"at or below {lowest}"
+    below = f"loses below {100 * loses:.0f} %" if loses else "is not certain to lose anywhere"
+    above = "is not certain to gain at any that was tried" if np.isinf(gains) else f"gains above {100 * gains:.0f} %"
+    return f"Break-even {place}: by the 95 % intervals the cache {below}, and {above}."
 
 
 def _crossing(repeats: ArrayLike, lost: ArrayLike) -> float:

@@ -14,7 +14,10 @@ from infscale.report.figures.arms.usage import CORES, COSTS
 from infscale.vocabulary import FRAMEWORK_NAMES, number
 
 EXAMPLE_PRICE = 0.10
-"""Price of an hour of the machine for which the report gives costs, in any currency."""
+"""Price of an hour of the machine for which the report gives costs, in :data:`CURRENCY`."""
+
+CURRENCY = "USD"
+"""Of the example price; costs are proportional to it."""
 
 
 def blocks(profile: str) -> Blocks:

@@ -31,7 +31,7 @@ def _size(manifest: RunManifest) -> list[str]:
     groups = [sum(one.arms == arms for one in manifest.lifetimes) for arms in design.groups()]
     fewest, most = min(groups, default=0), max(groups, default=0)
     lifetimes = count(fewest, "lifetime") if fewest == most else f"{fewest} to {most} lifetimes"
-    trial = f"trials of {design.trial_s:g} s, or as long as {design.requests} requests take"
+    trial = f"trials of {design.trial_s:g} s, or as long as {design.requests:,} requests take"
     size = f"A {design.profile} profile: {lifetimes} of the servers of each group of arms, {trial}."
     more = [
         f"Time was added after a look at the results: {', '.join(map(clock, manifest.more_s))}. The looks allow it."
@@ -125,9 +125,9 @@ def validity(tables: Tables) -> str:
     grid = trials[trials["phase"] == "grid"]
     invalid, unsteady, saturated = (int((grid["verdict"] == name).sum()) for name in (INVALID, UNSTEADY, SATURATED))
     share = f" ({100 * valid / total:.0f} %)" if total else ""
-    below = f"{valid} of {total} trials below λ* are VALID{share}" if total else "No trial lies below λ*"
+    below = f"{valid:,} of {total:,} trials below λ* are VALID{share}" if total else "No trial lies below λ*"
     counts = grid.loc[grid["verdict"] == INVALID, "reasons"].str.split().explode().value_counts()
-    gates = ", ".join(f"{name} {n}" for name, n in counts.items())
+    gates = ", ".join(f"{name} {n:,}" for name, n in counts.items())
     reasons = f" (gates not passed: {gates})" if gates else ""
-    others = f"{invalid} are INVALID{reasons}, {unsteady} UNSTEADY and {saturated} SATURATED"
+    others = f"{invalid:,} are INVALID{reasons}, {unsteady:,} UNSTEADY and {saturated:,} SATURATED"
     return f"{below}. Of all trials at set rates {others}."

@@ -128,7 +128,7 @@ def _advice(lines: pd.DataFrame) -> list[tuple[str, list[Cells]]]:
 def _design(run: Run, trials: pd.DataFrame) -> Cells:
     """Return what was run, in names and values."""
     manifest, design = run.manifest, run.manifest.design
-    counts = ", ".join(f"{count} {PHASES[str(phase)]}" for phase, count in trials["phase"].value_counts().items())
+    counts = ", ".join(f"{count:,} {PHASES[str(phase)]}" for phase, count in trials["phase"].value_counts().items())
     built = [f"{item.label}: version {item.version}, {item.runtime}" for item in manifest.implementations.values()]
     same = "the arms of a block get the same arrival times in a lifetime"
     return {
@@ -214,7 +214,7 @@ def _machine(manifest: RunManifest, trials: pd.DataFrame) -> Cells:
         "Memory": f"{machine.memory_gib:.3g} GiB",
         "System": f"{machine.os}, kernel {machine.kernel}; clock {manifest.clock}",
         "Steal (largest of a trial)": f"{100 * trials['steal_fraction'].astype(float).max():.2f} %",
-        "Load average (1 min, largest)": number(float(trials["loadavg_1m"].astype(float).max())),
+        "Load average (1 min, largest)": f"{number(float(trials['loadavg_1m'].astype(float).max()))} processes",
         "Load generator": f"{100 * trials['engine_cpu_share'].median():.0f} % of a core (median of trials), "
         f"{number(engine_us)} µs of CPU a request",
     }
@@ -255,9 +255,10 @@ def _arms(tables: Tables) -> list[Cells]:
     shares = tables.shares.set_index("arm")
     return [
         {
-            **{name: str(arm[name]) for name in ("label", "valid", "unsteady", "saturated", "invalid")},
+            "label": str(arm["label"]),
+            **{name: f"{arm[name]:,}" for name in ("valid", "unsteady", "saturated", "invalid")},
             "saturation": saturation_range(arm),
-            "below": f"{shares.loc[arm['arm'], 'valid']} of {shares.loc[arm['arm'], 'trials']}",
+            "below": f"{shares.loc[arm['arm'], 'valid']:,} of {shares.loc[arm['arm'], 'trials']:,}",
             "reasons": str(shares.loc[arm["arm"], "reasons"]) or NONE,
         }
         for _, arm in tables.arms.iterrows()
@@ -275,7 +276,8 @@ def _by_arm(
 def _point(point: "pd.Series[Any]") -> Cells:
     """Return one row of the table of points."""
     return {
-        **{name: str(point[name]) for name in ("label", "verdict", "lifetimes", "unsteady", "failed")},
+        **{name: str(point[name]) for name in ("label", "verdict")},
+        **{name: f"{point[name]:,}" for name in ("lifetimes", "unsteady", "failed")},
         "rate": number(point["rate_per_s"]),
         "achieved": number(point["achieved_per_s"]),
         "roundtrip": _percentile(point, metric("roundtrip", "p95")),
@@ -314,7 +316,7 @@ def _contrast(row: "pd.Series[Any]", name: str) -> Cells:
         "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
         "spread": _percent(row["spread"]),
         "holm": _number(row["p_holm"]),
-        "needed": _number(row["needed"]),
+        "needed": NONE if np.isnan(row["needed"]) else f"{row['needed']:,.0f}",
     }
 
 

@@ -78,7 +78,7 @@ def equal_text(metric: str) -> str:
 
 def needed_text(least: float, most: float | None = None) -> str:
     """Return how many lifetimes would decide, as :func:`infscale.analysis.answers.needed` reckons: at most 1,000."""
-    low, high = (f"{value:.0f}" if value < 1000 else "more than 1,000" for value in (least, most or least))
+    low, high = (f"{value:,.0f}" if value < 1000 else "more than 1,000" for value in (least, most or least))
     if least >= 1000:
         return f"{low} lifetimes"
     return f"about {low} lifetimes" if low == high else f"about {low} to {high} lifetimes"

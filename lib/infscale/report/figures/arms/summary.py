@@ -28,7 +28,7 @@ from infscale.report.figures.parts import (
     styled,
 )
 from infscale.report.figures.picture import Picture
-from infscale.vocabulary import NAMES
+from infscale.vocabulary import NAMES, number
 
 HATCHES = {"rest": "", "grpc": "//"}
 """Hatch of bars by protocol."""
@@ -73,11 +73,11 @@ def _finish(axes: NDArray[np.object_], y: NDArray[np.int64], table: pd.DataFrame
     axes[1].set_xlim(left=0)
     rates = table["rate_per_s"].dropna().unique()
     if len(rates) == 1:
-        axes[2].set_xlabel(f"p95 response time (ms)\nat λ = {rates[0]:,.4g}/s")
+        axes[2].set_xlabel(f"p95 response time (ms)\nat λ = {number(rates[0])} requests/s")
     else:
         axes[2].set_xlabel("p95 response time (ms)\nat the λ on the right")
         for at, rate in zip(y, table["rate_per_s"], strict=True):
-            text = f"{rate:,.4g}/s" if np.isfinite(rate) else ""
+            text = f"{number(rate)}/s" if np.isfinite(rate) else ""
             axes[2].text(1.02, at, text, transform=axes[2].get_yaxis_transform(), va="center", fontsize="x-small")
     for at in y[1:][np.diff(table["block"]) != 0]:
         for ax in axes:

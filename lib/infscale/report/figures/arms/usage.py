@@ -35,7 +35,7 @@ from infscale.report.figures.parts import (
     styled,
 )
 from infscale.report.figures.picture import Picture
-from infscale.vocabulary import NAMES
+from infscale.vocabulary import NAMES, number
 
 HATCHES = {"client": ("",), "front": ("....", "oo", "**"), "server": ("////", "\\\\\\\\", "xxxx", "++++")}
 """Hatches of groups of processes by kind: a server looks alike in every figure, whatever stands before it."""
@@ -134,9 +134,9 @@ def draw_costs(table: pd.DataFrame) -> Figure:
         ax.grid(axis="y", visible=False)
         ax.xaxis.set_major_formatter(PLAIN)
     rates = bars["rate_per_s"].unique()
-    one = f"\nat λ = {rates[0]:,.4g}/s" if len(rates) == 1 else ""
+    one = f"\nat λ = {number(rates[0])} requests/s" if len(rates) == 1 else ""
     names = [
-        row_title(str(row["label"])) + ("" if one else f"\nλ = {row['rate_per_s']:,.4g}/s")
+        row_title(str(row["label"])) + ("" if one else f"\nλ = {number(row['rate_per_s'])} requests/s")
         for _, row in bars.iterrows()
     ]
     axes[0].set_yticks(y, names)

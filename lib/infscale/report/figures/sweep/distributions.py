@@ -24,7 +24,7 @@ from infscale.report.figures.parts import (
     with_panels,
 )
 from infscale.report.figures.picture import Picture
-from infscale.vocabulary import NAMES
+from infscale.vocabulary import NAMES, number
 
 TIME_AXIS = "response time (ms)"
 
@@ -41,7 +41,7 @@ def common(_: Run, tables: Tables) -> pd.DataFrame:
 def title_with_rate(panel: pd.DataFrame, columns: int) -> str:
     """Return the title of a panel at one λ: its name, and the λ."""
     name, rate = panel[["panel", "rate_per_s"]].iloc[0]
-    return f"{panel_title(str(name), columns)}\nλ = {rate:,.4g} requests/s"
+    return f"{panel_title(str(name), columns)}\nλ = {number(rate)} requests/s"
 
 
 def rests_on(tables: Tables) -> str:
