@@ -94,6 +94,18 @@ def test_a_censored_lifetime_makes_the_point_a_bound() -> None:
     assert np.isfinite(point["response_p95_ms_low"])
 
 
+@pytest.mark.parametrize("few", [{"n": 999}, {"response_p99_ms_n_eff": 499.0}], ids=["requests", "independent"])
+def test_a_p99_of_too_few_requests_is_withheld_with_the_reason(few: dict[str, float]) -> None:
+    """Of 130 requests in a burst it is a quarter too low; p95 needs fewer, and stays."""
+    point = (
+        points_table(put(rows_of(), "rate_per_s == 400 and lifetime == 1", **few)).query("rate_per_s == 400").iloc[0]
+    )
+    assert point[["response_p99_ms", "response_p99_ms_low", "response_p99_ms_high"]].isna().all()
+    assert point["response_p99_ms_note"] == FEW
+    assert np.isfinite(point["response_p95_ms_low"])
+    assert np.isfinite(points_table(rows_of())["response_p99_ms_low"]).all()
+
+
 def test_an_invalid_lifetime_is_left_out_and_counted() -> None:
     """The generator's trouble would enter the server's percentile."""
     trials = put(rows_of(), "rate_per_s == 400 and lifetime == 1", verdict=INVALID, response_p95_ms=500.0)

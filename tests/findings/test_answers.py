@@ -32,7 +32,7 @@ def test_an_edge_is_compared_with_both_direct_ways_and_its_own_cpu_is_named() ->
         assert "), and its saturation rate is 0.500 times that of direct REST with JSON (95 %" in sentence
         assert "); its p95 response time is 4.0" in sentence
         assert "), and its saturation rate is 0.250 times that of direct gRPC (95 % interval" in sentence
-        assert "). A request takes 100 µs of the edge's CPU beside 100 µs" in sentence
+        assert "). A request takes 100 [100, 100] µs of the edge's CPU beside 100 [100, 100] µs" in sentence
 
 
 @pytest.mark.parametrize(("factor", "words"), [(2.0, "gRPC is slower"), (0.5, "gRPC is faster")])
@@ -112,7 +112,7 @@ def test_the_gain_of_a_cache_is_its_capacity_over_that_without() -> None:
     assert " times that without a cache (95 % interval " in sentence
     assert ". Break-even at about " in sentence
     assert "Where nothing repeats, the p95 response time is 1.00 times that without a cache (95 %" in sentence
-    assert "), and the gateway takes 100 µs of its CPU a request and 100 MB of memory." in sentence
+    assert "), and the gateway takes 100 [100, 100] µs of its CPU a request and 100 MB of memory." in sentence
 
 
 @pytest.mark.parametrize(
@@ -241,6 +241,16 @@ def test_the_cost_of_a_deployment_leaves_the_client_out() -> None:
     assert table["cpu_us_per_request"].to_numpy() == pytest.approx(100.0)
     assert table["per_core"].to_numpy() == pytest.approx(1e4)
     assert table["cost_per_million"].to_numpy() == pytest.approx(2.0, rel=0.01)
+
+
+def test_the_cost_has_the_interval_of_the_saturation_rate() -> None:
+    """More requests for the same hour cost less each: the ends change places."""
+    run, tables = searched(FINDINGS["utilisation"].design("quick"), lambda arm: 500.0)
+    tables.summary["low_per_s"], tables.summary["high_per_s"] = 250.0, 1000.0
+    table = utilisation.costs_table(tables, price_per_hour=3.6)
+    assert table["cost_low"].to_numpy() == pytest.approx(1.0)
+    assert table["cost_high"].to_numpy() == pytest.approx(4.0)
+    assert "[0.0278, 0.111]" in FINDINGS["utilisation"].lead(run, tables)[1]
 
 
 def test_a_saturation_rate_without_a_bracket_has_no_price() -> None:

@@ -57,6 +57,7 @@ def rows_of(
         "reasons": "",
         "scheduled": 1000,
         "n": 1000,
+        "response_p99_ms_n_eff": 1000.0,
         "failed": 0,
         "bytes_out": 3200.0,
         "bytes_in": 100.0,

@@ -24,6 +24,7 @@ from helpers.tables import searched
 from infscale.analysis.tables import Tables, tabulate
 from infscale.errors import DataError
 from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import P95
 from infscale.findings import FINDINGS, finding_of
 from infscale.findings.finding import Finding
 from infscale.records import manifest as manifests
@@ -38,6 +39,7 @@ from infscale.vocabulary import number
 
 NOTEBOOKS = ["30-summarise", "40-figures", "60-advice", "50-paper-values"]
 F0 = FINDINGS["protocols"]
+OTHERS = ("encodings", "hybrid", "caching", "load-balancing", "porting", "client-stacks", "network")
 TWO = Finding("two", "Is REST slower?", [[Arm("grpc", framework="triton"), Arm("rest", framework="triton")]])
 
 
@@ -188,6 +190,19 @@ def test_values_tex_holds_every_named_contrast_with_its_answer(tables: Tables, r
     assert f"{row['label']} / {row['reference_label']}, 4 lifetimes: {row['answer']}" in text
     assert "infTorchserveRestRatioSaturation" in names
     assert names["infFirstLook"] == "4"
+
+
+def test_values_tex_holds_the_contrasts_of_other_findings(tables: Tables, run: Run) -> None:
+    # A paper on eight questions would have copied seven of them by hand.
+    others = [claim for name in OTHERS for claim in claims.claims(*searched(FINDINGS[name].design("quick")))]
+    text = latex.values_tex(run.manifest, tables, others)
+    names, start = macros(text), "infEncodingsTritonRESTBinaryOverRESTJSON"
+    one = next(one for one in others if one.finding == "encodings" and one.arm == "REST, binary" and one.metric == P95)
+    assert names[f"{start}PNinetyFiveRatio"] == number(one.ratio or np.nan)
+    assert names[f"{start}PNinetyFiveLow"] == number(one.low or np.nan)
+    assert names[f"{start}PNinetyFiveAnswer"] == one.answer
+    assert names[f"{start}SaturationLifetimes"] == str(one.lifetimes)
+    assert len(names) == len(macros(latex.values_tex(run.manifest, tables))) + 5 * len(others)
 
 
 def test_values_tex_holds_the_numbers_of_the_tables(tables: Tables, run: Run) -> None:

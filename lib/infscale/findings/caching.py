@@ -12,7 +12,7 @@ from infscale.analysis.tables import Tables
 from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import labels
-from infscale.findings.finding import Blocks, Finding, column, compared, counterpart
+from infscale.findings.finding import Blocks, Finding, column, compared, counterpart, measured
 from infscale.records.runs import Run
 from infscale.report.figures.arms import caching as drawing
 from infscale.report.figures.arms.summary import SUMMARY
@@ -135,7 +135,7 @@ def _price(run: Run, tables: Tables, gain: Gain) -> str:
     slower = Ratios(run.manifest, tables.trials).ratio(gain.arm, gain.without)
     cpu, usage = column(tables, "cpu_us_gateway")[gain.arm], tables.usage
     memory = usage[(usage["arm"] == gain.arm) & (usage["group"] == "gateway")]["rss_bytes"].max()
-    costs = [f"{number(cpu)} µs of its CPU a request"] if np.isfinite(cpu) else []
+    costs = [f"{measured(tables, 'cpu_us_gateway', gain.arm)} µs of its CPU a request"] if np.isfinite(cpu) else []
     costs += [f"{number(memory / 1e6)} MB of memory"] if np.isfinite(memory) else []
     gateway = f", and the gateway takes {' and '.join(costs)}" if costs else ""
     time = ratio_text("the p95 response time", slower, "that without a cache")

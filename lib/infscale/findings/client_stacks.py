@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from infscale.analysis.intervals import Interval
+from infscale.analysis.intervals import Interval, geometric_mean
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
@@ -10,8 +10,8 @@ from infscale.findings.finding import Blocks, Finding, compared, counterpart
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
-from infscale.report.wording import ratio_text
-from infscale.vocabulary import CANNOT, FRAMEWORK_NAMES, number
+from infscale.report.wording import ratio_text, with_interval
+from infscale.vocabulary import CANNOT, FRAMEWORK_NAMES
 
 STACKS = (("rest", "wire"), ("rest", "requests"), ("grpc", "wire"), ("grpc", "grpcio"))
 """Protocol and client."""
@@ -51,13 +51,14 @@ def _gap(run: Run, tables: Tables, ratios: Ratios, rest_wire: int) -> str:
     _, rest_library, grpc_wire, grpc_library = arms.values()
     libraries, wire = _ratio(ratios, rest_library, grpc_library), _ratio(ratios, rest_wire, grpc_wire)
     grid = tables.trials[tables.trials["phase"] == "grid"]
-    cpu = grid.groupby("arm")["engine_cpu_us_per_request"].mean()
-    costs = ", ".join(f"{name} {number(float(cpu.get(arm, np.nan)))}" for name, arm in arms.items())
+    cpu = grid.groupby(["arm", "lifetime"])["engine_cpu_us_per_request"].mean()
+    means = {name: geometric_mean(cpu[cpu.index.get_level_values("arm") == arm]) for name, arm in arms.items()}
+    costs = ", ".join(f"{name} {with_interval(mean.value, mean.low, mean.high)}" for name, mean in means.items())
     return (
         f"{run.system(run.implementation(rest_wire))}: through the libraries "
         f"{ratio_text('the p95 response time of REST', libraries, 'that of gRPC')}; through the wire engine "
         f"{ratio_text('it', wire, 'that of gRPC')}: {_part(libraries, wire)}. "
-        f"The client's CPU in µs a request: {costs}."
+        f"The client's CPU in µs a request, with 95 % intervals: {costs}."
     )
 
 

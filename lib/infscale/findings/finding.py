@@ -15,7 +15,7 @@ from infscale.experiment.design.design import MARGINS, Contrast, Design
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.picture import Picture
-from infscale.report.wording import contrast_text, saturation_text
+from infscale.report.wording import contrast_text, saturation_text, with_interval
 from infscale.vocabulary import number
 
 Blocks = Sequence[Sequence[Arm]]
@@ -162,6 +162,12 @@ def counterpart(run: Run, arm: int, **levels: object) -> int | None:
     arms = run.manifest.design.arms
     wanted = msgspec.structs.replace(arms[arm], **levels)
     return next((number for number in run.measured if arms[number] == wanted), None)
+
+
+def measured(tables: Tables, name: str, arm: int) -> str:
+    """Return a number of the summary with its interval, where there is one: "514 [480, 550]"."""
+    value, low, high = (column(tables, f"{name}{end}").get(arm, float("nan")) for end in ("", "_low", "_high"))
+    return with_interval(value, low, high)
 
 
 def column(tables: Tables, name: str) -> dict[int, float]:

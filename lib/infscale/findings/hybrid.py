@@ -3,12 +3,12 @@
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.ratios import Ratios
 from infscale.experiment.design.arm import Arm
-from infscale.findings.finding import Blocks, Finding, column, compared, counterpart
+from infscale.findings.finding import Blocks, Finding, compared, counterpart, measured
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
 from infscale.report.wording import ratio_text
-from infscale.vocabulary import FRAMEWORK_NAMES, number
+from infscale.vocabulary import FRAMEWORK_NAMES
 
 
 def blocks(profile: str) -> Blocks:
@@ -39,7 +39,6 @@ def answer(run: Run, tables: Tables) -> list[str]:
 
 
 def _edge(run: Run, tables: Tables, ratios: Ratios, edge: int) -> str:
-    gateway, server = column(tables, "cpu_us_gateway"), column(tables, "cpu_us_server")
     direct = {
         "direct REST with JSON": counterpart(run, edge, front="", encoding="json"),
         "direct gRPC": counterpart(run, edge, front="", protocol="grpc", encoding=""),
@@ -52,7 +51,8 @@ def _edge(run: Run, tables: Tables, ratios: Ratios, edge: int) -> str:
     )
     return (
         f"{run.labels[edge]}: {comparisons or 'nothing to compare it with was measured'}. A request takes "
-        f"{number(gateway[edge])} µs of the edge's CPU beside {number(server[edge])} µs of the model server's."
+        f"{measured(tables, 'cpu_us_gateway', edge)} µs of the edge's CPU beside "
+        f"{measured(tables, 'cpu_us_server', edge)} µs of the model server's (in brackets: 95 % intervals)."
     )
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from infscale.analysis.scaling import jain, usl
 from infscale.analysis.tables import Tables
+from infscale.analysis.tables.points import FEW
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import balancer
 from infscale.findings.finding import Blocks, Finding, compared
@@ -142,11 +143,15 @@ def answer(run: Run, tables: Tables) -> list[str]:
     shares = [
         f"{row['label']}: the replicas{'' if row['slow'] else ', the busiest first,'} answered "
         f"{_percentages(row['shares'])} of the requests (Jain's index {number(row['jain'])}, mean over trials); the "
-        f"p99 response time was {number(row['p99_ms'])} ms."
+        f"p99 response time {_p99(row['p99_ms'])}."
         for _, row in table.iterrows()
         if row["shares"]
     ]
     return [*shares, *_laws(table), *compared(run, tables)]
+
+
+def _p99(value: float) -> str:
+    return f"was {number(value)} ms" if np.isfinite(value) else f"is withheld ({FEW})"
 
 
 def _laws(table: pd.DataFrame) -> list[str]:

@@ -4,7 +4,7 @@ Both are functions of stored data: equal data give equal texts. No date of writi
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from infscale.analysis.tables.trials import QUANTILES, metric
 from infscale.experiment.design.design import P95
 from infscale.experiment.design.labels import labels
 from infscale.records.manifest import RunManifest
+from infscale.report.claims import Claim
 from infscale.vocabulary import number
 
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
@@ -38,12 +39,16 @@ def macro_name(*parts: object) -> str:
     return "inf" + "".join(_spelled(word) if word.isdigit() else word[0].upper() + word[1:] for word in words)
 
 
-def values_tex(run: RunManifest, tables: Tables) -> str:
+def values_tex(run: RunManifest, tables: Tables, others: Iterable[Claim] = ()) -> str:
     r"""Return the text of ``values.tex``: a ``\newcommand`` for each number with three digits, its unit in a comment.
 
     Arms are named after what answered and their protocol; where that is not unique, after their number too. Rates are
     numbered in ascending order for each implementation (``…RateOne``). A lower bound carries its ≥, and a number that
     is withheld reads "n/a", so that neither can be taken for an estimate.
+
+    Args:
+        run, tables: the run that the paper is about.
+        others: the named contrasts of other findings.
 
     Raises:
         ValueError: two numbers would have the same name.
@@ -57,6 +62,7 @@ def values_tex(run: RunManifest, tables: Tables) -> str:
         "profile": design.profile,
     }
     macros = [*_run_macros(run, tables), *_arm_macros(tables), *_point_macros(tables), *_ratio_macros(tables)]
+    macros += [macro for claim in others for macro in _claim_macros(claim)]
     names = [name for name, _, _ in macros]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -123,6 +129,21 @@ def _ratio_macros(tables: Tables) -> Iterator[Macro]:
         yield macro_name(*name), _tex_number(row["ratio"]), what
         for end in ("low", "high"):
             yield macro_name(*name, end), _tex_number(row[f"ratio_{end}"]), f"{end} end of its 95 % interval"
+        yield macro_name(*name, "answer"), row["answer"], "after Holm's correction over the contrasts of the run"
+        yield macro_name(*name, "lifetimes"), f"{row['lifetimes']:,}", "lifetimes that have a value"
+
+
+def _claim_macros(claim: Claim) -> Iterator[Macro]:
+    """Yield a contrast of another finding, named after it and both arms: ratio, interval, answer and lifetimes."""
+    what = "p95" if claim.metric == P95 else "saturation"
+    name = (claim.finding, claim.subject, claim.arm, "over", claim.reference, what)
+    pair = f"{claim.arm} / {claim.reference}{f' ({claim.subject})' if claim.subject else ''}, run {claim.run_id}"
+    values = {"ratio": claim.ratio, "low": claim.low, "high": claim.high}
+    comments = {"ratio": pair, "low": "low end of its 95 % interval", "high": "high end of its 95 % interval"}
+    for part, value in values.items():
+        yield macro_name(*name, part), "n/a" if value is None else number(value), comments[part]
+    yield macro_name(*name, "answer"), claim.answer, "after Holm's correction over the contrasts of its run"
+    yield macro_name(*name, "lifetimes"), f"{claim.lifetimes:,}", "lifetimes that the interval rests on"
 
 
 # ----------------------------------------------------------------------------------------------- table

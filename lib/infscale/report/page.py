@@ -11,6 +11,7 @@ import pandas as pd
 
 from infscale.analysis.answers import UNDECIDED
 from infscale.analysis.tables import Tables
+from infscale.analysis.tables.points import P99_INDEPENDENT, P99_REQUESTS
 from infscale.analysis.tables.trials import QUANTILES, metric
 from infscale.errors import DataError
 from infscale.experiment.design.design import P95, Design
@@ -20,6 +21,7 @@ from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run
 from infscale.report import claims
 from infscale.report.figures import overview
+from infscale.report.figures.arms.usage import at_common_rate
 from infscale.report.figures.files import DPI, file_stem, png_of
 from infscale.report.figures.parts import PAGE_IN
 from infscale.report.figures.picture import Picture
@@ -363,6 +365,18 @@ def _sensitivity(row: "pd.Series[Any]") -> Cells:
         "ratio": _number(row["ratio"]),
         "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
         "conclusion": UNDECIDED if not row["differs"] else "slower" if row["ratio"] > 1 else "faster",
+    }
+
+
+def _usage(row: "pd.Series[Any]") -> Cells:
+    """Return one row of the table of the CPU of a request."""
+    return {
+        "label": str(row["label"]),
+        "rate": number(row["rate_per_s"]),
+        "group": str(row["group"]),
+        "lifetimes": f"{row['lifetimes']:,}",
+        "cpu": _number(row["cpu_us_per_request"]),
+        "interval": _interval(row["cpu_us_per_request_low"], row["cpu_us_per_request_high"]) or NONE,
     }
 
 

@@ -32,6 +32,11 @@ def interval_text(low: float, high: float) -> str:
     return f"95 % interval {number(low)} to {number(high)}"
 
 
+def with_interval(value: float, low: float, high: float) -> str:
+    """Return a number with its 95 % interval in brackets, as lists and tables hold it; alone where there is none."""
+    return f"{number(value)} [{number(low)}, {number(high)}]" if np.isfinite([low, high]).all() else number(value)
+
+
 # -------------------------------------------------------------------------------------------- contrasts
 
 WORDS = {

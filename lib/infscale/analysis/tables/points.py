@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.intervals import MIN_LIFETIMES, geometric_mean, spread
-from infscale.analysis.tables.trials import METRICS, POINT, Row, identified, kept_up, used
+from infscale.analysis.tables.trials import METRICS, POINT, Row, identified, kept_up, metric, used
 from infscale.errors import DataError
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
@@ -19,8 +19,9 @@ def points_table(trials: pd.DataFrame) -> pd.DataFrame:
     of the others became steady, else VALID. ``valid``, ``unsteady``, ``saturated`` and ``invalid`` count every attempt.
     Each percentile is the geometric mean over the ``lifetimes`` that have the point's verdict, with ``_low`` and
     ``_high`` (95 %), or a bound without an interval where the point is SATURATED or a lifetime's value is censored; NaN
-    where a lifetime's is withheld. ``_spread`` is how much lifetimes differ (0.1: by about 10 %), ``_below_floor``
-    whether any rests on fewer independent requests than an interval within a trial needs.
+    where a lifetime's is withheld, and of p99 where a lifetime has too few requests. ``_note`` says why. ``_spread`` is
+    how much lifetimes differ (0.1: by about 10 %), ``_below_floor`` whether any rests on fewer independent requests
+    than an interval within a trial needs.
 
     Raises:
         DataError: the run was interrupted before the first trial at a set rate.
@@ -77,15 +78,31 @@ def _throughput(chosen: pd.DataFrame) -> Row:
 
 def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> Row:
     """Return one percentile of a point: value, interval, and whether it is a bound."""
-    mean = geometric_mean(chosen[name])
+    mean, nan = geometric_mean(chosen[name]), float("nan")
     bound = saturated or bool(chosen[f"{name}_bound"].any())
-    low, high = (float("nan"), float("nan")) if bound else (mean.low, mean.high)
+    low, high = (nan, nan) if bound else (mean.low, mean.high)
     row: Row = {name: mean.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
     row[f"{name}_note"] = _withheld(mean.value, len(chosen), bound)
+    if name.endswith("_p99_ms") and not _carries_p99(chosen):
+        row |= {name: nan, f"{name}_low": nan, f"{name}_high": nan, f"{name}_bound": False, f"{name}_note": FEW}
+        bound = True
     row[f"{name}_spread"] = float("nan") if bound else spread(chosen[name])
     if f"{name}_below_floor" in chosen:
         row[f"{name}_below_floor"] = bool(chosen[f"{name}_below_floor"].any())
     return row
+
+
+P99_REQUESTS, P99_INDEPENDENT = 1000, 500
+"""Fewest requests of a lifetime, and of them independent (n_eff), for a p99: of fewer it is biased downwards."""
+
+FEW = f"a lifetime has fewer than {P99_REQUESTS:,} requests, or fewer than {P99_INDEPENDENT} independent ones"
+"""Why a p99 is withheld."""
+
+
+def _carries_p99(chosen: pd.DataFrame) -> bool:
+    """Return whether every lifetime has enough requests for a p99."""
+    independent = chosen[f"{metric('response', 'p99')}_n_eff"]
+    return bool((chosen["n"] >= P99_REQUESTS).all() and (independent >= P99_INDEPENDENT).all())
 
 
 def _withheld(value: float, lifetimes: int, bound: bool) -> str:

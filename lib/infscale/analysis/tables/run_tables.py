@@ -119,13 +119,22 @@ def _summary(
     table = pd.DataFrame(codec, columns=["arm", "encode_us", "decode_us"])
     grid = trials[(trials["phase"] == "grid") & (trials["failed"] < trials["scheduled"])]
     costs = grid[_at(grid, rates)].groupby("arm")[["bytes_out", "bytes_in", "hit_ratio"]].mean()
-    cpu = usage[_at(usage, rates)].pivot(index="arm", columns="group", values="cpu_us_per_request")
+    cpu = _cpu(usage[_at(usage, rates)])
     common = points[_at(points, rates)].drop(columns=[name for name in IDENTITY if name != "arm"])
     counts = ["valid", "unsteady", "invalid", "saturated"]  # the points have their own
     whole = arms.drop(columns=[*IDENTITY, *counts]).assign(arm=arms["arm"])
-    for other in (common, whole, costs.reset_index(), cpu.add_prefix("cpu_us_").reset_index()):
+    for other in (common, whole, costs.reset_index(), cpu.reset_index()):
         table = table.merge(other, on="arm", how="left")
     return identified(table, trials)
+
+
+def _cpu(usage: pd.DataFrame) -> pd.DataFrame:
+    """Return the CPU of a request by arm: ``cpu_us_<group>`` with ``_low`` and ``_high``, a row for each arm."""
+    tables = []
+    for end in ("", "_low", "_high"):
+        values = usage.pivot(index="arm", columns="group", values=f"cpu_us_per_request{end}")
+        tables.append(values.add_prefix("cpu_us_").add_suffix(end))
+    return pd.concat(tables, axis=1)
 
 
 def _at(table: pd.DataFrame, rates: Mapping[int, float]) -> "pd.Series[bool]":

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from infscale.analysis.intervals import geometric_mean
 from infscale.analysis.tables.trials import POINT, Row, identified
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.manifest import GroupUsage, TrialManifest, nan_if_none
@@ -13,8 +14,9 @@ from infscale.records.usage import HOST
 CLIENT = "client"
 """The group of the load generator's processes."""
 PHASES = ("grid", "search")
-MEANS = ["achieved_per_s", "user_s_per_s", "system_s_per_s", "rss_bytes", "switches_per_s", "cpu_us_per_request"]
-USAGE_COLUMNS = ["rate_per_s", "group", *MEANS, "lifetimes", "verdict"]
+CPU = "cpu_us_per_request"
+MEANS = ["achieved_per_s", "user_s_per_s", "system_s_per_s", "rss_bytes", "switches_per_s", CPU]
+USAGE_COLUMNS = ["rate_per_s", "group", *MEANS, *(f"{CPU}_{end}" for end in ("low", "high")), "lifetimes", "verdict"]
 """The columns of :func:`usage_table` beside those that identify the arm."""
 
 
@@ -25,7 +27,8 @@ def usage_table(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
     ``achieved_per_s``: successes that finished within the arrivals, per second; ``group``; ``user_s_per_s`` and
     ``system_s_per_s``: CPU seconds per second, so cores; ``rss_bytes``: peak, shared pages counted for each process;
     ``switches_per_s``: context switches of both kinds; ``cpu_us_per_request``: CPU of the group ÷ those successes, so
-    that a request that failed is paid for by those that did not (NaN without any); ``lifetimes``; ``verdict``:
+    that a request that failed is paid for by those that did not (NaN without any), with ``_low`` and ``_high`` (95 %, t
+    on the logarithm, one value a lifetime); ``lifetimes``; ``verdict``:
     SATURATED where at least half of the lifetimes were.
 
     Args:
@@ -44,7 +47,23 @@ def usage_table(run: Run, trials: pd.DataFrame) -> pd.DataFrame:
     groups = table.astype({"arm": int}).groupby([*POINT, "group"], sort=False)
     means = groups[MEANS].mean().assign(lifetimes=groups["lifetime"].nunique())
     verdict = (groups["saturated"].mean() >= 0.5).map({True: SATURATED, False: VALID})
-    return identified(means.assign(verdict=verdict).reset_index(), trials)
+    costs = _cpu(table)
+    means = means.drop(columns=CPU).assign(verdict=verdict).join(costs)
+    return identified(means[USAGE_COLUMNS[2:]].reset_index(), trials)
+
+
+def _cpu(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the CPU of a request by arm, λ and group: the geometric mean over lifetimes, and its interval.
+
+    Where a lifetime used no CPU that was seen, or had no success: the mean, without an interval.
+    """
+    each = table.groupby([*POINT, "group", "lifetime"], sort=False)[CPU].mean()
+    groups = each.groupby([*POINT, "group"], sort=False)
+    means = {key: geometric_mean(values if (values > 0).all() else []) for key, values in groups}
+    rows = [(mean.value, mean.low, mean.high) for mean in means.values()]
+    index = pd.MultiIndex.from_tuples(means, names=[*POINT, "group"])
+    costs = pd.DataFrame(rows, index=index, columns=[CPU, f"{CPU}_low", f"{CPU}_high"], dtype=float)
+    return costs.fillna({CPU: groups.mean()})
 
 
 def _rows(manifest: TrialManifest, achieved_per_s: float) -> list[Row]:
