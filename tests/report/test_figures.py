@@ -284,8 +284,21 @@ def test_the_summary_marks_what_is_not_valid_and_parts_blocks(run: Run) -> None:
     marks = lines(figure, *parts.MARKERS.values())
     assert marks
     assert all(line.get_markerfacecolor() == "white" and line.get_color() == parts.GREY for line in marks)
-    separators = [line for line in figure.axes[2].get_lines() if line.get_marker() == "None"]
+    separators = [line for line in figure.axes[-1].get_lines() if line.get_marker() == "None"]
     assert len(separators) == 1
+
+
+def test_the_summary_has_no_panel_that_is_alike_in_every_row_and_shows_a_slow_link(run: Run) -> None:
+    # On a linear axis the rates of two slow links are two marks at 0; an interval of an undecided arm stretched it.
+    _, tables = searched(FINDINGS["network"].design("quick"))
+    alike = tables.summary.assign(bytes_out=3190.0, bytes_in=101.0)
+    slow = alike.assign(saturation_per_s=np.linspace(80.0, 4000.0, len(alike)), low_per_s=1.0, high_per_s=1e6)
+    for table, panels, scale in ((alike, 2, "linear"), (slow, 2, "log"), (slow.assign(bytes_out=slow.index), 3, "log")):
+        figure = draw(SUMMARY, run, dataclasses.replace(tables, summary=table))
+        assert (len(figure.axes), figure.axes[-2].get_xscale()) == (panels, scale)
+    assert figure.axes[-2].get_xlim()[1] < 1e5
+    arrows = [line for line in figure.axes[-2].get_lines() if line.get_marker() == ">" and np.size(line.get_xdata())]
+    assert len(arrows) == len(slow)
 
 
 def test_arms_are_compared_at_one_rate_and_an_unread_part_is_said() -> None:
