@@ -62,7 +62,7 @@ def draw(table: pd.DataFrame) -> Figure:
 
 CAPTION = (
     "Saturation rate λ* with a cache divided by that without, against the fraction of requests that repeat, with 95 % "
-    "intervals over lifetimes that include the width of the brackets. Below 1 the cache costs more than it gains."
+    "intervals over lifetimes. Below 1 the cache costs more than it gains."
 )
 
 ALTERNATIVE = (
