@@ -18,7 +18,7 @@ from helpers.tables import ARMS, bracketed, manifest_with, put, row_of, rows_of,
 from infscale.analysis.intervals import geometric_mean
 from infscale.analysis.tables import Tables, load_tables, save_tables, tabulate
 from infscale.analysis.tables.contrasts import LEAST_REQUESTS, SESSIONS_ALPHA, by_session, contrasts_table
-from infscale.analysis.tables.points import components_table, points_table, shares_table
+from infscale.analysis.tables.points import FEW, components_table, points_table, shares_table
 from infscale.analysis.tables.ratios import Ratios, ratios_table, sensitivity_table, with_shares
 from infscale.analysis.tables.saturation import arms_table, lifetime_brackets
 from infscale.analysis.tables.trials import IDENTITY, WITHHELD, trials_table, used, with_warm_up

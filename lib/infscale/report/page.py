@@ -112,6 +112,9 @@ def page(
             for result in others
         ],
         claimed=_claimed,
+        usage=_by_arm(at_common_rate(run, tables), _usage),
+        p99_requests=f"{P99_REQUESTS:,}",
+        p99_independent=f"{P99_INDEPENDENT:,}",
         advice=[] if advice is None else _advice(advice),
     )
 
