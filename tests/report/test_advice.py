@@ -350,6 +350,23 @@ def test_runs_that_decide_differently_rank_nothing_and_it_is_said(second: pd.Dat
         assert result["advice"] == "REST and gRPC both do on Triton (runs differ on which is better)"
 
 
+def test_what_beats_one_encoding_of_a_protocol_does_not_beat_the_protocol() -> None:
+    """gRPC takes more load than REST with JSON, and less than REST with binary bodies: no two runs that differ."""
+    json = of_run(dataclasses.replace(known(), contrasts=named(DIFFERS, 0.5)), "json")
+    both = three(brackets_of(REST=4000.0, gRPC=2000.0, other=1000.0))
+    both = of_run(
+        dataclasses.replace(
+            both,
+            arms=both.arms.assign(
+                protocol=["REST", "gRPC", "REST"], encoding=["REST with y", "gRPC with x", "REST with x"]
+            ),
+        ),
+        "both",
+    )
+    for order in ((json, both), (both, json)):
+        assert advised(Question("row", 400, 20), *order)["advice"] == "REST on Triton"
+
+
 def test_runs_that_differ_on_whether_the_limit_is_met_are_said_to() -> None:
     """Of another machine, perhaps: one of them is the user's."""
     slow = known()

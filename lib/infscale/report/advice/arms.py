@@ -149,7 +149,7 @@ class Judged:
     """An arm before a question.
 
     Attributes:
-        arm, label, parts: its number, its name and its number of parts.
+        arm, label, encoding, parts: its number, its name, its encoding in words, and its number of parts.
         state: whether it meets the limit.
         point: the percentile that shows that it does; None where it does not.
         text: the reason, as a sentence without a full stop.
@@ -157,6 +157,7 @@ class Judged:
 
     arm: int
     label: str
+    encoding: str
     parts: int
     state: State
     point: Point | None
@@ -186,7 +187,7 @@ def judge(question: Question, one: Evidence, arm: "pd.Series[Any]") -> Judged:
     else:
         state = State.OPEN
         text = f"{label} is not measured well enough to say; its λ* {saturation_text(arm)}"
-    return Judged(int(arm["arm"]), str(arm["label"]), int(arm["parts"]), state, point, text)
+    return Judged(int(arm["arm"]), str(arm["label"]), str(arm["encoding"]), int(arm["parts"]), state, point, text)
 
 
 def sound(points: pd.DataFrame, name: str) -> pd.DataFrame:

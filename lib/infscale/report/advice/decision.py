@@ -52,6 +52,10 @@ class Heard:
         """Return the arms of a level that meet the limit."""
         return [arm for arm in self.arms.get(level, ()) if arm.state == State.MEETS]
 
+    def encodings(self, level: str) -> set[str]:
+        """Return the encodings with which a level was measured."""
+        return {arm.encoding for arm in self.arms.get(level, ())}
+
     def over(self, level: str, other: str) -> bool:
         """Return whether one level is shown to be better: an arm of it that meets the limit beats all of the other."""
         theirs = self.arms.get(other, ())
@@ -133,7 +137,8 @@ def decide(setting: Setting, heard: Sequence[Heard]) -> Decision:
     """Return the decision of all runs that vary a choice in one setting.
 
     Of the levels that a run shows to meet the limit, those are left out that a run shows to be worse than another,
-    unless a second run contradicts it; a run that shows nothing contradicts none. Where more than one is left, those
+    unless a second run contradicts it; a run that shows nothing contradicts none. A run that lacks an encoding of a
+    level, which another run has, cannot show that the level is worse. Where more than one is left, those
     with the fewest parts are advised, and all of these alike: equal levels are never ranked. Levels on which runs
     contradict one another are not ranked by their parts either.
 
@@ -143,8 +148,17 @@ def decide(setting: Setting, heard: Sequence[Heard]) -> Decision:
     levels = list(dict.fromkeys(level for one in heard for level in one.arms))
     meeting = [level for level in levels if any(one.meeting(level) for one in heard)]
     failing = [level for level in levels if any(one.state(level) == State.FAILS for one in heard)]
-    over = {(a, b) for a in meeting for b in meeting if a != b and any(one.over(a, b) for one in heard)}
-    opposed = {(a, b) for a, b in over if (b, a) in over or any(one.equal(a, b) for one in heard)}
+    encodings = {level: set().union(*(one.encodings(level) for one in heard)) for level in levels}
+
+    def shown(one: Heard, level: str) -> bool:
+        """Return whether a run has all of a level: what beats REST with JSON may not beat REST with binary bodies."""
+        return one.encodings(level) == encodings[level]
+
+    over = {
+        (a, b) for a in meeting for b in meeting if a != b and any(shown(one, b) and one.over(a, b) for one in heard)
+    }
+    equal = {(a, b) for a, b in over if any(shown(one, a) and shown(one, b) and one.equal(a, b) for one in heard)}
+    opposed = {(a, b) for a, b in over if (b, a) in over} | equal
     beaten = {worse for _, worse in over - opposed}
     left = [level for level in meeting if level not in beaten] or meeting  # a circle ranks none
     contrary = any({a, b} <= set(left) for a, b in opposed)
