@@ -364,7 +364,8 @@ def test_what_beats_one_encoding_of_a_protocol_does_not_beat_the_protocol() -> N
         "both",
     )
     for order in ((json, both), (both, json)):
-        assert advised(Question("row", 400, 20), *order)["advice"] == "REST on Triton"
+        result = advised(Question("row", 400, 20), *order)
+        assert result["advice"] == "REST on Triton (each with its best encoding)"
 
 
 def test_runs_that_differ_on_whether_the_limit_is_met_are_said_to() -> None:

@@ -99,9 +99,17 @@ def _said(decision: Decision) -> tuple[str, str]:
         f"{_joined(map(quoted, decision.unknown))} not measured well enough" if decision.unknown else "",
         f"runs differ on whether {_joined(map(quoted, decision.doubted))} meets the limit" if decision.doubted else "",
         "runs differ on which is better" if decision.contrary else "",
+        "each with its best encoding" if _several_encodings(decision) else "",
     ]
     known = "; ".join(filter(None, caveats))
     return _taken(decision), f" ({known})" if known else ""
+
+
+def _several_encodings(decision: Decision) -> bool:
+    """Return whether protocols are compared, one of them with several encodings: the best may speak for it."""
+    return any(
+        one.choice == "protocol" and len(one.encodings(level)) > 1 for one in decision.heard for level in one.arms
+    )
 
 
 def _taken(decision: Decision) -> str:
