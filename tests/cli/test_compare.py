@@ -61,7 +61,7 @@ def test_the_lines_below_hold_every_rate_each_saturation_rate_and_the_limit(tmp_
     assert len(ratios) == tables.ratios["rate_per_s"].nunique()
     assert "unknown: one did not keep up" in ratios[-1]
     rest, grpc = (next(line for line in lines if line.startswith(f"  {name}: ")) for name in ("REST", "gRPC"))
-    assert re.search(r"λ\* is \d+ requests/s \(.*\); p95 within 60 ms up to 900 requests/s; client CPU \d", rest)
+    assert re.search(r"λ\* is [0-9,]+ requests/s \(.*\); p95 within 60 ms up to 900 requests/s; client CPU \d", rest)
     assert "p95 within 1 ms at no rate that was tried" in "\n".join(compare.report(tables, 1.0))
     assert grpc != rest
     assert "trials below λ* are VALID" in lines[-1]
