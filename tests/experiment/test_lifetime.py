@@ -13,7 +13,7 @@ from helpers.virtual_lab import Lab, move_in, run_in, trials_of
 from infscale.errors import DeploymentError, MissingError, ServerLostError
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SHARES, Design, against_first
-from infscale.experiment.lifetime import ATTEMPTS, BEYOND, CHECK_LIFETIMES, CURVE_LIFETIMES, order
+from infscale.experiment.lifetime.lifetime import ATTEMPTS, BEYOND, CHECK_LIFETIMES, CURVE_LIFETIMES, order
 from infscale.experiment.session import RESTARTS
 from infscale.experiment.trial import Plan
 from infscale.records.gate import INVALID, UNSTEADY, VALID

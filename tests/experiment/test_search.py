@@ -14,11 +14,11 @@ from scipy import stats
 
 from helpers.virtual_lab import Lab, move_in, quiet, run_in, trials_of
 from infscale.deployment.endpoint import Endpoint
-from infscale.experiment import pilot, search
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Contrast, Design
 from infscale.experiment.folder import folder_for
-from infscale.experiment.search import CEILING_SHARE, MOST_INVALID, MOST_TRIALS, STEP
+from infscale.experiment.lifetime import pilot, search
+from infscale.experiment.lifetime.search import CEILING_SHARE, MOST_INVALID, MOST_TRIALS, STEP
 from infscale.experiment.session import Session
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Verdict
 from infscale.records.manifest import Pilot

@@ -145,7 +145,7 @@ class Lab:
 
 def move_in(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:
     """Let trials run in ``lab`` and in its time from here on; servers are started by :meth:`Lab.start`."""
-    for module in ("session", "lifetime"):
+    for module in ("session", "lifetime.lifetime"):
         clock = SimpleNamespace(monotonic=lambda: lab.clock_s)
         monkeypatch.setattr(f"infscale.experiment.{module}.time", clock)
     monkeypatch.setattr("infscale.experiment.trial.run", lab.run)

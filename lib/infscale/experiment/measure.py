@@ -10,11 +10,11 @@ from pathlib import Path
 from infscale.deployment import deploy
 from infscale.deployment.fronts import staleness
 from infscale.errors import ConfigError, DeploymentError, MissingError
-from infscale.experiment import lifetime
 from infscale.experiment.check import check
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import first_look
 from infscale.experiment.folder import check_same, default_place, folder_for, locked
+from infscale.experiment.lifetime import lifetime
 from infscale.experiment.session import Report, Session, Start
 from infscale.records.manifest import Stale
 from infscale.records.pack import pack, unpack

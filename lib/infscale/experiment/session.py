@@ -194,14 +194,14 @@ class Session:
         self.record.trials += 1
         self.save()
 
-    def warm(self, endpoint: Endpoint, arm: Arm, rate: float) -> None:
+    def warm(self, endpoint: Endpoint, arm: Arm, rate: float, most: int = WARM_MOST) -> None:
         """Send loads that are not recorded, until the arm's response time falls no more: JIT compilers, caches.
 
-        At most :data:`WARM_MOST` loads: trials of an arm that never becomes steady are UNSTEADY by their own verdicts.
+        At most ``most`` loads: trials of an arm that never becomes steady are UNSTEADY by their own verdicts.
         """
         rate = min(rate, self.design.most_per_s)
         seconds = max(min(WARM_S, self.design.trial_s), WARM_REQUESTS / rate)
-        for k in range(WARM_MOST):
+        for k in range(most):
             plan = Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98, k))
             rows = trial.run(endpoint, plan).samples
             ok = rows[rows["status"] == "ok"]

@@ -144,9 +144,13 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def digest(self) -> str:
         """Return twelve hexadecimal digits that differ where any factor or size does, except the seed.
 
-        An interrupted run is continued by the same question and sizes, with the seed that it has stored.
+        An interrupted run is continued by the same question and sizes, with the seed that it has stored. Fields with
+        their default do not count, so that a new one leaves the digests of earlier designs as they are.
         """
-        return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(self, seed=0))).hexdigest()[:12]
+        defaults = {field.name: field.default for field in msgspec.structs.fields(self)}
+        chosen = {name: value for name, value in msgspec.structs.asdict(self).items() if value != defaults[name]}
+        chosen.pop("seed", None)
+        return hashlib.sha256(msgspec.json.encode(chosen)).hexdigest()[:12]
 
     def every_arm(self) -> tuple[Arm, ...]:
         """Return all arms in their numbering: those compared, then those of the sensitivity check."""

@@ -61,7 +61,7 @@ def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int
     differences = {} if own else check_answers(endpoint)
     try:
         first = min(FIRST_RATE, FIRST_BYTES_PER_S / max(1, len(payload.bodies[0])))
-        session.warm(endpoint, arm, first)
+        session.warm(endpoint, arm, first, most=1)  # the searches that follow go on warming it
         low, high = bracket(session, endpoint, number, first)
         drain(endpoint)
     except ServerLostError as error:

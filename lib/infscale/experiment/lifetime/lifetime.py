@@ -12,8 +12,8 @@ import numpy as np
 
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ServerLostError
-from infscale.experiment import pilot, search
 from infscale.experiment.design.design import SHARES, Design
+from infscale.experiment.lifetime import pilot, search
 from infscale.experiment.session import RESTARTS, Endpoints, Session, first_line
 from infscale.experiment.settle import drain
 from infscale.records.gate import INVALID, UNSTEADY
@@ -25,8 +25,8 @@ ATTEMPTS = 3
 CURVE_LIFETIMES = 2
 """Lifetimes in which the curve over further rates is measured."""
 
-CHECK_LIFETIMES = 4
-"""Lifetimes in which the arms of the sensitivity check are measured."""
+CHECK_LIFETIMES = 3
+"""Lifetimes in which the arms of the sensitivity check are measured: an interval needs so many."""
 
 BEYOND = 1.3
 """An arm is not tried at rates of the curve above this multiple of its λ*: it would only collapse."""
