@@ -1,69 +1,91 @@
-"""A/A: the same arm compared with itself on a real server. A sound procedure finds a difference in at most 5 %.
+"""A/A on real servers: a sound procedure finds no difference between arms that are alike.
 
-Pairs of trials with the same arrivals, in random order, one ratio of p95 for every five pairs; Triton's
-``mlp`` over gRPC and REST in turn, at three rates below saturation.
+First six pairs of alike arms go through the whole procedure, as a run of the headline does: REST to one Triton, arms
+that differ only in how many connections they may open, of which they never need more than a few. Twelve contrasts, of
+p95 and of λ*. Then one arm is loaded with an idle TorchServe beside its server, and without it, in turn within each
+lifetime: what runs beside an arm only because its group runs together must not matter.
 
-    python -m benchmarks.aa [--comparisons 40] [--seconds 1.5]
+    python -m benchmarks.aa [--budget 480] [--lifetimes 10]
 """
 
 import argparse
-from collections import Counter
+import contextlib
+import tempfile
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
 
-from infscale.analysis.intervals import geometric_mean
-from infscale.analysis.tables.trials import measures
+from infscale.analysis.allocation import allocate
+from infscale.analysis.answers import UNDECIDED
+from infscale.analysis.intervals import Interval, geometric_mean
+from infscale.analysis.tables import tabulate
 from infscale.deployment import deploy
 from infscale.deployment.endpoint import Endpoint
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import Design, against_first
+from infscale.experiment.measure import measure
+from infscale.experiment.settle import drain
 from infscale.experiment.trial import Plan
 from infscale.records.gate import VALID
 
-PAIRS = 5
-RATES = (300.0, 700.0, 1200.0)
+PAIRS = 6
+RATES = (600.0, 1200.0)
+SECONDS, TRIALS = 1.0, 2
+"""Length of a trial beside a neighbour, s, and trials at each rate."""
 
 
-def p95_ms(endpoint: Endpoint, arm: Arm, rate: float, seconds: float, key: tuple[int, ...]) -> float:
-    """The p95 response time of one trial; NaN unless it is VALID."""
-    outcome = trial.run(endpoint, Plan(arm, rate, seconds, key=key))
-    if outcome.verdict != VALID:
-        return float("nan")
-    value = measures(outcome.samples, seconds, 5.0, 100.0)["response_p95_ms"]
-    assert isinstance(value, float)
-    return value
+def alike(budget_s: float) -> None:
+    """Compare alike arms, and print what was said of them."""
+    pairs = [[Arm("rest", framework="triton", connections=250 + 2 * k + j) for j in (0, 1)] for k in range(PAIRS)]
+    arms, contrasts = against_first(*pairs)
+    design = Design(finding="aa", arms=arms, contrasts=contrasts, budget_s=budget_s)
+    with tempfile.TemporaryDirectory() as scratch:
+        table = tabulate(measure(design, Path(scratch), allocate=allocate, say=lambda _: None)).contrasts
+    print(table[["metric", "ratio", "ratio_low", "ratio_high", "answer", "lifetimes", "spread"]].to_string(index=False))
+    outside = ((table["ratio_low"] > 1) | (table["ratio_high"] < 1)).sum()
+    print(f"{(table['answer'] != UNDECIDED).sum()} of {len(table)} decided under Holm, {outside} intervals exclude 1")
+
+
+def p95_ms(endpoint: Endpoint, arm: Arm, key: tuple[int, ...]) -> float:
+    """Return the geometric mean of p95 over all rates and trials, ms; trials that are not VALID are left out."""
+    values = []
+    for k, rate in enumerate(RATES * TRIALS):
+        drain(endpoint)
+        outcome = trial.run(endpoint, Plan(arm, rate, SECONDS, key=(*key, k)))
+        if outcome.verdict == VALID:
+            rows = outcome.samples
+            values.append(float(np.quantile(rows["done_ns"] - rows["scheduled_ns"], 0.95)) / 1e6)
+    return geometric_mean(values).value
+
+
+def beside(lifetimes: int) -> Interval:
+    """Return the ratio of an arm's p95 with an idle neighbour to that without, over lifetimes."""
+    arm, ratios = Arm("rest", framework="triton"), []
+    for number in range(lifetimes):
+        times: dict[bool, float] = {}
+        with deploy("triton", "mlp") as endpoint:
+            for k in range(3):
+                trial.run(endpoint, Plan(arm, RATES[-1], SECONDS, key=(98, k)))
+            for neighbour in (True, False) if number % 2 else (False, True):
+                with deploy("torchserve", "mlp") if neighbour else contextlib.nullcontext():
+                    times[neighbour] = p95_ms(endpoint, arm, (number,))
+        ratios.append(times[True] / times[False])
+    return geometric_mean([ratio for ratio in ratios if np.isfinite(ratio)])
 
 
 def main() -> None:
-    """Compare, and print how often a difference was found beside what chance allows."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--comparisons", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=1.5)
+    """Run both, and print what they show."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--budget", type=float, default=480, help="seconds for the alike arms")
+    parser.add_argument("--lifetimes", type=int, default=10, help="with and without a neighbour")
     options = parser.parse_args()
-    rng, counts, spreads = np.random.default_rng(1), Counter[str](), []
-    load = Path("/proc/loadavg").read_text().split()[0]
-    with deploy("triton", "mlp") as endpoint:
-        for protocol in ("rest", "grpc"):
-            trial.run(endpoint, Plan(Arm(protocol), 500.0, 2.0))
-        for i in range(options.comparisons):
-            arm, rate = Arm(("rest", "grpc")[i % 2]), RATES[i % len(RATES)]
-            ratios = []
-            for pair in range(PAIRS):
-                times = [p95_ms(endpoint, arm, rate, options.seconds, (i, pair)) for _ in range(2)]
-                one, other = rng.permutation(2)
-                ratios.append(times[one] / times[other])
-            finite = [ratio for ratio in ratios if np.isfinite(ratio)]
-            interval = geometric_mean(finite)
-            differs = interval.p_value < 0.05
-            counts["withheld" if np.isnan(interval.low) else "different" if differs else "not told apart"] += 1
-            spreads.append(np.std(np.log(finite), ddof=1) if len(finite) > 1 else np.nan)
-    known = counts["different"] + counts["not told apart"]
-    allowed = stats.binom.ppf(0.99, known, 0.05)
-    print(f"load average {load} at the start; {dict(counts)}")
-    print(f"{counts['different']} of {known} differ at 5 %; chance allows up to {allowed:.0f}")
-    print(f"ratios differ by {np.expm1(np.nanmedian(spreads)):.0%} between pairs (median)")
+    alike(options.budget)
+    ratio = beside(options.lifetimes)
+    print(
+        f"p95 beside an idle neighbour is {ratio.value:.3f} times that without: 95 % interval {ratio.low:.3f} to "
+        f"{ratio.high:.3f}, {ratio.lifetimes} lifetimes"
+    )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """If these fail, a headline number is another request's, or a server that drops its slowest requests looks fast."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from infscale.analysis.percentiles import Times, early_stopping
+from infscale.analysis.percentiles import Times, early_stopping, pooled_percentile
 from infscale.analysis.tables.trials import measures
 from infscale.records import samples
 
@@ -82,3 +85,23 @@ def test_early_stopping_takes_as_many_queries_as_mlperf_says(over: int, least: i
     """With fewer, a limit would be called kept that is not."""
     assert early_stopping(least, over)
     assert not early_stopping(least - 1, over)
+
+
+def test_the_interval_of_a_pooled_percentile_covers_it_as_often_as_it_says() -> None:
+    """Lifetimes differ, and requests within one queue: an interval that took requests for independent would be too
+    narrow. A true p99 of 8 lifetimes of 300 requests, in 400 runs.
+    """
+    rng, held, truth = np.random.default_rng(1), 0, float(np.exp(stats.norm.ppf(0.99) * math.hypot(0.5, 0.1)))
+    for _ in range(400):
+        parts = [np.sort(np.exp(rng.normal(0, 0.1) + rng.normal(0, 0.5, 300))) for _ in range(8)]
+        one = pooled_percentile(parts, 0.99)
+        held += one.low <= truth <= one.high
+    assert held >= stats.binom.ppf(0.005, 400, 0.93)
+
+
+def test_a_pooled_percentile_that_never_came_has_no_interval() -> None:
+    times = [np.array([1.0, 2.0, np.inf])] * 4
+    assert pooled_percentile(times, 0.5).value == 2.0
+    assert np.isinf(pooled_percentile(times, 0.9).value)
+    assert np.isnan(pooled_percentile(times, 0.9).low)
+    assert np.isnan(pooled_percentile(times[:2], 0.5).low), "two lifetimes say nothing of how much they differ"

@@ -18,6 +18,7 @@ from helpers.tables import ARMS, bracketed, manifest_with, put, row_of, rows_of,
 from infscale.analysis.intervals import geometric_mean
 from infscale.analysis.tables import Tables, load_tables, save_tables, tabulate
 from infscale.analysis.tables.contrasts import LEAST_REQUESTS, SESSIONS_ALPHA, by_session, contrasts_table
+from infscale.analysis.tables.distributions import pools, with_p99
 from infscale.analysis.tables.points import FEW, components_table, points_table, shares_table
 from infscale.analysis.tables.ratios import Ratios, ratios_table, sensitivity_table, with_shares
 from infscale.analysis.tables.saturation import arms_table, lifetime_brackets
@@ -94,16 +95,27 @@ def test_a_censored_lifetime_makes_the_point_a_bound() -> None:
     assert np.isfinite(point["response_p95_ms_low"])
 
 
-@pytest.mark.parametrize("few", [{"n": 999}, {"response_p99_ms_n_eff": 499.0}], ids=["requests", "independent"])
-def test_a_p99_of_too_few_requests_is_withheld_with_the_reason(few: dict[str, float]) -> None:
-    """Of 130 requests in a burst it is a quarter too low; p95 needs fewer, and stays."""
-    point = (
-        points_table(put(rows_of(), "rate_per_s == 400 and lifetime == 1", **few)).query("rate_per_s == 400").iloc[0]
-    )
-    assert point[["response_p99_ms", "response_p99_ms_low", "response_p99_ms_high"]].isna().all()
-    assert point["response_p99_ms_note"] == FEW
-    assert np.isfinite(point["response_p95_ms_low"])
-    assert np.isfinite(points_table(rows_of())["response_p99_ms_low"]).all()
+def test_a_p99_is_that_of_all_lifetimes_together_and_withheld_of_too_few(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 250 requests it is one of the largest two or three, and too low; of all lifetimes' it is a percentile."""
+    run = load_run(path)
+    trials = trials_table(run)
+    points = points_table(trials)
+    pooled = pools(run, trials, points)
+    found = with_p99(points, trials, pooled).query("verdict == 'VALID'")
+    enough = found[found["response_p99_ms_note"] == ""]
+    assert len(enough)
+    for row in enough.to_dict("records"):
+        times = np.concatenate(pooled[row["arm"], row["rate_per_s"]])
+        assert row["response_p99_ms"] == pytest.approx(np.quantile(times, 0.99, method="inverted_cdf"))
+        assert row["response_p99_ms_low"] < row["response_p99_ms"] < row["response_p99_ms_high"]
+    few = found[found["response_p99_ms_note"] == FEW]
+    assert few[["response_p99_ms", "response_p99_ms_low", "response_p99_ms_high"]].isna().all(axis=None)
+    monkeypatch.setattr("infscale.analysis.tables.distributions.P99_REQUESTS", 10**9)
+    none = with_p99(points, trials, pooled).query("verdict == 'VALID'")
+    assert (none["response_p99_ms_note"] == FEW).all()
+    assert np.isfinite(none["response_p95_ms_low"]).all(), "p95 needs fewer, and stays"
 
 
 def test_an_invalid_lifetime_is_left_out_and_counted() -> None:

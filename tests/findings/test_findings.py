@@ -195,7 +195,7 @@ def test_the_answer_of_f0_turns_with_the_data(
     capacities: dict[tuple[str, str], float], verb: str, load: str, tmp_path: Path
 ) -> None:
     """By the contrasts of each framework, in both directions; what is decided comes first."""
-    run = load_run(build(tmp_path, capacities, spread=0.01))
+    run = load_run(build(tmp_path, capacities, spread=0.01, searches=True))
     *sentences, valid = protocols.answer(run, tabulate(run))
     (response,) = (text for text in sentences if text.startswith(f"TF Serving API, embedded: REST is {verb} than gRPC"))
     assert "its p95 response time is " in response

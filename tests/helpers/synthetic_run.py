@@ -23,6 +23,7 @@ from infscale.records.manifest import (
     Host,
     Implementation,
     Lifetime,
+    Phase,
     Pilot,
     RunManifest,
     Seeds,
@@ -102,18 +103,21 @@ def build(
     seed: int = 1,
     spread: float = 0.02,
     shrink: float | None = None,
+    searches: bool = False,
 ) -> Path:
     """Write a complete run of F0 below ``folder``, not packed, and return its path.
 
     ``spread`` is the standard deviation of the logarithm of an arm's speed between lifetimes;
-    ``shrink`` is another capacity for all arms than the one that the rates were chosen for.
+    ``shrink`` is another capacity for all arms than the one that the rates were chosen for. With ``searches`` every
+    lifetime has two trials of each arm beside its capacity, at random rates; else λ* is known only as the step of the
+    set rates in which it lies, which may be the same in every lifetime.
     """
     names = sorted({name for name, _ in capacities})
     run = run_manifest_of(names, capacities, lifetimes, duration_s, grid)
     path = folder / run.run_id
     (path / "trials").mkdir(parents=True)
     manifests.write(path / "run.json", run)
-    rng = np.random.default_rng(seed)
+    rng, speeds = np.random.default_rng(seed), []
     for lifetime in range(lifetimes):
         speed = {arm: float(np.exp(rng.normal(0, spread))) for arm in sorted(capacities)}
         for k, name in enumerate(names):
@@ -123,6 +127,15 @@ def build(
                     arm = name, run.design.arms[number].protocol
                     service = rng.exponential(1e9 / (shrink or capacities[arm]) * speed[arm], len(arrivals))
                     _write_trial(path, run, number, rate, lifetime, arrivals, service.astype(np.int64))
+        speeds.append(speed)
+    for lifetime, speed in enumerate(speeds if searches else ()):
+        for number, one in enumerate(run.design.arms):
+            arm = names[number // 2], one.protocol
+            low = capacities[arm] / speed[arm] * rng.uniform(0.7, 0.85)
+            for rate in (low, 1.6 * low):
+                arrivals = poisson(rng, rate, duration_s)
+                service = rng.exponential(1e9 / capacities[arm] * speed[arm], len(arrivals))
+                _write_trial(path, run, number, rate, lifetime, arrivals, service.astype(np.int64), "search")
     return path
 
 
@@ -186,7 +199,14 @@ def run_manifest_of(
 
 
 def _write_trial(
-    path: Path, run: RunManifest, number: int, rate: float, lifetime: int, arrivals: Ints, service: Ints
+    path: Path,
+    run: RunManifest,
+    number: int,
+    rate: float,
+    lifetime: int,
+    arrivals: Ints,
+    service: Ints,
+    phase: Phase = "grid",
 ) -> None:
     arm, implementation = run.design.arms[number], run.pilot[number].implementation
     trial_id = f"{implementation}-{arm.protocol}-{rate:g}-l{lifetime}-a1"
@@ -203,6 +223,7 @@ def _write_trial(
     manifest = manifest_of(
         msgspec.structs.replace(arm, encoding=encoding, connections=arm.limit()),
         trial_id=trial_id,
+        phase=phase,
         run_id=run.run_id,
         arm_number=number,
         block=run.design.block(number),

@@ -133,7 +133,7 @@ def test_with_the_data_every_sentence_of_headline_answer_and_advice_turns(
     capacities: dict[tuple[str, str], float], fast: str, slow: str, tmp_path: Path
 ) -> None:
     """The same run with the protocols exchanged: whatever still praises the same one is the program's opinion."""
-    run = load_run(build(tmp_path, capacities, spread=0.01))
+    run = load_run(build(tmp_path, capacities, spread=0.01, searches=True))
     tables = tabulate(run)
     verb, load = ("slower", "less") if slow == "REST" else ("faster", "more")
     time, rate = headline(claims.claims(run, tables))[:2]

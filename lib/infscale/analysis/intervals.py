@@ -36,6 +36,10 @@ class Interval:
     p_value: float
 
 
+NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0, float("nan"))
+"""What too few values say."""
+
+
 def geometric_mean(values: ArrayLike) -> Interval:
     """Return the geometric mean of R positive values with its 95 % interval.
 

@@ -26,7 +26,7 @@ from infscale.report.figures.files import DPI, file_stem, png_of
 from infscale.report.figures.parts import PAGE_IN
 from infscale.report.figures.picture import Picture
 from infscale.report.limits import limits
-from infscale.report.results import FindingResult, Reported, machine_text, speed_of
+from infscale.report.results import FindingResult, Reported, anchors_ms, machine_text, speed_of
 from infscale.report.wording import metric_text, saturation_range
 from infscale.vocabulary import number
 
@@ -94,7 +94,7 @@ def page(
         lead=[*finding.lead(run, tables), *claims.headline(own)],
         answer=finding.answer(run, tables),
         design=_design(run, tables.trials),
-        machine=_machine(manifest, tables.trials),
+        machine=_machine(manifest, tables.trials, others),
         arms=_arms(tables),
         figures=[_figure(picture, run, tables, figures) for picture in finding.pictures],
         contrasts=[
@@ -208,13 +208,14 @@ def _time(value: str | None) -> str:
     return "not finished" if not value else value[:16].replace("T", " ") + " UTC"
 
 
-def _machine(manifest: RunManifest, trials: pd.DataFrame) -> Cells:
+def _machine(manifest: RunManifest, trials: pd.DataFrame, others: Sequence[FindingResult]) -> Cells:
     """Return the machine and its state while measuring."""
     machine = manifest.machine
     engine_us = float(trials["engine_cpu_us_per_request"].median())
     return {
         "CPU": f"{machine.cpu}, {machine.cores} cores{f'; {machine.caches}' if machine.caches else ''}",
         "Speed of one process (by session)": _speeds(manifest),
+        "Anchor: Triton, gRPC, 1 row, far below its limit": _anchors(manifest, others),
         "Frequency governor": machine.governor or "not known",
         "Memory": f"{machine.memory_gib:.3g} GiB",
         "System": f"{machine.os}, kernel {machine.kernel}; clock {manifest.clock}",
@@ -235,6 +236,21 @@ def _speeds(manifest: RunManifest) -> str:
             for one in known
         )
         or "not measured"
+    )
+
+
+def _anchors(manifest: RunManifest, others: Sequence[FindingResult]) -> str:
+    """Return how fast the arm was that every run has, and how much that differs between the sessions of this page."""
+    own = [one.anchor for one in manifest.sessions if one.anchor]
+    texts = [f"p50 {number(a.response_p50_ms)} ms, p95 {number(a.response_p95_ms)} ms" for a in own]
+    here = "; ".join(texts) or "not measured"
+    every = [*anchors_ms(manifest), *(time for result in others for time in result.anchors_ms)]
+    if len(every) < 2:
+        return here
+    spread = 100 * float(np.expm1(np.std(np.log(every), ddof=1)))
+    return (
+        f"{here}. In the {len(every)} sessions of this page p50 was {number(min(every))} to {number(max(every))} ms "
+        f"(standard deviation {number(spread)} %)"
     )
 
 

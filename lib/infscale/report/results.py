@@ -52,6 +52,7 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         left_out: labels of the arms that could not be measured.
         machine: where it was measured, and how fast that machine was, in words.
         speed: additions in a Python loop, a second; None where it was not measured.
+        anchors_ms: median response time of the anchor (:mod:`infscale.experiment.anchor`) in each session that has it.
         run_id, commit, environment_digest, profile: where it comes from.
     """
 
@@ -65,6 +66,7 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     left_out: list[str]
     machine: str
     speed: float | None
+    anchors_ms: list[float]
     run_id: str
     commit: str
     environment_digest: str
@@ -86,6 +88,7 @@ def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingRe
         left_out=[run.labels[arm] for arm in manifest.skipped],
         machine=machine_text(manifest.machine),
         speed=speed_of(manifest),
+        anchors_ms=anchors_ms(manifest),
         run_id=manifest.run_id,
         commit=manifest.commit,
         environment_digest=manifest.environment_digest,
@@ -106,6 +109,11 @@ def speed_of(manifest: RunManifest) -> float | None:
     """Return the speed of a run's machine by the mean of its calibrations; None where there is none."""
     speeds = [session.calibration.python for session in manifest.sessions if session.calibration]
     return sum(speeds) / len(speeds) if speeds else None
+
+
+def anchors_ms(manifest: RunManifest) -> list[float]:
+    """Return the median response time of the anchor in each session that measured it, ms."""
+    return [session.anchor.response_p50_ms for session in manifest.sessions if session.anchor]
 
 
 def result_file(folder: Path, finding: str) -> Path:

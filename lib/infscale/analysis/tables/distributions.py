@@ -1,11 +1,14 @@
 """Whole distributions of response times, in few enough numbers to be stored beside the other tables."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.tables.trials import POINT, identified, used
+from infscale.analysis.intervals import NOTHING
+from infscale.analysis.percentiles import pooled_percentile
+from infscale.analysis.tables.points import FEW, P99_INDEPENDENT, P99_REQUESTS
+from infscale.analysis.tables.trials import POINT, identified, metric, used
 from infscale.records.gate import VALID, Floats
 from infscale.records.runs import Run, Trial
 
@@ -15,38 +18,64 @@ DISTRIBUTION_COLUMNS = ["rate_per_s", "n", "lifetimes", "common", "level", "resp
 """The columns of :func:`distributions_table` beside those that identify the arm."""
 
 
-def distributions_table(
-    run: Run, trials: pd.DataFrame, points: pd.DataFrame, rates: Mapping[int, float]
-) -> pd.DataFrame:
+Pools = dict[tuple[int, float], list[Floats]]
+"""Response times (ms) of the VALID points, by arm and rate: an array for each lifetime, sorted, of shape (n,). +∞ for a
+request that did not succeed."""
+
+
+def pools(run: Run, trials: pd.DataFrame, points: pd.DataFrame) -> Pools:
+    """Return the response times of every VALID point after the warm-up of each trial."""
+    stored = {trial.manifest.trial_id: trial for trial in run.trials}
+    valid = points.loc[points["verdict"] == VALID, POINT]
+    chosen = used(trials[trials["verdict"] == VALID]).merge(valid, on=POINT)
+    found: Pools = {}
+    for row in chosen.to_dict("records"):
+        start, response = _responses(stored[row["trial_id"]])
+        key = int(row["arm"]), float(row["rate_per_s"])
+        found.setdefault(key, []).append(np.sort(response[start >= row["warm_up_s"]]))
+    return dict(sorted(found.items()))
+
+
+def distributions_table(pooled: Pools, points: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
     """Return response times (ms) of every VALID point, lifetimes pooled, at levels that an ECDF is drawn from.
 
     ``level`` is the share of requests at or below ``response_ms``: 200 even levels and up to 100 more towards the
     largest of the ``n`` requests, on a log scale. A request that did not succeed is +∞. ``common`` marks the one λ per
     block of ``rates`` at which arms are compared.
     """
-    valid = points.loc[points["verdict"] == VALID, [*POINT, "block"]]
-    chosen = used(trials[trials["verdict"] == VALID])
+    blocks = dict(zip(points["arm"], points["block"], strict=True))
     parts = []
-    for (arm, rate), group in chosen.merge(valid, on=[*POINT, "block"]).groupby(POINT):
-        stored = _pooled(run, group)
+    for (arm, rate), times in pooled.items():
+        stored = np.sort(np.concatenate(times))
         levels = _levels(len(stored))
         ranks = np.clip(np.ceil(levels * len(stored)).astype(int) - 1, 0, len(stored) - 1)
-        common = rates.get(int(group["block"].iloc[0])) == rate
-        point = {"arm": arm, "rate_per_s": rate, "n": len(stored), "lifetimes": len(group), "common": common}
+        common = rates.get(int(blocks[arm])) == rate
+        point = {"arm": arm, "rate_per_s": rate, "n": len(stored), "lifetimes": len(times), "common": common}
         parts.append(pd.DataFrame({**point, "level": levels, "response_ms": stored[ranks]}))
-    return identified(_joined(parts, DISTRIBUTION_COLUMNS), trials)
+    return identified(_joined(parts, DISTRIBUTION_COLUMNS), points)
 
 
-def _pooled(run: Run, group: pd.DataFrame) -> Floats:
-    """Return the sorted response times of some trials after their warm-up, ms."""
-    stored = {trial.manifest.trial_id: trial for trial in run.trials}
-    parts: Iterator[Floats] = (
-        response[start >= warm_up]
-        for name, warm_up in zip(group["trial_id"], group["warm_up_s"], strict=True)
-        for start, response in [_responses(stored[name])]
-    )
-    pooled: Floats = np.sort(np.concatenate(list(parts)))
-    return pooled
+def with_p99(points: pd.DataFrame, trials: pd.DataFrame, pooled: Pools) -> pd.DataFrame:
+    """Return the points with the p99 response time of all requests of a VALID point, lifetimes pooled.
+
+    One lifetime has too few requests for it. It needs :data:`P99_REQUESTS` of them in all, and
+    :data:`P99_INDEPENDENT` independent ones; else it is withheld, with the reason in its ``_note``.
+    """
+    name = metric("response", "p99")
+    independent = used(trials[trials["verdict"] == VALID]).groupby(POINT)[f"{name}_n_eff"].sum()
+    rows = []
+    for row in points.to_dict("records"):
+        key = int(row["arm"]), float(row["rate_per_s"])
+        if key in pooled:
+            known = sum(map(len, pooled[key])) >= P99_REQUESTS and independent.loc[key] >= P99_INDEPENDENT
+            one = pooled_percentile(pooled[key], 0.99) if known else NOTHING
+            bound = bool(np.isinf(one.value))
+            value = max(float(times[np.isfinite(times)].max()) for times in pooled[key]) if bound else one.value
+            row |= {name: value, f"{name}_low": one.low, f"{name}_high": one.high, f"{name}_bound": bound}
+            row[f"{name}_note"] = FEW if not known else "a lower bound" if bound else ""
+            row[f"{name}_below_floor"] = False
+        rows.append(row)
+    return pd.DataFrame(rows, columns=points.columns).astype(points.dtypes)
 
 
 def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

@@ -19,9 +19,9 @@ def points_table(trials: pd.DataFrame) -> pd.DataFrame:
     of the others became steady, else VALID. ``valid``, ``unsteady``, ``saturated`` and ``invalid`` count every attempt.
     Each percentile is the geometric mean over the ``lifetimes`` that have the point's verdict, with ``_low`` and
     ``_high`` (95 %), or a bound without an interval where the point is SATURATED or a lifetime's value is censored; NaN
-    where a lifetime's is withheld, and of p99 where a lifetime has too few requests. ``_note`` says why. ``_spread`` is
-    how much lifetimes differ (0.1: by about 10 %), ``_below_floor`` whether any rests on fewer independent requests
-    than an interval within a trial needs.
+    where a lifetime's is withheld. ``_note`` says why. ``_spread`` is how much lifetimes differ (0.1: by about 10 %),
+    ``_below_floor`` whether half of them or more rest on fewer independent requests than an interval within a trial
+    needs. (The p99 response time is replaced by :func:`infscale.analysis.tables.distributions.with_p99`.)
 
     Raises:
         DataError: the run was interrupted before the first trial at a set rate.
@@ -83,26 +83,20 @@ def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> Row:
     low, high = (nan, nan) if bound else (mean.low, mean.high)
     row: Row = {name: mean.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
     row[f"{name}_note"] = _withheld(mean.value, len(chosen), bound)
-    if name.endswith("_p99_ms") and not _carries_p99(chosen):
+    if name == metric("roundtrip", "p99") and chosen["n"].sum() < P99_REQUESTS:
         row |= {name: nan, f"{name}_low": nan, f"{name}_high": nan, f"{name}_bound": False, f"{name}_note": FEW}
         bound = True
     row[f"{name}_spread"] = float("nan") if bound else spread(chosen[name])
     if f"{name}_below_floor" in chosen:
-        row[f"{name}_below_floor"] = bool(chosen[f"{name}_below_floor"].any())
+        row[f"{name}_below_floor"] = bool(chosen[f"{name}_below_floor"].mean() >= 0.5)
     return row
 
 
 P99_REQUESTS, P99_INDEPENDENT = 1000, 500
-"""Fewest requests of a lifetime, and of them independent (n_eff), for a p99: of fewer it is biased downwards."""
+"""Fewest requests of a point, and of them independent (n_eff), for a p99: of fewer it is biased downwards."""
 
-FEW = f"a lifetime has fewer than {P99_REQUESTS:,} requests, or fewer than {P99_INDEPENDENT} independent ones"
+FEW = f"fewer than {P99_REQUESTS:,} requests in all lifetimes, or fewer than {P99_INDEPENDENT} independent ones"
 """Why a p99 is withheld."""
-
-
-def _carries_p99(chosen: pd.DataFrame) -> bool:
-    """Return whether every lifetime has enough requests for a p99."""
-    independent = chosen[f"{metric('response', 'p99')}_n_eff"]
-    return bool((chosen["n"] >= P99_REQUESTS).all() and (independent >= P99_INDEPENDENT).all())
 
 
 def _withheld(value: float, lifetimes: int, bound: bool) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from infscale.analysis.tables.contrasts import contrasts_table
-from infscale.analysis.tables.distributions import distributions_table
+from infscale.analysis.tables.distributions import distributions_table, pools, with_p99
 from infscale.analysis.tables.fits import fits_table
 from infscale.analysis.tables.points import components_table, points_table, shares_table
 from infscale.analysis.tables.ratios import ratios_table, sensitivity_table, with_shares
@@ -83,6 +83,8 @@ def from_trials(run: Run, every: pd.DataFrame) -> Tables:
     design, rates = run.manifest.design, moderate_rates(run.manifest)
     trials = every[every["phase"] != "pilot"].reset_index(drop=True)  # its trials are short, on a server that warms up
     points, arms = points_table(trials), arms_table(trials)
+    pooled = pools(run, trials, points)
+    points = with_p99(points, trials, pooled)
     usage = usage_table(run, trials)
     return Tables(
         trials=trials,
@@ -96,7 +98,7 @@ def from_trials(run: Run, every: pd.DataFrame) -> Tables:
         sensitivity=sensitivity_table(trials, design),
         components=components_table(trials),
         queues=fits_table(points, arms),
-        distributions=distributions_table(run, trials, points, rates),
+        distributions=distributions_table(pooled, points, rates),
     )
 
 
