@@ -9,7 +9,7 @@ import pytest
 from helpers.synthetic_run import build
 from infscale.analysis import power
 from infscale.analysis.answers import DIFFERS, answers, claim, needed
-from infscale.analysis.power import earlier_spread, power_of
+from infscale.analysis.power import detectable, earlier_spread, power_of
 from infscale.errors import ConfigError
 from infscale.experiment.design import time_plan
 from infscale.experiment.design.arm import Arm
@@ -45,6 +45,15 @@ def test_as_many_lifetimes_as_promised_are_enough_and_fewer_are_not(effect: floa
     assert power_of(effect, spread, n - 1) < 0.8
 
 
+def test_the_smallest_ratio_that_is_promised_is_found_as_often() -> None:
+    """The plan says which ratios a budget can decide: a smaller one would be waited for in vain."""
+    least = detectable(0.2, 8, family=6)
+    assert power_of(least, 0.2, 8, family=6) == pytest.approx(0.8, abs=1e-3)
+    assert detectable(0.2, 16, family=6) < least < detectable(0.2, 8, family=12)
+    assert found(detectable(0.15, 7), 0.15, 7) == pytest.approx(0.8, abs=0.04)
+    assert (detectable(0.0, 4), detectable(0.1, 3)) == (1.0, float("inf"))
+
+
 def test_more_contrasts_share_the_error_and_need_more() -> None:
     """Else the plan of a study with twelve contrasts promises what holds for one."""
     assert power_of(1.2, 0.2, 8, family=12) < power_of(1.2, 0.2, 8)
@@ -73,9 +82,9 @@ def test_the_plan_names_what_is_compared_and_takes_the_spread_of_an_earlier_run(
     both = "p95 response time at moderate load and saturation rate λ* of REST ÷ gRPC"
     assert f"Named before the run: {named}{both}." in text
     assert f"Power, by the spread between lifetimes in {run.name}, measured on another machine:" in text
-    assert f"; {time_plan.lifetimes(DESIGN)} lifetimes find a difference of 20 % with probability" in text
-    assert re.search(r"  p95 response time at moderate load: ratios differ by \d+ % between lifetimes; ", text)
-    assert re.search(r"; a probability of 80 % needs (\d+|more than 1,000) lifetimes, about", text)
+    assert f" With probability 80 % {time_plan.lifetimes(DESIGN)} lifetimes decide ratios of " in text
+    assert re.search(r"  p95 response time at moderate load: ratios differ by \d+ % between lifetimes\. ", text)
+    assert re.search(r"; that one needs (\d+|more than 1,000) lifetimes for 80 %, about", text)
 
 
 def test_without_contrasts_there_is_nothing_to_compare() -> None:

@@ -167,7 +167,9 @@ def test_after_the_first_look_lifetimes_go_where_they_decide_most(
         asked.append(lifetimes_of(run))
         return [1] if len(asked) < 3 else []
 
-    run = run_in(lab, design_of(), tmp_path, allocate=allocate)
+    lines: list[str] = []
+    run = run_in(lab, design_of(), tmp_path, allocate=allocate, say=lines.append)
+    assert lines[-1] == "every named contrast is decided: the rest of the time is not needed"
     assert run.manifest.first_look == 2
     assert asked == [{0: 2, 2: 2}, {0: 2, 2: 3}, {0: 2, 2: 4}]
     assert lifetimes_of(run) == asked[-1], "where all is decided, the run ends before its time"

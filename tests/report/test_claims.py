@@ -80,8 +80,10 @@ def test_contrasts_of_one_direction_share_a_sentence_and_others_do_not() -> None
     """Three sentences of the same words hide the one that says the opposite."""
     found = [claim(), claim(subject="TorchServe", ratio=3.0), claim(subject="TF Serving API", ratio=0.4)]
     together, apart = headline(found)
+    assert together.startswith("In 2 of 3 cases REST is slower than gRPC: ")
     assert together.endswith("is 2.00 times as long [1.50, 2.50] (Triton) and 3.00 times [1.50, 2.50] (TorchServe).")
-    assert apart.startswith("REST is faster than gRPC")
+    assert apart.startswith("In 1 of 3 cases REST is faster than gRPC: "), "no sentence may contradict another"
+    assert headline(found[:2])[0].startswith("In all 2 cases REST is slower")
 
 
 def test_decided_contrasts_come_first_and_all_undecided_ones_in_one_line() -> None:
@@ -90,7 +92,7 @@ def test_decided_contrasts_come_first_and_all_undecided_ones_in_one_line() -> No
     last = "Undecided: 5 of 6 named contrasts; about 5 to 45 lifetimes would decide a ratio of 1.2."
     sentences = headline([*undecided, claim()])
     assert len(sentences) == 2
-    assert sentences[0].startswith("REST is slower")
+    assert sentences[0].startswith("In 1 of 6 cases REST is slower")
     assert sentences[1] == last
     assert headline([claim(answer="undecided")]) == ["Undecided: 1 of 1 named contrast."]
     assert headline([]) == []
@@ -137,8 +139,8 @@ def test_with_the_data_every_sentence_of_headline_answer_and_advice_turns(
     tables = tabulate(run)
     verb, load = ("slower", "less") if slow == "REST" else ("faster", "more")
     time, rate = headline(claims.claims(run, tables))[:2]
-    assert time.startswith(f"REST is {verb} than gRPC: its p95 response time at moderate load is ")
-    assert rate.startswith(f"REST keeps up with {load} load than gRPC: its λ* is ")
+    assert f"cases REST is {verb} than gRPC: its p95 response time at moderate load is " in time
+    assert f"cases REST keeps up with {load} load than gRPC: its λ* is " in rate
     answer = protocols.answer(run, tables)
     assert any(f"TF Serving API, embedded: REST is {verb} than gRPC: " in sentence for sentence in answer)
     assert any(f"TF Serving API, embedded: REST keeps up with {load} load than gRPC: " in text for text in answer)

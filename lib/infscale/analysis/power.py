@@ -14,7 +14,7 @@ from infscale.experiment.design import time_plan
 from infscale.experiment.design.design import MARGINS, P95, SATURATION, Design
 from infscale.experiment.design.labels import count, labels
 from infscale.records.runs import Run, find_run, load_run
-from infscale.vocabulary import clock
+from infscale.vocabulary import clock, number
 
 NAMES = {P95: "p95 response time at moderate load", SATURATION: "saturation rate λ*"}
 """How metrics are shown."""
@@ -70,10 +70,15 @@ def power_lines(design: Design, run: str, effect: float) -> list[str]:
         duration_s = time_plan.fixed_s(design) + most * time_plan.round_s(design)
         many = "more than 1,000" if most >= 1000 else f"{most}"
         percent = [f"{100 * share:.0f} %" for share in (spread, abs(effect - 1), power, POWER)]
+        least = detectable(float(spread), lifetimes, family)
+        ratios = (
+            f"ratios of {number(least)} and more, or of {number(1 / least)} and less," if least < 100 else "no ratio"
+        )
         lines.append(
-            f"  {NAMES[str(metric)]}: ratios differ by {percent[0]} between lifetimes; "
-            f"{count(lifetimes, 'lifetime')} find a difference of {percent[1]} with probability {percent[2]} if it is "
-            f"the only one; a probability of {percent[3]} needs {many} lifetimes, about {clock(duration_s)}."
+            f"  {NAMES[str(metric)]}: ratios differ by {percent[0]} between lifetimes. With probability {percent[3]} "
+            f"{count(lifetimes, 'lifetime')} decide {ratios}, even if all others are 1; a difference of {percent[1]} "
+            f"with probability {percent[2]}; that one needs {many} lifetimes for {percent[3]}, about "
+            f"{clock(duration_s)}."
         )
     return lines
 
@@ -88,6 +93,27 @@ def earlier_spread(run: Run) -> "pd.Series[float]":
     metrics = [metric for metric in MARGINS if (known["metric"] == metric).any()]
     values = [float(np.sqrt((known.loc[known["metric"] == metric, "spread"] ** 2).mean())) for metric in metrics]
     return pd.Series(np.array(values, dtype=np.float64), index=metrics)
+
+
+def detectable(spread: float, lifetimes: int, family: int = 1) -> float:
+    """Return the smallest ratio above 1 that the first look finds with a probability of :data:`POWER`.
+
+    ∞ of too few lifetimes for a look. The arguments are those of :func:`power_of`.
+    """
+    from scipy import optimize  # costs a tenth of a second
+
+    if lifetimes < LEAST:
+        return float("inf")
+    if spread <= 0:
+        return 1.0
+
+    def lacking(log: float) -> float:
+        return power_of(float(np.exp(log)), spread, lifetimes, family) - POWER
+
+    most = spread
+    while lacking(most) < 0:
+        most *= 1.5
+    return float(np.exp(optimize.brentq(lacking, 0.0, most)))
 
 
 def power_of(effect: float, spread: float, lifetimes: int, family: int = 1) -> float:

@@ -127,7 +127,10 @@ def _lifetimes(session: Session, allocate: Allocate) -> None:
     _check_any(session)
     while (left_s := manifest.ends_at_s - session.elapsed_s()) > 0:
         session.save()
-        for k in allocate(load_run(session.folder), groups):
+        wanted = allocate(load_run(session.folder), groups)
+        if not wanted:
+            session.say("every named contrast is decided: the rest of the time is not needed")
+        for k in wanted:
             fits = _seconds(session, groups[k]) <= left_s and _count(session, groups[k]) < most
             if fits and lifetime.there(session, groups[k]):
                 lifetime.run(session, groups[k], _count(session, groups[k]))

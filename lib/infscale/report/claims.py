@@ -1,6 +1,7 @@
 """What runs claim: the named contrasts of one or many findings, as rows of a file and as sentences for a first page."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -149,9 +150,10 @@ MOST_SENTENCES = 8
 def headline(found: Sequence[Claim]) -> list[str]:
     """Return the sentences of a first page: decided contrasts by what they compare, then the undecided in one line.
 
-    Contrasts of one finding with the same arms, metric and direction share a sentence. The first finding, whose page it
-    is, has as many as it needs, or a line that says that nothing of it is decided; each further one has the sentence
-    with the most contrasts, as long as there is room.
+    Contrasts of one finding with the same arms, metric and direction share a sentence, which says of how many cases it
+    holds: "in 4 of 6 cases" contradicts no other sentence. The first finding, whose page it is, has as many as it
+    needs, or a line that says that nothing of it is decided; each further one has the sentence with the most contrasts,
+    as long as there is room.
     """
     groups: dict[tuple[str, str, str, str, str], list[Claim]] = {}
     for one in found:
@@ -164,21 +166,33 @@ def headline(found: Sequence[Claim]) -> list[str]:
     for key, group in groups.items():
         if key[0] != first and len(group) > len(others.get(key[0], [])):
             others[key[0]] = group
-    sentences = [sentence(group) for group in own]
+    cases = Counter(map(_compared, found))
+    sentences = [sentence(group, cases[_compared(group[0])]) for group in own]
     if others and not own:
         many = sum(one.finding == first for one in found)
         sentences = [f"None of the {count(many, 'named contrast')} of this question is decided; of others:"]
-    sentences += [_titled(group) for group in others.values()]
+    sentences += [_titled(group, cases[_compared(group[0])]) for group in others.values()]
     return [*sentences[: MOST_SENTENCES - 1], *_undecided(found)]
 
 
-def _titled(group: Sequence[Claim]) -> str:
+def _compared(one: Claim) -> tuple[str, str, str, str]:
+    """Return what a contrast has in common with those that differ in their subject alone."""
+    return one.finding, one.metric, one.arm, one.reference
+
+
+def _titled(group: Sequence[Claim], cases: int) -> str:
     """Return a sentence with the name of its finding."""
-    return f"{group[0].finding.replace('-', ' ').capitalize()}: {sentence(group)}"
+    return f"{group[0].finding.replace('-', ' ').capitalize()}: {sentence(group, cases)}"
 
 
-def sentence(group: Sequence[Claim]) -> str:
-    """Return one sentence on contrasts with the same arms, metric and direction."""
+def sentence(group: Sequence[Claim], cases: int) -> str:
+    """Return one sentence on contrasts with the same arms, metric and direction, of so many ``cases`` in all."""
+    share = f"all {cases}" if len(group) == cases else f"{len(group)} of {cases}"
+    said = _said(group)
+    return said if cases == 1 else f"In {share} cases {said}"
+
+
+def _said(group: Sequence[Claim]) -> str:
     one, (what, much) = group[0], QUANTITIES[group[0].metric]
     load = " at moderate load" if one.metric == P95 else ""
     arm, reference = quoted(one.arm), quoted(one.reference)

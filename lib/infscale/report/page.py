@@ -331,7 +331,8 @@ def _contrast(row: "pd.Series[Any]", name: str) -> Cells:
     """Return one row of the table of contrasts, with the name of its two arms."""
     return {
         "contrast": name,
-        **{column: str(row[column]) for column in ("answer", "lifetimes")},
+        "answer": str(row["answer"]),
+        "lifetimes": str(row["looked_at"] or row["lifetimes"]),
         "metric": metric_text(row["metric"]),
         "ratio": _number(row["ratio"]),
         "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,

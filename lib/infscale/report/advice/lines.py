@@ -69,7 +69,7 @@ def _missing(question: Question, choice: str, found: Sequence[Decision]) -> str:
     """Return why there is no advice."""
     if any(not decision.fails for decision in found):
         rate = f"{number(question.rate_per_s)} requests/s or more"
-        return f"no steady point at {rate}, with an interval and without †, shows that one meets the limit"
+        return f"no trials at {rate} were steady enough, and enough, to show that one meets the limit"
     if found:
         return "shown by λ* or by a percentile whose whole interval lies above the limit, in every setting"
     command = would(question, choice)
@@ -198,6 +198,11 @@ def _answered(question: Question, known: Sequence[Evidence]) -> list[Row]:
         lines = advise(question, known)
     except DataError as error:
         lines = pd.DataFrame([{**dict.fromkeys(TEXTS, ""), "advice": CANNOT, "evidence": str(error)}])
+    heard, unheard = lines[lines["run_ids"] != ""], lines[lines["run_ids"] == ""]
+    if len(unheard) > 1:  # no reader needs a line for each
+        reasons = "; ".join(f"{row['choice']}: {row['evidence']}" for row in unheard.to_dict("records"))
+        together = {**dict.fromkeys(TEXTS, ""), "choice": " and ".join(unheard["choice"]), "advice": CANNOT}
+        lines = pd.concat([heard, pd.DataFrame([{**together, "evidence": reasons}])])
     return [{"question": question.text, **{str(k): v for k, v in row.items()}} for row in lines.to_dict("records")]
 
 

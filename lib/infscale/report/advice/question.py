@@ -7,7 +7,6 @@ import numpy as np
 
 from infscale.analysis.tables.trials import QUANTILES
 from infscale.errors import ConfigError, one_of
-from infscale.vocabulary import number
 
 PAYLOADS = {
     "row": ("mlp", 1, "one row of 784 fp32 (3 kB)"),
@@ -77,8 +76,8 @@ class Question:
     def text(self) -> str:
         """The question in words, with its units."""
         repeats = f", {100 * self.repeat:.0f} % of the requests repeat" if self.repeat else ""
-        limit = f"{self.quantile} of at most {number(self.slo_ms)} ms"
-        return f"{PAYLOADS[self.payload][2]}, λ = {number(self.rate_per_s)} requests/s, {limit}{repeats}"
+        limit = f"{self.quantile} of at most {self.slo_ms:,.12g} ms"
+        return f"{PAYLOADS[self.payload][2]}, λ = {self.rate_per_s:,.12g} requests/s, {limit}{repeats}"
 
 
 STANDARD = (

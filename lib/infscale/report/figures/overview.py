@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator
 from infscale.analysis.answers import DIFFERS, EQUAL, UNDECIDED
 from infscale.experiment.design.design import P95, SATURATION
 from infscale.report.figures.legends import legend, mark
-from infscale.report.figures.parts import PAGE_IN, log_axis, styled
+from infscale.report.figures.parts import log_axis, styled
 from infscale.vocabulary import number
 
 COLOURS = {DIFFERS: "#111111", EQUAL: "#009E73", UNDECIDED: "#999999"}
@@ -39,7 +39,7 @@ def draw(table: pd.DataFrame) -> Figure:
     Where there are several findings, the rows of each stand below its name.
     """
     places, names = _rows(table)
-    figure = Figure(figsize=(PAGE_IN, 1.0 + ROW_IN * (max(names, default=0.0) + 1)), layout="constrained")
+    figure = Figure(figsize=(WIDTH_IN, 1.0 + ROW_IN * (max(names, default=0.0) + 1)), layout="constrained")
     axes = figure.subplots(1, len(COLUMNS), sharey=True)
     for ax, (metric, label) in zip(axes, COLUMNS.items(), strict=True):
         own = table[table["metric"] == metric]
@@ -52,7 +52,8 @@ def draw(table: pd.DataFrame) -> Figure:
         if ends[1] > 100 * ends[0]:  # decades alone would be two or three numbers
             ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=12))
         ax.set_title(label, fontsize="small")  # above: the first that a screen shows of a tall figure
-        ax.set_xlabel(label)
+        if max(names, default=0.0) > SCREEN:
+            ax.set_xlabel(label, fontsize="small")
         ax.grid(axis="y", visible=False)
         ax.tick_params(axis="y", length=0)
         ax.set_ylim(max(names, default=0.0) + 0.7, -0.7)
@@ -64,8 +65,11 @@ def draw(table: pd.DataFrame) -> Figure:
     return figure
 
 
-ROW_IN = 0.17
-"""Height of a line of text, inches."""
+WIDTH_IN, ROW_IN = 5.6, 0.17
+"""Width of the figure, which stands beside the sentences of a first page, and height of a line of text, inches."""
+
+SCREEN = 25
+"""Lines of text above which the foot of the figure is on another screen than its head, and is labelled, too."""
 
 
 def _rows(table: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[float, str]]:
