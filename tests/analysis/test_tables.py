@@ -139,7 +139,7 @@ def test_a_repeated_trial_replaces_the_invalid_one() -> None:
 def test_the_interval_of_a_saturation_rate_is_over_lifetimes() -> None:
     """λ* is the second headline. The width of one bracket says how it was searched, not how servers differ."""
     ends = [(95.0, 105.0), (95.0, 105.0), (190.0, 210.0), (190.0, 210.0)]
-    arms = arms_table(bracketed({0: ends, 1: ends[:2]}))
+    arms = arms_table(bracketed({0: ends, 1: ends[:2]}).assign(phase="grid"))
     one, few = arms.iloc[0], arms.iloc[1]
     middles = [np.sqrt(low * high) for low, high in ends]
     expected = geometric_mean(middles)

@@ -7,12 +7,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
 from helpers.virtual_lab import Lab, move_in, quiet, run_in, trials_of
+from infscale.analysis.tables.saturation import lifetime_logs
 from infscale.deployment.endpoint import Endpoint
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Contrast, Design
@@ -136,6 +138,30 @@ def test_lifetimes_of_a_server_with_a_sharp_limit_are_independent_of_one_another
         logs = np.array(middles(searched(session, sharp, 20, seed=seed)[0])) - math.log(TRUTH)
         held += abs(logs.mean()) <= stats.t.ppf(0.975, 19) * logs.std(ddof=1) / math.sqrt(20)
     assert held >= stats.binom.ppf(0.005, 300, 0.95)
+
+
+@pytest.mark.parametrize("softness", [0.02, 0.06, 0.12])
+def test_intervals_hold_the_capacity_where_chance_has_a_part_in_the_verdicts(softness: float, session: Session) -> None:
+    """A lifetime begins where earlier ones ended, and a chance verdict there moves all that follow: intervals over the
+    middles of brackets hold the truth in 90 % then, those over what all verdicts say in 95 %.
+    """
+    rng, held = np.random.default_rng(5), 0
+    made: list[str] = []
+
+    def judge(rate: float) -> str:
+        made.append(VALID if math.log(rate / TRUTH) + softness * rng.logistic() < 0 else SATURATED)
+        return made[-1]
+
+    for seed in range(300):
+        made.clear()
+        _, tried = searched(session, judge, 14, seed=seed, start=TRUTH * float(np.exp(rng.normal(0, 0.3))))
+        lifetimes = np.repeat(np.arange(14), [len(own) for own in tried])
+        columns = {"rate_per_s": np.concatenate(tried), "verdict": made, "lifetime": lifetimes}
+        trials = pd.DataFrame({**columns, "arm": 0, "phase": "search"})
+        values = lifetime_logs(trials)["value"].to_numpy()
+        error = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+        held += abs(values.mean() - math.log(TRUTH)) <= error
+    assert held >= stats.binom.ppf(0.005, 300, 0.94)
 
 
 @given(

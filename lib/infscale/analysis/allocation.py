@@ -11,7 +11,7 @@ import numpy as np
 from scipy import special
 
 from infscale.analysis.answers import ALPHA, UNDECIDED, Claim, answers, claim, looks, weight
-from infscale.analysis.tables.contrasts import lifetime_values
+from infscale.analysis.tables.contrasts import lifetime_values, values_at_looks
 from infscale.analysis.tables.trials import trials_table
 from infscale.experiment.design.design import MARGINS
 from infscale.records.gate import Floats
@@ -36,7 +36,8 @@ def allocate(run: Run, groups: Sequence[Sequence[int]]) -> list[int]:
     ]
     margins = [MARGINS[one.metric] for one in named]
     first = manifest.first_look or manifest.design.least
-    claims = [claim(logs, first, margin) for logs, margin in zip(values, margins, strict=True)]
+    seen = values_at_looks(manifest, trials, named, first)
+    claims = [claim(logs, first, margin, own) for logs, margin, own in zip(values, margins, seen, strict=True)]
     return order(claims, values, margins, places, seconds, first)
 
 

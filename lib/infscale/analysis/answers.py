@@ -80,7 +80,7 @@ class Claim:
     spread: float
 
 
-def claim(logs: ArrayLike, first: int, margin: float) -> Claim:
+def claim(logs: ArrayLike, first: int, margin: float, seen: Sequence[ArrayLike] = ()) -> Claim:
     """Return what can be claimed of a contrast.
 
     At each look the interval is Student's t with n − 1 degrees of freedom. Where a value is infinite (an arm that did
@@ -91,28 +91,30 @@ def claim(logs: ArrayLike, first: int, margin: float) -> Claim:
             did not answer in time or kept up with every rate, NaN where the lifetime says nothing.
         first: the number of lifetimes at the first look.
         margin: the ratio within which two arms count as equal, above 1.
+        seen: the values as they were at each look, where they are not simply the first ones of ``logs``: an estimate
+            from all lifetimes gives earlier ones other values than one from the lifetimes until then.
     """
     every = np.asarray(logs, dtype=np.float64)
     sizes, edge = looks(first, every.size), math.log(margin)
-    values = _known(every)
+    values = last = _known(every)
     low, high = (-np.inf, np.inf) if sizes else (np.nan, np.nan)
     p_differs, p_above, p_below = (1.0, 1.0, 1.0) if sizes else (np.nan, np.nan, np.nan)
     for look, size in enumerate(sizes):
-        seen, share = _known(every[:size]), weight(look)
-        ends = interval(seen, ALPHA * share)
+        now, share = _known(np.asarray(seen[look], dtype=np.float64) if seen else every[:size]), weight(look)
+        ends = interval(now, ALPHA * share)
         low, high = max(low, ends[0]), min(high, ends[1])
-        p_differs = min(p_differs, 2 * min(_tail(seen, 0.0), _tail(-seen, 0.0)) / share)
-        p_above = min(p_above, 2 * _tail(seen, -edge) / share)
-        p_below = min(p_below, 2 * _tail(-seen, -edge) / share)
-    used = _known(every[: sizes[-1]]).size if sizes else values.size
-    middle = _middle(values[:used])
+        p_differs = min(p_differs, 2 * min(_tail(now, 0.0), _tail(-now, 0.0)) / share)
+        p_above = min(p_above, 2 * _tail(now, -edge) / share)
+        p_below = min(p_below, 2 * _tail(-now, -edge) / share)
+        last = now
+    middle = _middle(last)
     if low > high:  # looks that contradict one another: once in hundreds of runs
-        low, high = interval(values[:used], ALPHA * weight(len(sizes) - 1))
+        low, high = interval(last, ALPHA * weight(len(sizes) - 1))
     elif sizes:
         middle = min(max(middle, low), high)
-    spread = float(np.std(values[:used], ddof=1)) if used > 1 and np.isfinite(values[:used]).all() else np.nan
+    spread = float(np.std(last, ddof=1)) if last.size > 1 and np.isfinite(last).all() else np.nan
     ratio, lower, upper = (float(np.exp(end)) for end in (middle, low, high))
-    return Claim(ratio, lower, upper, values.size, used, p_differs, max(p_above, p_below), spread)
+    return Claim(ratio, lower, upper, values.size, last.size, p_differs, max(p_above, p_below), spread)
 
 
 def answers(claims: Sequence[Claim]) -> list[str]:

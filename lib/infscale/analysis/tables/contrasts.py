@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.answers import UNDECIDED, Claim, answers, claim, corrected, needed
-from infscale.analysis.tables.saturation import lifetime_brackets
+from infscale.analysis.answers import UNDECIDED, Claim, answers, claim, corrected, looks, needed
+from infscale.analysis.tables.saturation import lifetime_logs
 from infscale.analysis.tables.trials import Row, identified, kept_up, used
 from infscale.experiment.design.design import MARGINS, P95, SATURATION, Contrast
 from infscale.records.gate import INVALID, SATURATED, VALID, Floats
@@ -58,7 +58,8 @@ def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     named = [one for one in contrasts or manifest.design.contrasts if {one.arm, one.reference} <= there]
     values = lifetime_values(manifest, trials, named)
     first = manifest.first_look or max(manifest.design.least, 2**30)
-    claims = [claim(logs, first, MARGINS[one.metric]) for one, logs in zip(named, values, strict=True)]
+    seen = values_at_looks(manifest, trials, named, first)
+    claims = [claim(logs, first, MARGINS[one.metric], own) for one, logs, own in zip(named, values, seen, strict=True)]
     said, adjusted = answers(claims), corrected(claims)
     open_ = sum(answer == UNDECIDED for answer in said)
     labels = dict(zip(trials["arm"], trials["label"], strict=True))
@@ -126,19 +127,34 @@ def lifetime_values(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     """Return the logarithm of each contrast's ratio in each lifetime of its group, in their order.
 
     Of p95 it is the mean over the moderate rates. An arm that did not keep up with one of them in at least half of the
-    lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* it is the middle of the bracket; ±∞
-    where one of its ends was not found. NaN where the lifetime says nothing: a trial is INVALID or UNSTEADY, has too
-    few requests, or both arms are infinite.
+    lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* see
+    :func:`infscale.analysis.tables.saturation.lifetime_logs`. NaN where the lifetime says nothing: a trial is INVALID
+    or UNSTEADY, has too few requests, or both arms are infinite.
     """
     tables = lifetime_tables(manifest, trials)
     counts = Counter(arm for lifetime in manifest.lifetimes for arm in lifetime.arms)
     return [ratio_of(one, tables)[: counts[one.arm]] for one in contrasts]
 
 
+def values_at_looks(
+    manifest: RunManifest, trials: pd.DataFrame, contrasts: Sequence[Contrast], first: int
+) -> list[list[Floats]]:
+    """Return the values of each contrast as they were at each of its looks, from the lifetimes until then alone."""
+    counts = Counter(arm for lifetime in manifest.lifetimes for arm in lifetime.arms)
+    found: list[list[Floats]] = [[] for _ in contrasts]
+    for size in looks(first, max(counts.values(), default=0)):
+        tables = lifetime_tables(manifest, trials[trials["lifetime"] < size])
+        for own, one in zip(found, contrasts, strict=True):
+            if counts[one.arm] >= size:
+                own.append(ratio_of(one, tables)[:size])
+    return found
+
+
 def lifetime_tables(manifest: RunManifest, trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the logarithms of what contrasts compare, by metric: a row for each lifetime, a column for each arm."""
     lifetimes = range(max((one.number for one in manifest.lifetimes), default=-1) + 1)
-    tables = {P95: _p95(manifest, trials), SATURATION: _middles(trials)}
+    saturation = lifetime_logs(trials).pivot(index="lifetime", columns="arm", values="value")
+    tables = {P95: _p95(manifest, trials), SATURATION: saturation}
     return {metric: table.reindex(index=lifetimes) for metric, table in tables.items()}
 
 
@@ -168,12 +184,3 @@ def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
     counts = rows.dropna().pivot_table(index="lifetime", columns="arm", values="value", aggfunc="count")
     wanted = {int(arm): len(manifest.rates_per_s[manifest.design.block(int(arm))]) for arm in table.columns}
     return table.where(counts.reindex_like(table) == pd.Series(wanted))
-
-
-def _middles(trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the logarithm of the middle of λ*'s bracket, a row for each lifetime and a column for each arm."""
-    brackets = lifetime_brackets(trials)
-    low, high = brackets["low_per_s"], brackets["high_per_s"]
-    middle = (low * high).map(np.log) / 2
-    middle = middle.mask(low.isna() & high.notna(), -np.inf).mask(high.isna() & low.notna(), np.inf)
-    return brackets.assign(value=middle).pivot(index="lifetime", columns="arm", values="value")

@@ -1,7 +1,9 @@
 """The saturation rate λ* of each arm, with its interval over lifetimes."""
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+from scipy import optimize, special
 
 from infscale.analysis.answers import interval
 from infscale.analysis.intervals import CONFIDENCE, MIN_LIFETIMES
@@ -12,16 +14,20 @@ from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     """Return one row per arm: the saturation rate λ* and how its trials went.
 
-    Each lifetime has a bracket of λ* from its own trials (:func:`lifetime_brackets`). ``saturation_per_s`` is the
-    geometric mean of their middles over ``saturation_lifetimes``, with the 95 % interval ``low_per_s`` to
-    ``high_per_s`` (Student's t on the logarithms; NaN below three lifetimes). ``bound`` is "" for such an estimate, "≥"
-    where an arm kept up with every rate in a lifetime, "<" where it kept up with none, "?" where no trial could be
-    used; the value is then the median over lifetimes, of the known end where a bracket has one only. ``steps`` is the
-    ratio of the two ends of a bracket (its geometric mean).
+    Each lifetime has a bracket of λ* from its own trials (:func:`lifetime_brackets`), and a value
+    (:func:`lifetime_logs`). ``saturation_per_s`` is their geometric mean over ``saturation_lifetimes``, with the 95 %
+    interval ``low_per_s`` to ``high_per_s`` (Student's t on the logarithms; NaN below three lifetimes). ``bound`` is ""
+    for such an estimate, "≥" where an arm kept up with every rate in a lifetime, "<" where it kept up with none, "?"
+    where no trial could be used; the value is then the median over lifetimes, of the known end where a bracket has one
+    only. ``steps`` is the ratio of the two ends of a bracket (its geometric mean).
     """
     own = trials[trials["phase"] != "sensitivity"]
     brackets = dict(iter(lifetime_brackets(own).groupby("arm")))
-    rows = [{"arm": arm, **_estimate(brackets.get(arm)), **_counts(group)} for arm, group in own.groupby("arm")]
+    values = {arm: group["value"].to_numpy() for arm, group in lifetime_logs(own).groupby("arm")}
+    rows = [
+        {"arm": arm, **_estimate(brackets.get(arm), values.get(arm)), **_counts(group)}
+        for arm, group in own.groupby("arm")
+    ]
     return identified(pd.DataFrame(rows), own)
 
 
@@ -32,8 +38,8 @@ def _counts(group: pd.DataFrame) -> Row:
     return {"trials": len(group), **counts}
 
 
-def _estimate(brackets: pd.DataFrame | None) -> Row:
-    """Return λ* from the brackets of an arm's lifetimes."""
+def _estimate(brackets: pd.DataFrame | None, logs: Floats | None) -> Row:
+    """Return λ* from the brackets of an arm's lifetimes, and their values."""
     none = {
         "saturation_per_s": np.nan,
         "low_per_s": np.nan,
@@ -41,13 +47,12 @@ def _estimate(brackets: pd.DataFrame | None) -> Row:
         "bound": "?",
         "saturation_lifetimes": 0,
     }
-    if brackets is None or brackets.empty:
+    if brackets is None or brackets.empty or logs is None:
         return {**none, "steps": np.nan}
     low, high = (brackets[name].to_numpy(dtype=np.float64) for name in ("low_per_s", "high_per_s"))
     whole = np.isfinite(low) & np.isfinite(high)
     steps = float(np.exp(np.mean(np.log(high[whole] / low[whole])))) if whole.any() else np.nan
     middle = np.where(whole, np.sqrt(low * high), np.where(np.isfinite(low), low, high))
-    logs = np.where(whole, np.log(middle), np.where(np.isfinite(low), np.inf, -np.inf))
     bound = "≥" if np.isposinf(logs).any() else "<" if np.isneginf(logs).any() else ""
     value = float(np.median(middle) if bound else np.exp(np.mean(logs)))
     ends = interval(logs, 1 - CONFIDENCE) if len(logs) >= MIN_LIFETIMES else (np.nan, np.nan)
@@ -59,6 +64,61 @@ def _estimate(brackets: pd.DataFrame | None) -> Row:
         "saturation_lifetimes": len(logs),
         "steps": steps,
     }
+
+
+SOFTNESS = 0.1
+"""Scale of the logistic curve, over the logarithm of the rate, by which trials keep up with less and less likelihood.
+Of real servers it was 0.02 to 0.09 with the differences between lifetimes in it; a larger one makes intervals wider."""
+
+
+def lifetime_logs(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the logarithm of λ* in each lifetime: columns ``arm``, ``lifetime``, ``value``.
+
+    A search begins where earlier lifetimes have found λ*. Where chance has a part in verdicts, brackets stay near where
+    they began: their middles depend on one another, and an interval over them is too narrow
+    (docs/decisions/0022-answers.md). So λ* is estimated from all trials of the searches together, as the θ at which as
+    many keep up as a logistic curve through θ expects at their rates, whatever made the rates what they are. The value
+    of lifetime l is its pseudo-value θ + n u ÷ I: u is by how many more of its trials kept up than expected, I the
+    derivative of the expectation, n the number of lifetimes. Their mean is θ.
+
+    Where a lifetime lacks an end of its bracket, or has it from trials at set rates, all values are the middles of
+    brackets, ±∞ where one of its ends was not found.
+
+    Source: P. J. Huber, "Robust Statistics" (1981), one-step estimates; the u of lifetimes are martingale differences.
+    """
+    brackets = lifetime_brackets(trials)
+    search = trials[(trials["phase"] == "search") & (trials["verdict"] != INVALID)]
+    rates = search.assign(kept_up=search["verdict"] == VALID, log=np.log(search["rate_per_s"].astype(float)))
+    # Of trials at one rate the later ones repeat an UNSTEADY one.
+    judged = rates.groupby(["arm", "lifetime", "log"])["kept_up"].any().reset_index()
+    values = pd.Series(np.nan, brackets.index)
+    for arm, own in brackets.groupby("arm"):
+        low, high = own["low_per_s"].to_numpy(dtype=np.float64), own["high_per_s"].to_numpy(dtype=np.float64)
+        middles = np.log(low * high) / 2
+        middles[np.isnan(low) & np.isfinite(high)], middles[np.isnan(high) & np.isfinite(low)] = -np.inf, np.inf
+        tried = judged[judged["arm"] == arm]
+        both = tried.groupby("lifetime")["kept_up"].nunique().reindex(own["lifetime"]) == 2
+        whole = np.isfinite(middles).all() and bool(both.all())
+        values[own.index] = _pseudo_values(tried, own["lifetime"].to_numpy()) if whole else middles
+    return brackets[["arm", "lifetime"]].assign(value=values)
+
+
+def _pseudo_values(tried: pd.DataFrame, lifetimes: npt.NDArray[np.int64]) -> Floats:
+    """Return the pseudo-value of each lifetime, from trials with ``lifetime``, ``log`` and ``kept_up``."""
+    tried = tried[tried["lifetime"].isin(lifetimes)]
+    log, kept_up = tried["log"].to_numpy(dtype=np.float64), tried["kept_up"].to_numpy(dtype=np.float64)
+
+    def expected(theta: float) -> Floats:
+        share: Floats = special.expit((theta - log) / SOFTNESS)
+        return share
+
+    far = 50 * SOFTNESS
+    theta = optimize.brentq(lambda x: float(expected(x).sum() - kept_up.sum()), log.min() - far, log.max() + far)
+    share = expected(theta)
+    information = float((share * (1 - share)).sum()) / SOFTNESS
+    surplus = pd.Series(kept_up - share).groupby(tried["lifetime"].to_numpy()).sum().reindex(lifetimes).to_numpy()
+    values: Floats = theta + len(lifetimes) * surplus / information
+    return values
 
 
 def lifetime_brackets(trials: pd.DataFrame) -> pd.DataFrame:
