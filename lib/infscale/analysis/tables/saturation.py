@@ -66,9 +66,10 @@ def _estimate(brackets: pd.DataFrame | None, logs: Floats | None) -> Row:
     }
 
 
-SOFTNESS = 0.1
+SOFTNESS = 0.15
 """Scale of the logistic curve, over the logarithm of the rate, by which trials keep up with less and less likelihood.
-Of real servers it was 0.02 to 0.09 with the differences between lifetimes in it; a larger one makes intervals wider."""
+Of real servers it was 0.02 to 0.09, with the differences between lifetimes in it. A larger one makes intervals wider;
+with 0.1 they were still too narrow at 0.09 (docs/answers-simulated.md)."""
 
 
 def lifetime_logs(trials: pd.DataFrame) -> pd.DataFrame:
