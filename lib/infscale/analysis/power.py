@@ -134,5 +134,6 @@ def power_of(effect: float, spread: float, lifetimes: int, family: int = 1) -> f
     alpha = ALPHA * weight(0) / family
     critical = float(special.stdtrit(lifetimes - 1, 1 - alpha / 2))
     shift = abs(np.log(effect)) / spread * np.sqrt(lifetimes)
-    above = 1 - float(special.nctdtr(lifetimes - 1, shift, critical))
-    return above + float(special.nctdtr(lifetimes - 1, shift, -critical))
+    beyond = (special.nctdtr(lifetimes - 1, shift, critical), special.nctdtr(lifetimes - 1, shift, -critical))
+    below, opposite = (0.0 if np.isnan(share) else float(share) for share in beyond)  # NaN where it is next to nothing
+    return 1 - below + opposite
