@@ -91,6 +91,18 @@ def test_this_environment_is_the_pinned_one() -> None:
     assert differing == {}
 
 
+def test_every_pinned_package_takes_the_oldest_python_that_the_project_takes() -> None:
+    """Debian 12 has Python 3.11.2: a pin that needs 3.11.5 ends its users' first command with "no matching version"."""
+    import importlib.metadata as metadata
+
+    from packaging.specifiers import SpecifierSet
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert "3.11.0" in SpecifierSet(project["requires-python"])
+    needs = {name: metadata.metadata(name)["Requires-Python"] or "" for name in pinned()}
+    assert {name: need for name, need in needs.items() if "3.11.0" not in SpecifierSet(need)} == {}
+
+
 def test_torch_is_pinned_exactly() -> None:
     assert pinned()["torch"] == "2.13.0"
 

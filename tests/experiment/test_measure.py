@@ -437,6 +437,22 @@ def test_every_session_begins_with_the_anchor(lab: Lab, tmp_path: Path) -> None:
     assert len(first.verdicts) == 3
 
 
+@pytest.mark.parametrize("phase", ["warm-up", "anchor"])
+def test_ctrl_c_ends_a_run_also_in_a_load_that_is_not_recorded(
+    phase: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The load engine gives back the rows so far instead of an exception: asked to stop, the night went on."""
+    wanted = {"warm-up": 98, "anchor": 97}[phase]
+
+    def run(endpoint: Endpoint, plan: Plan, **more: Any) -> trial.Outcome:
+        outcome = lab.run(endpoint, plan, **more)
+        return replace(outcome, interrupted=True) if plan.key[0] == wanted else outcome
+
+    monkeypatch.setattr("infscale.experiment.trial.run", run)
+    with pytest.raises(KeyboardInterrupt):
+        run_in(lab, single(anchor=True), tmp_path)
+
+
 def test_a_machine_without_the_anchors_server_measures_the_rest(lab: Lab, tmp_path: Path) -> None:
     arms, contrasts = against_first(BLOCKS[0])
 

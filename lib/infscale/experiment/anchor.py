@@ -34,10 +34,14 @@ def measure(start: Callable[..., Any], log_folder: Path, pid_log: Path, say: Cal
         start: starts a server, as :func:`infscale.deployment.deploy` does.
         log_folder, pid_log: where the server logs, and where its processes are noted.
         say: gets a line about it.
+
+    Raises:
+        KeyboardInterrupt: asked to stop meanwhile.
     """
     with contextlib.suppress(MissingError, DeploymentError):
         with start(ARM.framework, ARM.model, log_folder=log_folder, pid_log=pid_log) as endpoint:
-            done = [trial.run(endpoint, Plan(ARM, RATE, TRIAL_S, 1.0, SEED, (97, k))) for k in range(TRIALS + 1)][1:]
+            plans = [Plan(ARM, RATE, TRIAL_S, 1.0, SEED, (97, k)) for k in range(TRIALS + 1)]
+            done = [trial.uninterrupted(endpoint, plan) for plan in plans][1:]
         rows = pd.concat([one.samples for one in done])
         good = rows[rows["status"] == "ok"]
         if len(good):

@@ -171,9 +171,7 @@ class Session:
             KeyboardInterrupt: asked to stop in its middle.
             ServerLostError: the server died under it.
         """
-        outcome = trial.run(endpoint, plan, ceilings=self.manifest.ceilings)
-        if outcome.interrupted:
-            raise KeyboardInterrupt
+        outcome = trial.uninterrupted(endpoint, plan, ceilings=self.manifest.ceilings)
         died = bool(endpoint.command) and not endpoint.processes()
         outcome.manifest.server.died = died
         self.store(trial_id, outcome)
@@ -198,12 +196,21 @@ class Session:
         """Send loads that are not recorded, until the arm's response time falls no more: JIT compilers, caches.
 
         At most ``most`` loads: trials of an arm that never becomes steady are UNSTEADY by their own verdicts.
+
+        Args:
+            endpoint: what answers the arm.
+            arm: its factors.
+            rate: λ, requests/s.
+            most: loads at most.
+
+        Raises:
+            KeyboardInterrupt: asked to stop in the middle of one.
         """
         rate = min(rate, self.design.most_per_s)
         seconds = max(min(WARM_S, self.design.trial_s), WARM_REQUESTS / rate)
         for k in range(most):
             plan = Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98, k))
-            rows = trial.run(endpoint, plan).samples
+            rows = trial.uninterrupted(endpoint, plan).samples
             ok = rows[rows["status"] == "ok"]
             _, before, after = np.array_split((ok["done_ns"] - ok["scheduled_ns"]).to_numpy(), 3)
             if len(before) and len(after) and np.median(before) <= STEADY * np.median(after):

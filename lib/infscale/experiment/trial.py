@@ -150,6 +150,19 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
     return Outcome(result.samples, manifest, result.interrupted, used.rows)
 
 
+def uninterrupted(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None = None) -> Outcome:
+    """Run a trial as :func:`run` does, as a part of something longer that Ctrl-C must end, too.
+
+    Raises:
+        KeyboardInterrupt: asked to stop in its middle.
+        ConfigError, EngineError: as :func:`run`.
+    """
+    outcome = run(endpoint, plan, ceilings=ceilings)
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return outcome
+
+
 def _chosen(payload: Payload, plan: Plan, count: int, seed: np.random.SeedSequence) -> tuple[Payload, Choice]:
     """Return the bodies of this trial, and which of them each request carries."""
     arm = plan.arm

@@ -193,6 +193,7 @@ def sentence(group: Sequence[Claim], cases: int) -> str:
 
 
 def _said(group: Sequence[Claim]) -> str:
+    """Return what holds of all contrasts of a group, with each one's numbers."""
     one, (what, much) = group[0], QUANTITIES[group[0].metric]
     load = " at moderate load" if one.metric == P95 else ""
     arm, reference = quoted(one.arm), quoted(one.reference)

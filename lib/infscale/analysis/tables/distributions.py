@@ -70,7 +70,8 @@ def with_p99(points: pd.DataFrame, trials: pd.DataFrame, pooled: Pools) -> pd.Da
             known = sum(map(len, pooled[key])) >= P99_REQUESTS and independent.loc[key] >= P99_INDEPENDENT
             one = pooled_percentile(pooled[key], 0.99) if known else NOTHING
             bound = bool(np.isinf(one.value))
-            value = max(float(times[np.isfinite(times)].max()) for times in pooled[key]) if bound else one.value
+            every = np.concatenate(pooled[key])
+            value = float(np.max(every, initial=np.nan, where=np.isfinite(every))) if bound else one.value
             row |= {name: value, f"{name}_low": one.low, f"{name}_high": one.high, f"{name}_bound": bound}
             row[f"{name}_note"] = FEW if not known else "a lower bound" if bound else ""
             row[f"{name}_below_floor"] = False

@@ -100,7 +100,7 @@ def _handles(table: pd.DataFrame, *, bytes_too: bool) -> list[Artist]:
     if bytes_too:
         handles += [mark("request", "o", "0.3"), mark("answer", "o", "0.3", filled=False)]
     if table["bound"].isin(("≥", "<")).any():
-        handles.append(mark("λ* is a bound, on this side", ">", GREY))
+        handles.append(mark("a bound: λ* lies further in this direction", ">", GREY))
     hollow = (table["verdict"] != VALID) & np.isfinite(table[P95])
     if (hollow | ((table["bound"] == "?") & np.isfinite(table["saturation_per_s"]))).any():
         handles.append(mark("not VALID", "o", GREY, filled=False))
