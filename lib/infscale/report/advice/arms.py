@@ -194,7 +194,7 @@ def sound(points: pd.DataFrame, name: str) -> pd.DataFrame:
     """Return the points that advice may rest on.
 
     They are VALID, fewer of their trials were UNSTEADY than VALID, and the percentile ``name`` has an interval and no †
-    (no trial has too few independent requests for it).
+    (in most lifetimes there are enough independent requests for it).
     """
     settled = (points["verdict"] == VALID) & (points["unsteady"] < points["valid"])
     known = np.isfinite(points[f"{name}_high"].astype(float)) & ~points[f"{name}_below_floor"].astype(bool)
