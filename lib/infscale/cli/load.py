@@ -4,8 +4,9 @@ import os
 import re
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from infscale.cli.load_report import Summary
     from infscale.load.single import Load, Outcome
 
-MEASURED, GENERATOR_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 3, 4, 130
+MEASURED, GENERATOR_FAILED, NOTHING_SUCCEEDED, NOT_STORED, INTERRUPTED = 0, 3, 4, 5, 130
 """Exit codes; for 1 and 2 see :func:`infscale.cli.main`."""
 
 CONNECTIONS = {"http": 256, "https": 256}
@@ -36,8 +37,8 @@ A trace's column of times is the first of arrival_ns, arrival_s, scheduled_ns (a
 timestamp_s, unless --trace-column names another.
 
 Exit codes: 0 measured (VALID, or SATURATED, a finding about the server); 1 bad input, or the engine failed; 2 unknown \
-option; 3 INVALID: the generator or its host failed; 4 no request succeeded; 130 ended by Ctrl-C or SIGTERM (the rows \
-are kept).
+option; 3 INVALID: the generator or its host failed; 4 no request succeeded; 5 measured, but --out could not be written; \
+130 ended by Ctrl-C, SIGTERM or SIGHUP (the rows are kept).
 """
 
 
@@ -65,10 +66,33 @@ def _run(*, json: bool, **options: Any) -> int:
     from infscale.cli import load_report  # not before the load: importing SciPy takes a second of the CPU
 
     summary = load_report.summarise(outcome.samples, outcome.manifest)
-    if load.out:
-        single.store(load.out, outcome, summary)
-    print(load_report.as_json(summary) if json else load_report.as_text(summary))
-    return _exit_code(summary, outcome)
+    fault = _store(load.out, outcome, summary) if load.out else ""
+    with suppress(OSError):  # the terminal may be gone, and what is stored must not depend on it
+        print(load_report.as_json(summary) if json else load_report.as_text(summary), flush=True)
+        if fault:
+            print(f"infscale: {fault}", file=sys.stderr)
+    return NOT_STORED if fault else _exit_code(summary, outcome)
+
+
+def _store(file: Path, outcome: "Outcome", summary: "Summary") -> str:
+    """Store rows and manifest, and return what went wrong: then they are in the folder of temporary files, if it has room.
+
+    A load of an hour is not thrown away because a disk is full.
+    """
+    from infscale.load import single
+
+    faults = []
+    for place in (file, Path(tempfile.gettempdir()) / f"infscale-{os.getpid()}-{file.name}"):
+        try:
+            single.store(place, outcome, summary)
+        except OSError as error:
+            faults.append(f"{place} cannot be written: {error.strerror or error}")
+            for part in (place, place.with_suffix(".json")):
+                with suppress(OSError):
+                    part.unlink()  # half a file would be taken for rows
+        else:
+            return f"{faults[0]}; the rows are in {place}" if faults else ""
+    return f"{'; '.join(faults)}; the rows are lost"
 
 
 def _exit_code(summary: "Summary", outcome: "Outcome") -> int:
@@ -85,8 +109,13 @@ def _exit_code(summary: "Summary", outcome: "Outcome") -> int:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Let SIGTERM (``timeout``, ``kill``) keep the rows as Ctrl-C does, and SIGINT where a shell's ``&`` masks it."""
-    before = {one: signal.signal(one, signal.default_int_handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    """Let SIGTERM (``timeout``, ``kill``) and SIGHUP (a terminal that is gone) keep the rows as Ctrl-C does, and SIGINT
+    where a shell's ``&`` masks it. ``nohup``, which masks SIGHUP, is heeded.
+    """
+    ending = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        ending.append(signal.SIGHUP)
+    before = {one: signal.signal(one, signal.default_int_handler) for one in ending}
     try:
         yield
     finally:

@@ -68,6 +68,7 @@ class Generator(Record, kw_only=True):
         wall_s: seconds from the first to the last moment of the longest process.
         start_ns: the trial's time 0 on the monotonic clock, ns.
         connections_opened, connections_lost: None where a library does not tell.
+        retried: how often a request was sent again that the server had refused without processing it.
         peak_memory_bytes: of a library's process; the engine's are with its shards.
         scheduler: the scheduling policy of a library's process.
         error: what ended the generator early; "" for nothing.
@@ -84,6 +85,7 @@ class Generator(Record, kw_only=True):
     start_ns: int | None = None
     connections_opened: int | None = None
     connections_lost: int | None = None
+    retried: int = 0
     peak_memory_bytes: int | None = None
     scheduler: str = ""
     error: str = ""

@@ -118,6 +118,7 @@ def main() -> None:
             "wall_s": (ended - max(began, start)) / 1e9,
             "connections_opened": engine.opened,
             "connections_lost": engine.lost,
+            "retried": engine.retried,
             "scheduler": scheduler,
             "peak_memory_bytes": peak_memory_bytes(),
             "error": engine.error,

@@ -10,6 +10,9 @@ from infscale.load.engine.status import Finished
 READ, WRITE = 1, 4
 """Events of a socket, as epoll numbers them (EPOLLIN, EPOLLOUT)."""
 
+END = 0x2000
+"""The event of a socket whose peer will send no more (EPOLLRDHUP)."""
+
 
 class Codec(Protocol):
     """The client's side of one connection, without input and output of its own."""
@@ -42,6 +45,12 @@ class Codec(Protocol):
     @property
     def held(self) -> int:
         """Return how many bytes of the last request :meth:`send` kept back, in ``out`` or waiting for a window."""
+        ...
+
+    @property
+    def refused(self) -> list[tuple[int, int]]:
+        """Return the requests that the server has not processed, and may be sent again, each with the outcome that it has
+        if that does not help; the loop empties it."""
         ...
 
     def start(self) -> bytes:
@@ -90,7 +99,7 @@ class Io(Protocol):
         ...
 
     def watch(self, sock: Any, events: int) -> None:
-        """Watch a socket for other events than before."""
+        """Watch a socket for these events; those that are there now are told again."""
         ...
 
     def close(self, sock: Any) -> None:

@@ -96,7 +96,7 @@ class SocketIo:
         return sock
 
     def watch(self, sock: socket.socket, events: int) -> None:
-        """Watch a socket for other events than before."""
+        """Watch a socket for these events; those that are there now are told again."""
         self._epoll.modify(sock, events | _EDGE)
 
     def close(self, sock: socket.socket) -> None:

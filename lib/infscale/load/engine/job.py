@@ -101,6 +101,7 @@ class Ended(TypedDict):
     wall_s: float
     connections_opened: int
     connections_lost: int
+    retried: int
     scheduler: str
     peak_memory_bytes: int
     error: str

@@ -11,9 +11,24 @@ from array import array
 from collections.abc import Sequence
 
 from infscale.load.engine import status
-from infscale.load.engine.interfaces import READ, WRITE, CodecFactory, Io, Limits, Rows
+from infscale.load.engine.interfaces import END, READ, WRITE, CodecFactory, Io, Limits, Rows
 from infscale.load.engine.pool import Connection, Pool
 from infscale.load.engine.status import Finished
+
+
+READS, TURN_NS = 8, 1_000_000
+"""Most reads of one connection, and about the most time (ns) for them, before others have their turn: a peer may send
+without end."""
+
+SLOW_NS = 1_000_000
+"""Time (ns) that a codec takes for one read from which on less is read at a time: bytes that are costly to read, such as
+chunks of one byte, must not hold up what is due."""
+
+READ_SIZE, MOST_READ = 16_384, 1_048_576
+"""Fewest and most bytes of a read."""
+
+MOST_TRIES = 20
+"""How often a request is sent that the server refuses without processing it."""
 
 
 class Engine:
@@ -46,6 +61,7 @@ class Engine:
         self.rows = Rows(len(schedule))
         self.opened = 0
         self.lost = 0
+        self.retried = 0
         self.error = ""
         self._start = 0
         self._count = 0  # nothing is due before the trial runs
@@ -56,6 +72,7 @@ class Engine:
         self._pools = [Pool(k, max(1, limits.connections // targets)) for k in range(targets)]
         self._live: dict[int, Connection] = {}  # by number
         self._by_fd: dict[int, Connection] = {}
+        self._tries: dict[int, int] = {}  # of requests that were refused
 
     # --- before the trial ---
 
@@ -129,7 +146,8 @@ class Engine:
 
     def _send(self, connection: Connection, i: int) -> None:
         rows = self.rows
-        rows.sent[i] = self._now() - self._start
+        if rows.sent[i] < 0:  # else it was refused before
+            rows.sent[i] = self._now() - self._start
         rows.connection[i] = connection.number
         connection.spent = not self._limits.keep_alive
         codec = connection.codec
@@ -146,7 +164,8 @@ class Engine:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._lose(connection, error.errno)
+            connection.unsent = size
+            self._broken(connection, error.errno)
             return
         if sent < size:
             connection.out.append(memoryview(data)[sent:])
@@ -168,7 +187,7 @@ class Engine:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._lose(connection, error.errno)
+            self._broken(connection, error.errno)
             return
         self._watch(connection, READ | WRITE if out else READ)
 
@@ -265,10 +284,40 @@ class Engine:
             connection.idle = True
             pool.idle.append(connection)
 
+    def _broken(self, connection: Connection, error: int | None) -> None:
+        """Give up a connection that cannot be sent on, after reading what the server said before, such as a 413."""
+        connection.unsent += sum(map(len, connection.out))
+        connection.out.clear()
+        connection.codec.out.clear()
+        if status.of_errno(error, status.RESET) == status.RESET:
+            self._readable(connection, END)
+        if connection.live:
+            self._lose(connection, error)
+
+    def _take_off_unsent(self, connection: Connection, finished: Sequence[Finished]) -> None:
+        """Count no byte of a request as sent that was not, where it was the only one on its connection."""
+        if len(finished) == 1 and not connection.codec.tokens():
+            self.rows.bytes_out[finished[0][0]] -= connection.unsent + sum(map(len, connection.out))
+            connection.unsent = 0
+
+    def _again(self, connection: Connection) -> None:
+        """Let requests wait once more that the server refused without processing them (RFC 9113, section 8.7)."""
+        refused, outcome = connection.codec.refused, self.rows.outcome
+        while refused:
+            token, instead = refused.pop()
+            tries = self._tries[token] = self._tries.get(token, 1) + 1
+            if tries > MOST_TRIES:
+                self._settle([(token, instead, 0, 0)], self._now() - self._start)
+            elif outcome[token] == status.PENDING:
+                self.retried += 1
+                Engine._dispatch(self, token, connection.pool)
+
     def _lose(self, connection: Connection, error: int | None = None) -> None:
         """Fail the requests of a connection that has ended, by a system call's ``error`` (errno) or without one."""
         finished: list[Finished] = []
         connection.codec.end(finished)
+        if finished and (connection.out or connection.unsent):
+            self._take_off_unsent(connection, finished)
         ended = [(token, status.of_errno(error, outcome), size, first) for token, outcome, size, first in finished]
         self._settle(ended, self._now() - self._start)
         if not connection.codec.ready or connection.connecting:
@@ -330,12 +379,23 @@ class Engine:
         return False
 
     def _readable(self, connection: Connection, mask: int) -> None:
-        """Read all that has arrived: edge-triggered events come once for each arrival."""
-        codec, more = connection.codec, True
+        """Read what has arrived: edge-triggered events come once for each arrival.
+
+        After some reads the event is asked for again. Where an end lies behind the data (``mask``), the connection is
+        read to it before anybody else gets the connection.
+        """
+        codec, more, ending = connection.codec, True, mask & ~(READ | WRITE)
+        reads, until = 0, self._now() + TURN_NS
         while more and connection.live:
+            if reads == READS or self._now() > until:
+                self._io.watch(connection.sock, connection.watched)
+                return
+            reads += 1
             try:
                 data = connection.sock.recv(connection.read_size)
             except BlockingIOError:
+                if ending:
+                    self._after(connection)
                 return
             except OSError:
                 data = b""
@@ -344,17 +404,24 @@ class Engine:
                 return
             full = len(data) == connection.read_size
             more = full or mask != READ  # beside the data there is an end, or an error
-            if full and connection.read_size < 1_048_576:
-                connection.read_size *= 4
             now = self._now() - self._start
             finished: list[Finished] = []
             if codec.ready:
                 codec.receive(data, now, finished)
             else:
                 self._set_up(connection, data, now, finished)
+            if self._now() - self._start - now > SLOW_NS:
+                connection.read_size = max(READ_SIZE, connection.read_size // 4)
+            elif full and connection.read_size < MOST_READ:
+                connection.read_size *= 4
             if finished:
+                if connection.out or connection.unsent:
+                    self._take_off_unsent(connection, finished)
                 self._settle(finished, now)
-            self._after(connection)
+            if codec.refused:
+                self._again(connection)
+            if not ending:
+                self._after(connection)
 
     def _set_up(self, connection: Connection, data: bytes, now: int, finished: list[Finished]) -> None:
         """Take what arrives before a connection is usable: a handshake."""

@@ -21,6 +21,7 @@ class Connection:
         "read_size",
         "sock",
         "spent",
+        "unsent",
         "watched",
     )
 
@@ -36,6 +37,7 @@ class Connection:
         self.idle = False  # whether it stands in its pool's deque of idle connections
         self.out: deque[memoryview] = deque()
         self.read_size = 16_384
+        self.unsent = 0  # bytes of requests that could not be sent when the connection broke
         self.watched = READ | WRITE
 
 

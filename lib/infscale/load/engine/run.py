@@ -279,6 +279,7 @@ def _generator(results: Sequence[Ended], children: Sequence[_Child], start_ns: i
         start_ns=start_ns,
         connections_opened=sum(shard.connections_opened for shard in shards),
         connections_lost=sum(shard.connections_lost for shard in shards),
+        retried=sum(ended["retried"] for ended in results),
         error=next((shard.error for shard in shards if shard.error), ""),
         shards=shards,
         share_by_target=[sum(counts) for counts in zip(*shares, strict=True)] if any(shares) else [],

@@ -63,6 +63,7 @@ class Http1:
         self.closing = False
         self.out: list[bytes | memoryview] = []
         self.message = ""
+        self.refused: list[tuple[int, int]] = []  # by HTTP/1 a request is never refused unprocessed
         self._token = -1
         self._memo: dict[bytes, _Head] = {}
         self._state = _ON_HEAD

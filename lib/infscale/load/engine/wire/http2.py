@@ -34,6 +34,8 @@ _UNAVAILABLE = 14
 """gRPC's status for a request that the server refused without processing it."""
 _GIVE_BACK = 2**30
 """Bytes received before the connection's window is filled up again."""
+MOST_BARREN = 10_000
+"""Most frames in a row that bring no reply on: a server that sends more of them only keeps the client busy."""
 
 
 class Http2:
@@ -56,7 +58,9 @@ class Http2:
         self.out: list[bytes | memoryview] = []
         self.streams: dict[int, Stream] = {}
         self.message = ""
+        self.refused: list[tuple[int, int]] = []
         self.held = 0
+        self._barren = 0
         self._requests = requests
         self._grpc = grpc
         self._limit = max_streams
@@ -141,7 +145,20 @@ class Http2:
         for stream in list(streams):
             self._finish(stream, self.streams[stream], outcome, finished)
 
+    def _is_barren(self) -> None:
+        self._barren += 1
+        if self._barren > MOST_BARREN:
+            raise ProtocolError(f"more than {MOST_BARREN:,} frames in a row that bring no reply on")
+
+    def _give_back(self, stream: int, state: Stream, instead: int) -> None:
+        """Take a request for one that the server has not processed (RFC 9113, section 8.7)."""
+        del self.streams[stream]
+        self.free += 1
+        self._flow.waiting.pop(stream, None)
+        self.refused.append((state.token, instead))
+
     def _finish(self, stream: int, state: Stream, outcome: int, finished: list[Finished]) -> None:
+        self._barren = 0
         del self.streams[stream]
         self.free += 1
         finished.append((state.token, outcome, state.received, state.first))
@@ -171,6 +188,7 @@ class Http2:
                     del streams[stream]
                     self.free += 1
                     self._unreturned += body
+                    self._barren = 0
                     finished.append((state.token, status.OK, after - position, now))
                     position = after
                     continue
@@ -197,8 +215,10 @@ class Http2:
         head = self._heads.known.get(block) or self._heads.decode(block)
         state = self.streams.get(stream)
         if state is None:
+            self._is_barren()
             self._check_opened(stream)
             return end
+        self._barren = 0
         if not state.received:
             state.first = now
         state.received += end - start + 9
@@ -213,8 +233,13 @@ class Http2:
         self._unreturned += end - start
         state = self.streams.get(stream)
         if state is None:
+            self._is_barren()
             self._check_opened(stream)
             return  # late data of a request that was given up
+        if start < end:
+            self._barren = 0
+        else:
+            self._is_barren()
         state.received += end - start + 9
         if not state.code:
             self._malformed(stream, state, "DATA before HEADERS", finished)
@@ -241,6 +266,8 @@ class Http2:
     def _control(self, kind: int, flags: int, stream: int, body: bytes, finished: list[Finished]) -> None:
         if not self.ready and kind != wire.SETTINGS:
             raise ProtocolError("the server's settings did not come first")
+        if kind != wire.WINDOW_UPDATE or not self._flow.waiting:
+            self._is_barren()
         if kind == wire.WINDOW_UPDATE:
             self._window_update(stream, wire.read_uint32(body), finished)
         elif kind == wire.RST_STREAM:
@@ -275,10 +302,13 @@ class Http2:
     def _reset(self, stream: int, code: int, finished: list[Finished]) -> None:
         self._check_opened(stream)
         state = self.streams.get(stream)
-        if state is not None:
+        if state is None:
+            return
+        if code == wire.REFUSED_STREAM:
+            self._give_back(stream, state, status.of_grpc(_UNAVAILABLE) if self._grpc else status.RESET)
+        else:
             self._flow.waiting.pop(stream, None)
-            refused = self._grpc and code == wire.REFUSED_STREAM
-            self._finish(stream, state, status.of_grpc(_UNAVAILABLE) if refused else status.RESET, finished)
+            self._finish(stream, state, status.RESET, finished)
 
     def _settings(self, flags: int, body: bytes) -> None:
         if len(body) % 6 or (flags & wire.ACK and body):
@@ -300,8 +330,10 @@ class Http2:
         self._flow.pump(self.out)
 
     def _goaway(self, body: bytes, finished: list[Finished]) -> None:
-        """Take the server's GOAWAY: requests that it has not begun, those above its last stream, fail."""
+        """Take the server's GOAWAY: requests that it has not begun, those above its last stream, may be sent again."""
         last = wire.read_uint32(body[:4]) & MAX_NUMBER
         wire.read_uint32(body[4:8])
         self.message = body[8:].decode(errors="replace") or self.message
-        self._fail([stream for stream in self.streams if stream > last], status.RESET, finished)
+        self.closing = True
+        for stream in [stream for stream in self.streams if stream > last]:
+            self._give_back(stream, self.streams[stream], status.RESET)

@@ -69,6 +69,11 @@ class Tls:
         """Return how many requests may be sent now."""
         return self._inner.free if self.ready else 0
 
+    @property
+    def refused(self) -> list[tuple[int, int]]:
+        """Return the requests that may be sent again."""
+        return self._inner.refused
+
     def start(self) -> bytes:
         """Return what a new connection sends first: the ClientHello."""
         self._shake()
