@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from infscale.experiment.design.design import Design
     from infscale.findings.finding import Sizes
     from infscale.payloads.encoders import Payload
+    from infscale.records.runs import Run
 
 
 SCHEMES = {"rest": ("http", "https"), "grpc": ("grpc", "grpcs")}
@@ -70,7 +71,7 @@ def _run(
             run = measure(design, Path(data or scratch), fresh=True, start=start, allocate=allocate)
         else:
             run = measure_in(folder, more_s=more or 0.0, start=start, allocate=allocate)
-        print("\n".join(report(tabulate(run, slo), slo)))
+        print("\n".join([*report(tabulate(run, slo), slo), *failures(run)]))
         if data:
             print(f"The run is in {run.folder}; infscale figures --run {run.folder} draws it.")
 
@@ -166,7 +167,8 @@ class Requests:
             headers=self.headers[protocol],
         )
         status = str(result.samples["status"].iloc[0])
-        return "" if status == "ok" else f"{url}: {status} {result.generator.error}".rstrip()
+        why = next((reason.text for reason in result.generator.reasons), result.generator.error)
+        return "" if status == "ok" else f"{url}: {status} {why}".rstrip()
 
 
 def _no_decoder(body: bytes) -> Any:
@@ -237,6 +239,19 @@ def report(tables: "Tables", slo_ms: float) -> list[str]:
             f"client CPU {number(cpu)} µs a request"
         )
     return [*lines, "  " + validity(tables)]
+
+
+def failures(run: "Run") -> list[str]:
+    """Return why requests failed, the most frequent reasons of each protocol, as lines."""
+    from infscale.cli.load_report import SHOWN
+    from infscale.records.manifest import commonest
+
+    lines = []
+    for protocol in PROTOCOLS:
+        trials = [trial.manifest for trial in run.trials if trial.manifest.arm.protocol == protocol]
+        reasons = commonest(reason for trial in trials for reason in trial.generator.reasons)
+        lines += [f"  {NAMES[protocol]}: {r.requests:,} × {r.status}: {r.text}" for r in reasons[:SHOWN]]
+    return ["  Failed requests, at any rate:", *lines] if lines else []
 
 
 # ------------------------------------------------------------------------------------------ the options

@@ -101,8 +101,8 @@ def _exit_code(summary: "Summary", outcome: "Outcome") -> int:
         return INTERRUPTED
     if not summary["succeeded"]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in summary["errors"].items())
-        reason = f" ({summary['connection_error']})" if summary["connection_error"] else ""
-        print(f"infscale: no request to {summary['url']} succeeded: {kinds}{reason}", file=sys.stderr)
+        why = next((reason["text"] for reason in summary["reasons"]), summary["connection_error"])
+        print(f"infscale: no request to {summary['url']} succeeded: {kinds}{f' ({why})' if why else ''}", file=sys.stderr)
         return NOTHING_SUCCEEDED
     return GENERATOR_FAILED if summary["verdict"] == "INVALID" else MEASURED
 

@@ -7,6 +7,7 @@ omitted.
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +18,9 @@ from infscale.records.gate import INVALID, SATURATED
 from infscale.records.gates.verdict import judge
 from infscale.records.manifest import Generator, LoadManifest
 from infscale.records.samples import NEVER
+
+SHOWN = 5
+"""How many reasons of failures are printed, the most frequent ones."""
 
 Summary = dict[str, Any]
 """The result by name: numbers and texts that JSON can hold, as users read them."""
@@ -56,6 +60,7 @@ def summarise(samples: pd.DataFrame, manifest: LoadManifest) -> Summary:
         "succeeded": len(ok),
         **counts,
         "errors": verdict.errors,
+        "reasons": msgspec.to_builtins(manifest.generator.reasons),
         "offered_per_s": len(rows) / duration_s,
         "achieved_per_s": finished / duration_s,
         **_percentiles(rows, manifest.timeout_s * 1e3),
@@ -93,6 +98,7 @@ def _costs(samples: pd.DataFrame, generator: Generator) -> Summary:
         "peak_memory_bytes": max(shard.peak_memory_bytes for shard in generator.shards),
         "connections_opened": generator.connections_opened,
         "connections_lost": generator.connections_lost,
+        "retried": generator.retried,
         "connection_error": generator.error,
     }
 
@@ -173,12 +179,21 @@ def _omitted(summary: Summary) -> list[str]:
     return [f"– too few requests: {', '.join(needs)}"] if needs else []
 
 
+def reason_lines(reasons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the most frequent reasons of failures as lines: how many requests, their status, and why."""
+    shown = [f"{reason['requests']:>13,}× {reason['status']}: {reason['text']}" for reason in reasons[:SHOWN]]
+    rest = sum(reason["requests"] for reason in reasons[SHOWN:])
+    return [*shown, f"{rest:>13,}× other reasons"] if rest else shown
+
+
 def _facts(summary: Summary) -> list[str]:
     errors = ", ".join(f"{kind} {n:,}" for kind, n in summary["errors"].items()) or "none"
     ended = "".join(f", {summary[name]:,} {words}" for name, words in LEFT_OUT.items() if summary[name])
     return [
         f"rate           offered {summary['offered_per_s']:,.1f}/s, achieved {summary['achieved_per_s']:,.1f}/s",
         f"requests       {summary['requests']:,}, {summary['succeeded']:,} succeeded{ended}; errors: {errors}",
+        *reason_lines(summary["reasons"]),
+        *([f"sent again     {summary['retried']:,}, refused unprocessed"] if summary["retried"] else []),
         f"generator CPU  {summary['cpu_per_request_us']:,.1f} µs a request "
         f"({summary['cpu_user_per_request_us']:,.1f} user, {summary['cpu_system_per_request_us']:,.1f} system), "
         f"{summary['peak_memory_bytes'] / 1e6:,.0f} MB",

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ import pandas as pd
 from infscale.errors import EngineError, one_of
 from infscale.load.engine import status
 from infscale.load.engine.child import allow_files, peak_memory_bytes, prioritise
-from infscale.load.engine.run import Result
-from infscale.records.manifest import Generator
+from infscale.load.engine.loop import MOST_REASON
+from infscale.load.engine.run import REASONS_KEPT, Result
+from infscale.load.engine.wire.http1 import excerpt
+from infscale.records.manifest import Generator, Reason
 from infscale.records.samples import NEVER
 
 THREADS = 64
@@ -139,6 +142,7 @@ class _Rows:
         n = len(job.schedule)
         self.due, self.sent, self.done = (np.full(n, NEVER, np.int64) for _ in range(3))
         self.status = ["unsent"] * n
+        self.reasons: Counter[tuple[str, str]] = Counter()
         self.start = 0
         self._left, self._all = n, threading.Event()
         self._lock = threading.Lock()
@@ -146,9 +150,11 @@ class _Rows:
     def now(self) -> int:
         return time.monotonic_ns() - self.start
 
-    def end(self, i: int, status: str) -> None:
+    def end(self, i: int, status: str, why: str = "") -> None:
         self.done[i], self.status[i] = self.now(), status
         with self._lock:
+            if why:
+                self.reasons[status, why[:MOST_REASON]] += 1
             self._left -= 1
             if not self._left:
                 self._all.set()
@@ -185,11 +191,14 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
             if left <= 0:
                 raise requests.Timeout
             answer = session.post(job.url, data=job.bodies[job.choice[i]], headers=job.headers, timeout=left)
-            rows.end(i, "ok" if answer.status_code < 300 else f"http_{answer.status_code}")
+            if answer.status_code < 300:
+                rows.end(i, "ok")
+            else:
+                rows.end(i, f"http_{answer.status_code}", excerpt(answer.content))
         except requests.Timeout:
             rows.end(i, "timeout")
         except (requests.RequestException, OSError) as error:
-            rows.end(i, _why(str(error)))
+            rows.end(i, _why(str(error)), re.sub(r" object at 0x[0-9a-f]+", "", str(error)))
 
     def send(i: int) -> None:
         pool.submit(one, i)
@@ -220,7 +229,7 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             rows.end(i, "timeout")
         else:
-            rows.end(i, f"grpc_{code.name}")
+            rows.end(i, f"grpc_{code.name}", future.details() or "")
 
     def send(i: int) -> None:
         rows.sent[i] = rows.now()
@@ -278,6 +287,7 @@ def _drive(job: Job) -> _Answer:
         run_delay_s=None if delayed is None or delayed_since is None else max(0.0, delayed_since - delayed),
         scheduler=scheduler,
         peak_memory_bytes=peak_memory_bytes(),
+        reasons=[Reason(*key, count) for key, count in rows.reasons.most_common(REASONS_KEPT)],
     )
     return {"due": rows.due, "sent": rows.sent, "done": rows.done, "status": rows.status, "generator": generator}
 

@@ -9,6 +9,8 @@ numbered by their place in the design. 3 — lifetimes of servers in place of re
 
 import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -58,6 +60,22 @@ class Shard(Record, kw_only=True):
     pid: int
 
 
+class Reason(Record, kw_only=False):
+    """Why requests of a trial failed: their status, what the server, the connection or the reply said, how many."""
+
+    status: str
+    text: str
+    requests: int
+
+
+def commonest(reasons: Iterable[Reason]) -> list[Reason]:
+    """Return the different reasons of several trials, or processes, the most frequent ones first."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for reason in reasons:
+        counts[reason.status, reason.text] += reason.requests
+    return [Reason(status, text, requests) for (status, text), requests in counts.most_common()]
+
+
 class Generator(Record, kw_only=True):
     """The load generator of a trial: what it used, and how it ended.
 
@@ -72,6 +90,9 @@ class Generator(Record, kw_only=True):
         peak_memory_bytes: of a library's process; the engine's are with its shards.
         scheduler: the scheduling policy of a library's process.
         error: what ended the generator early; "" for nothing.
+        limit: the errno, such as "EMFILE", of the first limit of the client that kept a connection from being opened;
+            requests then wait for the connections that there are. "" for none.
+        reasons: why requests failed, the most frequent reasons first.
         shards: the engine's processes.
         share_by_target: requests sent to each replica, where the client picked.
     """
@@ -89,6 +110,8 @@ class Generator(Record, kw_only=True):
     peak_memory_bytes: int | None = None
     scheduler: str = ""
     error: str = ""
+    limit: str = ""
+    reasons: list[Reason] = []
     shards: list[Shard] = []
     share_by_target: list[int] = []
 

@@ -2,11 +2,11 @@
 
 import random
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infscale.load.engine import status
 from infscale.load.engine.interfaces import CodecFactory, Io, Limits
-from infscale.load.engine.loop import Engine
+from infscale.load.engine.loop import NO_REASONS, Engine
 from infscale.load.engine.pool import Pool
 from infscale.load.engine.status import Finished
 
@@ -50,12 +50,14 @@ class Balanced(Engine):
         pool.outstanding += 1
         super()._dispatch(i, pool)
 
-    def _settle(self, finished: Sequence[Finished], now: int) -> None:
+    def _settle(
+        self, finished: Sequence[Finished], now: int, reasons: Mapping[int, str] = NO_REASONS, otherwise: str = ""
+    ) -> None:
         outcome = self.rows.outcome
         for token, *_ in finished:
             if outcome[token] == status.PENDING:
                 self._pools[self.picked[token]].outstanding -= 1
-        super()._settle(finished, now)
+        super()._settle(finished, now, reasons, otherwise)
 
     def share_by_target(self) -> list[int]:
         """Return how many requests each target was picked for."""

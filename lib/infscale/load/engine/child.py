@@ -12,6 +12,7 @@ import struct
 import sys
 from array import array
 
+from infscale.load.engine import status
 from infscale.load.engine.balanced import Balanced
 from infscale.load.engine.interfaces import CodecFactory
 from infscale.load.engine.io import SocketIo, resolve
@@ -122,6 +123,8 @@ def main() -> None:
             "scheduler": scheduler,
             "peak_memory_bytes": peak_memory_bytes(),
             "error": engine.error,
+            "limit": status.limit_name(engine.limit),
+            "reasons": [(status.name(outcome), text, count) for (outcome, text), count in engine.reasons.items()],
             "share_by_target": engine.share_by_target() if isinstance(engine, Balanced) else [],
         },
         *columns.values(),

@@ -53,6 +53,11 @@ class Codec(Protocol):
         if that does not help; the loop empties it."""
         ...
 
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Return why requests failed, by token, where the server or its reply says so; the loop empties it."""
+        ...
+
     def start(self) -> bytes:
         """Return what a new connection sends first."""
         ...

@@ -91,7 +91,8 @@ class Greeting(TypedDict, total=False):
 class Ended(TypedDict):
     """What an engine's process sends at its end, before its arrays; see :class:`infscale.records.manifest.Shard`.
 
-    ``columns`` are type code and length of each array; ``share_by_target`` are the requests sent to each target.
+    ``columns`` are type code and length of each array; ``share_by_target`` are the requests sent to each target;
+    ``reasons`` are status, text and number of failed requests.
     """
 
     columns: dict[str, tuple[str, int]]
@@ -105,6 +106,8 @@ class Ended(TypedDict):
     scheduler: str
     peak_memory_bytes: int
     error: str
+    limit: str
+    reasons: list[tuple[str, str, int]]
     share_by_target: list[int]
 
 

@@ -8,7 +8,7 @@ time.
 
 import os
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from infscale.load.engine import status
 from infscale.load.engine.interfaces import END, READ, WRITE, CodecFactory, Io, Limits, Rows
@@ -29,6 +29,12 @@ READ_SIZE, MOST_READ = 16_384, 1_048_576
 
 MOST_TRIES = 20
 """How often a request is sent that the server refuses without processing it."""
+
+MOST_REASONS, MOST_REASON = 200, 300
+"""How many different reasons of failures are kept, and the characters of each: a server may put anything into them."""
+
+NO_REASONS: Mapping[int, str] = {}
+"""What is known of why requests failed, where nothing is."""
 
 
 class Engine:
@@ -63,6 +69,8 @@ class Engine:
         self.lost = 0
         self.retried = 0
         self.error = ""
+        self.limit = status.PENDING  # the first limit of this process that kept a connection from being opened
+        self.reasons: dict[tuple[int, str], int] = {}  # how many requests failed, by outcome and reason
         self._start = 0
         self._count = 0  # nothing is due before the trial runs
         self._next = 0
@@ -191,7 +199,10 @@ class Engine:
             return
         self._watch(connection, READ | WRITE if out else READ)
 
-    def _settle(self, finished: Sequence[Finished], now: int) -> None:
+    def _settle(
+        self, finished: Sequence[Finished], now: int, reasons: Mapping[int, str] = NO_REASONS, otherwise: str = ""
+    ) -> None:
+        """Give requests their outcomes; ``reasons`` of failures by token, ``otherwise`` of those that it lacks."""
         rows = self.rows
         for token, outcome, size, first in finished:
             if rows.outcome[token] == status.PENDING:
@@ -200,6 +211,14 @@ class Engine:
                 rows.first[token] = first if size else -1
                 rows.bytes_in[token] = size
                 self._settled += 1
+                if outcome != status.OK and (reason := reasons.get(token, otherwise)):
+                    self._count_reason(outcome, reason)
+
+    def _count_reason(self, outcome: int, reason: str) -> None:
+        key = outcome, reason[:MOST_REASON]
+        if key not in self.reasons and len(self.reasons) >= MOST_REASONS:
+            key = outcome, "(other reasons)"
+        self.reasons[key] = self.reasons.get(key, 0) + 1
 
     def _expire(self, t: int) -> int:
         """Give up the requests past their timeout, and return when to look again (ns since the start)."""
@@ -223,20 +242,31 @@ class Engine:
 
     # --- connections ---
 
-    def _connect(self, pool: Pool) -> int:
-        """Begin a connection, and return PENDING; if that failed at once, the outcome of a request that needs it."""
+    def _connect(self, pool: Pool) -> bool:
+        """Begin a connection for the request that has waited longest, and return whether to begin more.
+
+        If that fails at once, the request fails, too; but where a limit of this process is the reason, and another
+        connection is there, it waits for that one.
+        """
         number = self.opened * len(self._pools) + pool.target
         self.opened += 1
         try:
             sock = self._io.connect(pool.target)
         except OSError as error:
-            self.error = self.error or f"connect: {error}"
-            return status.of_errno(error.errno, status.REFUSED)
+            reason = f"connect: {error.strerror or error}"
+            self.error = self.error or reason
+            outcome = status.of_errno(error.errno, status.REFUSED)
+            if outcome != status.REFUSED:
+                self.limit = self.limit or outcome
+                if pool.live:
+                    return False
+            self._fail_one(pool, outcome, reason)
+            return True
         connection = Connection(number, sock, self._codec(), pool)
         self._live[number] = self._by_fd[connection.fd] = connection
         pool.live += 1
         pool.opening += 1
-        return status.PENDING
+        return True
 
     def _connected(self, connection: Connection) -> None:
         error = connection.sock.getsockopt(1, 4)  # SOL_SOCKET, SO_ERROR
@@ -256,22 +286,22 @@ class Engine:
         self.error = self.error or reason
         connection.pool.opening -= 1
         self._drop(connection)
-        self._fail_one(connection.pool, outcome)
+        self._fail_one(connection.pool, outcome, reason)
         self._more_connections(connection.pool)
 
-    def _fail_one(self, pool: Pool, outcome: int) -> None:
+    def _fail_one(self, pool: Pool, outcome: int, reason: str) -> None:
         """Let the request that has waited longest fail with the connection attempt that failed."""
         while pool.waiting:
             i = pool.waiting.popleft()
             if self.rows.outcome[i] == status.PENDING:
-                self._settle([(i, outcome, 0, 0)], self._now() - self._start)
+                self._settle([(i, outcome, 0, 0)], self._now() - self._start, otherwise=reason)
                 return
 
     def _more_connections(self, pool: Pool) -> None:
         """Open connections for the waiting requests, up to the limit."""
         while pool.opening < len(pool.waiting) and pool.live < pool.limit:
-            if failed := self._connect(pool):
-                self._fail_one(pool, failed)
+            if not self._connect(pool):
+                return
 
     def _free(self, connection: Connection) -> None:
         """Give a connection that can take requests those that wait; without any it becomes idle."""
@@ -307,7 +337,8 @@ class Engine:
             token, instead = refused.pop()
             tries = self._tries[token] = self._tries.get(token, 1) + 1
             if tries > MOST_TRIES:
-                self._settle([(token, instead, 0, 0)], self._now() - self._start)
+                reason = f"the server refused it {MOST_TRIES} times without processing it"
+                self._settle([(token, instead, 0, 0)], self._now() - self._start, otherwise=reason)
             elif outcome[token] == status.PENDING:
                 self.retried += 1
                 Engine._dispatch(self, token, connection.pool)
@@ -315,17 +346,16 @@ class Engine:
     def _lose(self, connection: Connection, error: int | None = None) -> None:
         """Fail the requests of a connection that has ended, by a system call's ``error`` (errno) or without one."""
         finished: list[Finished] = []
-        connection.codec.end(finished)
+        codec = connection.codec
+        codec.end(finished)
         if finished and (connection.out or connection.unsent):
             self._take_off_unsent(connection, finished)
         ended = [(token, status.of_errno(error, outcome), size, first) for token, outcome, size, first in finished]
-        self._settle(ended, self._now() - self._start)
-        if not connection.codec.ready or connection.connecting:
+        why = os.strerror(error) if error else "the server closed the connection"
+        self._settle(ended, self._now() - self._start, codec.reasons, why)
+        if not codec.ready or connection.connecting:
             outcome = status.of_errno(error, status.REFUSED if connection.connecting else status.BAD_RESPONSE)
-            reason = "the connection ended before it was usable"
-            self._refused(
-                connection, f"{reason}: {message}" if (message := connection.codec.message) else reason, outcome
-            )
+            self._refused(connection, f"the connection ended before it was usable: {codec.message or why}", outcome)
             return
         self.lost += bool(finished)
         self._drop(connection)
@@ -397,8 +427,9 @@ class Engine:
                 if ending:
                     self._after(connection)
                 return
-            except OSError:
-                data = b""
+            except OSError as error:
+                self._lose(connection, error.errno)
+                return
             if not data:
                 self._lose(connection)
                 return
@@ -417,7 +448,9 @@ class Engine:
             if finished:
                 if connection.out or connection.unsent:
                     self._take_off_unsent(connection, finished)
-                self._settle(finished, now)
+                self._settle(finished, now, codec.reasons)
+                if codec.reasons:
+                    codec.reasons.clear()
             if codec.refused:
                 self._again(connection)
             if not ending:

@@ -23,7 +23,7 @@ from infscale.errors import ConfigError, EngineError, one_of
 from infscale.load.engine import status
 from infscale.load.engine.interfaces import Limits
 from infscale.load.engine.job import Ended, Greeting, Job, parse
-from infscale.records.manifest import Generator, Shard
+from infscale.records.manifest import Generator, Reason, Shard, commonest
 from infscale.vocabulary import PICKS
 
 _SIZE = struct.Struct("<Q")
@@ -31,6 +31,9 @@ _START_IN_NS = 50_000_000
 """Time between the processes' readiness and the schedule's start, ns."""
 _PROGRESS_S = 0.25
 """Time between two reports of progress, s."""
+
+REASONS_KEPT = 20
+"""How many reasons of failures a trial keeps, the most frequent ones."""
 
 Columns = dict[str, npt.NDArray[Any]]
 """The engine's arrays by name: times and bytes in int64, codes of outcomes; each of shape (requests,)."""
@@ -281,6 +284,8 @@ def _generator(results: Sequence[Ended], children: Sequence[_Child], start_ns: i
         connections_lost=sum(shard.connections_lost for shard in shards),
         retried=sum(ended["retried"] for ended in results),
         error=next((shard.error for shard in shards if shard.error), ""),
+        limit=next((ended["limit"] for ended in results if ended["limit"]), ""),
+        reasons=commonest(Reason(*reason) for ended in results for reason in ended["reasons"])[:REASONS_KEPT],
         shards=shards,
         share_by_target=[sum(counts) for counts in zip(*shares, strict=True)] if any(shares) else [],
     )

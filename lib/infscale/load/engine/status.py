@@ -46,12 +46,17 @@ def of_errno(number: int | None, otherwise: int) -> int:
     return _LIMITS.get(number or 0, otherwise)
 
 
+def limit_name(outcome: int) -> str:
+    """Return the name of the limit of the client that an outcome stands for, such as "EMFILE"; "" if it is none."""
+    return CLIENT_LIMITS[outcome - _LIMIT] if _LIMIT <= outcome < _HTTP else ""
+
+
 def name(outcome: int) -> str:
     """Return the name of an outcome in the samples table."""
     if outcome < _LIMIT:
         return _FIXED[outcome]
     if outcome < _HTTP:
-        return f"client_{CLIENT_LIMITS[outcome - _LIMIT]}"
+        return f"client_{limit_name(outcome)}"
     if outcome < _GRPC:
         return f"http_{outcome - _HTTP}"
     return f"grpc_{GRPC_CODES[outcome - _GRPC]}"

@@ -85,16 +85,21 @@ def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:
     return Gate("delivered", share >= DELIVERED_MIN, share, DELIVERED_MIN, text)
 
 
-def own_limits(samples: pd.DataFrame) -> Gate:
-    """Judge whether requests failed because the client ran out of descriptors, ports, buffers or memory: none may."""
+def own_limits(samples: pd.DataFrame, limit: str = "") -> Gate:
+    """Judge whether the client ran out of descriptors, ports, buffers or memory: no request may fail or wait for it.
+
+    Args:
+        samples: the trial's rows.
+        limit: :attr:`infscale.records.manifest.Generator.limit`.
+    """
     counts = {name: int((samples["status"] == f"client_{name}").sum()) for name in CLIENT_LIMITS}
     failed = sum(counts.values())
-    if not failed:
+    if not failed and not limit:
         return Gate("own_limits", True, 0.0, 0.0, "no request failed for a limit of the client")
-    why = "; ".join(f"{RAISE[name]} ({name})" for name, count in counts.items() if count)
-    return Gate(
-        "own_limits", False, failed, 0.0, f"a limit of the client ended {failed} of {len(samples)} requests: {why}"
-    )
+    why = "; ".join(f"{RAISE[name]} ({name})" for name, count in counts.items() if count or name == limit)
+    ended = f"a limit of the client ended {failed} of {len(samples)} requests"
+    kept = "a limit of the client kept connections from being opened, so that requests waited"
+    return Gate("own_limits", False, failed, 0.0, f"{ended if failed else kept}: {why}")
 
 
 def lag(samples: pd.DataFrame) -> Gate:

@@ -66,7 +66,7 @@ def judge(
     duration_ns = duration_s * 1e9
     sound = [
         delivered(samples, duration_ns),
-        own_limits(samples),
+        own_limits(samples, generator.limit),
         lag(samples),
         arrivals(samples, duration_ns),
         engine_cpu(generator),

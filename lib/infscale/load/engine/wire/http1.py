@@ -7,6 +7,7 @@ CRLF; LF alone, which the RFC allows a client to accept, is refused.
 import re
 import zlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from infscale.load.engine import status
 from infscale.load.engine.status import Finished
@@ -14,6 +15,8 @@ from infscale.load.engine.status import Finished
 MAX_HEAD = 65_536
 """Longest accepted status line and headers, chunk line or trailers, in bytes; a longer one is a bad response."""
 
+EXCERPT = 200
+"""Bytes of a failed request's reply that are kept as its reason."""
 
 _Head = tuple[int, int, bool]
 """HTTP status, body length (or one of the two constants below), and whether the connection is kept."""
@@ -48,11 +51,21 @@ def encode(method: str, path: str, headers: Mapping[str, str], body: bytes, *, g
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
 
 
+def excerpt(body: bytes) -> str:
+    """Return the beginning of a reply's body as a line of text; "" for bytes that are no text."""
+    if body.startswith(b"\x1f\x8b"):
+        with suppress(zlib.error):
+            body = zlib.decompressobj(wbits=31).decompress(body, EXCERPT)
+    text = " ".join(body[:EXCERPT].decode(errors="replace").split())
+    return text if text.isprintable() and text.count("\ufffd") < 4 else ""
+
+
 class Http1:
     """The client's side of one connection, a :class:`~infscale.load.engine.interfaces.Codec`.
 
     ``requests`` are the pool's encoded requests; not HEAD, whose replies lack the body that they announce.
-    ``message`` is what was wrong with the last bad reply.
+    ``message`` is what was wrong with the last bad reply; ``reasons`` hold the same, and the beginning of the body of
+    a reply whose status is not 2xx.
     """
 
     def __init__(self, requests: Sequence[bytes]) -> None:
@@ -64,6 +77,8 @@ class Http1:
         self.out: list[bytes | memoryview] = []
         self.message = ""
         self.refused: list[tuple[int, int]] = []  # by HTTP/1 a request is never refused unprocessed
+        self.reasons: dict[int, str] = {}
+        self._excerpt = b""
         self._token = -1
         self._memo: dict[bytes, _Head] = {}
         self._state = _ON_HEAD
@@ -98,7 +113,7 @@ class Http1:
         try:
             self._parse(data, finished)
         except ValueError as error:
-            self.message = str(error)
+            self.message = self.reasons[self._token] = str(error)
             self._finish(status.BAD_RESPONSE, 0, finished, keep=False)
 
     def end(self, finished: list[Finished]) -> None:
@@ -107,6 +122,8 @@ class Http1:
         if self._token >= 0:
             failed = status.BAD_RESPONSE if self._bytes else status.RESET
             whole = self._state == _ON_CLOSE
+            if self._bytes and not whole:
+                self.reasons[self._token] = "the connection ended within the reply"
             self._finish(status.of_http(self._code) if whole else failed, 0, finished, keep=False)
 
     def cancel(self, token: int) -> None:
@@ -121,6 +138,9 @@ class Http1:
     def _finish(self, outcome: int, surplus: int, finished: list[Finished], *, keep: bool) -> None:
         """Finish the request; ``surplus`` bytes arrived behind its reply and belong to no request."""
         finished.append((self._token, outcome, self._bytes - surplus, self._first))
+        if self._excerpt:
+            self.reasons.setdefault(self._token, excerpt(self._excerpt))
+            self._excerpt = b""
         self._token = -1
         self._bytes = 0
         self._state = _ON_HEAD
@@ -142,7 +162,7 @@ class Http1:
             elif state == _ON_TRAILER:
                 at = self._on_trailer(data, at, finished)
             else:
-                at = self._on_body(size, at, finished)
+                at = self._on_body(data, at, finished)
             if at == before:
                 self._held = data[at:]
                 return
@@ -158,6 +178,8 @@ class Http1:
         if code < 200:  # an interim reply such as 100 Continue
             return at
         if 0 <= length <= len(data) - at:
+            if code >= 300:
+                self._excerpt = data[at : at + min(length, EXCERPT)]
             self._finish(status.of_http(code), len(data) - at - length, finished, keep=keep)
             return at + length
         self._code, self._keep, self._left = code, keep, length
@@ -176,10 +198,17 @@ class Http1:
         parsed = self._memo[head] = _parse_head(head)
         return parsed
 
-    def _on_body(self, size: int, at: int, finished: list[Finished]) -> int:
+    def _keep_excerpt(self, part: bytes) -> None:
+        if self._code >= 300 and len(self._excerpt) < EXCERPT:
+            self._excerpt += part[:EXCERPT]
+
+    def _on_body(self, data: bytes, at: int, finished: list[Finished]) -> int:
+        size = len(data)
         if self._state == _ON_CLOSE:
+            self._keep_excerpt(data[at : at + EXCERPT])
             return size
         taken = min(self._left, size - at)
+        self._keep_excerpt(data[at : at + min(taken, EXCERPT)])
         self._left -= taken
         if not self._left:
             self._finish(status.of_http(self._code), size - at - taken, finished, keep=self._keep)
@@ -191,6 +220,7 @@ class Http1:
         while True:
             if self._left > 0:
                 taken = min(self._left, size - at)
+                self._keep_excerpt(data[at : at + min(taken, EXCERPT)])
                 self._left -= taken
                 at += taken
             if self._left >= 0:

@@ -12,6 +12,7 @@ import hpack
 from infscale.load.engine import status
 from infscale.load.engine.status import Finished
 from infscale.load.engine.wire import http2_frames as wire
+from infscale.load.engine.wire.http1 import EXCERPT, excerpt
 from infscale.load.engine.wire.http2_flow import Flow
 from infscale.load.engine.wire.http2_frames import (
     DATA,
@@ -43,7 +44,7 @@ class Http2:
 
     ``ready`` turns true with the server's settings; ``free`` is the number of streams that may be opened now; ``out``
     holds acknowledgements, window updates and bodies that waited for a window; ``message`` is the last grpc-message,
-    GOAWAY text or broken rule.
+    GOAWAY text or broken rule; ``reasons`` hold the same by request, and the beginning of an error reply's body.
 
     Args:
         requests: the pool.
@@ -59,8 +60,10 @@ class Http2:
         self.streams: dict[int, Stream] = {}
         self.message = ""
         self.refused: list[tuple[int, int]] = []
+        self.reasons: dict[int, str] = {}
         self.held = 0
         self._barren = 0
+        self._farewell = ""  # what the server's GOAWAY says
         self._requests = requests
         self._grpc = grpc
         self._limit = max_streams
@@ -127,7 +130,7 @@ class Http2:
             self._rest = b""
             self.message = str(error)
             self.out.append(frame(wire.GOAWAY, 0, 0, uint32(0) + uint32(wire.PROTOCOL_ERROR)))
-            self._fail(self.streams, status.BAD_RESPONSE, finished)
+            self._fail(self.streams, status.BAD_RESPONSE, finished, self.message)
             return
         self._rest = data[position:]
         if self._unreturned >= _GIVE_BACK:
@@ -137,13 +140,17 @@ class Http2:
     def end(self, finished: list[Finished]) -> None:
         """Take the end of the connection: requests without a whole reply fail."""
         begun = [stream for stream, state in self.streams.items() if state.received]
-        self._fail(begun, status.BAD_RESPONSE, finished)
-        self._fail(self.streams, status.RESET, finished)
+        self._fail(begun, status.BAD_RESPONSE, finished, self._farewell or "the connection ended within the reply")
+        self._fail(self.streams, status.RESET, finished, self._farewell)
 
-    def _fail(self, streams: Sequence[int] | dict[int, Stream], outcome: int, finished: list[Finished]) -> None:
+    def _fail(
+        self, streams: Sequence[int] | dict[int, Stream], outcome: int, finished: list[Finished], why: str
+    ) -> None:
         self.closing = True
         for stream in list(streams):
-            self._finish(stream, self.streams[stream], outcome, finished)
+            state = self.streams[stream]
+            state.message = state.message or why
+            self._finish(stream, state, outcome, finished)
 
     def _is_barren(self) -> None:
         self._barren += 1
@@ -162,8 +169,8 @@ class Http2:
         del self.streams[stream]
         self.free += 1
         finished.append((state.token, outcome, state.received, state.first))
-        if outcome != status.OK:
-            self.message = state.message or self.message
+        if outcome != status.OK and state.message:
+            self.message = self.reasons[state.token] = state.message
         if self._flow.waiting.pop(stream, None) is not None:
             # The reply came before the whole request was sent; the rest of it is of no use.
             self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.CANCEL)))
@@ -246,6 +253,8 @@ class Http2:
             return
         if flags & wire.PADDED:
             start, end = wire.inner(flags & wire.PADDED, data, start, end)
+        if state.code >= 300 and not state.message:
+            state.message = excerpt(data[start : min(end, start + EXCERPT)])
         if self._grpc and state.expected < 0:
             state.expect(data[start : min(end, start + 5)])
         state.data += end - start
@@ -308,6 +317,7 @@ class Http2:
             self._give_back(stream, state, status.of_grpc(_UNAVAILABLE) if self._grpc else status.RESET)
         else:
             self._flow.waiting.pop(stream, None)
+            state.message = f"the server reset the stream ({wire.error_name(code)})"
             self._finish(stream, state, status.RESET, finished)
 
     def _settings(self, flags: int, body: bytes) -> None:
@@ -332,8 +342,9 @@ class Http2:
     def _goaway(self, body: bytes, finished: list[Finished]) -> None:
         """Take the server's GOAWAY: requests that it has not begun, those above its last stream, may be sent again."""
         last = wire.read_uint32(body[:4]) & MAX_NUMBER
-        wire.read_uint32(body[4:8])
-        self.message = body[8:].decode(errors="replace") or self.message
+        error, text = wire.error_name(wire.read_uint32(body[4:8])), excerpt(body[8:])
+        self._farewell = f"GOAWAY ({error}): {text}" if text else f"GOAWAY ({error})"
+        self.message = text or self.message
         self.closing = True
         for stream in [stream for stream in self.streams if stream > last]:
             self._give_back(stream, self.streams[stream], status.RESET)

@@ -6,6 +6,23 @@ DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDO
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITISED = 1, 1, 4, 8, 32
 HEADER_TABLE_SIZE, ENABLE_PUSH, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE, MAX_FRAME_SIZE = range(1, 6)
 PROTOCOL_ERROR, REFUSED_STREAM, CANCEL = 1, 7, 8
+ERRORS = (
+    "NO_ERROR",
+    "PROTOCOL_ERROR",
+    "INTERNAL_ERROR",
+    "FLOW_CONTROL_ERROR",
+    "SETTINGS_TIMEOUT",
+    "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR",
+    "REFUSED_STREAM",
+    "CANCEL",
+    "COMPRESSION_ERROR",
+    "CONNECT_ERROR",
+    "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY",
+    "HTTP_1_1_REQUIRED",
+)
+"""Names of errors by number (section 7)."""
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 MAX_NUMBER = 2**31 - 1
@@ -18,6 +35,8 @@ MAX_FRAME = 16_384
 """Longest payload of a frame in bytes, unless a setting changes it."""
 MAX_BLOCK = 65_536
 """Longest accepted header block with its frames, in bytes."""
+MAX_PARTS = 64
+"""Most frames of a header block: each one that arrives makes the whole block be looked at again."""
 
 HEAD = struct.Struct(">LBL")
 """Layout of a frame's head: length × 256 + type, flags, stream number."""
@@ -40,6 +59,11 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 def uint32(value: int) -> bytes:
     """Return a number as four bytes, as error codes and the growth of windows are sent."""
     return value.to_bytes(4, "big")
+
+
+def error_name(code: int) -> str:
+    """Return the name of an error, or its number if it has none."""
+    return ERRORS[code] if code < len(ERRORS) else f"error {code}"
 
 
 def read_uint32(payload: bytes) -> int:
@@ -92,7 +116,7 @@ def whole_block(data: bytes, start: int, end: int, flags: int, stream: int) -> t
     parts = [data[first:last]]
     begun = start
     while not flags & END_HEADERS:
-        if end - begun > MAX_BLOCK:
+        if end - begun > MAX_BLOCK or len(parts) > MAX_PARTS:
             raise ProtocolError("header block too large")
         if len(data) - end < HEAD.size:
             return b"", -1

@@ -74,6 +74,11 @@ class Tls:
         """Return the requests that may be sent again."""
         return self._inner.refused
 
+    @property
+    def reasons(self) -> dict[int, str]:
+        """Return why requests failed, by token."""
+        return self._inner.reasons
+
     def start(self) -> bytes:
         """Return what a new connection sends first: the ClientHello."""
         self._shake()
@@ -150,4 +155,6 @@ class Tls:
     def _fail(self, message: str, finished: list[Finished]) -> None:
         self.message = message
         self._failed = True
+        before = len(finished)
         self._inner.end(finished)
+        self.reasons.update({token: message for token, *_ in finished[before:]})
