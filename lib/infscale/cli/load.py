@@ -36,6 +36,8 @@ grpc://host:8500/package.Service/Method, or over a Unix socket: http://unix:/run
 A trace's column of times is the first of arrival_ns, arrival_s, scheduled_ns (as in --out), timestamp_ns and \
 timestamp_s, unless --trace-column names another.
 
+A reply other than 2xx is a failure with the status http_CODE: redirects are not followed, and 304 is no success.
+
 Exit codes: 0 measured (VALID, or SATURATED, a finding about the server); 1 bad input, or the engine failed; 2 unknown \
 option; 3 INVALID: the generator or its host failed; 4 no request succeeded; 5 measured, but --out could not be written; \
 130 ended by Ctrl-C, SIGTERM or SIGHUP (the rows are kept).
@@ -161,6 +163,12 @@ def checked(
     gzip: bool,
     ca: str,
     insecure: bool,
+    cert: str,
+    key: str,
+    order: str,
+    method: str,
+    authority: str,
+    connect_to: str,
     out: str,
 ) -> "Load":
     """Check the options against each other, and read the bodies; arguments are named after the options.
@@ -169,10 +177,12 @@ def checked(
         ConfigError: naming the option, its value and what is accepted.
     """
     from infscale.load.engine.job import parse
-    from infscale.load.schedule import PROCESSES
+    from infscale.load.schedule import ORDERS, PROCESSES
     from infscale.load.single import Load
 
     target = parse(url)
+    if connect_to:
+        parse(f"{target.scheme}://{connect_to}{target.path}")
     process = one_of("--arrivals", arrivals, PROCESSES)
     if (trace != "") != (process == "trace"):
         raise ConfigError("--trace FILE is required with --arrivals trace and not allowed otherwise")
@@ -190,8 +200,12 @@ def checked(
         url=url,
         rates_per_s=_rates(rate, process),
         duration_s=10.0 if duration is None and process != "trace" else duration,
-        bodies=tuple(map(body_of, body)) or (b"",),
+        bodies=tuple(map(body_of, body_files(body))) or (b"",),
+        order=one_of("--order", order, ORDERS),
+        method=_method(method, target.grpc),
         headers=headers_of(header, gzip=gzip),
+        authority=_authority(authority),
+        connect_to=connect_to,
         arrivals=process,
         cv=1.0 if cv is None else cv,
         trace=Path(trace) if trace else None,
@@ -206,8 +220,23 @@ def checked(
         gzip=gzip,
         ca=ca,
         insecure=insecure,
+        certificate=cert,
+        key=key,
         out=_out(out),
     )
+
+
+def _method(name: str, grpc: bool) -> str:
+    if not re.fullmatch(r"[A-Z]+", name) or name in ("HEAD", "CONNECT") or (grpc and name != "POST"):
+        accepted = "POST, which gRPC always uses" if grpc else "POST, GET, PUT and others, but HEAD and CONNECT"
+        raise ConfigError(f"--method {name!r}; accepted: {accepted}")
+    return name
+
+
+def _authority(text: str) -> str:
+    if text and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]{1,5})?", text):
+        raise ConfigError(f"--authority {text!r}; accepted: a host name or an address, with or without :port")
+    return text
 
 
 def _rates(text: str, process: str) -> tuple[float, ...]:
@@ -221,6 +250,28 @@ def _rates(text: str, process: str) -> tuple[float, ...]:
     if not fits(len(parts)):
         raise ConfigError(f"--rate {text!r} for {process} arrivals; accepted: {form}")
     return tuple(parse_number("--rate", part) for part in parts)
+
+
+def body_files(names: Sequence[str]) -> list[str]:
+    """Return the files that options name, and those in the folders that they name, in the order of their names.
+
+    Raises:
+        ConfigError: a folder cannot be read, or holds no file.
+    """
+    files: list[str] = []
+    for name in names:
+        folder = Path(name)
+        if not folder.is_dir():
+            files.append(name)
+            continue
+        try:
+            inside = [str(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name[0] != "."]
+        except OSError as error:
+            raise ConfigError(f"--body {name!r} cannot be read: {error.strerror}") from error
+        if not inside:
+            raise ConfigError(f"--body {name!r} is a folder without files")
+        files += inside
+    return files
 
 
 def body_of(name: str) -> bytes:
@@ -294,6 +345,8 @@ command = Command(
         option("--warmup", section=ARRIVALS, default="0", type=Number()),
         option("--seed", section=ARRIVALS, default="1", type=Whole(0)),
         option("--body", section=REQUESTS),
+        option("--order", section=REQUESTS, default="random"),
+        option("--method", section=REQUESTS, default="POST"),
         option("--header", section=REQUESTS),
         option("--gzip", section=REQUESTS),
         option("--timeout", section=CONNECTION, default="5", type=Number(above=0)),
@@ -301,7 +354,11 @@ command = Command(
         option("--streams", section=CONNECTION, default="0", type=Whole(0)),
         option("--shards", section=CONNECTION, default="1", type=Whole(1, most=256)),
         option("--no-keep-alive", section=CONNECTION),
+        option("--authority", section=CONNECTION, default=""),
+        option("--connect-to", section=CONNECTION, default=""),
         option("--ca", section=CONNECTION, default=""),
+        option("--cert", section=CONNECTION, default=""),
+        option("--key", section=CONNECTION, default=""),
         option("--insecure", section=CONNECTION),
         option("--out", section=OUTPUT, default=""),
         option("--json", section=OUTPUT),

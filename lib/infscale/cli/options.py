@@ -43,7 +43,9 @@ NAMES: dict[str, tuple[str, str]] = {
     # Requests.
     "--rest": ("URL", "http or https, with its path."),
     "--grpc": ("URL", "grpc or grpcs, ending in /package.Service/Method."),
-    "--body": ("FILE...", "Request bodies; each request carries one of them at random. Without it they are empty."),
+    "--body": ("FILE...", "Request bodies, or folders of them. Without it they are empty."),
+    "--order": ("NAME", "How bodies are taken: random, in-order or shuffled (each once, then all again)."),
+    "--method": ("NAME", "HTTP method."),
     "--body-rest": ("FILE...", "HTTP bodies of the REST requests."),
     "--body-grpc": ("FILE...", "Serialised protobuf messages of the gRPC requests."),
     "--header": ("'K: V'", "Header of every request; may be repeated."),
@@ -58,7 +60,11 @@ NAMES: dict[str, tuple[str, str]] = {
     "--streams": ("N", "Most requests at a time on an HTTP/2 connection; 0 for the server's limit."),
     "--shards": ("N", "Processes of the load engine, which share rate and connections."),
     "--no-keep-alive": ("", "Open a connection for every request."),
+    "--authority": ("HOST[:PORT]", "What requests name as their host (Host, :authority, TLS), if not the URL's."),
+    "--connect-to": ("HOST:PORT", "Where to connect, if not to the URL's host and port."),
     "--ca": ("FILE", "File of certificates to trust instead of the system's."),
+    "--cert": ("FILE", "The client's own certificate (PEM), for servers that ask for one."),
+    "--key": ("FILE", "The key of --cert (PEM); not needed if that file holds it."),
     "--insecure": ("", "Trust any certificate."),
     # Judgement.
     "--slo": ("TIME", "Limit of the response time, such as 50ms, 0.2s or 800us."),

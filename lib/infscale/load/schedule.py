@@ -47,6 +47,9 @@ class Process:
 
 POISSON = Process()
 
+ORDERS = ("random", "in-order", "shuffled")
+"""How the bodies of requests are taken from a pool, see :func:`payload_choice`."""
+
 
 def draw(process: Process, rate: Rates, duration_s: float, seed: np.random.SeedSequence) -> Schedule:
     """Draw a schedule of any process.
@@ -218,9 +221,19 @@ def replay(trace: Schedule, duration_s: float | None = None, rate_per_s: float |
     return np.asarray(stretched[stretched < until], dtype=np.int64)
 
 
-def payload_choice(count: int, pool: int, seed: np.random.SeedSequence) -> npt.NDArray[np.int32]:
-    """Draw the body of each of ``count`` requests, uniformly and independently: indices into a pool of ``pool``."""
-    return _generator(seed).integers(0, pool, count, dtype=np.int32)
+def payload_choice(
+    count: int, pool: int, seed: np.random.SeedSequence, order: str = "random"
+) -> npt.NDArray[np.int32]:
+    """Draw the body of each of ``count`` requests: indices into a pool of ``pool`` bodies.
+
+    "random" draws them uniformly and independently. "in-order" takes each once, then again from the first;
+    "shuffled" takes each once in a random order, then each once in another.
+    """
+    rng, passes = _generator(seed), -(-count // pool)
+    if order == "random":
+        return rng.integers(0, pool, count, dtype=np.int32)
+    one = np.arange(pool, dtype=np.int32)
+    return np.concatenate([rng.permutation(one) if order == "shuffled" else one for _ in range(passes)])[:count]
 
 
 # --------------------------------------------------------------------------------------------- helpers

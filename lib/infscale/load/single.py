@@ -34,8 +34,12 @@ class Load:
         url: as :func:`infscale.load.engine.job.parse` takes it.
         rates_per_s: one value; two for "ramp", any number for "steps", none or one for "trace".
         duration_s: length of the arrivals without the warm-up; None for the whole of a trace.
-        bodies: the pool, of which each request carries one at random.
+        bodies: the pool, of which each request carries one.
+        order: how they are taken, one of :data:`infscale.load.schedule.ORDERS`.
+        method: of HTTP requests.
         headers: sent with every request, beside those that the protocol needs.
+        authority: ``host`` or ``host:port`` that the requests name; "" for that of a header ``host``, or the URL's.
+        connect_to: ``host:port`` to connect to; "" for the URL's.
         arrivals: one of :data:`infscale.load.schedule.PROCESSES`.
         cv: coefficient of variation of the gaps, for "gamma".
         trace: file of arrival times, for "trace".
@@ -50,6 +54,7 @@ class Load:
         gzip: compress the bodies (gRPC: the messages).
         ca: file of trusted certificates; "" for the system's.
         insecure: trust any certificate.
+        certificate, key: files of the client's own certificate and its key; "" for none.
         out: where the rows are to be stored; None for nowhere.
     """
 
@@ -57,7 +62,11 @@ class Load:
     rates_per_s: tuple[float, ...]
     duration_s: float | None
     bodies: tuple[bytes, ...]
+    order: str
+    method: str
     headers: dict[str, str]
+    authority: str
+    connect_to: str
     arrivals: str
     cv: float
     trace: Path | None
@@ -72,6 +81,8 @@ class Load:
     gzip: bool
     ca: str
     insecure: bool
+    certificate: str
+    key: str
     out: Path | None
 
 
@@ -132,7 +143,9 @@ def schedules(load: Load) -> Plan:
     warm = _warmup(load, rates[0], seeds["warmup"])
     shift = round(load.warmup_s * 1e9)
     whole = [np.concatenate([w, p + shift]) for w, p in zip(warm, parts, strict=True)]
-    choice = arrivals.payload_choice(sum(map(len, whole)), len(load.bodies), seeds["payload"])
+    choice = arrivals.payload_choice(sum(map(len, whole)), len(load.bodies), seeds["payload"], load.order)
+    if load.order != "random":  # one order for all shards together
+        choice = choice[np.argsort(np.argsort(np.concatenate(whole), kind="stable"), kind="stable")]
     cuts = np.cumsum([len(s) for s in whole])[:-1]
     return Plan(whole, np.split(choice, cuts), load.warmup_s + duration, float(np.mean(rates)))
 
@@ -187,6 +200,11 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         gzip=load.gzip,
         ca=load.ca,
         insecure=load.insecure,
+        targets=(load.connect_to,) if load.connect_to else (),
+        method=load.method,
+        authority=load.authority,
+        certificate=load.certificate,
+        key=load.key,
         progress=progress,
     )
     samples, duration_s = result.samples, plan.duration_s
@@ -205,6 +223,10 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         timeout_s=load.timeout_s,
         seed=load.seed,
         pool=len(load.bodies),
+        order=load.order,
+        method=load.method,
+        authority=load.authority,
+        connect_to=load.connect_to,
         header_names=sorted(load.headers),  # their values may be secret
         connections=load.connections,
         streams=load.streams,
@@ -216,15 +238,15 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         interrupted=result.interrupted,
         started_at=started.isoformat(timespec="seconds"),
         generator=result.generator,
-        host=_host(load.url, loadavg, steal),
+        host=_host(load, loadavg, steal),
     )
     return Outcome(samples.assign(trial_id=load.out.stem if load.out else "load"), manifest, result.interrupted)
 
 
-def _host(url: str, loadavg: float, steal: tuple[int, int]) -> Host:
+def _host(load: Load, loadavg: float, steal: tuple[int, int]) -> Host:
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
     return Host(
-        same_host=_is_here(url),
+        same_host=_is_here(f"{parse(load.url).scheme}://{load.connect_to}/a/b" if load.connect_to else load.url),
         loadavg_1m=round(loadavg, 2),
         steal_fraction=stolen / ticks if ticks else 0.0,
         cores=len(os.sched_getaffinity(0)),

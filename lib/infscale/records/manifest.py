@@ -262,6 +262,8 @@ class LoadManifest(Record, kw_only=True):
         rate_per_s: mean rate of the measured part, requests/s.
         planned_s: length of the schedule, warm-up included, s.
         duration_s: the same, or the time until an interruption, s.
+        pool, order: number of bodies, and how they were taken from the pool.
+        authority, connect_to: what the requests named, and where they went, if not as the URL says.
         header_names: names only, because values may be secret.
         rows: scheduled requests.
         machine, commit, versions, summary: added when it is stored; the summary is that of the command.
@@ -280,6 +282,10 @@ class LoadManifest(Record, kw_only=True):
     timeout_s: float
     seed: int
     pool: int
+    order: str = "random"
+    method: str = "POST"
+    authority: str = ""
+    connect_to: str = ""
     header_names: list[str]
     connections: int
     streams: int | None = None

@@ -82,7 +82,7 @@ def allow_files() -> None:
 
 def _engine(job: Job, io: SocketIo, factory: CodecFactory) -> Engine:
     work = job.schedule, job.choice, job.limits
-    return Balanced(io, factory, *work, len(job.targets), job.pick) if job.targets else Engine(io, factory, *work)
+    return Balanced(io, factory, *work, len(job.targets), job.pick) if job.pick else Engine(io, factory, *work)
 
 
 def main() -> None:

@@ -69,8 +69,10 @@ def parse(url: str) -> Target:
         path = "/" + path
         if not unix:
             raise ConfigError(f"url={url!r} needs a socket and a path, as in {parts.scheme}://unix:/run/server.sock:/…")
+    if "@" in parts.netloc:
+        raise ConfigError("the URL holds a user name, which is not sent: give a header 'Authorization: …' instead")
     try:
-        port = parts.port or _PORTS.get(parts.scheme, 0)
+        port = _PORTS.get(parts.scheme, 0) if parts.port is None else parts.port
     except ValueError:
         port = 0
     if not unix and (not parts.hostname or not port):
@@ -127,8 +129,13 @@ class Job:
         gzip: compress the bodies (gRPC: the messages).
         ca: file of trusted certificates; "" for the system's.
         insecure: trust any certificate.
-        targets: ``host:port`` of each of several servers to balance over; empty for the URL's own.
-        pick: one of :data:`infscale.vocabulary.PICKS`, where there are ``targets``.
+        targets: ``host:port`` of each of several servers to balance over, or of one to connect to; empty for the
+            URL's own.
+        pick: one of :data:`infscale.vocabulary.PICKS`, where there are several ``targets``.
+        method: of HTTP requests.
+        authority: ``host`` or ``host:port`` that the requests name, and whose certificate is expected; "" for that of
+            a header ``host``, or the URL's own.
+        certificate, key: files of the client's own certificate and its key; "" for none.
     """
 
     url: str
@@ -144,6 +151,26 @@ class Job:
     insecure: bool = False
     targets: Sequence[str] = ()
     pick: str = ""
+    method: str = "POST"
+    authority: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+def named(job: Job) -> tuple[str, dict[str, str]]:
+    """Return the authority that a job's requests name, and its headers without one that names it.
+
+    HTTP/1 sends it as ``Host``, HTTP/2 as ``:authority``: two that differ are refused by servers, as is a TLS name
+    that is neither.
+
+    Raises:
+        ConfigError: the header ``host`` and ``authority`` differ.
+    """
+    headers = {name.lower(): value for name, value in job.headers.items()}
+    host = headers.pop("host", "")
+    if job.authority and host not in ("", job.authority):
+        raise ConfigError(f"authority={job.authority!r} and the header Host: {host} differ; give one of them")
+    return job.authority or host or parse(job.url).authority, headers
 
 
 def addressed(job: Job) -> list[Target]:
@@ -162,31 +189,34 @@ def codec_factory(job: Job) -> CodecFactory:
     """Return a function that makes the codec of a new connection; the pool is encoded once.
 
     Raises:
-        OSError: the CA file cannot be read.
+        OSError: a file of certificates or of the key cannot be read.
     """
     target = parse(job.url)
     plain = _http1(job, target) if target.scheme in ("http", "https") else _http2(job, target)
     if not target.tls:
         return plain
     alpn = "http/1.1" if target.scheme == "https" else "h2"
-    context = tls.context([alpn], job.ca, insecure=job.insecure)
+    context = tls.context([alpn], job.ca, insecure=job.insecure, certificate=job.certificate, key=job.key)
+    host = urlsplit(f"//{named(job)[0]}").hostname or target.host
     # A server without ALPN speaks HTTP/1.1 (RFC 7301); HTTP/2 must be chosen.
-    return lambda: tls.Tls(plain(), context, target.host, "h2" if alpn == "h2" else "")
+    return lambda: tls.Tls(plain(), context, host, "h2" if alpn == "h2" else "")
 
 
 def _http1(job: Job, target: Target) -> CodecFactory:
-    headers = {"host": target.authority, **job.headers}
+    authority, others = named(job)
+    headers = {"host": authority, **others}
     if not job.limits.keep_alive:
         headers["connection"] = "close"
-    wire = [http1.encode("POST", target.path, headers, body, gzip=job.gzip) for body in job.bodies]
+    wire = [http1.encode(job.method, target.path, headers, body, gzip=job.gzip) for body in job.bodies]
     return lambda: http1.Http1(wire)
 
 
 def _http2(job: Job, target: Target) -> CodecFactory:
-    where = target.authority, target.path, job.headers
+    authority, headers = named(job)
+    where = authority, target.path, headers
     scheme = "https" if target.tls else "http"
     if target.grpc:
         requests = [http2.encode_grpc(*where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
     else:
-        requests = [http2.encode_rest("POST", *where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
+        requests = [http2.encode_rest(job.method, *where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
     return lambda: http2.Http2(requests, grpc=target.grpc, max_streams=job.max_streams)

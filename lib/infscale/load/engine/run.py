@@ -22,7 +22,7 @@ import pandas as pd
 from infscale.errors import ConfigError, EngineError, one_of
 from infscale.load.engine import status
 from infscale.load.engine.interfaces import Limits
-from infscale.load.engine.job import Ended, Greeting, Job, parse
+from infscale.load.engine.job import Ended, Greeting, Job, named, parse
 from infscale.records.manifest import Generator, Reason, Shard, commonest
 from infscale.vocabulary import PICKS
 
@@ -148,6 +148,10 @@ def run(
     insecure: bool = False,
     targets: Sequence[str] = (),
     pick: str = "",
+    method: str = "POST",
+    authority: str = "",
+    certificate: str = "",
+    key: str = "",
     progress: Callable[[float], None] | None = None,
     mark: Callable[[], None] | None = None,
 ) -> Result:
@@ -170,13 +174,18 @@ def run(
         insecure: trust any certificate.
         targets: ``host:port`` of several servers, one of which is picked for each request; the URL then gives scheme,
             authority and path. Each gets an even share of the connections, at least one, and a row's ``connection``
-            modulo the number of targets is its target.
-        pick: how a target is picked: one of :data:`infscale.vocabulary.PICKS`; "" without ``targets``.
+            modulo the number of targets is its target. Of one: where to connect instead of the URL's own address.
+        pick: how a target is picked: one of :data:`infscale.vocabulary.PICKS`; "" without ``targets``, or with one.
+        method: of HTTP requests.
+        authority: ``host`` or ``host:port`` that the requests name (``Host``, ``:authority``) and whose certificate
+            is expected; "" for that of a header ``host``, or the URL's own.
+        certificate, key: files of the client's own certificate and its key; "" for none.
         progress: called a few times a second with the seconds since the schedule's start.
         mark: called just before the start, and after the end while the engine's processes still run.
 
     Raises:
-        ConfigError: a bad URL, target or pick, an unknown host, an unreadable ``ca``, no body, or no request to send.
+        ConfigError: a bad URL, target, pick or authority, an unknown host, an unreadable file of certificates, no
+            body, or no request to send.
         EngineError: an engine process failed.
     """
     parse(url)
@@ -193,7 +202,9 @@ def run(
         for schedule, choice in zip(schedules, choices, strict=True):
             arrays = array("q", schedule.tobytes()), array("i", choice.tobytes())
             job = Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores, gzip, ca, insecure)
-            job = replace(job, targets=tuple(targets), pick=pick)
+            job = replace(job, targets=tuple(targets), pick=pick, method=method, authority=authority)
+            job = replace(job, certificate=certificate, key=key)
+            named(job)
             children.append(_Child(job))
         results, interrupted, start_ns = _run(children, progress, mark or (lambda: None))
     finally:
@@ -210,10 +221,11 @@ def run(
 
 
 def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
-    if bool(targets) != bool(pick):
-        raise ConfigError(f"targets={list(targets)}, pick={pick!r}: targets and pick must be given together")
-    if targets:
+    if (len(targets) > 1 and not pick) or (pick and not targets):
+        raise ConfigError(f"targets={list(targets)}, pick={pick!r}: several targets and pick must be given together")
+    if pick:
         one_of("pick", pick, PICKS)
+    if targets:
         scheme, path = parse(url).scheme, parse(url).path
         for target in targets:
             parse(f"{scheme}://{target}{path}")

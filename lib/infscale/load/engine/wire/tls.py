@@ -12,19 +12,25 @@ RECORD_BYTES, RECORD_EXTRA = 1 << 14, 22
 """A record of TLS 1.3 (RFC 8446, section 5): most bytes of content, and bytes around them (header, type, tag)."""
 
 
-def context(alpn: Sequence[str], ca: str = "", *, insecure: bool = False) -> ssl.SSLContext:
+def context(
+    alpn: Sequence[str], ca: str = "", *, insecure: bool = False, certificate: str = "", key: str = ""
+) -> ssl.SSLContext:
     """Return a client's TLS context.
 
     Args:
         alpn: protocols to offer.
         ca: file of trusted certificates; "" for the system's.
         insecure: trust any certificate.
+        certificate: file of the client's own certificate, with those that signed it; "" for none.
+        key: file of its key; "" if ``certificate`` holds it, too.
 
     Raises:
-        OSError: ``ca`` cannot be read.
+        OSError: a file cannot be read, or the key is not that of the certificate.
     """
     result = ssl.create_default_context(cafile=ca or None)
     result.set_alpn_protocols(list(alpn))
+    if certificate:
+        result.load_cert_chain(certificate, key or None)
     if insecure:
         result.check_hostname = False
         result.verify_mode = ssl.CERT_NONE
