@@ -45,9 +45,12 @@ class Trial:
         """Return the trial's rows (:mod:`infscale.records.samples`).
 
         Raises:
-            DataError: they cannot be read.
+            DataError: they cannot be read, or are more or fewer than were measured.
         """
-        return samples.read(self.path, columns, self.row_group)
+        rows = samples.read(self.path, columns, self.row_group)
+        if len(rows) != self.manifest.rows:
+            raise DataError(f"{self.path} has {len(rows)} rows; the trial {self.manifest.trial_id} has {self.manifest.rows}")
+        return rows
 
     def usage(self) -> pd.DataFrame:
         """Return the readings of processes (:mod:`infscale.records.usage`); empty where none were taken.

@@ -13,6 +13,7 @@ from infscale.experiment.settle import drain
 from infscale.load.codec_cost import cpu_us, decoding, encoded
 from infscale.records import samples
 from infscale.records.gate import INVALID, UNSTEADY, VALID, Verdict
+from infscale.records.gates.generator import REQUESTS_MIN
 from infscale.records.manifest import Pilot, TrialManifest
 
 FIRST_RATE = 100.0
@@ -29,7 +30,7 @@ LEAP = 1.5
 """The second rate is at least so many requests in the median response time of the first: one that takes 1 ms on an idle
 server is answered at 1,500/s by most."""
 
-TRIAL_S, LEAST_REQUESTS, MOST_TRIALS = 0.8, 20, 14
+TRIAL_S, LEAST_REQUESTS, MOST_TRIALS = 0.8, REQUESTS_MIN, 14
 """Length of a trial, s; its fewest requests; most trials of an arm."""
 
 SLOWEST = 0.2

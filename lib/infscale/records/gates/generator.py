@@ -6,7 +6,7 @@ import pandas as pd
 
 from infscale.records.gate import Floats, Gate
 from infscale.records.manifest import ForeignCpu, Generator, Host
-from infscale.records.samples import NEVER, ordered
+from infscale.records.samples import NEVER, TIMES, ordered
 from infscale.vocabulary import CLIENT_LIMITS
 
 DELIVERED_MIN = 0.999
@@ -36,6 +36,10 @@ CEILING_MAX = 0.80
 STEAL_MAX = 0.02
 """Largest accepted share of the CPU time that the hypervisor gave to others."""
 
+REQUESTS_MIN = 40
+"""Fewest requests by which a server is judged. Of trials with fewer at 1.5 times what a server can do, more than one in
+twenty would be VALID (docs/gates-simulated.md)."""
+
 FOREIGN_MAX = 0.10
 """Largest accepted CPU time of processes without a part in the trial, as a share of one core."""
 
@@ -61,7 +65,7 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
     """
     shown = [
         gate
-        if gate.name in ("host", "delivered", "own_limits")
+        if gate.name in ("host", "delivered", "own_limits", "clock", "enough")
         else msgspec.structs.replace(gate, passed=True, text=f"{gate.text}; shown only, does not affect the verdict")
         for gate in generator
     ]
@@ -100,6 +104,25 @@ def own_limits(samples: pd.DataFrame, limit: str = "") -> Gate:
     ended = f"a limit of the client ended {failed} of {len(samples)} requests"
     kept = "a limit of the client kept connections from being opened, so that requests waited"
     return Gate("own_limits", False, failed, 0.0, f"{ended if failed else kept}: {why}")
+
+
+def clock(samples: pd.DataFrame) -> Gate:
+    """Judge whether the times of each request follow each other: scheduled, due, sent, first byte, done.
+
+    They are of one monotonic clock, so that others are of another clock, or of damaged rows.
+    """
+    times = samples[list(TIMES)].to_numpy()
+    known = times != NEVER
+    latest = np.maximum.accumulate(np.where(known, times, NEVER), axis=1)
+    disordered = int((known & (times < latest)).any(axis=1).sum())
+    text = f"the times of {disordered} of {len(samples)} requests are out of order" if disordered else "times are in order"
+    return Gate("clock", not disordered, disordered, 0.0, text)
+
+
+def enough(samples: pd.DataFrame) -> Gate:
+    """Judge whether there are enough requests to tell a server that keeps up from one that does not."""
+    n = len(samples)
+    return Gate("enough", n >= REQUESTS_MIN, n, REQUESTS_MIN, f"{n} requests (too few to say below {REQUESTS_MIN})")
 
 
 def lag(samples: pd.DataFrame) -> Gate:

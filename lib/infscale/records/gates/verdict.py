@@ -19,8 +19,10 @@ from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Ver
 from infscale.records.gates.generator import (
     arrivals,
     ceiling,
+    clock,
     delivered,
     engine_cpu,
+    enough,
     host,
     lag,
     of_a_client,
@@ -73,6 +75,8 @@ def judge(
         run_delay(generator),
         ceiling(rate_per_s, ceiling_per_s),
         host(machine),
+        clock(samples),
+        enough(samples),
     ]
     keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
     if generator.client != "wire":
