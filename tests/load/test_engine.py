@@ -5,13 +5,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from helpers.raw_server import REPLY, replying, server
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes.ports import free_ports
 from infscale.errors import ConfigError
@@ -22,48 +22,11 @@ from infscale.models import reference as models
 from infscale.records import samples
 from infscale.vocabulary import PROTOCOLS, SCHEME
 
-REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
-
-
 def load(url: str, schedule_ms: list[float], **options: object) -> pd.DataFrame:
     schedule = (np.array(schedule_ms) * 1e6).astype(np.int64)
     choice = np.zeros(len(schedule), np.int32)
     settings: dict[str, object] = {"timeout_s": 2.0, **options}
     return engine.run(url, [b"body"], [schedule], [choice], **settings).samples  # type: ignore[arg-type]
-
-
-@contextmanager
-def server(talk: Callable[[socket.socket], None]) -> Iterator[str]:
-    """A server whose every connection is handled by ``talk``; yields its URL."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=guarded, args=(connection,), daemon=True).start()
-
-        def guarded(connection: socket.socket) -> None:
-            with connection, suppress(OSError):
-                talk(connection)
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def replying(reply: bytes, *, close: bool = False) -> Callable[[socket.socket], None]:
-    def talk(connection: socket.socket) -> None:
-        while connection.recv(65536):
-            connection.sendall(reply)
-            if close:
-                return
-
-    return talk
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
