@@ -14,6 +14,7 @@ import time
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -94,10 +95,6 @@ def test_what_is_due_is_sent_while_one_peer_sends_without_end() -> None:
     assert loop.rows.due[1] - due[1] < 100_000_000
 
 
-def endless(first: bytes, again: bytes) -> "Torrents":
-    return Torrents(first, again)
-
-
 class Torrents:
     """The first connection is sent ``again`` without end, and nothing is read from it; the others are answered."""
 
@@ -116,7 +113,7 @@ class Torrents:
 
 def test_chunks_of_one_byte_without_end_are_a_timeout_and_others_are_served() -> None:
     head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
-    with server(endless(head, b"1\r\nx\r\n" * 2000)) as url:
+    with server(Torrents(head, b"1\r\nx\r\n" * 2000)) as url:
         result = load(url, list(range(0, 500, 10)), timeout_s=1.0, open_first=1)
     assert statuses(result) == {"ok": 49, "timeout": 1}
 
@@ -487,6 +484,6 @@ def test_bodies_are_in_order_over_all_shards() -> None:
             **{"order": "in-order", "method": "POST"},
         }
     )
-    plan = single.schedules(single.replace(load, bodies=(b"0", b"1", b"2")))
+    plan = single.schedules(replace(load, bodies=(b"0", b"1", b"2")))
     times, choice = np.concatenate(plan.schedules), np.concatenate(plan.choices)
     assert choice[np.argsort(times, kind="stable")].tolist() == [k % 3 for k in range(len(times))]
