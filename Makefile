@@ -9,6 +9,7 @@ MORE ?=
 RUN ?=
 NEW ?=
 BENCH ?=
+FUZZ ?=
 F ?= encodings
 # Processes that share the tests: most tests wait for servers, so one more than there are cores.
 WORKERS ?= 3
@@ -20,7 +21,7 @@ TIME := $(if $(BUDGET),--budget $(BUDGET)) $(if $(MORE),--more $(MORE))
 DRAW := $(if $(wildcard .venv/.complete),.venv,.venv-figures)
 export PYTHONUTF8 := 1
 
-.PHONY: paper test figures finding advice lab bench check format clean
+.PHONY: paper test figures finding advice lab bench fuzz check format clean
 .DEFAULT_GOAL := paper
 
 paper: .venv/.complete
@@ -46,6 +47,10 @@ lab: .venv/.complete
 # The load engine beside other load generators (25 minutes at most); benchmarks/README.md. BENCH=--quick for a short one.
 bench: .venv/.complete
 	$(BIN)/python -m benchmarks.bench $(BENCH)
+
+# A million hostile inputs for every parser that faces a network or a file (half an hour); FUZZ="http1_reply --runs 10000".
+fuzz: .venv/.complete
+	$(BIN)/python -m benchmarks.fuzz $(FUZZ)
 
 check: .venv/.complete
 	$(BIN)/ruff check .
