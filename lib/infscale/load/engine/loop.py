@@ -319,6 +319,7 @@ class Engine:
         connection.unsent += sum(map(len, connection.out))
         connection.out.clear()
         connection.codec.out.clear()
+        connection.spent = True  # nothing more can be sent on it
         if status.of_errno(error, status.RESET) == status.RESET:
             self._readable(connection, END)
         if connection.live:
