@@ -26,6 +26,7 @@ from infscale.experiment.trial import Outcome, Plan
 from infscale.load import ceiling
 from infscale.records import manifest as manifests
 from infscale.records import samples
+from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import Implementation, Phase, RunManifest, TrialManifest
 from infscale.records.manifest import Session as SessionRecord
 
@@ -165,18 +166,22 @@ class Session:
         return manifests.read(path, TrialManifest) if path.exists() else None
 
     def run(self, endpoint: Endpoint, trial_id: str, plan: Plan) -> TrialManifest:
-        """Run one trial and store it, also where the server died under it; an interrupted one is not stored.
+        """Run one trial and store it, also where the server was lost under it; an interrupted one is not stored.
 
         Raises:
             KeyboardInterrupt: asked to stop in its middle.
-            ServerLostError: the server died under it.
+            ServerLostError: the server died under it, or was stopped; the trial is INVALID then.
         """
         outcome = trial.uninterrupted(endpoint, plan, ceilings=self.manifest.ceilings)
-        died = bool(endpoint.command) and not endpoint.processes()
-        outcome.manifest.server.died = died
+        server = outcome.manifest.server
+        server.died = bool(endpoint.command) and not endpoint.processes()
+        server.stopped = not server.died and _stopped(endpoint)
+        if server.died or server.stopped:
+            outcome.manifest.verdict = judge_trial(outcome.samples, outcome.manifest)
         self.store(trial_id, outcome)
-        if died:
-            raise ServerLostError(f"{endpoint.label} died during the trial {trial_id}", endpoint.log_tail())
+        if server.died or server.stopped:
+            how = "died" if server.died else "was stopped"
+            raise ServerLostError(f"{endpoint.label} {how} during the trial {trial_id}", endpoint.log_tail())
         return outcome.manifest
 
     def store(self, trial_id: str, outcome: Outcome) -> None:
@@ -256,6 +261,15 @@ class Session:
             block=self.design.block(arm),
             usage=usage,
         )
+
+
+def _stopped(endpoint: Endpoint) -> bool:
+    """Return whether a process of the endpoint's stands still: SIGSTOP, or a frozen container."""
+    for process in endpoint.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_STOPPED:
+                return True
+    return False
 
 
 def first_line(error: Exception) -> str:

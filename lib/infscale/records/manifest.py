@@ -117,12 +117,16 @@ class Generator(Record, kw_only=True):
 
 
 class ServerProcess(Record, kw_only=True):
-    """The server of a trial: its command line, its processes, its start-up time, and whether it ended in the trial."""
+    """The server of a trial: its command line, its processes, its start-up time.
+
+    ``died`` says whether it ended in the trial, ``stopped`` whether it stood still at the trial's end (SIGSTOP).
+    """
 
     command: list[str]
     pids: list[int]
     ready_s: float
     died: bool = False
+    stopped: bool = False
 
 
 class ForeignCpu(Record, kw_only=True):

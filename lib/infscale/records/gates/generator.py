@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from infscale.records.gate import Floats, Gate
-from infscale.records.manifest import ForeignCpu, Generator, Host
+from infscale.records.manifest import ForeignCpu, Generator, Host, ServerProcess
 from infscale.records.samples import NEVER, TIMES, ordered
 from infscale.vocabulary import CLIENT_LIMITS
 
@@ -65,7 +65,7 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
     """
     shown = [
         gate
-        if gate.name in ("host", "delivered", "own_limits", "clock", "enough")
+        if gate.name in ("host", "delivered", "own_limits", "server", "clock", "enough")
         else msgspec.structs.replace(gate, passed=True, text=f"{gate.text}; shown only, does not affect the verdict")
         for gate in generator
     ]
@@ -104,6 +104,13 @@ def own_limits(samples: pd.DataFrame, limit: str = "") -> Gate:
     ended = f"a limit of the client ended {failed} of {len(samples)} requests"
     kept = "a limit of the client kept connections from being opened, so that requests waited"
     return Gate("own_limits", False, failed, 0.0, f"{ended if failed else kept}: {why}")
+
+
+def server(process: ServerProcess | None) -> Gate:
+    """Judge whether the server was there during the whole trial: one that was killed, or stopped, is not saturated."""
+    fault = "" if process is None else "died" if process.died else "was stopped (SIGSTOP)" if process.stopped else ""
+    text = f"the server {fault} during the trial" if fault else "the server was there to the end"
+    return Gate("server", not fault, None, None, text)
 
 
 def clock(samples: pd.DataFrame) -> Gate:

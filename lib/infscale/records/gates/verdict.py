@@ -28,10 +28,11 @@ from infscale.records.gates.generator import (
     of_a_client,
     own_limits,
     run_delay,
+    server,
 )
 from infscale.records.gates.server import saturated
 from infscale.records.gates.steady import steady
-from infscale.records.manifest import Generator, Host, TrialManifest
+from infscale.records.manifest import Generator, Host, ServerProcess, TrialManifest
 
 
 def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
@@ -43,6 +44,7 @@ def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
         manifest.host,
         rate_per_s=manifest.rate_per_s,
         ceiling_per_s=manifest.ceiling_per_s,
+        process=manifest.server,
     )
 
 
@@ -54,6 +56,7 @@ def judge(
     *,
     rate_per_s: float = 0.0,
     ceiling_per_s: float | None = None,
+    process: ServerProcess | None = None,
 ) -> Verdict:
     """Return the verdict of one load.
 
@@ -64,6 +67,7 @@ def judge(
         machine: the machine's state meanwhile.
         rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known.
         ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
+        process: the server's process; None of a server that was not started here.
     """
     duration_ns = duration_s * 1e9
     sound = [
@@ -75,6 +79,7 @@ def judge(
         run_delay(generator),
         ceiling(rate_per_s, ceiling_per_s),
         host(machine),
+        server(process),
         clock(samples),
         enough(samples),
     ]
