@@ -110,7 +110,7 @@ def server(process: ServerProcess | None) -> Gate:
     """Judge whether the server was there during the whole trial: one that was killed, or stopped, is not saturated."""
     fault = "" if process is None else "died" if process.died else "was stopped (SIGSTOP)" if process.stopped else ""
     text = f"the server {fault} during the trial" if fault else "the server was there to the end"
-    return Gate("server", not fault, None, None, text)
+    return Gate("server", not fault, None, 0.0, text)
 
 
 def clock(samples: pd.DataFrame) -> Gate:
