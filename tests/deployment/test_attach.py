@@ -258,6 +258,9 @@ def test_a_wrong_type_is_refused_by_the_framework_in_its_own_words(running: Endp
         ("rows.csv", b"1,2", r"rows\.csv' cannot be read.*accepted: \.npy"),
         ("body.json", b"{", r"body\.json' is no JSON"),
         ("body.json", b'{"rows": []}', r"not a request of TF Serving API.*accepted: \{\"instances\""),
+        ("body.json", b'{"signature_name": "half", "instances": [[1.5, 2]]}', r"'n' takes int32, and not 1\.5"),
+        ("body.json", b'{"signature_name": "half", "instances": []}', r"'instances' is \[\] and holds no rows"),
+        ("body.json", b'{"signature_name": "half", "instances": [[1, 1e400]]}', r"1e400 is beyond the range"),
     ],
 )
 def test_a_payload_file_that_is_none_is_named(

@@ -1,7 +1,9 @@
-"""If these fail, gRPC carries other work than REST where a payload is JSON of a user's own: protocols look different."""
+"""If these fail, protocols are compared on different work where a payload is JSON of a user's own."""
 
 import base64
 import json
+import math
+import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -148,3 +150,96 @@ def test_grpc_carries_parameters_and_outputs_of_triton_s_json() -> None:
     assert request.id == "request 1"
     assert [(one.name, read(one.parameters)) for one in request.inputs] == [("a", {"kind": 1}), ("b", {})]
     assert [(one.name, read(one.parameters)) for one in request.outputs] == [("y", {"classification": 3}), ("z", {})]
+
+
+OTHER_TYPES = [
+    ("int64", 1.5, "1.5"),
+    ("int64", 1.0, "1.0"),
+    ("int32", "7", '"7"'),
+    ("float32", "7", '"7"'),
+    ("float32", True, "true"),
+    ("float64", None, "null"),
+    ("uint8", False, "false"),
+    ("bool", "false", '"false"'),
+    ("bool", 1, "1"),
+    ("object", 7, "7"),
+    ("object", {"text": "a"}, '{"text": "a"}'),
+    ("int64", 2**70, str(2**70)),
+    ("int64", 2**63, str(2**63)),
+    ("uint64", 2**64, str(2**64)),
+    ("int8", 300, "300"),
+    ("uint16", -1, "-1"),
+    ("float16", 65520, "65520"),
+    ("float32", 1e39, "1e+39"),
+    ("float64", 10**400, "1000"),
+]
+
+
+@pytest.mark.parametrize(("dtype", "value", "text"), OTHER_TYPES)
+def test_a_value_of_another_type_is_named_and_not_converted(dtype: str, value: Any, text: str) -> None:
+    """1.5 would be sent as 1, "false" as true, and 300 as 44."""
+    message = f"input 'x' takes {'texts' if dtype == 'object' else dtype}, and not {re.escape(text)}"
+    good = VALUES[dtype][0][0]
+    for values in ([value], [good, value], value):
+        with pytest.raises(ValueError, match=message):
+            tensorflow_request({"inputs": {"x": values}}, x=dtype)
+    entry = {"name": "x", "datatype": KSERVE[dtype], "shape": [2], "data": [good, value]}
+    with pytest.raises(ValueError, match=message):
+        triton_request({"inputs": [entry]})
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_floats_are_rounded_and_may_be_infinite_or_no_number(dtype: str) -> None:
+    limits = np.finfo(dtype)
+    values = [math.nan, math.inf, -math.inf, float(limits.max), 1 / 3, 2**11 + 1]
+    carried = served.decode(tensorflow_request({"inputs": values}, x=dtype).inputs["x"], "x")
+    np.testing.assert_array_equal(carried, np.array(values).astype(dtype))
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"instances": []}, r"'instances' is \[\] and holds no rows"),
+        ({"instances": None}, "'instances' is None and holds no rows"),
+        ({"instances": 1.5}, "'instances' is 1.5 and holds no rows"),
+        ({"instances": [1], "inputs": [1]}, "either 'instances' or 'inputs'"),
+        ({}, "either 'instances' or 'inputs'"),
+        ({"instances": [{"x": 1}, {"x": 1, "y": 1}]}, "rows name different inputs"),
+        ({"inputs": {"y": [1]}}, r"'y' is not one of the inputs \['x'\]"),
+        ({"instances": [[1, 2], [3]]}, "lists side by side have 1 and 2 values"),
+        ({"instances": [[1], 2]}, r"'x' takes int64, and not \[1\]"),
+    ],
+)
+def test_json_that_is_no_request_of_tensorflow_serving_is_refused(document: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tensorflow_request(document, x="int64")
+
+
+def test_a_signature_that_is_no_text_is_refused() -> None:
+    with pytest.raises(TypeError, match="'signature_name' is 5, which is no text"):
+        tensorflow_signature({"signature_name": 5})
+
+
+@pytest.mark.parametrize("text", ["?", "YQ==YQ==", "é"])
+def test_text_that_is_no_base64_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r".+"):
+        tensorflow_request({"instances": [{"b64": text}]}, x="object")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"shape": [3]}, r"2 values for the shape \[3\]"),
+        ({"shape": [-1]}, r"2 values for the shape \[-1\]"),
+        ({"data": [{"b64": "AA=="}, 1]}, "takes int64, and not"),
+        ({"datatype": "FP8"}, "has the type FP8"),
+        ({"parameters": {"p": [1]}}, r"parameter 'p' is \[1\]"),
+        ({"parameters": {"p": 2**63}}, "out of range"),
+    ],
+)
+def test_json_that_is_no_request_of_triton_is_refused(changed: dict[str, Any], message: str) -> None:
+    entry = {"name": "x", "datatype": "INT64", "shape": [2], "data": [1, 2]}
+    with pytest.raises(ValueError, match=message):
+        triton_request({"inputs": [entry | changed]})
+    with pytest.raises(ValueError, match="'x' is there twice"):
+        triton_request({"inputs": [entry, entry]})

@@ -1,11 +1,12 @@
-"""REST bodies of a user's own as gRPC messages, which carry what the server would read from the JSON, and no other work.
+"""REST bodies of a user's own as gRPC messages, which carry what the server would read from the JSON.
 
 As :mod:`infscale.payloads.tensors`, for TensorFlow Serving's API and KServe v2's.
 """
 
 import binascii
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -34,9 +35,34 @@ def _flattened(values: Any) -> tuple[list[Any], list[int]]:
     return flat, shape
 
 
-def _typed(flat: list[Any], dtype: str) -> Tensor:
-    """Return JSON values as an array; texts as bytes, which numpy's own type of texts would rid of NULs at their end."""
+def _typed(name: str, flat: list[Any], dtype: str) -> Tensor:
+    """Return JSON values as an array of an input's type: floats are rounded to it, and nothing is converted.
+
+    Texts become bytes, since numpy's own type of texts would lose NULs at their end.
+
+    Raises:
+        ValueError: a value is of another type, or beyond the range of its own.
+    """
+    fits = _fits(dtype)
+    for value in flat:
+        if not fits(value):
+            kind = "texts" if dtype == "object" else dtype
+            raise ValueError(f"the input {name!r} takes {kind}, and not {json.dumps(value):.80}")
     return np.array([value.encode() if isinstance(value, str) else value for value in flat], dtype)
+
+
+def _fits(dtype: str) -> Callable[[Any], bool]:
+    """Return a function that says whether a JSON value is one of numpy's type."""
+    if dtype == "object":
+        return lambda value: isinstance(value, str | bytes)
+    if dtype == "bool":
+        return lambda value: isinstance(value, bool)
+    if dtype.startswith("float"):
+        limits = np.finfo(dtype)
+        infinite = 2**limits.maxexp - 2 ** (limits.maxexp - limits.nmant - 2)  # the least that is rounded to infinity
+        return lambda value: type(value) in (int, float) and not infinite <= abs(value) < math.inf
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    return lambda value: type(value) is int and least <= value <= most
 
 
 # -------------------------------------------------------------------------------- TensorFlow Serving's API
@@ -92,7 +118,7 @@ def _tensor(name: str, values: Any, inputs: Mapping[str, Input]) -> Tensor:
     dtype = inputs[name].dtype
     if dtype == "object":
         flat = [_decoded(value["b64"]) if _is_base64(value) else value for value in flat]
-    return _typed(flat, dtype).reshape(shape)
+    return _typed(name, flat, dtype).reshape(shape)
 
 
 def _is_base64(value: Any) -> bool:
@@ -139,7 +165,7 @@ def _kserve_tensor(entry: Any) -> Tensor:
     flat, _ = _flattened(entry["data"])
     if len(flat) != math.prod(shape):
         raise ValueError(f"the input {name!r} has {len(flat)} values for the shape {shape}")
-    return _typed(flat, numpy_type(name, entry["datatype"])).reshape(shape)
+    return _typed(name, flat, numpy_type(name, entry["datatype"])).reshape(shape)
 
 
 def _copy_parameters(entry: Any, part: Any) -> None:

@@ -207,9 +207,17 @@ def _as_bytes(body: bytes) -> Any:
 
 def _json(file: Path, body: bytes) -> Any:
     try:
-        return json.loads(body)
+        return json.loads(body, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"payload={str(file)!r} is no JSON: {error}") from error
+
+
+def _finite(text: str) -> float:
+    """Return a number, which no server takes if it is too large: Python would read infinity."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is beyond the range of numbers")
+    return number
 
 
 def _arrays(file: Path, inputs: dict[str, Input]) -> Tensors:
