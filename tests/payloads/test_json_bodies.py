@@ -22,8 +22,8 @@ from infscale.servers.embedded.runtime import tensors as served
 INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 VALUES: dict[str, list[list[Any]]] = {
     "float16": [[0.1, 1], [65504, -2.5]],
-    "float32": [[0.1, 1], [3e38, -2.5]],
-    "float64": [[0.1, 1], [1e300, -2.5]],
+    "float32": [[0.1, 1435774380], [3e38, -2.5]],
+    "float64": [[0.1, 2**53 + 1], [1e300, -2.5]],
     "bool": [[True, False], [False, True]],
     "object": [["é", ""], ["a\0", {"b64": "/wA="}]],
     **{name: [[int(np.iinfo(name).min), 0], [1, int(np.iinfo(name).max)]] for name in INTEGERS},
