@@ -43,8 +43,9 @@ from helpers.embedded_server import (
     work_for,
 )
 from infscale.deployment.processes.ports import free_ports
+from infscale.deployment.tfserving import export
 from infscale.servers.embedded.api import jsonin, jsonout, jsonvalues
-from infscale.servers.embedded.runtime import servable, tensors
+from infscale.servers.embedded.runtime import joining, running, servable, tensors
 
 TYPES = ("float64", "int32", "int64", "int8", "uint8", "uint32", "uint64", "bool", "string", "float16")
 SIGNATURES: dict[str, tuple[Callable[..., Any], list[Any]]] = {
@@ -648,6 +649,18 @@ def test_a_slow_model_holds_nobody_else_up(server: Server) -> None:
     assert list(call.result(timeout=20).outputs["y"].float_val) == [0.0]
 
 
+def test_a_loop_that_was_quick_holds_nobody_up_when_it_is_long(server: Server) -> None:
+    """A quick model runs where requests are read. One with a loop is not known by its sizes: the values decide."""
+    for _ in range(5):
+        assert server.post({"signature_name": "slow", "inputs": 0.0}).status_code == 200
+    call = server.prediction.Predict.future(predict_request("slow", seconds=np.array(3.0, np.float32)))
+    for _ in range(5):
+        assert server.post({"instances": [2.0]}).text == ONE_LINE % "3.0"
+    assert not call.done()
+    assert server.post({"signature_name": "slow", "inputs": 3.0}).status_code == 504
+    assert list(call.result(timeout=20).outputs["y"].float_val) == [0.0]
+
+
 def test_rest_gives_up_after_its_time_limit(server: Server) -> None:
     answer = server.post({"signature_name": "slow", "inputs": 3.0})
     assert answer.status_code == 504
@@ -826,6 +839,36 @@ def test_saved_models_of_other_makers_run(tmp_path: Path, make: Callable[[Path],
     (output,) = signature.run({next(iter(signature.inputs)): np.array([[1, 2]], np.float32)}).values()
     assert alias in signature.inputs or make is keras_model
     assert output.tolist() == expected
+
+
+def test_only_what_takes_as_long_as_its_sizes_say_may_run_where_requests_are_read(saved: Path) -> None:
+    signatures = servable.Servable("m", 1, saved / "123").signatures
+    others = {name for name, signature in signatures.items() if not signature.steady}
+    assert others == {"slow", "text"}, "a loop, and an operation on texts that is not known"
+
+
+@pytest.mark.parametrize("model", ["noop", "mlp", "cnn", "image"])
+def test_reference_models_may_run_where_requests_are_read(model: str) -> None:
+    """A thread for each request would cost more than the model, and look like the cost of a protocol."""
+    signatures = servable.Servable(model, 1, export(model) / "1").signatures
+    assert {name: signature.steady for name, signature in signatures.items() if not signature.steady} == {}
+
+
+def test_a_long_text_or_another_shape_is_not_taken_for_a_quick_one() -> None:
+    """They run in a thread until their own time is known; their arrays are as large."""
+    short, long = ({"s": np.array([text], object)} for text in (b"a", b"a" * 10**6))
+    assert running.sizes_of(short) != running.sizes_of(long)
+    wide, square = ({"x": np.zeros(shape, np.float32)} for shape in ((1, 4096), (64, 64)))
+    assert running.sizes_of(wide) != running.sizes_of(square)
+    more = {"x": np.zeros((1, 4097), np.float32)}
+    assert running.sizes_of(wide) == running.sizes_of(more), "as powers of two"
+
+
+def test_texts_that_fill_a_tensor_keep_nuls_at_their_end() -> None:
+    proto = tf.make_tensor_proto([b"", b"", b""])
+    proto.string_val[:] = [b"a\0"]
+    assert tensors.decode(proto, "s").tolist() == [b"a\0"] * 3
+    assert joining._pad(np.array([[b"a\0"]], object), np.array([2])).tolist() == [[b"a\0", b"a\0"]]
 
 
 def test_without_tensorflow_s_private_callable_the_public_one_gives_the_same(saved: Path) -> None:
