@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from helpers.artifacts import SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, archive
+from helpers.artifacts import SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, TRITON_TELLS, TRITON_TELLS_CONFIG, archive
 from infscale import deployment as servers
 from infscale.deployment.client import AnsweredError
 from infscale.deployment.endpoint import Endpoint, ask
@@ -194,6 +194,44 @@ def test_a_payload_file_is_sent_over_both_protocols(running: Endpoint, tmp_path:
             assert endpoint.payload("rest").bodies == [(tmp_path / sent.file).read_bytes()], "sent as it stands"
 
 
+def test_grpc_runs_the_signature_and_the_bytes_of_a_json_file(running: Endpoint, tmp_path: Path) -> None:
+    """The file alone says what runs; text in base64 is bytes, and keeps NULs at its end."""
+    file = tmp_path / "body.json"
+    file.write_text('{"signature_name": "half", "instances": [[0, 1], [2, 3]]}')
+    with attached(running, payload=file) as endpoint:
+        halves = np.array(outputs(endpoint, "rest"), float)
+        np.testing.assert_allclose(list(outputs(endpoint, "grpc")["half"].double_val), halves.ravel())
+    file.write_text('{"instances": [{"x": [1, 2, 3], "label": {"b64": "YQA="}}, {"x": [0, 0, 1], "label": "b"}]}')
+    with attached(running, payload=file) as endpoint:
+        grpc = outputs(endpoint, "grpc")
+        told = zip(grpc["sum"].float_val, grpc["label"].string_val, strict=True)
+        rows = [(row["sum"], row["label"].encode()) for row in outputs(endpoint, "rest")]
+        assert list(told) == rows == [(6.0, b"A\0"), (1.0, b"B")]
+
+
+@pytest.mark.parametrize("address", ["rest", "grpc"])
+def test_another_signature_than_a_json_file_s_is_refused(running: Endpoint, tmp_path: Path, address: str) -> None:
+    """REST would run the one and gRPC the other."""
+    files = {'{"signature_name": "half", "instances": [[0, 1]]}': "half", '{"inputs": {"x": []}}': "serving_default"}
+    for text, runs in files.items():
+        (tmp_path / "body.json").write_text(text)
+        one = {"rest": "", "grpc": "", "model": "mine", address: getattr(running, address)}
+        with (
+            pytest.raises(ConfigError, match=rf"signature='any': .*body\.json' .* runs '{runs}'"),
+            attach("tfserving", **one, payload=tmp_path, signature="any"),
+        ):
+            pass
+
+
+def test_a_json_file_is_sent_as_it_stands_also_beside_arrays(running: Endpoint, tmp_path: Path) -> None:
+    text = '{"signature_name": "half",   "instances": [[0, 1]]}'
+    (tmp_path / "0.json").write_text(text)
+    np.save(tmp_path / "1.npy", np.array([[2, 3], [4, 5]], np.int32))
+    with attached(running, payload=tmp_path, signature="half") as endpoint:
+        assert endpoint.payload("rest").bodies[0] == text.encode()
+        assert [len(endpoint.payload(protocol).bodies) for protocol in ("rest", "grpc")] == [3, 3]
+
+
 def test_a_folder_is_a_pool_of_requests(running: Endpoint, tmp_path: Path) -> None:
     for number in range(3):
         body = {"signature_name": "half", "instances": [[number, number]]}
@@ -220,6 +258,9 @@ def test_a_wrong_type_is_refused_by_the_framework_in_its_own_words(running: Endp
         ("rows.csv", b"1,2", r"rows\.csv' cannot be read.*accepted: \.npy"),
         ("body.json", b"{", r"body\.json' is no JSON"),
         ("body.json", b'{"rows": []}', r"not a request of TF Serving API.*accepted: \{\"instances\""),
+        ("body.json", b'{"signature_name": "half", "instances": [[1.5, 2]]}', r"'n' takes int32, and not 1\.5"),
+        ("body.json", b'{"signature_name": "half", "instances": []}', r"'instances' is \[\] and holds no rows"),
+        ("body.json", b'{"signature_name": "half", "instances": [[1, 1e400]]}', r"1e400 is beyond the range"),
     ],
 )
 def test_a_payload_file_that_is_none_is_named(
@@ -316,6 +357,25 @@ def test_a_triton_repository_of_ones_own_is_served_and_loaded(tmp_path: Path) ->
             attach("triton", model="adds", rest=endpoint.rest, version="9"),
         ):
             pass
+
+
+@pytest.mark.server
+def test_triton_reads_the_same_from_json_over_both_protocols(tmp_path: Path) -> None:
+    """Parameters, the choice of outputs, and texts that end in NUL: the model tells what has come."""
+    (tmp_path / "tells" / "1").mkdir(parents=True)
+    (tmp_path / "tells" / "config.pbtxt").write_text(TRITON_TELLS_CONFIG)
+    (tmp_path / "tells" / "1" / "model.py").write_text(TRITON_TELLS)
+    given = {"yes": True, "no": False, "n": 3, "s": "é"}
+    texts = {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["a\0\0", "é"]}
+    body = {"parameters": given, "inputs": [texts], "outputs": [{"name": "told"}]}
+    (tmp_path / "body.json").write_text(json.dumps(body))
+    with servers.deploy("triton", tmp_path, payload=tmp_path / "body.json") as endpoint:
+        rest = json.loads(ask(endpoint, endpoint.payload("rest")))["outputs"]
+        grpc = triton["ModelInferResponse"].FromString(ask(endpoint, endpoint.payload("grpc")))
+        assert [one["name"] for one in rest] == [one.name for one in grpc.outputs] == ["told"]
+        told = json.loads(rest[0]["data"][0])
+        assert told == json.loads(grpc.raw_output_contents[0][4:])
+        assert told == {"parameters": given, "lengths": [3, 2]}
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,29 @@ input [
 output [ { name: "total" data_type: TYPE_INT64 dims: [ 1 ] } ]
 """
 
+TRITON_TELLS = """
+import json
+import numpy as np
+import triton_python_backend_utils as utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        answers = []
+        for request in requests:
+            texts = utils.get_input_tensor_by_name(request, "text").as_numpy()
+            told = {"parameters": json.loads(request.parameters()), "lengths": [len(text) for text in texts]}
+            outputs = [np.array([json.dumps(told).encode()], np.object_), np.zeros(1, np.float32)]
+            tensors = [utils.Tensor(*pair) for pair in zip(("told", "more"), outputs)]
+            answers.append(utils.InferenceResponse(tensors))
+        return answers
+"""
+TRITON_TELLS_CONFIG = """
+name: "tells"
+backend: "python"
+input [ { name: "text" data_type: TYPE_STRING dims: [ -1 ] } ]
+output [ { name: "told" data_type: TYPE_STRING dims: [ 1 ] }, { name: "more" data_type: TYPE_FP32 dims: [ 1 ] } ]
+"""
+
 
 def archive(folder: Path, handler: str = HANDLER, name: str = "counts") -> Path:
     """Write a TorchServe archive with this handler and one worker, and return its path."""

@@ -34,20 +34,20 @@ class TensorApi:
         inputs: reads the model's inputs from the server, by protocol. It returns none for an unknown signature, so
             that the server itself refuses the request, and raises AnsweredError with an error that the server answers.
         encode: makes a body or message, by protocol.
-        from_json: reads a REST body in the types of the model's inputs.
+        message_of: makes the message for a REST body, which carries the same.
         json_form: what such a body looks like, for messages.
         numeric_versions: whether a model's versions are numbers.
-        signatures: whether a model may have several signatures.
+        signature_of: reads which signature a REST body runs; None if models have no signatures.
     """
 
     rest_path: Callable[[Target], str]
     grpc_path: str
     inputs: Mapping[str, Callable[[Endpoint, Target], dict[str, Input]]]
     encode: Mapping[str, Callable[[Target, Tensors], bytes]]
-    from_json: Callable[[Any, Mapping[str, Input]], Tensors]
+    message_of: Callable[[Target, Any, Mapping[str, Input]], bytes]
     json_form: str
     numeric_versions: bool = False
-    signatures: bool = False
+    signature_of: Callable[[Any], str] | None = None
 
 
 @dataclass(frozen=True)

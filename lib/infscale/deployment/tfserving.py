@@ -33,7 +33,7 @@ from infscale.deployment.processes.process import Process, serving
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
 from infscale.models import export as exports
-from infscale.payloads import codecs, tensors
+from infscale.payloads import codecs, json_bodies, tensors
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, Encoder, Interface
 from infscale.payloads.tensors import Input, Target
 from infscale.programs import Requirement, first_line, package_version
@@ -371,10 +371,10 @@ FRAMEWORK = Framework(
         grpc_path=f"{_SERVICE}/Predict",
         inputs={"rest": _inputs_over_rest, "grpc": _inputs_over_grpc},
         encode={"rest": tensors.tensorflow_json, "grpc": tensors.tensorflow_message},
-        from_json=tensors.from_tensorflow_json,
+        message_of=json_bodies.tensorflow_message_of,
         json_form='{"instances": …} or {"inputs": …}',
         numeric_versions=True,
-        signatures=True,
+        signature_of=json_bodies.tensorflow_signature,
     ),
     predictions=r"/v1/models/.+:(predict|classify|regress)",
     versions=VersionQuery("/v1/models/{model}", entries="model_version_status", field="version", state="AVAILABLE"),

@@ -27,7 +27,7 @@ from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.models import export as exports
-from infscale.payloads import codecs, tensors
+from infscale.payloads import codecs, json_bodies, tensors
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
 from infscale.payloads.tensors import Input, Target
 from infscale.programs import Requirement, package_version
@@ -343,8 +343,8 @@ FRAMEWORK = Framework(
         grpc_path=f"{_SERVICE}/ModelInfer",
         inputs={"rest": _inputs_over_rest, "grpc": _inputs_over_grpc},
         encode={"rest": tensors.kserve_json, "grpc": tensors.kserve_message},
-        from_json=tensors.from_kserve_json,
-        json_form='{"inputs": [{"name": …, "data": …}]}',
+        message_of=json_bodies.kserve_message_of,
+        json_form='{"inputs": [{"name": …, "datatype": …, "shape": …, "data": …}]}',
     ),
     artifact_name=_only_model,
     predictions=r"/v2/models/.+/infer",

@@ -23,7 +23,8 @@ _SCALARS = {
 }
 
 Fields = dict[str, tuple[int, str]]
-"""Fields of a message: name → (number, type). A type is a scalar, a message, ``repeated T`` or ``map K V``."""
+"""Fields of a message: name → (number, type). A type is a scalar, a message, ``repeated T``, ``map K V`` or
+``choice T``: those that are a choice exclude each other, and the one that is set is sent even if it is zero."""
 
 _TENSORFLOW: dict[str, Fields] = {
     "Int64Value": {"value": (1, "int64")},
@@ -63,18 +64,29 @@ _TRITON: dict[str, Fields] = {
     "ModelMetadataRequest": {"name": (1, "string"), "version": (2, "string")},
     "TensorMetadata": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
     "ModelMetadataResponse": {"name": (1, "string"), "inputs": (4, "repeated TensorMetadata")},
+    "InferParameter": {
+        "bool_param": (1, "choice bool"),
+        "int64_param": (2, "choice int64"),
+        "string_param": (3, "choice string"),
+        "double_param": (4, "choice double"),
+    },
     "InferTensorContents": {"fp32_contents": (6, "repeated float")},
     "InferInputTensor": {
         "name": (1, "string"),
         "datatype": (2, "string"),
         "shape": (3, "repeated int64"),
+        "parameters": (4, "map string InferParameter"),
         "contents": (5, "InferTensorContents"),
     },
     "InferOutputTensor": {"name": (1, "string"), "datatype": (2, "string"), "shape": (3, "repeated int64")},
+    "InferRequestedOutputTensor": {"name": (1, "string"), "parameters": (2, "map string InferParameter")},
     "ModelInferRequest": {
         "model_name": (1, "string"),
         "model_version": (2, "string"),
+        "id": (3, "string"),
+        "parameters": (4, "map string InferParameter"),
         "inputs": (5, "repeated InferInputTensor"),
+        "outputs": (6, "repeated InferRequestedOutputTensor"),
         "raw_input_contents": (7, "repeated bytes"),
     },
     "ModelInferResponse": {
@@ -116,6 +128,11 @@ def build(package: str, messages: dict[str, Fields]) -> dict[str, Any]:
                 case ["repeated", element]:
                     _set_type(field, element, package)
                     field.label = _F.LABEL_REPEATED
+                case ["choice", element]:
+                    _set_type(field, element, package)
+                    if not message.oneof_decl:
+                        message.oneof_decl.add(name="choice")
+                    field.oneof_index = 0
                 case _:
                     _set_type(field, kind, package)
     pool = descriptor_pool.DescriptorPool()

@@ -6,7 +6,6 @@ Triton speaks.
 
 import base64
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,22 +142,6 @@ def fill_model_spec(spec: Any, target: Target) -> None:
         spec.version.value = int(target.version)
 
 
-def from_tensorflow_json(document: Any, inputs: Mapping[str, Input]) -> Tensors:
-    """Return the tensors of a REST body in row or columnar format, in the types of the model's inputs.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: the document is no such body.
-    """
-    rows = document.get("instances")
-    columns = document["inputs"] if rows is None else rows
-    if rows is not None and isinstance(rows[0], dict) and set(rows[0]) <= set(inputs):
-        columns = {name: [row[name] for row in rows] for name in rows[0]}
-    if not isinstance(columns, dict):
-        (only,) = inputs
-        columns = {only: columns}
-    return {name: _array(name, values, inputs) for name, values in columns.items()}
-
-
 # --------------------------------------------------------------------------------------------- KServe v2
 
 
@@ -169,7 +152,12 @@ def kserve_json(_: Target, tensors: Tensors) -> bytes:
 
 
 def kserve_message(target: Target, tensors: Tensors) -> bytes:
-    """Return a serialised ``ModelInferRequest`` with raw bytes; each text has its length before it in four bytes."""
+    """Return a serialised ``ModelInferRequest``."""
+    return bytes(kserve_request(target, tensors).SerializeToString(deterministic=True))
+
+
+def kserve_request(target: Target, tensors: Tensors) -> Any:
+    """Return a ``ModelInferRequest`` with raw bytes; each text has its length before it in four bytes."""
     from infscale.payloads.messages import triton
 
     request = triton["ModelInferRequest"](model_name=target.model, model_version=target.version)
@@ -180,25 +168,8 @@ def kserve_message(target: Target, tensors: Tensors) -> bytes:
         else:
             raw = _little_endian(array)
         request.raw_input_contents.append(raw)
-    return bytes(request.SerializeToString(deterministic=True))
+    return request
 
 
 def _kserve_input(name: str, array: Tensor) -> dict[str, object]:
     return {"name": name, "datatype": _names(array)[2], "shape": list(array.shape)}
-
-
-def from_kserve_json(document: Any, inputs: Mapping[str, Input]) -> Tensors:
-    """Return the tensors of a REST body of the KServe v2 protocol, in the types of the model's inputs.
-
-    Raises:
-        KeyError, TypeError, ValueError, AttributeError: the document is no such body.
-    """
-    return {
-        tensor["name"]: _array(tensor["name"], tensor["data"], inputs).reshape(tensor["shape"])
-        for tensor in document["inputs"]
-    }
-
-
-def _array(name: str, values: Any, inputs: Mapping[str, Input]) -> Tensor:
-    dtype = inputs[name].dtype if name in inputs else None
-    return np.array(values, str if dtype == "object" else dtype)

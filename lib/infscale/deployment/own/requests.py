@@ -3,7 +3,8 @@
 A payload file is one of these; a folder is a pool of them, in the order of their names:
 
 - ``.npy`` or ``.npz``: rows along the first axis, arrays by input name, sent in the file's own type.
-- ``.json``: a REST body of the framework, sent over REST as it stands; gRPC carries the same tensors.
+- ``.json``: a REST body of the framework, sent over REST as it stands; gRPC carries the same tensors, signature,
+  parameters and choice of outputs.
 - where the server takes any bytes (TorchServe), any file: its bytes are the body, and its suffix gives REST's
   Content-Type.
 """
@@ -12,7 +13,8 @@ import json
 import math
 import mimetypes
 import zipfile
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ _CONTENT_TYPES = {".npy": "application/x-npy", ".bin": OCTETS, ".raw": OCTETS}
 
 @dataclass
 class Own:
-    """Makes the requests for one endpoint. The model's inputs are read from the server once.
+    """Makes the requests for one endpoint. The inputs of a signature are read from the server once.
 
     Attributes:
         api: how the framework takes requests.
@@ -49,7 +51,7 @@ class Own:
     file: Path | None = None
     version: str = ""
     signature: str = ""
-    _inputs: dict[str, Input] | None = field(default=None, repr=False)
+    _inputs: dict[str, dict[str, Input]] = field(default_factory=dict, repr=False)
     _pools: dict[tuple[str, str, int], Payload] = field(default_factory=dict, repr=False)
 
     def check(self) -> None:
@@ -62,7 +64,7 @@ class Own:
             raise ConfigError(f"payload={str(self.file)!r} does not exist; accepted: a file, or a folder of files")
         numeric_versions, signatures = False, False
         if isinstance(self.api, TensorApi):
-            numeric_versions, signatures = self.api.numeric_versions, self.api.signatures
+            numeric_versions, signatures = self.api.numeric_versions, self.api.signature_of is not None
         elif self.file is None:
             raise ConfigError(f"payload=None: {self.title} does not tell a model's inputs; accepted: a payload file")
         if numeric_versions and self.version and not self.version.isdigit():
@@ -107,11 +109,16 @@ class Own:
     ) -> Payload:
         default = next(iter(endpoint.interface.encoders[protocol]))
         one_of("encoding", encoding or default, (default,))
-        if protocol == "rest" and self._is_json():
-            _check_no_batch(batch)
-            bodies = [file.read_bytes() for file in self._files()]
-        else:
-            bodies = [api.encode[protocol](target, arrays) for arrays in self._tensors(api, endpoint, target, batch)]
+        bodies: list[bytes] = []
+        files: Sequence[Path | None] = [None] if self.file is None else self._files()
+        for file in files:
+            if file is not None and file.suffix == ".json":
+                _check_no_batch(batch)
+                bodies.append(self._json_request(api, endpoint, target, protocol, file))
+            else:
+                inputs = self._inputs_of(api, endpoint, target)
+                arrays = _generate(inputs, batch) if file is None else _arrays(file, inputs)
+                bodies += [api.encode[protocol](target, request) for request in _cut(arrays, inputs, batch)]
         if protocol == "grpc":
             return Payload("grpc", default, api.grpc_path, bodies, _as_bytes)
         return Payload("rest", default, api.rest_path(target), bodies, _as_bytes, {"content-type": JSON})
@@ -137,28 +144,32 @@ class Own:
             raise ConfigError(f"payload={str(self.file)!r} is an empty folder; accepted: a file, or a folder of files")
         return files
 
-    def _is_json(self) -> bool:
-        return self.file is not None and all(file.suffix == ".json" for file in self._files())
+    def _inputs_of(self, api: TensorApi, endpoint: Endpoint, target: Target) -> dict[str, Input]:
+        if target.signature not in self._inputs:
+            self._inputs[target.signature] = read_inputs(api, endpoint, target)
+        return self._inputs[target.signature]
 
-    def _tensors(self, api: TensorApi, endpoint: Endpoint, target: Target, batch: int) -> list[Tensors]:
-        if self._inputs is None:
-            self._inputs = read_inputs(api, endpoint, target)
-        if self.file is None:
-            return _cut(_generate(self._inputs, batch), self._inputs, batch)
-        requests: list[Tensors] = []
-        for file in self._files():
-            if file.suffix == ".json":
-                _check_no_batch(batch)
-                requests.append(self._from_json(api, _json(file), self._inputs))
-            else:
-                requests += _cut(_arrays(file, self._inputs), self._inputs, batch)
-        return requests
-
-    def _from_json(self, api: TensorApi, document: Any, inputs: dict[str, Input]) -> Tensors:
+    def _json_request(self, api: TensorApi, endpoint: Endpoint, target: Target, protocol: str, file: Path) -> bytes:
+        """Return a REST body as it stands, or the message that carries the same over gRPC."""
+        body, signature = file.read_bytes(), ""
+        if protocol == "rest" and not self.signature:
+            return body
+        document = _json(file, body)
         try:
-            return api.from_json(document, inputs)
+            if api.signature_of is not None:
+                signature = api.signature_of(document)
+            if protocol == "grpc":
+                inputs = self._inputs_of(api, endpoint, replace(target, signature=signature))
+                body = api.message_of(target, document, inputs)
+        except ConfigError:
+            raise
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ConfigError(f"payload: not a request of {self.title} ({error}); accepted: {api.json_form}") from error
+            fault = f"payload={str(file)!r}: not a request of {self.title} ({error})"
+            raise ConfigError(f"{fault}; accepted: {api.json_form}") from error
+        if self.signature not in ("", signature):
+            fault = f"signature={self.signature!r}: {str(file)!r} is sent as it stands and runs {signature!r}"
+            raise ConfigError(f"{fault}; accepted: {signature!r}, or none")
+        return body
 
 
 def read_inputs(api: TensorApi, endpoint: Endpoint, target: Target) -> dict[str, Input]:
@@ -194,11 +205,19 @@ def _as_bytes(body: bytes) -> Any:
     return np.frombuffer(body, np.uint8)
 
 
-def _json(file: Path) -> Any:
+def _json(file: Path, body: bytes) -> Any:
     try:
-        return json.loads(file.read_bytes())
-    except ValueError as error:
+        return json.loads(body, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"payload={str(file)!r} is no JSON: {error}") from error
+
+
+def _finite(text: str) -> float:
+    """Return a number, which no server takes if it is too large: Python would read infinity."""
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text} is beyond the range of numbers")
+    return number
 
 
 def _arrays(file: Path, inputs: dict[str, Input]) -> Tensors:

@@ -58,6 +58,9 @@ class App:
         if not rest.is_api(path):
             await asgi.reply(send, 404, _TEXT, b"Not Found")
             return
+        if scope["method"] == "OPTIONS":
+            await asgi.reply(send, 200, rest.PREFLIGHT, b"")
+            return
         body = rest.plain(body, dict(scope["headers"]).get(b"content-encoding", b""))
         try:
             status, answer = await rest.handle(self._server, scope["method"], path, body, self._rest_timeout)

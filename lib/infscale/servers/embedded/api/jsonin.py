@@ -106,7 +106,7 @@ class Reader:
         if dtype == types_pb2.DT_STRING or self._booleans:
             return None
         packed = _packed(values) if dtype == types_pb2.DT_FLOAT else None
-        if packed is not None and _all_lossless(packed, 2**24):
+        if packed is not None and _all_below(packed, jsonvalues.FLOATS[dtype]):
             return packed
         try:
             array = np.array(values)
@@ -115,7 +115,8 @@ class Reader:
         if array.size == 0 or array.dtype.kind not in "iuf":
             return None
         if dtype in jsonvalues.FLOATS:
-            fits = _all_lossless(array, 2 ** jsonvalues.FLOATS[dtype])
+            array = array.astype(np.float64, copy=False)  # as RapidJSON reads every number, before it is rounded
+            fits = _all_below(array, jsonvalues.FLOATS[dtype])
         else:
             least, most = jsonvalues.INTEGERS.get(dtype, (1, 0))
             fits = array.dtype.kind in "iu" and least <= int(array.min()) and int(array.max()) <= most
@@ -142,9 +143,9 @@ def _packer(size: int) -> Callable[..., bytes]:
     return struct.Struct(f"{size}f").pack
 
 
-def _all_lossless(array: Array, limit: int) -> bool:
-    """Return whether all values are below a limit in size, so that no integer loses precision and nothing is NaN."""
-    if array.dtype.kind == "f" and np.vdot(array, array) < limit**2:  # one pass, enough for nearly all
+def _all_below(array: Array, limit: float) -> bool:
+    """Return whether all values of an array of floats are below a limit in size, and none is NaN."""
+    if np.vdot(array, array) < limit * limit:  # one pass, enough for nearly all
         return True
     return bool(-limit < array.min() and array.max() < limit)
 
@@ -188,11 +189,11 @@ def _add_object(row: Object, index: int, columns: dict[str, jsonvalues.Column]) 
     for name, value in row.items():
         try:
             if name not in columns:
-                raise invalid(f"JSON object: does not have named input: {name}")
+                raise invalid(f"JSON object: does not have named input: {jsonvalues.cut(name)}")
             columns[name].add(value)
         except StatusError as error:
             raise invalid(
-                f"Failed to process element: {index} key: {name} of 'instances' list. Error: {error}"
+                f"Failed to process element: {index} key: {jsonvalues.cut(name)} of 'instances' list. Error: {error}"
             ) from None
     if row.keys() != columns.keys():
         text = f"JSON object: {jsonvalues.text_of(row)} keys must be equal to: {','.join(sorted(columns))}"

@@ -14,7 +14,12 @@ from infscale.servers.embedded.runtime import tensors
 from infscale.servers.embedded.runtime.tensors import Array
 
 MAX_RANK = 32  # NumPy's
-FLOATS = {types_pb2.DT_FLOAT: 24, types_pb2.DT_DOUBLE: 53}  # bits of precision
+MAX_TEXT = 256
+"""Most characters of a client's value that an error text quotes."""
+FLOATS = {
+    types_pb2.DT_FLOAT: float(np.finfo(np.float32).max),  # largest number
+    types_pb2.DT_DOUBLE: float(np.finfo(np.float64).max),
+}
 INTEGERS = {
     types_pb2.DT_INT32: (-(2**31), 2**31 - 1),
     types_pb2.DT_INT16: (-(2**31), 2**31 - 1),  # narrower types travel as int32 and wrap
@@ -24,6 +29,8 @@ INTEGERS = {
     types_pb2.DT_UINT32: (0, 2**32 - 1),
     types_pb2.DT_UINT64: (0, 2**64 - 1),
 }
+
+_ENCODER = json.JSONEncoder(indent=4, ensure_ascii=False)
 
 
 class Column:
@@ -93,7 +100,7 @@ def _scalar(value: Any, dtype: int) -> Any:
             return value.encode()
     elif dtype in FLOATS:
         if type(value) in (int, float):
-            return _lossless(value, dtype)
+            return _in_range(value, dtype)
     elif dtype in INTEGERS:
         least, most = INTEGERS[dtype]
         if type(value) is int and least <= value <= most:
@@ -108,12 +115,8 @@ def _scalar(value: Any, dtype: int) -> Any:
     raise invalid(f"JSON Value: {text_of(value)} Type: {_kind(value)} is not of expected type: {expected}")
 
 
-def _lossless(value: float, dtype: int) -> float:
-    if isinstance(value, int):
-        lossless = abs(value) < 2 ** FLOATS[dtype]
-    else:
-        lossless = not math.isfinite(value) or abs(value) <= np.finfo(tensors.numpy_type(dtype)).max
-    if not lossless:
+def _in_range(value: float, dtype: int) -> float:
+    if FLOATS[dtype] < abs(value) < math.inf:
         raise invalid(
             f"Cannot convert JSON value: {text_of(value)} to {tensors.type_name(dtype)} without loss of precision."
         )
@@ -173,8 +176,18 @@ def _kind(value: Any) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return a value as error texts quote it."""
+    """Return a value as error texts quote it; the end of a long one is left out, and not even written."""
     if isinstance(value, float):
         as_float = np.float32(value) if abs(value) <= np.finfo(np.float32).max else np.float64(value)
         return decimal(as_float)
-    return json.dumps(value, indent=4, ensure_ascii=False)
+    text = ""
+    for part in _ENCODER.iterencode(value):
+        text += part
+        if len(text) > MAX_TEXT:
+            break
+    return cut(text)
+
+
+def cut(text: str) -> str:
+    """Return a client's text as error texts quote it: without the end of a long one."""
+    return text if len(text) <= MAX_TEXT else text[:MAX_TEXT] + "..."

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from infscale.servers.asgi.framing import MAX_MESSAGE_BYTES
 from infscale.servers.asgi.status import Code, StatusError, http_status, invalid
-from infscale.servers.embedded.api import jsonin, jsonout
+from infscale.servers.embedded.api import jsonin, jsonout, jsonvalues
 from infscale.servers.embedded.api import model_status as status
 from infscale.servers.embedded.runtime import predict
 from infscale.servers.embedded.runtime.models import Models
@@ -21,6 +21,12 @@ from infscale.servers.embedded.runtime.servable import DEFAULT_SIGNATURE, Servab
 from infscale.servers.embedded.runtime.server import Server
 from infscale.servers.embedded.versions import MAX_INT64
 
+PREFLIGHT = [
+    (b"access-control-allow-origin", b"*"),
+    (b"access-control-allow-methods", b"POST, GET"),
+    (b"access-control-allow-headers", b"Content-Type"),
+]
+"""Headers of the answer to OPTIONS, which a browser asks before it posts JSON from another origin (CORS)."""
 _NAME = r"(?P<name>[^/:]+)"
 _VERSION = r"(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
 _POST = re.compile(rf"/v1/models/{_NAME}{_VERSION}:(?P<verb>classify|regress|predict)", re.IGNORECASE)
@@ -117,7 +123,8 @@ async def _predict(
 ) -> bytes:
     signature = servable.signatures.get(key or DEFAULT_SIGNATURE)
     if signature is None:
-        raise invalid(f'Serving signature name: "{key or DEFAULT_SIGNATURE}" not found in signature def')
+        name = jsonvalues.cut(key or DEFAULT_SIGNATURE)
+        raise invalid(f'Serving signature name: "{name}" not found in signature def')
     if not signature.inputs:
         raise invalid(f"Failed to get input map for signature: {key or 'DEFAULT'}")
     try:

@@ -1,5 +1,6 @@
 """Joining the rows of several requests to one input, and splitting one output into the rows of each request."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,8 +56,8 @@ def _pad(array: Array, most: Array) -> Array:
         return array
     if array.size == 0:
         raise invalid("Got empty tensor in batch of non-empty tensors.")
-    padded = np.full([has + after for has, (_, after) in zip(array.shape, widths, strict=True)], array.flat[0])
-    padded = padded.astype(array.dtype)
+    shape = [has + after for has, (_, after) in zip(array.shape, widths, strict=True)]
+    padded = np.repeat(array.ravel()[:1], math.prod(shape)).reshape(shape)
     padded[tuple(slice(0, has) for has in array.shape)] = array
     return padded
 

@@ -105,7 +105,7 @@ def _from_values(values: Any, numpy_type: Any, field: str, count: int) -> Array:
         return np.full(count, b"", np.object_) if numpy_type is np.object_ else np.zeros(count, numpy_type)
     if len(flat) > count:
         return flat[:count]
-    return np.concatenate([flat, np.full(count - len(flat), flat[-1], flat.dtype)])
+    return np.concatenate([flat, np.repeat(flat[-1:], count - len(flat))])
 
 
 def encode(array: Array, proto: tensor_pb2.TensorProto) -> None:
