@@ -12,6 +12,7 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from helpers.project import ROOT
 from helpers.waiting import await_true
@@ -77,6 +78,47 @@ def test_exploring_runs(framework: str, tmp_path: Path) -> None:
     text = executed.read_text()
     assert "REST, gRPC and the reference agree" in text
     assert "image/png" in text
+
+
+TELL = """
+import sys
+from pathlib import Path
+
+from infscale.load.engine import run as engine
+
+_run = engine._run
+engine._run = lambda children, _, mark: _run(children, lambda elapsed_s: Path({file!r}).touch(), mark)
+"""
+"""Lets the engine make a file as soon as a load runs."""
+
+
+@pytest.mark.server
+def test_one_interrupt_in_a_trial_cell_ends_it_with_its_rows_and_no_later_cell_runs(tmp_path: Path) -> None:
+    """The next trial ran on, and the cell after it drew a smooth curve to 1.0 of requests that were never sent."""
+    cells = nbformat.read(ROOT / "notebooks" / "00-explore.ipynb", as_version=4).cells
+    parameters, deploy, *others = [cell.source for cell in cells if cell.cell_type == "code"]
+    (trials,) = [source for source in others if "trial.run(" in source]
+    running = tmp_path / "running"
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+    try:
+        changed = 'framework, duration_s = "triton", 600.0'
+        for source in (parameters, changed, deploy, TELL.format(file=str(running))):
+            content = client.execute(source, reply=True, timeout=300)["content"]
+            assert content["status"] == "ok", content
+        ended, later = client.execute(trials), client.execute("later = True")
+        await_true(running.exists)
+        manager.interrupt_kernel()
+        messages = [client.get_shell_msg(timeout=120) for _ in (ended, later)]
+        replies = {message["parent_header"]["msg_id"]: message["content"] for message in messages}
+        assert replies[ended]["ename"] == "Interrupted"
+        assert "requests were sent; the rows are in" in replies[ended]["evalue"]
+        assert replies[later]["status"] == "aborted"
+        look = "assert len(sys.last_value.result.samples) > 50_000 and not outcomes and 'later' not in globals()"
+        content = client.execute(look, reply=True, timeout=60)["content"]
+        assert content["status"] == "ok", content
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from infscale.experiment.folder import folder_for
 from infscale.experiment.measure import LATE, measure_in
 from infscale.experiment.session import Session, options
 from infscale.experiment.trial import Plan
+from infscale.load.engine.run import Interrupted, Result
 from infscale.records import manifest as manifests
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
 from infscale.records.manifest import RunManifest
@@ -271,11 +271,21 @@ def test_an_interrupted_run_is_continued_with_its_own_seed_not_repeated(
     assert run.manifest.brackets == whole.manifest.brackets
 
 
+def interrupt_trials(lab: Lab, monkeypatch: pytest.MonkeyPatch, *keys: int) -> None:
+    """Let Ctrl-C come in the middle of every trial of a lab whose key begins with one of ``keys``; of all without."""
+
+    def run(endpoint: Endpoint, plan: Plan, **more: Any) -> trial.Outcome:
+        outcome = lab.run(endpoint, plan, **more)
+        if not keys or plan.key[0] in keys:
+            raise Interrupted(Result(outcome.samples, outcome.manifest.generator))
+        return outcome
+
+    monkeypatch.setattr("infscale.experiment.trial.run", run)
+
+
 def test_a_trial_that_was_ended_early_is_not_stored(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine ends a trial on Ctrl-C and returns what it has: half a trial is none."""
-    monkeypatch.setattr(
-        "infscale.experiment.trial.run", lambda *args, **more: replace(lab.run(*args, **more), interrupted=True)
-    )
+    """The engine ends a trial on Ctrl-C and gives back what it has: half a trial is none."""
+    interrupt_trials(lab, monkeypatch)
     design = single()
     with pytest.raises(KeyboardInterrupt):
         run_in(lab, design, tmp_path)
@@ -437,18 +447,12 @@ def test_every_session_begins_with_the_anchor(lab: Lab, tmp_path: Path) -> None:
     assert len(first.verdicts) == 3
 
 
-@pytest.mark.parametrize("phase", ["warm-up", "anchor"])
+@pytest.mark.parametrize("key", [98, 97], ids=["warm-up", "anchor"])
 def test_ctrl_c_ends_a_run_also_in_a_load_that_is_not_recorded(
-    phase: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: int, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The load engine gives back the rows so far instead of an exception: asked to stop, the night went on."""
-    wanted = {"warm-up": 98, "anchor": 97}[phase]
-
-    def run(endpoint: Endpoint, plan: Plan, **more: Any) -> trial.Outcome:
-        outcome = lab.run(endpoint, plan, **more)
-        return replace(outcome, interrupted=True) if plan.key[0] == wanted else outcome
-
-    monkeypatch.setattr("infscale.experiment.trial.run", run)
+    """Asked to stop, the night went on."""
+    interrupt_trials(lab, monkeypatch, key)
     with pytest.raises(KeyboardInterrupt):
         run_in(lab, single(anchor=True), tmp_path)
 

@@ -74,13 +74,11 @@ class Outcome:
     Attributes:
         samples: its rows (:mod:`infscale.records.samples`).
         manifest: what is known beside them, verdict included.
-        interrupted: whether it was ended by Ctrl-C.
         usage: readings of processes (:mod:`infscale.records.usage`), if asked for.
     """
 
     samples: pd.DataFrame
     manifest: TrialManifest
-    interrupted: bool = False
     usage: pd.DataFrame | None = None
 
     @property
@@ -102,6 +100,8 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         ConfigError: λ or the duration is not a positive number, the encoding is unknown, or the server's REST does
             not speak the arm's HTTP version.
         EngineError: the load engine failed.
+        Interrupted: Ctrl-C ended it in its middle; the exception has the rows
+            (:class:`infscale.load.engine.run.Interrupted`).
     """
     check_rate(plan.rate_per_s, "rate_per_s")
     payload = payload_of(endpoint, plan.arm)
@@ -147,20 +147,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         started_at=started.isoformat(timespec="seconds"),
     )
     manifest.verdict = judge_trial(result.samples, manifest)
-    return Outcome(result.samples, manifest, result.interrupted, used.rows)
-
-
-def uninterrupted(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None = None) -> Outcome:
-    """Run a trial as :func:`run` does, as a part of something longer that Ctrl-C must end, too.
-
-    Raises:
-        KeyboardInterrupt: asked to stop in its middle.
-        ConfigError, EngineError: as :func:`run`.
-    """
-    outcome = run(endpoint, plan, ceilings=ceilings)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    return outcome
+    return Outcome(result.samples, manifest, used.rows)
 
 
 def _chosen(payload: Payload, plan: Plan, count: int, seed: np.random.SeedSequence) -> tuple[Payload, Choice]:
