@@ -394,10 +394,12 @@ def test_two_processes_cannot_write_in_one_folder(lab: Lab, tmp_path: Path) -> N
     assert measure_in(folder, say=quiet, start=lab.start).manifest.status == "complete", "a lock ends with its process"
 
 
-def test_a_damaged_run_is_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_run_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    """Silently, the half of a night that it holds was measured again."""
     folder = folder_for(design_of(), tmp_path)
     (folder / "run.json").write_text("{}")
-    assert folder_for(design_of(), tmp_path) != folder
+    with pytest.warns(UserWarning, match=r"passed over: .*run\.json: field version is missing"):
+        assert folder_for(design_of(), tmp_path) != folder
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ from infscale.experiment.check import check
 from infscale.experiment.design import labels, time_plan
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import MARGINS, P95, SATURATION
-from infscale.findings import FINDINGS, encodings, finding_of, protocols, stored_runs
+from infscale.findings import FINDINGS, encodings, finding_of, protocols, save_all, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
 from infscale.records import manifest as manifests
-from infscale.records.runs import load_run
+from infscale.records.runs import find_run, load_run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.vocabulary import number
 
@@ -266,3 +267,29 @@ def test_every_complete_run_is_heard_the_newest_of_a_finding_first_and_one_that_
     with pytest.warns(UserWarning, match="passed over"):
         runs = stored_runs(tmp_path)
     assert [run.folder.name for run in runs] == ["run-b", "run-a"]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "not UTF-8": lambda text: text.replace(b"synthetic", b"Z\xfcrich"),
+    "a list": lambda text: b"[]",
+    "lacks a key": lambda text: text.replace(b'"design"', b'"dream"'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_run_that_cannot_be_read_is_passed_over_with_a_warning_by_figures_advice_and_paper(
+    damage: str, tmp_path: Path
+) -> None:
+    """One damaged file beside sound runs ended them all."""
+    place = tmp_path / "data" / "raw"
+    sound = build(place, GRPC_FASTER, lifetimes=1, grid=(0.3,))
+    (place / "broken").mkdir()
+    (place / "broken" / "run.json").write_bytes(DAMAGES[damage]((sound / "run.json").read_bytes()))
+    looks: tuple[Callable[[], list[Path]], ...] = (
+        lambda: [find_run(root=tmp_path)],
+        lambda: [run.folder for run in stored_runs(place)],
+        lambda: [sound, *(Path(result.run_id) for result in save_all(place, tmp_path / "figures"))],
+    )
+    for look in looks:
+        with pytest.warns(UserWarning, match=r"passed over: .*broken"):
+            assert look() == [sound]

@@ -72,6 +72,16 @@ def test_the_newest_complete_run_is_found(small: Path, tmp_path: Path) -> None:
     assert runs.find_run("data/raw/running", root=tmp_path) == running
 
 
+def test_a_complete_run_of_which_a_trial_cannot_be_read_is_passed_over_with_a_warning(small: Path) -> None:
+    """It ended the figures of every other finding."""
+    newer = small.with_name("newer")
+    shutil.copytree(small, newer)
+    change(newer / "run.json", started_at="2027")
+    next((newer / "trials").glob("*.json")).write_bytes(b'{"version": 3, "trial_id": "\xff"}')
+    with pytest.warns(UserWarning, match=r"passed over: .*newer"):
+        assert [run.folder for run in runs.complete_runs(small.parent)[runs.HEADLINE]] == [small]
+
+
 def test_the_sample_is_taken_when_nothing_was_measured(small: Path, tmp_path: Path) -> None:
     """A fresh clone has no raw data: `make figures` must work there."""
     shutil.move(tmp_path / "data" / "raw", tmp_path / "data" / "sample")

@@ -15,6 +15,7 @@ from infscale.experiment.design.time_plan import time_plan
 from infscale.paths import project_root
 from infscale.records import manifest as manifests
 from infscale.records.manifest import RunManifest
+from infscale.records.runs import readable
 
 
 def default_place() -> Path:
@@ -26,16 +27,16 @@ def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
     """Return the folder of this design's run below ``place``: an interrupted one is continued, a complete one kept.
 
     A run is continued only by the same design, code, environment and machine. ``fresh`` always starts a new one.
+    A run that cannot be read is warned of and passed over.
 
     Raises:
         DataError: the folder cannot be written.
     """
     new = _new_manifest(design)
     if not fresh:
-        for file in sorted(place.glob("*/run.json"), reverse=True):
-            with contextlib.suppress(DataError):
-                if _identity(manifests.read(file, RunManifest)) == _identity(new):
-                    return file.parent
+        for stored, manifest in reversed(readable(place)):
+            if _identity(manifest) == _identity(new):
+                return stored
     names = itertools.chain([new.run_id], (f"{new.run_id}-{i}" for i in itertools.count(2)))
     folder = next(place / name for name in names if not (place / name).exists())
     try:

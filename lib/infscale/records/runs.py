@@ -6,6 +6,7 @@ A run is a folder with ``run.json``. While it is measured, each trial has files 
 ``trials.parquet``, ``samples.parquet`` and ``usage.parquet`` (:mod:`infscale.records.pack`). Both read alike.
 """
 
+import operator
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -196,27 +197,42 @@ def newest(place: Path, finding: str) -> Path | None:
     """Return the newest complete run of a finding directly below ``place``; None if there is none."""
     complete = [
         (manifest.started_at, folder)
-        for folder, manifest in _manifests(place)
+        for folder, manifest in readable(place)
         if manifest.status == "complete" and manifest.design.finding == finding
     ]
     return max(complete)[1] if complete else None
 
 
-def findings_of(place: Path) -> list[str]:
-    """Return the names of all findings of which there is a complete run directly below ``place``."""
-    complete = [m.design.finding for _, m in _manifests(place) if m.status == "complete"]
-    return list(dict.fromkeys(complete))
+def complete_runs(place: Path) -> dict[str, list[Run]]:
+    """Return the complete runs directly below ``place`` by finding, the newest first.
+
+    One that cannot be read, or a trial of it, is warned of and passed over.
+    """
+    found: dict[str, list[Run]] = {}
+    for folder, manifest in readable(place):
+        if manifest.status == "complete":
+            try:
+                run = load_run(folder)
+            except DataError as error:
+                warnings.warn(f"passed over: {error}", stacklevel=2)
+            else:
+                found.setdefault(manifest.design.finding, []).append(run)
+    newest_first = operator.attrgetter("manifest.started_at")
+    return {name: sorted(runs, key=newest_first, reverse=True) for name, runs in found.items()}
 
 
-def _manifests(place: Path) -> list[tuple[Path, RunManifest]]:
-    """Return folder and manifest of the runs directly below ``place``; one that cannot be read is warned of."""
-    readable = []
+def readable(place: Path) -> list[tuple[Path, RunManifest]]:
+    """Return folder and manifest of the runs directly below ``place``, by name.
+
+    One whose manifest cannot be read is warned of and passed over: one damaged file must not end what does without it.
+    """
+    found = []
     for file in sorted(place.glob("*/run.json")):
         try:
-            readable.append((file.parent, manifests.read(file, RunManifest)))
+            found.append((file.parent, manifests.read(file, RunManifest)))
         except DataError as error:
             warnings.warn(f"passed over: {error}", stacklevel=3)
-    return readable
+    return found
 
 
 def order(trial: Trial) -> tuple[str, str, int, float, int, int, str]:

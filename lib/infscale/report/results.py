@@ -136,5 +136,5 @@ def load(path: Path) -> FindingResult:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=FindingResult)
-    except (FileNotFoundError, msgspec.DecodeError) as error:
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
