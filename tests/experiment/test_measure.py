@@ -1,5 +1,6 @@
 """If these fail, a night's run is repeated instead of continued, unbalanced, or mixed with what is not its own."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -406,6 +407,17 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write in"):
         folder_for(design_of(), tmp_path / "file")
+
+
+def test_so_is_a_run_that_may_only_be_read(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    folder = folder_for(design_of(), tmp_path)
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.raises(DataError, match=f"cannot write in {folder}: Read-only file system"):
+        measure_in(folder, say=quiet, start=lab.start)
+    assert not lab.starts
 
 
 def test_a_full_disk_is_named_and_what_is_stored_stays(lab: Lab, tmp_path: Path) -> None:

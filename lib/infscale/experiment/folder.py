@@ -56,12 +56,14 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         DataError: another process writes in it, or the folder cannot be written.
     """
-    lock = filelock.FileLock(folder / ".lock", blocking=False)
     try:
-        with lock:
-            yield
+        held = filelock.FileLock(folder / ".lock", blocking=False).acquire()
     except filelock.Timeout as error:
         raise DataError(f"{folder} is being measured by another process: wait for its end, or measure anew") from error
+    except OSError as error:
+        raise DataError(f"cannot write in {folder}: {error.strerror}") from error
+    with held:
+        yield
 
 
 def check_same(manifest: RunManifest) -> None:
