@@ -317,6 +317,17 @@ def test_a_budget_is_that_of_the_run(notebooks: list[tuple[str, dict[str, Any]]]
     assert notebooks == [("10-protocols", {**sizes, "run": str(path), "more_s": 0.0})], "it prints the plan of this run"
 
 
+def test_a_folder_of_runs_begins_at_the_projects_root_as_those_of_a_run_and_of_figures_do(
+    notebooks: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib" / "infscale").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    path = paper.paper(data=Path("mine"))
+    assert path.parent == tmp_path / "mine"
+    assert notebooks[0][1]["run"] == str(path)
+
+
 @pytest.mark.parametrize("arguments", [["paper"], ["finding", "encodings"]])
 def test_a_budget_that_is_too_little_is_refused_before_anything_starts(
     arguments: list[str],

@@ -420,6 +420,49 @@ def test_so_is_a_run_that_may_only_be_read(lab: Lab, tmp_path: Path, monkeypatch
     assert not lab.starts
 
 
+def test_the_folder_of_a_run_begins_at_the_projects_root_also_in_the_folder_of_notebooks(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JupyterLab a run went to notebooks/data/raw, and nothing found it again."""
+    (tmp_path / "lib" / "infscale").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    run = run_in(lab, single(), Path("data/raw"))
+    assert run.folder.parent == tmp_path / "data" / "raw"
+    assert measure_in(f"data/raw/{run.id}", say=quiet, start=lab.start).folder == run.folder
+
+
+def test_a_folder_that_is_no_run_is_named_and_not_made(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"typo is not a run: it has no run\.json; accepted: the folder of a run"):
+        measure_in(tmp_path / "typo", say=quiet, start=lab.start)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more_s", [float("nan"), -5.0, "1h"])
+def test_added_time_that_is_none_is_refused_and_the_run_stays(more_s: Any, lab: Lab, tmp_path: Path) -> None:
+    """Stored as no number, it would make the run unreadable."""
+    folder = run_in(lab, single(), tmp_path).folder
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"more_s=.* is not a duration; accepted: seconds above 0"):
+        measure_in(folder, more_s=more_s, say=quiet, start=lab.start)
+    assert (folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rate_per_s": 0.0}, r"rate_per_s=0.0 is not an arrival rate; accepted: a number of requests/s above 0"),
+        ({"duration_s": float("nan")}, r"duration_s=nan is not a duration; accepted: seconds above 0"),
+        ({"timeout_s": -1.0}, r"timeout_s=-1.0 is not a duration; accepted: seconds above 0"),
+        ({"seed": 1.5}, r"seed=1.5 cannot be used; accepted: a whole number, 0 or more"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_refused_when_it_is_planned(changes: dict[str, Any], message: str) -> None:
+    """Not by NumPy, when the server runs, in words about something else."""
+    with pytest.raises(ConfigError, match=message):
+        Plan(Arm("rest"), **{"rate_per_s": 10.0, "duration_s": 1.0, **changes})
+
+
 def test_a_full_disk_is_named_and_what_is_stored_stays(lab: Lab, tmp_path: Path) -> None:
     def full(plan: Plan) -> None:
         if len(lab.plans) > 5:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,12 +73,16 @@ def test_sizes_that_are_given_replace_those_of_the_profile_and_none_keeps_them()
 
 @pytest.mark.parametrize(
     ("frameworks", "sides", "message"),
-    [(["tensorflow"], [], "frameworks='tensorflow' is not known"), ([], ["rest", "rest"], "names a level twice")],
+    [
+        (["tensorflow"], [], "frameworks='tensorflow' is not known"),
+        ([], ["rest", "rest"], "names a level twice"),
+        ("torchserve", [], "frameworks='torchserve' is no list; accepted: a list of tfserving, torchserve, triton"),
+        (0.5, [], "frameworks=0.5 is no list; accepted: a list of tfserving"),
+        ([], "rest", "protocols='rest' is no list; accepted: a list of rest, grpc, empty for all"),
+    ],
 )
-def test_a_framework_or_protocol_that_cannot_be_is_refused(
-    frameworks: list[str], sides: list[str], message: str
-) -> None:
-    """The grid would be measured without it, or twice with it."""
+def test_a_framework_or_protocol_that_cannot_be_is_refused(frameworks: Any, sides: Any, message: str) -> None:
+    """The grid would be measured without it, or twice with it; and of a name alone the first letter is no framework."""
     with pytest.raises(ConfigError, match=message):
         protocols.grid(frameworks, sides)
 
@@ -236,6 +241,13 @@ def test_a_level_that_no_arm_can_have_is_an_error_and_not_an_empty_selection() -
 
 
 # --- findings of one's own ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("blocks", [[Arm("rest"), Arm("grpc")], Arm("rest")])
+def test_blocks_that_are_no_lists_of_arms_are_refused_by_name(blocks: Any) -> None:
+    """One pair of brackets is soon forgotten, and "Arm has no len()" says nothing."""
+    with pytest.raises(ConfigError, match=r"blocks: accepted: a list of blocks, each a list of arms"):
+        Finding("mine", "Which?", blocks=blocks).design()
 
 
 def test_a_run_of_ones_own_finding_is_answered_from_its_stored_design() -> None:

@@ -12,26 +12,23 @@ from infscale import machine
 from infscale.errors import DataError
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import time_plan
-from infscale.paths import project_root
+from infscale.paths import in_project
 from infscale.records import manifest as manifests
 from infscale.records.manifest import RunManifest
 from infscale.records.runs import readable
-
-
-def default_place() -> Path:
-    """Return the folder where runs are stored: ``data/raw`` of the project."""
-    return project_root() / "data" / "raw"
 
 
 def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
     """Return the folder of this design's run below ``place``: an interrupted one is continued, a complete one kept.
 
     A run is continued only by the same design, code, environment and machine. ``fresh`` always starts a new one.
-    A run that cannot be read is warned of and passed over.
+    A run that cannot be read is warned of and passed over. ``place`` may be given from the project's root; the folder
+    is absolute.
 
     Raises:
         DataError: the folder cannot be written.
     """
+    place = in_project(place)
     new = _new_manifest(design)
     if not fresh:
         for stored, manifest in reversed(readable(place)):

@@ -15,7 +15,6 @@ from infscale.findings import (
     utilisation,
 )
 from infscale.findings.finding import Finding
-from infscale.paths import project_root
 from infscale.records.runs import HEADLINE, Run, complete_runs
 from infscale.report.results import FindingResult, save
 
@@ -53,22 +52,22 @@ def save_all(place: Path, folder: Path) -> list[FindingResult]:
     User-defined findings are among them. A run that cannot be read is warned of, and an earlier one is drawn.
 
     Args:
-        place: folder of runs.
-        folder: folder of figures, where the results are written too.
+        place: folder of runs, absolute or from the project's root.
+        folder: folder of figures, given likewise, where the results are written too.
     """
     newest_runs = [runs[0] for name, runs in complete_runs(place).items() if name != HEADLINE]
     return [save(finding_of(run), run, tabulate(run), folder) for run in newest_runs]
 
 
-def stored_runs(place: Path | None = None) -> list[Run]:
+def stored_runs(place: Path | str = "") -> list[Run]:
     """Return every complete run of the findings of the project: in the order of the findings, the newest first.
 
     One that cannot be read is warned of and left out.
 
     Args:
-        place: folder of runs; None takes ``data/raw`` of the project, and ``data/sample`` for findings that have no run
-            there.
+        place: folder of runs, absolute or from the project's root; "" takes ``data/raw``, and ``data/sample`` for
+            findings that have no run there.
     """
-    places = [place] if place else [project_root() / "data" / "raw", project_root() / "data" / "sample"]
+    places: list[Path | str] = [place] if place else ["data/raw", "data/sample"]
     found = [complete_runs(one) for one in places]
     return [run for name in FINDINGS for run in next((runs[name] for runs in found if name in runs), [])]
