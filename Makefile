@@ -18,10 +18,14 @@ TORCH_INDEX ?=
 
 BIN := .venv/bin
 TIME := $(if $(BUDGET),--budget $(BUDGET)) $(if $(MORE),--more $(MORE))
-DRAW := $(if $(wildcard .venv/.complete),.venv,.venv-figures)
+# "anew" for an environment that cannot be used: its installation did not end, another Python made it, or it was made in
+# another folder, whose path stands in its programs. venv writes Python's version and the folder into pyvenv.cfg.
+cfg = $(file <$1/pyvenv.cfg)
+stale = $(if $(and $(wildcard $1/.complete),$(filter 3.11.%,$(cfg)),$(filter $(CURDIR)/$1 $(realpath $1),$(cfg))),,anew)
+DRAW := $(if $(call stale,.venv),.venv-figures,.venv)
 export PYTHONUTF8 := 1
 
-.PHONY: paper test figures finding advice lab bench fuzz check format clean
+.PHONY: paper test figures finding advice lab bench fuzz check format clean anew
 .DEFAULT_GOAL := paper
 
 paper: .venv/.complete
@@ -41,8 +45,9 @@ finding: .venv/.complete
 advice: $(DRAW)/.complete
 	$(DRAW)/bin/infscale --end-with-parent advice
 
+# Root gets namespaces for links (F=network), and JupyterLab, which listens on this machine alone, with a token.
 lab: .venv/.complete
-	$(BIN)/jupyter lab notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
 
 # The load engine beside other load generators (25 minutes at most); benchmarks/README.md. BENCH=--quick for a short one.
 bench: .venv/.complete
@@ -63,17 +68,18 @@ format: .venv/.complete
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Everything that measuring, testing and JupyterLab need; the same pinned set as environment.yml.
-.venv/.complete: requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv
+# Everything that measuring, testing and JupyterLab need; the same pinned set as environment.yml. The project comes first:
+# pip then says at once that it needs another Python.
+.venv/.complete: requirements.txt pyproject.toml $(call stale,.venv)
+	$(if $(call stale,.venv),$(PYTHON) -m venv --clear .venv)
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
-	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 # Only what drawing needs, at the same versions.
-.venv-figures/.complete: requirements.txt pyproject.toml
-	$(PYTHON) -m venv .venv-figures
+.venv-figures/.complete: requirements.txt pyproject.toml $(call stale,.venv-figures)
+	$(if $(call stale,.venv-figures),$(PYTHON) -m venv --clear .venv-figures)
 	.venv-figures/bin/python -m pip install --quiet --constraint requirements.txt --editable .
 	touch $@
 

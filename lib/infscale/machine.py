@@ -14,8 +14,6 @@ from pathlib import Path
 
 import msgspec
 
-from infscale.paths import project_root
-
 
 def _first_line(path: str, prefix: str = "") -> str | None:
     try:
@@ -182,16 +180,63 @@ def _digest(parts: list[bytes]) -> str:
     return sha.hexdigest()[:16]
 
 
-def commit() -> str:
-    """Return the checkout's commit, with ``-dirty`` if what measures differs from it; "unknown" outside git."""
-    git = ["git", "-C", str(project_root())]
-    what = ["lib", "notebooks", "requirements.txt", "pyproject.toml"]  # not the figures, which every run draws anew
+CHECKOUT = Path(__file__).resolve().parents[2]
+"""The folder of the checkout whose code this is; of an installed package, a folder that is none."""
+
+TRACKED = ("lib", "notebooks", "requirements.txt", "pyproject.toml")
+"""Files and folders whose changes make a checkout dirty; not the figures, which every run draws anew."""
+
+NEW = ("lib/*.py", ":(glob)notebooks/*.ipynb")
+"""Patterns of the files that make a checkout dirty although git does not know them, also where it ignores them."""
+
+
+def commit(root: Path = CHECKOUT) -> str:
+    """Return the commit of the code that runs, with ``-dirty`` if what measures differs from it or is not in it.
+
+    It is "unknown" outside a repository of its own: that of a repository around it says nothing about this code.
+    """
     try:
-        name = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, check=True, timeout=30)
-        changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *what], timeout=30, check=False).returncode
+        place, name, _ = _git(root, "rev-parse", "--show-prefix", "--short=12", "HEAD").split("\n")
+        if place:
+            return "unknown"
+        changed = _git(root, "diff", "-z", "--name-only", "HEAD", "--", *TRACKED)
+        new = _git(root, "ls-files", "-z", "--others", "--", *NEW)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return name.stdout.decode().strip() + ("-dirty" if changed else "")
+    dirty = any(_differs(root, file) for file in (changed + new).split("\0") if file)
+    return name + ("-dirty" if dirty else "")
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Return what git prints about the repository in which ``root`` lies."""
+    result = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=30)
+    return os.fsdecode(result.stdout)
+
+
+def _differs(root: Path, file: str) -> bool:
+    """Return whether a changed file is another one for who runs it: of a notebook only what is executed counts."""
+    if not file.endswith(".ipynb"):
+        return True
+    try:
+        return _executed(os.fsencode(_git(root, "show", f"HEAD:{file}"))) != _executed((root / file).read_bytes())
+    except (OSError, subprocess.SubprocessError, msgspec.DecodeError, UnicodeDecodeError):
+        return True
+
+
+class _Cell(msgspec.Struct):
+    cell_type: str
+    source: str | list[str]
+    metadata: dict[str, object]
+
+
+class _Notebook(msgspec.Struct):
+    cells: list[_Cell]
+
+
+def _executed(text: bytes) -> list[tuple[str, object]]:
+    """Return the code of a notebook's cells and their tags, without all else that JupyterLab changes when it saves."""
+    cells = msgspec.json.decode(text, type=_Notebook).cells
+    return [("".join(cell.source), cell.metadata.get("tags")) for cell in cells if cell.cell_type == "code"]
 
 
 def split_cores() -> tuple[set[int], set[int]] | None:

@@ -15,6 +15,11 @@ def project_root(start: Path | None = None) -> Path:
     return here
 
 
+def in_project(path: Path | str) -> Path:
+    """Return the absolute path of ``path``; a relative one begins at the project's root, wherever this is called."""
+    return project_root() / path
+
+
 def models_folder() -> Path:
     """The folder of exported models (a cache: safe to delete)."""
-    return project_root() / "data" / "models"
+    return in_project("data/models")

@@ -1,5 +1,7 @@
 """If these fail, a user waits for help, reads wrong help, or types an option that has another name elsewhere."""
 
+import errno
+import os
 import re
 import shlex
 import subprocess
@@ -205,6 +207,44 @@ def test_ctrl_c_is_130_and_says_what_is_kept(
     assert capsys.readouterr().err == f"\ninfscale: interrupted{advice}\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "printed"),
+    [(["plan", "--frameworks", "triton"], "saturation rate ?*"), (["load", "--help"], "Arrival rate ?, requests/s.")],
+)
+def test_an_output_whose_encoding_is_latin_1_is_no_traceback(arguments: list[str], printed: str) -> None:
+    """It has no λ, and a terminal that has it may still be read."""
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1", "PYTHONUTF8": "0"}
+    shown = subprocess.run([*INFSCALE, *arguments], capture_output=True, env=environment, encoding="latin-1")
+    assert shown.returncode == 0, shown.stderr
+    assert printed in shown.stdout
+
+
+@pytest.mark.parametrize("number", cli.NOT_ALLOWED)
+@pytest.mark.parametrize("file", ["/project/data/derived", None])
+def test_a_project_that_cannot_be_written_is_one_line(
+    file: str | None, number: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A traceback hides the name of the folder under what led there."""
+
+    def write(**_: object) -> None:
+        raise OSError(number, os.strerror(number), file)
+
+    monkeypatch.setattr(command_of("plan"), "callback", write)
+    assert cli.main(["plan"]) == 1
+    assert capsys.readouterr().err == f"infscale: {f'{file}: ' if file else ''}{os.strerror(number)}\n"
+
+
+def test_an_error_of_the_system_that_nobody_expects_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it a fault of this program could not be found."""
+
+    def read(**_: object) -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/project/lib")
+
+    monkeypatch.setattr(command_of("plan"), "callback", read)
+    with pytest.raises(FileNotFoundError):
+        cli.main(["plan"])
+
+
 def test_a_reader_that_ends_early_is_no_error() -> None:
     """As in ``infscale load --help | head -1``."""
     line = f"{shlex.join([*INFSCALE, 'load', '--help'])}; echo $? >&2"
@@ -275,6 +315,17 @@ def test_a_budget_is_that_of_the_run(notebooks: list[tuple[str, dict[str, Any]]]
     assert manifests.read(path / "run.json", manifests.RunManifest).design.budget_s == 1234
     sizes = {"profile": "quick", "frameworks": ["tfserving", "torchserve", "triton"], "budget_s": 1234.0}
     assert notebooks == [("10-protocols", {**sizes, "run": str(path), "more_s": 0.0})], "it prints the plan of this run"
+
+
+def test_a_folder_of_runs_begins_at_the_projects_root_as_those_of_a_run_and_of_figures_do(
+    notebooks: list[tuple[str, dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lib" / "infscale").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    path = paper.paper(data=Path("mine"))
+    assert path.parent == tmp_path / "mine"
+    assert notebooks[0][1]["run"] == str(path)
 
 
 @pytest.mark.parametrize("arguments", [["paper"], ["finding", "encodings"]])

@@ -1,6 +1,7 @@
 """If these fail, a notebook does not run, ignores a parameter, or leaves processes when its runner is killed."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -8,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import psutil
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from helpers.project import ROOT
 from helpers.waiting import await_true
@@ -79,6 +82,47 @@ def test_exploring_runs(framework: str, tmp_path: Path) -> None:
     assert "image/png" in text
 
 
+TELL = """
+import sys
+from pathlib import Path
+
+from infscale.load.engine import run as engine
+
+_run = engine._run
+engine._run = lambda children, _, mark: _run(children, lambda elapsed_s: Path({file!r}).touch(), mark)
+"""
+"""Lets the engine make a file as soon as a load runs."""
+
+
+@pytest.mark.server
+def test_one_interrupt_in_a_trial_cell_ends_it_with_its_rows_and_no_later_cell_runs(tmp_path: Path) -> None:
+    """The next trial ran on, and the cell after it drew a smooth curve to 1.0 of requests that were never sent."""
+    cells = nbformat.read(ROOT / "notebooks" / "00-explore.ipynb", as_version=4).cells
+    parameters, deploy, *others = [cell.source for cell in cells if cell.cell_type == "code"]
+    (trials,) = [source for source in others if "trial.run(" in source]
+    running = tmp_path / "running"
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(ROOT))
+    try:
+        changed = 'framework, duration_s = "triton", 600.0'
+        for source in (parameters, changed, deploy, TELL.format(file=str(running))):
+            content = client.execute(source, reply=True, timeout=300)["content"]
+            assert content["status"] == "ok", content
+        ended, later = client.execute(trials), client.execute("later = True")
+        await_true(running.exists)
+        manager.interrupt_kernel()
+        messages = [client.get_shell_msg(timeout=120) for _ in (ended, later)]
+        replies = {message["parent_header"]["msg_id"]: message["content"] for message in messages}
+        assert replies[ended]["ename"] == "Interrupted"
+        assert "requests were sent; the rows are in" in replies[ended]["evalue"]
+        assert replies[later]["status"] == "aborted"
+        look = "assert len(sys.last_value.result.samples) > 50_000 and not outcomes and 'later' not in globals()"
+        content = client.execute(look, reply=True, timeout=60)["content"]
+        assert content["status"] == "ok", content
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_holds_parameters_prose_and_calls_only(path: Path) -> None:
     cells = nbformat.read(path, as_version=4).cells
@@ -89,7 +133,7 @@ def test_a_notebook_holds_parameters_prose_and_calls_only(path: Path) -> None:
         assert not re.search(r"^\s*(def|for|while|class) |[\"']/", cell.source, re.MULTILINE)
         assert len(cell.source.splitlines()) <= 12
     for line in parameters.source.splitlines():
-        assert re.fullmatch(r"\w+ = .+  # [\w ]+(, [^:]+)?: .+", line), "a literal with type and unit"
+        assert notebook.PARAMETER.fullmatch(line), "a literal with type and unit"
     assert any("check_parameters()" in cell.source for cell in code)
 
 
@@ -99,15 +143,66 @@ def test_an_unknown_parameter_is_an_error_with_the_known_ones(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_unknown_parameter_is_an_error_in_plain_papermill_too(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "papermill", "notebooks/10-protocols.ipynb", str(tmp_path / "o.ipynb")]
-    shown = subprocess.run([*command, "-p", "profle", "tiny"], cwd=ROOT, capture_output=True, text=True)
+FRAMEWORKS = 'accepted: list of str: "tfserving", "torchserve", "triton"; None: all'
+SEED = "accepted: int: of arrivals, payload choice and order; None: a fresh one, which the run stores"
+BUDGET = "accepted: float, s: time for measuring; None: the profile's"
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "message"),
+    [
+        ("10-protocols", {"frameworks": "torchserve"}, f"frameworks='torchserve' cannot be used; {FRAMEWORKS}"),
+        ("10-protocols", {"frameworks": 0.5}, f"frameworks=0.5 cannot be used; {FRAMEWORKS}"),
+        ("10-protocols", {"frameworks": ["triton", 1]}, f"frameworks=['triton', 1] cannot be used; {FRAMEWORKS}"),
+        ("10-protocols", {"seed": 1.5}, f"seed=1.5 cannot be used; {SEED}"),
+        ("10-protocols", {"seed": True}, f"seed=True cannot be used; {SEED}"),
+        ("10-protocols", {"budget_s": math.nan}, f"budget_s=nan cannot be used; {BUDGET}"),
+        ("10-protocols", {"budget_s": "8h"}, f"budget_s='8h' cannot be used; {BUDGET}"),
+        ("10-protocols", {"more_s": None}, "more_s=None cannot be used; accepted: float, s: time to be added"),
+        ("00-explore", {"seed": 1.5}, "seed=1.5 cannot be used; accepted: int: of the arrivals"),
+        ("00-explore", {"duration_s": math.inf}, "duration_s=inf cannot be used; accepted: float, s: length of"),
+        ("14-utilisation", {"price_per_hour": "free"}, "price_per_hour='free' cannot be used; accepted: float: USD"),
+        ("30-summarise", {"run": 5}, "run=5 cannot be used; accepted: str: path of a run's folder, from the project's"),
+    ],
+)
+def test_a_value_of_another_type_is_an_error_that_names_the_parameter_and_what_it_takes_before_anything_starts(
+    name: str, parameters: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    """It was "frameworks='t'", a TypeError, an error about arrival rates, or one after the server's start."""
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
+        notebook.execute(name, parameters, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["-p", "profle", "tiny"], "unknown parameters: profle; accepted: budget_s, frameworks"),
+        (["-y", "frameworks: torchserve"], "frameworks='torchserve' cannot be used; accepted: list of str"),
+        (["-p", "budget_s", "nan"], "budget_s=nan cannot be used; accepted: float, s"),
+    ],
+)
+def test_so_it_is_in_plain_papermill(given: list[str], message: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "papermill", "notebooks/10-protocols.ipynb", str(tmp_path / "o.ipynb"), *given]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert shown.returncode != 0
-    assert "unknown parameters: profle; accepted: budget_s, frameworks" in shown.stderr
+    assert message in shown.stderr
 
 
-@pytest.mark.server
-def test_a_failed_cell_is_an_error_and_its_notebook_is_kept(tmp_path: Path) -> None:
+def test_a_value_that_was_typed_into_the_cell_is_checked_like_one_that_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So is a notebook used in JupyterLab."""
+    cell = 'frameworks = "torchserve"  # list of str: "tfserving", "torchserve", "triton"; None: all'
+    shell = SimpleNamespace(user_ns={"In": ["", cell, "check_parameters()"], "frameworks": "torchserve"})
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    with pytest.raises(ConfigError, match="frameworks='torchserve' cannot be used; accepted: list of str"):
+        notebook.check_parameters()
+    shell.user_ns["frameworks"] = ["torchserve"]
+    notebook.check_parameters()
+
+
+def test_a_failed_cell_is_an_error_before_anything_starts_and_its_notebook_is_kept(tmp_path: Path) -> None:
     with pytest.raises(InfscaleError, match=r"rate_per_s=-1.* accepted: a number of requests/s above 0"):
         notebook.execute("00-explore", {"rate_per_s": -1.0, "framework": "torchserve"}, tmp_path)
     assert "rate_per_s=-1" in (tmp_path / "00-explore.ipynb").read_text()

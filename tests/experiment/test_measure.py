@@ -1,10 +1,10 @@
 """If these fail, a night's run is repeated instead of continued, unbalanced, or mixed with what is not its own."""
 
+import errno
 import os
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from infscale.experiment.folder import folder_for
 from infscale.experiment.measure import LATE, measure_in
 from infscale.experiment.session import Session, options
 from infscale.experiment.trial import Plan
+from infscale.load.engine.run import Interrupted, Result
 from infscale.records import manifest as manifests
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
 from infscale.records.manifest import RunManifest
@@ -271,11 +272,21 @@ def test_an_interrupted_run_is_continued_with_its_own_seed_not_repeated(
     assert run.manifest.brackets == whole.manifest.brackets
 
 
+def interrupt_trials(lab: Lab, monkeypatch: pytest.MonkeyPatch, *keys: int) -> None:
+    """Let Ctrl-C come in the middle of every trial of a lab whose key begins with one of ``keys``; of all without."""
+
+    def run(endpoint: Endpoint, plan: Plan, **more: Any) -> trial.Outcome:
+        outcome = lab.run(endpoint, plan, **more)
+        if not keys or plan.key[0] in keys:
+            raise Interrupted(Result(outcome.samples, outcome.manifest.generator))
+        return outcome
+
+    monkeypatch.setattr("infscale.experiment.trial.run", run)
+
+
 def test_a_trial_that_was_ended_early_is_not_stored(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine ends a trial on Ctrl-C and returns what it has: half a trial is none."""
-    monkeypatch.setattr(
-        "infscale.experiment.trial.run", lambda *args, **more: replace(lab.run(*args, **more), interrupted=True)
-    )
+    """The engine ends a trial on Ctrl-C and gives back what it has: half a trial is none."""
+    interrupt_trials(lab, monkeypatch)
     design = single()
     with pytest.raises(KeyboardInterrupt):
         run_in(lab, design, tmp_path)
@@ -384,16 +395,72 @@ def test_two_processes_cannot_write_in_one_folder(lab: Lab, tmp_path: Path) -> N
     assert measure_in(folder, say=quiet, start=lab.start).manifest.status == "complete", "a lock ends with its process"
 
 
-def test_a_damaged_run_is_passed_over(tmp_path: Path) -> None:
+def test_a_damaged_run_is_passed_over_with_a_warning(tmp_path: Path) -> None:
+    """Silently, the half of a night that it holds was measured again."""
     folder = folder_for(design_of(), tmp_path)
     (folder / "run.json").write_text("{}")
-    assert folder_for(design_of(), tmp_path) != folder
+    with pytest.warns(UserWarning, match=r"passed over: .*run\.json: field version is missing"):
+        assert folder_for(design_of(), tmp_path) != folder
 
 
 def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write in"):
         folder_for(design_of(), tmp_path / "file")
+
+
+def test_so_is_a_run_that_may_only_be_read(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def acquire(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    folder = folder_for(design_of(), tmp_path)
+    monkeypatch.setattr("filelock.FileLock.acquire", acquire)
+    with pytest.raises(DataError, match=f"cannot write in {folder}: Read-only file system"):
+        measure_in(folder, say=quiet, start=lab.start)
+    assert not lab.starts
+
+
+def test_the_folder_of_a_run_begins_at_the_projects_root_also_in_the_folder_of_notebooks(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In JupyterLab a run went to notebooks/data/raw, and nothing found it again."""
+    (tmp_path / "lib" / "infscale").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    run = run_in(lab, single(), Path("data/raw"))
+    assert run.folder.parent == tmp_path / "data" / "raw"
+    assert measure_in(f"data/raw/{run.id}", say=quiet, start=lab.start).folder == run.folder
+
+
+def test_a_folder_that_is_no_run_is_named_and_not_made(lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"typo is not a run: it has no run\.json; accepted: the folder of a run"):
+        measure_in(tmp_path / "typo", say=quiet, start=lab.start)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("more_s", [float("nan"), -5.0, "1h"])
+def test_added_time_that_is_none_is_refused_and_the_run_stays(more_s: Any, lab: Lab, tmp_path: Path) -> None:
+    """Stored as no number, it would make the run unreadable."""
+    folder = run_in(lab, single(), tmp_path).folder
+    before = (folder / "run.json").read_bytes()
+    with pytest.raises(ConfigError, match=r"more_s=.* is not a duration; accepted: seconds above 0"):
+        measure_in(folder, more_s=more_s, say=quiet, start=lab.start)
+    assert (folder / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rate_per_s": 0.0}, r"rate_per_s=0.0 is not an arrival rate; accepted: a number of requests/s above 0"),
+        ({"duration_s": float("nan")}, r"duration_s=nan is not a duration; accepted: seconds above 0"),
+        ({"timeout_s": -1.0}, r"timeout_s=-1.0 is not a duration; accepted: seconds above 0"),
+        ({"seed": 1.5}, r"seed=1.5 cannot be used; accepted: a whole number, 0 or more"),
+    ],
+)
+def test_a_trial_that_cannot_be_is_refused_when_it_is_planned(changes: dict[str, Any], message: str) -> None:
+    """Not by NumPy, when the server runs, in words about something else."""
+    with pytest.raises(ConfigError, match=message):
+        Plan(Arm("rest"), **{"rate_per_s": 10.0, "duration_s": 1.0, **changes})
 
 
 def test_a_full_disk_is_named_and_what_is_stored_stays(lab: Lab, tmp_path: Path) -> None:
@@ -437,18 +504,12 @@ def test_every_session_begins_with_the_anchor(lab: Lab, tmp_path: Path) -> None:
     assert len(first.verdicts) == 3
 
 
-@pytest.mark.parametrize("phase", ["warm-up", "anchor"])
+@pytest.mark.parametrize("key", [98, 97], ids=["warm-up", "anchor"])
 def test_ctrl_c_ends_a_run_also_in_a_load_that_is_not_recorded(
-    phase: str, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: int, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The load engine gives back the rows so far instead of an exception: asked to stop, the night went on."""
-    wanted = {"warm-up": 98, "anchor": 97}[phase]
-
-    def run(endpoint: Endpoint, plan: Plan, **more: Any) -> trial.Outcome:
-        outcome = lab.run(endpoint, plan, **more)
-        return replace(outcome, interrupted=True) if plan.key[0] == wanted else outcome
-
-    monkeypatch.setattr("infscale.experiment.trial.run", run)
+    """Asked to stop, the night went on."""
+    interrupt_trials(lab, monkeypatch, key)
     with pytest.raises(KeyboardInterrupt):
         run_in(lab, single(anchor=True), tmp_path)
 

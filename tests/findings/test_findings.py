@@ -2,7 +2,9 @@
 
 import dataclasses
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,10 @@ from infscale.experiment.check import check
 from infscale.experiment.design import labels, time_plan
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import MARGINS, P95, SATURATION
-from infscale.findings import FINDINGS, encodings, finding_of, protocols, stored_runs
+from infscale.findings import FINDINGS, encodings, finding_of, protocols, save_all, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
 from infscale.records import manifest as manifests
-from infscale.records.runs import load_run
+from infscale.records.runs import find_run, load_run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.vocabulary import number
 
@@ -71,12 +73,16 @@ def test_sizes_that_are_given_replace_those_of_the_profile_and_none_keeps_them()
 
 @pytest.mark.parametrize(
     ("frameworks", "sides", "message"),
-    [(["tensorflow"], [], "frameworks='tensorflow' is not known"), ([], ["rest", "rest"], "names a level twice")],
+    [
+        (["tensorflow"], [], "frameworks='tensorflow' is not known"),
+        ([], ["rest", "rest"], "names a level twice"),
+        ("torchserve", [], "frameworks='torchserve' is no list; accepted: a list of tfserving, torchserve, triton"),
+        (0.5, [], "frameworks=0.5 is no list; accepted: a list of tfserving"),
+        ([], "rest", "protocols='rest' is no list; accepted: a list of rest, grpc, empty for all"),
+    ],
 )
-def test_a_framework_or_protocol_that_cannot_be_is_refused(
-    frameworks: list[str], sides: list[str], message: str
-) -> None:
-    """The grid would be measured without it, or twice with it."""
+def test_a_framework_or_protocol_that_cannot_be_is_refused(frameworks: Any, sides: Any, message: str) -> None:
+    """The grid would be measured without it, or twice with it; and of a name alone the first letter is no framework."""
     with pytest.raises(ConfigError, match=message):
         protocols.grid(frameworks, sides)
 
@@ -237,6 +243,13 @@ def test_a_level_that_no_arm_can_have_is_an_error_and_not_an_empty_selection() -
 # --- findings of one's own ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("blocks", [[Arm("rest"), Arm("grpc")], Arm("rest")])
+def test_blocks_that_are_no_lists_of_arms_are_refused_by_name(blocks: Any) -> None:
+    """One pair of brackets is soon forgotten, and "Arm has no len()" says nothing."""
+    with pytest.raises(ConfigError, match=r"blocks: accepted: a list of blocks, each a list of arms"):
+        Finding("mine", "Which?", blocks=blocks).design()
+
+
 def test_a_run_of_ones_own_finding_is_answered_from_its_stored_design() -> None:
     """It once ended in a ValueError because the list of findings did not hold its name."""
     run, tables = searched(TWO.design("quick"))
@@ -266,3 +279,29 @@ def test_every_complete_run_is_heard_the_newest_of_a_finding_first_and_one_that_
     with pytest.warns(UserWarning, match="passed over"):
         runs = stored_runs(tmp_path)
     assert [run.folder.name for run in runs] == ["run-b", "run-a"]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "not UTF-8": lambda text: text.replace(b"synthetic", b"Z\xfcrich"),
+    "a list": lambda text: b"[]",
+    "lacks a key": lambda text: text.replace(b'"design"', b'"dream"'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_run_that_cannot_be_read_is_passed_over_with_a_warning_by_figures_advice_and_paper(
+    damage: str, tmp_path: Path
+) -> None:
+    """One damaged file beside sound runs ended them all."""
+    place = tmp_path / "data" / "raw"
+    sound = build(place, GRPC_FASTER, lifetimes=1, grid=(0.3,))
+    (place / "broken").mkdir()
+    (place / "broken" / "run.json").write_bytes(DAMAGES[damage]((sound / "run.json").read_bytes()))
+    looks: tuple[Callable[[], list[Path]], ...] = (
+        lambda: [find_run(root=tmp_path)],
+        lambda: [run.folder for run in stored_runs(place)],
+        lambda: [sound, *(Path(result.run_id) for result in save_all(place, tmp_path / "figures"))],
+    )
+    for look in looks:
+        with pytest.warns(UserWarning, match=r"passed over: .*broken"):
+            assert look() == [sound]

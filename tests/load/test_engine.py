@@ -146,6 +146,27 @@ def test_shards_make_one_table() -> None:
     assert set(result.samples["shard"]) == {0, 1}
 
 
+def test_a_load_that_is_ended_in_its_middle_is_an_exception_with_its_rows() -> None:
+    """As a result like any other, half a load was taken for a whole one, and the next one ran on."""
+    asked: list[float] = []
+
+    def stop_once(elapsed_s: float) -> None:
+        asked.append(elapsed_s)
+        if len(asked) == 1:
+            raise KeyboardInterrupt
+
+    with (
+        server(replying(REPLY)) as url,
+        pytest.raises(engine.Interrupted, match=r"ended when \d+ of its 600 requests were sent") as caught,
+    ):
+        load(url, [1000.0 * k for k in range(600)], progress=stop_once)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    rows = caught.value.result.samples
+    assert len(rows) == 600
+    assert (rows["status"] == "unsent").sum() > 500
+    assert set(rows.loc[rows["sent_ns"] == samples.NEVER, "status"]) == {"unsent"}
+
+
 @pytest.mark.parametrize(
     ("url", "options", "message"),
     [

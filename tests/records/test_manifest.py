@@ -196,6 +196,7 @@ def test_a_runs_field_that_is_wrong_is_named_with_its_file(message: str, sound: 
         (b"", "is not valid JSON"),
         (b'{"version": 3, "run_id": "a', "is not valid JSON"),
         (b"\xff\xfe", "is not valid JSON"),
+        (b'{"version": 3, "run_id": "Z\xfcrich"}', "is not valid JSON"),
         (b"[]", "Expected `object`, got `array`"),
         (b"2", "Expected `object`, got `int`"),
     ],

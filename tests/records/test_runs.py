@@ -72,6 +72,29 @@ def test_the_newest_complete_run_is_found(small: Path, tmp_path: Path) -> None:
     assert runs.find_run("data/raw/running", root=tmp_path) == running
 
 
+def test_a_complete_run_of_which_a_trial_cannot_be_read_is_passed_over_with_a_warning(small: Path) -> None:
+    """It ended the figures of every other finding."""
+    newer = small.with_name("newer")
+    shutil.copytree(small, newer)
+    change(newer / "run.json", started_at="2027")
+    next((newer / "trials").glob("*.json")).write_bytes(b'{"version": 3, "trial_id": "\xff"}')
+    with pytest.warns(UserWarning, match=r"passed over: .*newer"):
+        assert [run.folder for run in runs.complete_runs(small.parent)[runs.HEADLINE]] == [small]
+
+
+def test_paths_begin_at_the_projects_root_also_in_the_folder_of_notebooks(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JupyterLab's kernels work there, and run="data/raw/…" was not found."""
+    (tmp_path / "lib" / "infscale").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    given = f"data/raw/{small.name}"
+    assert runs.find_run(given) == runs.load_run(given).folder == runs.load_run(Path(given)).folder == small
+    assert runs.newest(Path("data/raw"), runs.HEADLINE) == small
+    assert [run.folder for run in runs.complete_runs("data/raw")[runs.HEADLINE]] == [small]
+
+
 def test_the_sample_is_taken_when_nothing_was_measured(small: Path, tmp_path: Path) -> None:
     """A fresh clone has no raw data: `make figures` must work there."""
     shutil.move(tmp_path / "data" / "raw", tmp_path / "data" / "sample")
@@ -84,5 +107,5 @@ def test_no_run_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
         runs.find_run(root=tmp_path)
     with pytest.raises(DataError, match="measure one with 'make finding F=caching'"):
         runs.find_run(root=tmp_path, finding="caching")
-    with pytest.raises(DataError, match="is not a run"):
+    with pytest.raises(DataError, match=r"is not a run: it has no run\.json; accepted: the folder of a run"):
         runs.find_run("data/raw/typo", root=tmp_path)

@@ -544,8 +544,11 @@ def test_a_payload_without_trials_is_an_error_with_the_run_that_would_answer() -
     [
         (("sound", 1, 1), "payload='sound' is not known"),
         (("row", -1, 1), "rate_per_s=-1"),
+        (("row", "fast", 1), "rate_per_s='fast' cannot be used; accepted: a number above 0"),
         (("row", 1, np.nan), "slo_ms=nan"),
+        (("row", 1, None), "slo_ms=None cannot be used; accepted: a number above 0"),
         (("row", 1, 1, 2.0), "repeat=2.0"),
+        (("row", 1, 1, "half"), "repeat='half' is not a fraction; accepted: 0 to 1"),
         (("row", 1, 1, 0.0, "p42"), "quantile='p42'"),
     ],
 )

@@ -384,6 +384,17 @@ def test_results_come_in_the_order_of_the_report_and_a_damaged_one_is_named(tmp_
         results.load_all(tmp_path)
 
 
+def test_results_go_to_the_projects_folder_also_from_the_folder_of_notebooks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # make figures looks for them there, and not in notebooks/figures.
+    (tmp_path / "lib" / "infscale").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    results.save(dataclasses.replace(TWO, pictures=()), *searched(TWO.design("tiny")), Path("figures"))
+    assert results.result_file(tmp_path / "figures", "two").is_file()
+
+
 def test_the_first_screen_has_the_headline_and_the_picture_of_all_contrasts(
     html: str, run: Run, tables: Tables, folder: Path
 ) -> None:

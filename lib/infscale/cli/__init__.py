@@ -1,6 +1,8 @@
 """The command ``infscale``. A command's module is imported when the command is called, or its help asked for."""
 
 import ctypes
+import errno
+import io
 import os
 import signal
 import sys
@@ -34,6 +36,9 @@ SECTIONS: dict[str, dict[str, str]] = {
 
 CONTINUED = ("paper", "finding")
 """Commands that go on with an interrupted run when they are called again."""
+
+NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""Errors of system calls that tell a user enough: no right to a file, a file system that is read-only, or full."""
 
 EXAMPLES = ("infscale doctor", "infscale paper --profile tiny", "infscale load --help")
 
@@ -84,6 +89,13 @@ def _end_with_parent(ctx: click.Context, param: click.Parameter, value: bool) ->
         sys.exit("infscale: the process that started this one has ended")
 
 
+def _print_anything() -> None:
+    """Let characters that the output's encoding lacks (λ in Latin-1) be printed as question marks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
 APP = Commands(
     "infscale",
     help="Measure how protocol, payload, framework and deployment change a served model's latency, throughput and "
@@ -102,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Exit codes of every command: 0 done; 1 a known error, described in one message; 2 an unknown command or option, or a
     missing one; 130 ended by Ctrl-C; 141 the reader of the output has ended. A command may have others.
     """
+    _print_anything()
     ctx = None
     try:
         ctx = APP.make_context("infscale", list(sys.argv[1:] if argv is None else argv))
@@ -121,6 +134,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output (head, less) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell reports SIGPIPE
+    except OSError as error:
+        if error.errno not in NOT_ALLOWED:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"infscale: {where}{error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         continued = ctx is not None and ctx.invoked_subcommand in CONTINUED
         advice = "; finished trials are kept, the same command continues" if continued else ""

@@ -1,7 +1,5 @@
 """``infscale advice``: from stored trials, what to deploy for a payload, an arrival rate and a limit."""
 
-from pathlib import Path
-
 from infscale.cli.options import Command, Milliseconds, Number, option
 
 
@@ -16,7 +14,7 @@ def _run(payload: str, rate: float, slo: float, quantile: str, repeat: float, da
     from infscale.report import advice
 
     question = advice.Question(payload, rate, slo, repeat, quantile)
-    evidence = [advice.evidence(run, tabulate(run)) for run in stored_runs(Path(data) if data else None)]
+    evidence = [advice.evidence(run, tabulate(run)) for run in stored_runs(data)]
     lines = advice.advise(question, evidence)
     print(question.text)
     for row in lines.to_dict("records"):
@@ -41,7 +39,7 @@ command = Command(
         option("--quantile", section="Question", default="p95"),
         option("--repeat", section="Question", default="0", type=Number()),
         option("--details", section="Output"),
-        option("--data", section="Folders", note="Default: data/raw, then the committed sample."),
+        option("--data", section="Folders", default="", note="Default: data/raw, then the committed sample."),
     ],
     help="Say which protocol, encoding, framework, number of replicas and cache the stored trials advise, a "
     "line for each choice with its evidence, or that they cannot decide and which run would.",

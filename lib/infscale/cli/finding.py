@@ -26,7 +26,7 @@ def finding(
         budget_s: time for measuring, s; None takes the profile's.
         more_s: time to be added to the newest complete run, s.
         new: measure afresh.
-        data: folder of runs; None for data/raw of the project.
+        data: folder of runs, from the project's root; None for data/raw.
         figures: folder to draw into, from the project's root.
 
     Returns:
@@ -38,15 +38,15 @@ def finding(
     from infscale.cli import notebooks
     from infscale.experiment.check import check
     from infscale.experiment.design.time_plan import check_budget, time_plan
-    from infscale.experiment.folder import default_place, folder_for
+    from infscale.experiment.folder import folder_for
     from infscale.findings import FINDINGS
-    from infscale.paths import project_root
+    from infscale.paths import in_project
     from infscale.records.manifest import RunManifest, read
     from infscale.report.results import load, result_file
 
     one_of("finding", name, FINDINGS)
     design = FINDINGS[name].design(profile, budget_s=budget_s)
-    place = (data or default_place()).resolve()
+    place = in_project(data or "data/raw")
     if more_s:
         folder = to_continue(place, name)
     else:
@@ -66,7 +66,7 @@ def finding(
         folder / "notebooks",
         progress=lambda: notebooks.budget_bar(folder, more_s),
     )
-    print("\n".join(load(result_file(project_root() / figures, name)).sentences))
+    print("\n".join(load(result_file(in_project(figures), name)).sentences))
     return folder
 
 

@@ -2,12 +2,13 @@
 
 import ast
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from infscale.errors import ConfigError, InfscaleError
+from infscale.errors import ConfigError, InfscaleError, is_number
 from infscale.paths import project_root
 from infscale.records.manifest import RunManifest, read
 
@@ -19,6 +20,18 @@ MEASURING = "10-protocols"
 
 DRAWING = ("30-summarise", "40-figures", "60-advice", "50-paper-values")
 """The notebooks that draw it, in order; the last makes the report, which takes in what the others wrote."""
+
+TYPES: dict[str, Callable[[object], bool]] = {
+    "str": lambda value: isinstance(value, str),
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": is_number,
+    "list of str": lambda value: isinstance(value, list | tuple) and all(isinstance(one, str) for one in value),
+}
+"""The types of parameters by their names in a cell of parameters, each with a function that recognises its values."""
+
+PARAMETER = re.compile(rf"(?P<name>\w+) = (?P<default>.+?)  # (?P<takes>(?P<type>{'|'.join(TYPES)})(, [^:]+)?: .+)")
+"""A line of a cell of parameters: ``seed = None  # int: of the arrivals; None: a fresh one``. A parameter whose default
+is None takes None, too."""
 
 
 def names(source: str) -> set[str]:
@@ -34,21 +47,26 @@ def _targets(node: ast.stmt) -> list[ast.expr]:
 
 
 def check_parameters() -> None:
-    """Stop a notebook that was given a parameter which its parameters cell does not define.
+    """Stop a notebook that was given a parameter which its parameters cell does not define, or a value of another type.
 
-    papermill only warns of a misspelled parameter, which then has no effect. A notebook calls this in its first cell
-    after the parameters; outside a notebook it does nothing.
+    papermill only warns of a misspelled parameter, which then has no effect; and a value of another type is an error
+    somewhere, late, in words about something else. A notebook calls this in its first cell after the parameters;
+    outside a notebook it does nothing.
 
     Raises:
-        ConfigError: an unknown parameter; with the accepted ones.
+        ConfigError: an unknown parameter, with the accepted ones; or a value of another type, with what is accepted.
     """
     from IPython import get_ipython
 
     shell = get_ipython()
-    cells = [] if shell is None else [cell for cell in shell.user_ns["In"] if cell]
+    if shell is None:
+        return
+    cells = [cell for cell in shell.user_ns["In"] if cell]
     injected = [cell for cell in cells if cell.lstrip().startswith("# Parameters\n")]
     if injected:
         _check_known(names(cells[0]), names(injected[0]))
+    if cells:  # also where they were typed into the cell itself
+        _check_types(cells[0], shell.user_ns)
 
 
 def show(figures: "Iterable[Drawn | None]", folder: Path) -> None:
@@ -69,12 +87,21 @@ def _check_known(known: set[str], injected: set[str]) -> None:
         raise ConfigError(f"unknown parameters: {', '.join(unknown)}; accepted: {', '.join(sorted(known))}")
 
 
-def _parameters(source: Path) -> set[str]:
-    """Return the names that the cell tagged ``parameters`` defines; papermill's own reading fails on comments."""
+def _check_types(source: str, values: Mapping[str, object]) -> None:
+    """Stop at a value that is not of the type which the line of its parameter in ``source`` names."""
+    for known in filter(None, map(PARAMETER.fullmatch, source.splitlines())):
+        name = known["name"]
+        value = values.get(name)
+        if name in values and not TYPES[known["type"]](value) and (value is not None or known["default"] != "None"):
+            raise ConfigError(f"{name}={value!r} cannot be used; accepted: {known['takes']}")
+
+
+def _parameters(source: Path) -> str:
+    """Return the source of the cell tagged ``parameters``; papermill's own reading of it fails on comments."""
     import nbformat
 
     cells = nbformat.read(source, as_version=4).cells
-    return {n for cell in cells if "parameters" in cell.metadata.get("tags", []) for n in names(cell.source)}
+    return "\n".join(cell.source for cell in cells if "parameters" in cell.metadata.get("tags", []))
 
 
 def execute(
@@ -93,7 +120,7 @@ def execute(
         progress: makes a context that shows progress during the execution.
 
     Raises:
-        ConfigError: an unknown notebook or parameter.
+        ConfigError: an unknown notebook or parameter, or a value of another type.
         InfscaleError: a cell failed; with the last line of its error.
     """
     import papermill
@@ -104,7 +131,9 @@ def execute(
     if not source.is_file():
         known = sorted(p.stem for p in (root / "notebooks").glob("*.ipynb"))
         raise ConfigError(f"notebook={name!r} is not known; accepted: {', '.join(known)}")
-    _check_known(_parameters(source), set(parameters))
+    cell = _parameters(source)
+    _check_known(names(cell), set(parameters))
+    _check_types(cell, parameters)
     output_folder.mkdir(parents=True, exist_ok=True)
     output = output_folder / source.name
     try:

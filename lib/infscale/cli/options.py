@@ -21,10 +21,11 @@ NAMES: dict[str, tuple[str, str]] = {
     "--more": ("TIME", "Add time to the newest complete run, such as 30m, and measure on under the same rules."),
     "--run": (
         "FOLDER",
-        "Folder of a run; without it the newest complete one in data/raw, else the committed sample.",
+        "Folder of a run, from the project's root; without it the newest complete one in data/raw, else the committed "
+        "sample.",
     ),
-    "--data": ("FOLDER", "Folder of runs."),
-    "--figures": ("FOLDER", "Folder to draw into."),
+    "--data": ("FOLDER", "Folder of runs, from the project's root."),
+    "--figures": ("FOLDER", "Folder to draw into, from the project's root."),
     "--out": ("FILE.parquet", "Write a row per request to this file, and the manifest beside it as .json."),
     "--json": ("", "Print one JSON object, whose keys carry their units."),
     # Arrivals.

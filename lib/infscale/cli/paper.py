@@ -29,7 +29,7 @@ def paper(
         more_s: time to be added to the newest complete run, s; the other arguments of measuring are that run's then.
         new: measure afresh.
         frameworks: only these; empty for all.
-        data: folder of runs; None for data/raw of the project.
+        data: folder of runs, from the project's root; None for data/raw.
         figures: folder to draw into, from the project's root.
 
     Returns:
@@ -41,10 +41,10 @@ def paper(
     """
     from infscale.cli import notebooks
     from infscale.deployment.processes.pids import record_pids
-    from infscale.experiment.folder import default_place
+    from infscale.paths import in_project
     from infscale.records.manifest import RunManifest, read
 
-    place = (data or default_place()).resolve()
+    place = in_project(data or "data/raw")
     folder = findings.to_continue(place) if more_s else _begun(profile, budget_s, frameworks, place, new=new)
     print(f"run: {folder}", flush=True)
     record_pids(folder / "pids.txt", {os.getpid(): "infscale paper", os.getppid(): "its parent"})

@@ -41,7 +41,7 @@ def measure(start: Callable[..., Any], log_folder: Path, pid_log: Path, say: Cal
     with contextlib.suppress(MissingError, DeploymentError):
         with start(ARM.framework, ARM.model, log_folder=log_folder, pid_log=pid_log) as endpoint:
             plans = [Plan(ARM, RATE, TRIAL_S, 1.0, SEED, (97, k)) for k in range(TRIALS + 1)]
-            done = [trial.uninterrupted(endpoint, plan) for plan in plans][1:]
+            done = [trial.run(endpoint, plan) for plan in plans][1:]
         rows = pd.concat([one.samples for one in done])
         good = rows[rows["status"] == "ok"]
         if len(good):

@@ -12,30 +12,28 @@ from infscale import machine
 from infscale.errors import DataError
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import time_plan
-from infscale.paths import project_root
+from infscale.paths import in_project
 from infscale.records import manifest as manifests
 from infscale.records.manifest import RunManifest
-
-
-def default_place() -> Path:
-    """Return the folder where runs are stored: ``data/raw`` of the project."""
-    return project_root() / "data" / "raw"
+from infscale.records.runs import readable
 
 
 def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
     """Return the folder of this design's run below ``place``: an interrupted one is continued, a complete one kept.
 
     A run is continued only by the same design, code, environment and machine. ``fresh`` always starts a new one.
+    A run that cannot be read is warned of and passed over. ``place`` may be given from the project's root; the folder
+    is absolute.
 
     Raises:
         DataError: the folder cannot be written.
     """
+    place = in_project(place)
     new = _new_manifest(design)
     if not fresh:
-        for file in sorted(place.glob("*/run.json"), reverse=True):
-            with contextlib.suppress(DataError):
-                if _identity(manifests.read(file, RunManifest)) == _identity(new):
-                    return file.parent
+        for stored, manifest in reversed(readable(place)):
+            if _identity(manifest) == _identity(new):
+                return stored
     names = itertools.chain([new.run_id], (f"{new.run_id}-{i}" for i in itertools.count(2)))
     folder = next(place / name for name in names if not (place / name).exists())
     try:
@@ -55,12 +53,14 @@ def locked(folder: Path) -> Iterator[None]:
     Raises:
         DataError: another process writes in it, or the folder cannot be written.
     """
-    lock = filelock.FileLock(folder / ".lock", blocking=False)
     try:
-        with lock:
-            yield
+        held = filelock.FileLock(folder / ".lock", blocking=False).acquire()
     except filelock.Timeout as error:
         raise DataError(f"{folder} is being measured by another process: wait for its end, or measure anew") from error
+    except OSError as error:
+        raise DataError(f"cannot write in {folder}: {error.strerror}") from error
+    with held:
+        yield
 
 
 def check_same(manifest: RunManifest) -> None:

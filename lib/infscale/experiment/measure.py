@@ -9,16 +9,16 @@ from pathlib import Path
 
 from infscale.deployment import deploy
 from infscale.deployment.fronts import staleness
-from infscale.errors import ConfigError, DeploymentError, MissingError
+from infscale.errors import ConfigError, DeploymentError, MissingError, check_duration
 from infscale.experiment.check import check
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import first_look
-from infscale.experiment.folder import check_same, default_place, folder_for, locked
+from infscale.experiment.folder import check_same, folder_for, locked
 from infscale.experiment.lifetime import lifetime
 from infscale.experiment.session import Report, Session, Start
 from infscale.records.manifest import Stale
 from infscale.records.pack import pack, unpack
-from infscale.records.runs import Run, load_run
+from infscale.records.runs import Run, load_run, run_folder
 
 Allocate = Callable[[Run, Sequence[Sequence[int]]], Sequence[int]]
 """A function that orders groups of arms by how much a further lifetime of each would decide, best first: it gets the
@@ -44,7 +44,7 @@ def measure(
 
     Args:
         design: what to measure.
-        place: folder of runs; None takes ``data/raw`` of the project.
+        place: folder of runs, absolute or from the project's root; None takes ``data/raw``.
         fresh: start a new run in any case.
         say: gets a line for each step.
         start: starts a server, as :func:`infscale.deployment.deploy` does.
@@ -56,26 +56,34 @@ def measure(
         DataError: the folder cannot be written, or another process writes in it.
     """
     check(design)
-    folder = folder_for(design, place or default_place(), fresh=fresh)
+    folder = folder_for(design, place or Path("data/raw"), fresh=fresh)
     return measure_in(folder, say=say, start=start, allocate=allocate)
 
 
 def measure_in(
-    folder: Path, *, more_s: float = 0.0, say: Report = print, start: Start = deploy, allocate: Allocate = in_turn
+    folder: Path | str,
+    *,
+    more_s: float = 0.0,
+    say: Report = print,
+    start: Start = deploy,
+    allocate: Allocate = in_turn,
 ) -> Run:
     """Measure what a run's folder lacks of its design, and return the run, complete and packed.
 
     Interrupted by an exception or Ctrl-C, finished trials stay.
 
     Args:
-        folder: of a run.
-        more_s: seconds to be added to the budget of a complete run.
+        folder: of a run, absolute or from the project's root.
+        more_s: seconds to be added to the budget of a complete run; 0 for none.
         say, start, allocate: as of :func:`measure`.
 
     Raises:
         ConfigError, DeploymentError, MissingError, DataError: as :func:`measure`; also where the run was measured by
-            another machine or other code.
+            another machine or other code, ``folder`` is no run, or ``more_s`` no duration.
     """
+    folder = run_folder(folder)
+    if more_s != 0:
+        check_duration(more_s, "more_s")
     with locked(folder):
         session = Session(folder, say, start)
         if session.manifest.status == "complete" and not more_s:

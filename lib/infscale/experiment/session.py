@@ -172,7 +172,7 @@ class Session:
             KeyboardInterrupt: asked to stop in its middle.
             ServerLostError: the server died under it, or was stopped; the trial is INVALID then.
         """
-        outcome = trial.uninterrupted(endpoint, plan, ceilings=self.manifest.ceilings)
+        outcome = trial.run(endpoint, plan, ceilings=self.manifest.ceilings)
         server = outcome.manifest.server
         server.died = bool(endpoint.command) and not endpoint.processes()
         server.stopped = not server.died and _stopped(endpoint)
@@ -215,7 +215,7 @@ class Session:
         seconds = max(min(WARM_S, self.design.trial_s), WARM_REQUESTS / rate)
         for k in range(most):
             plan = Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98, k))
-            rows = trial.uninterrupted(endpoint, plan).samples
+            rows = trial.run(endpoint, plan).samples
             ok = rows[rows["status"] == "ok"]
             _, before, after = np.array_split((ok["done_ns"] - ok["scheduled_ns"]).to_numpy(), 3)
             if len(before) and len(after) and np.median(before) <= STEADY * np.median(after):

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import math
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import pandas as pd
 from infscale import machine
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import ConfigError, check_rate
+from infscale.errors import ConfigError, check_duration, check_rate
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
@@ -51,6 +52,9 @@ class Plan:
             arrivals and the same payload choice, which is what pairs them.
         phase, lifetime, attempt, arm_number, block: as of :class:`infscale.records.manifest.TrialManifest`.
         usage: whether to read meanwhile what every process uses (:mod:`infscale.experiment.usage`).
+
+    Raises:
+        ConfigError: λ, the duration or the time limit is not a positive number, or the seed not a whole one.
     """
 
     arm: Arm
@@ -66,6 +70,13 @@ class Plan:
     block: int = 0
     usage: bool = False
 
+    def __post_init__(self) -> None:
+        check_rate(self.rate_per_s, "rate_per_s")
+        for name in ("duration_s", "timeout_s"):
+            check_duration(getattr(self, name), name)
+        if not isinstance(self.seed, numbers.Integral) or self.seed < 0:
+            raise ConfigError(f"seed={self.seed!r} cannot be used; accepted: a whole number, 0 or more")
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -74,13 +85,11 @@ class Outcome:
     Attributes:
         samples: its rows (:mod:`infscale.records.samples`).
         manifest: what is known beside them, verdict included.
-        interrupted: whether it was ended by Ctrl-C.
         usage: readings of processes (:mod:`infscale.records.usage`), if asked for.
     """
 
     samples: pd.DataFrame
     manifest: TrialManifest
-    interrupted: bool = False
     usage: pd.DataFrame | None = None
 
     @property
@@ -99,11 +108,11 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
             (:mod:`infscale.load.ceiling`).
 
     Raises:
-        ConfigError: λ or the duration is not a positive number, the encoding is unknown, or the server's REST does
-            not speak the arm's HTTP version.
+        ConfigError: the encoding is unknown, or the server's REST does not speak the arm's HTTP version.
         EngineError: the load engine failed.
+        Interrupted: Ctrl-C ended it in its middle; the exception has the rows
+            (:class:`infscale.load.engine.run.Interrupted`).
     """
-    check_rate(plan.rate_per_s, "rate_per_s")
     payload = payload_of(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(DRAWS)}
     arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
@@ -147,20 +156,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         started_at=started.isoformat(timespec="seconds"),
     )
     manifest.verdict = judge_trial(result.samples, manifest)
-    return Outcome(result.samples, manifest, result.interrupted, used.rows)
-
-
-def uninterrupted(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None = None) -> Outcome:
-    """Run a trial as :func:`run` does, as a part of something longer that Ctrl-C must end, too.
-
-    Raises:
-        KeyboardInterrupt: asked to stop in its middle.
-        ConfigError, EngineError: as :func:`run`.
-    """
-    outcome = run(endpoint, plan, ceilings=ceilings)
-    if outcome.interrupted:
-        raise KeyboardInterrupt
-    return outcome
+    return Outcome(result.samples, manifest, used.rows)
 
 
 def _chosen(payload: Payload, plan: Plan, count: int, seed: np.random.SeedSequence) -> tuple[Payload, Choice]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.tables import Tables
-from infscale.errors import one_of
+from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import MARGINS, Contrast, Design
 from infscale.records.runs import Run
@@ -113,7 +113,7 @@ class Finding:
             sizes: values in place of the profile's; None keeps the profile's.
 
         Raises:
-            ConfigError: an unknown profile, or a size that a design cannot have.
+            ConfigError: an unknown profile, blocks that are no lists of arms, or a size that a design cannot have.
         """
         one_of("profile", profile, SIZES)
         blocks = self.blocks(profile) if callable(self.blocks) else self.blocks
@@ -137,6 +137,8 @@ class Finding:
 
 def _numbered(blocks: Blocks, reference: int) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
     """Return the arms of all blocks, and the contrasts of each arm with its block's reference, by p95 and by λ*."""
+    if not isinstance(blocks, Sequence) or not all(isinstance(block, Sequence) for block in blocks):
+        raise ConfigError("blocks: accepted: a list of blocks, each a list of arms, as in [[Arm(…), Arm(…)]]")
     arms: list[Arm] = []
     contrasts: list[Contrast] = []
     for block in blocks:

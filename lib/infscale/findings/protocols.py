@@ -54,14 +54,10 @@ def grid(frameworks: Sequence[str] = (), protocols: Sequence[str] = (), model: s
         model: the name of a reference model.
 
     Raises:
-        ConfigError: a framework or protocol is not known, or named twice.
+        ConfigError: a framework or protocol is not known, or named twice, or what should be a list is none.
     """
-    chosen, ways = list(frameworks or FRAMEWORK_NAMES), list(protocols or PROTOCOLS)
-    for name, values, accepted in (("frameworks", chosen, tuple(FRAMEWORK_NAMES)), ("protocols", ways, PROTOCOLS)):
-        for value in values:
-            one_of(name, value, accepted)
-        if len(set(values)) < len(values):
-            raise ConfigError(f"{name}={values} names a level twice")
+    chosen = _levels("frameworks", frameworks, tuple(FRAMEWORK_NAMES))
+    ways = _levels("protocols", protocols, PROTOCOLS)
     blocks = [
         [Arm(way, framework=framework, model=model, batch=batch) for way in ways]
         for framework in chosen
@@ -73,6 +69,17 @@ def grid(frameworks: Sequence[str] = (), protocols: Sequence[str] = (), model: s
         blocks=lambda profile: blocks if profile != "tiny" else blocks[:: len(BATCHES)],
         sensitivity=lambda profile: checked if profile != "tiny" else (),
     )
+
+
+def _levels(name: str, values: Sequence[str], accepted: Sequence[str]) -> list[str]:
+    """Return the levels of a factor that are asked for; without any, all that are accepted."""
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise ConfigError(f"{name}={values!r} is no list; accepted: a list of {', '.join(accepted)}, empty for all")
+    for value in values:
+        one_of(name, value, accepted)
+    if len(set(values)) < len(values):
+        raise ConfigError(f"{name}={list(values)} names a level twice")
+    return list(values or accepted)
 
 
 BATCHES = (1, 16)

@@ -92,6 +92,7 @@ def run(
     Raises:
         ConfigError: an unknown client.
         EngineError: its process failed.
+        KeyboardInterrupt: Ctrl-C ended it in its middle; the library's process gives no rows then.
     """
     one_of("client", client, ("requests", "grpcio"))
     job = Job(client, url, bodies, schedule, choice, int(timeout_s * 1e9), connections, headers, ca, cores)
@@ -119,7 +120,7 @@ def run(
         "connection": np.zeros(n, np.int32),
         "shard": np.zeros(n, np.int32),
     }
-    return Result(pd.DataFrame(columns), answer["generator"], interrupted=False)
+    return Result(pd.DataFrame(columns), answer["generator"])
 
 
 # ------------------------------------------------------------------------------------- in the process

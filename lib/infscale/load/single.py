@@ -185,30 +185,34 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
     """
     loadavg, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     each = load.connections // load.shards
-    result = engine.run(
-        load.url,
-        load.bodies,
-        plan.schedules,
-        plan.choices,
-        timeout_s=load.timeout_s,
-        connections=each,
-        open_first=min(8, each) if load.keep_alive else 0,
-        keep_alive=load.keep_alive,
-        headers=load.headers,
-        max_streams=load.streams or 2**31,
-        cores=cores[0] if (cores := machine.split_cores()) and load.shards == 1 else (),
-        gzip=load.gzip,
-        ca=load.ca,
-        insecure=load.insecure,
-        targets=(load.connect_to,) if load.connect_to else (),
-        method=load.method,
-        authority=load.authority,
-        certificate=load.certificate,
-        key=load.key,
-        progress=progress,
-    )
+    interrupted = False
+    try:
+        result = engine.run(
+            load.url,
+            load.bodies,
+            plan.schedules,
+            plan.choices,
+            timeout_s=load.timeout_s,
+            connections=each,
+            open_first=min(8, each) if load.keep_alive else 0,
+            keep_alive=load.keep_alive,
+            headers=load.headers,
+            max_streams=load.streams or 2**31,
+            cores=cores[0] if (cores := machine.split_cores()) and load.shards == 1 else (),
+            gzip=load.gzip,
+            ca=load.ca,
+            insecure=load.insecure,
+            targets=(load.connect_to,) if load.connect_to else (),
+            method=load.method,
+            authority=load.authority,
+            certificate=load.certificate,
+            key=load.key,
+            progress=progress,
+        )
+    except engine.Interrupted as error:
+        result, interrupted = error.result, True
     samples, duration_s = result.samples, plan.duration_s
-    if result.interrupted:
+    if interrupted:
         duration_s = max(float(samples["due_ns"].max()) / 1e9, 1e-9)
     manifest = LoadManifest(
         url=load.url,
@@ -235,12 +239,12 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         gzip=load.gzip,
         insecure=load.insecure,
         rows=len(samples),
-        interrupted=result.interrupted,
+        interrupted=interrupted,
         started_at=started.isoformat(timespec="seconds"),
         generator=result.generator,
         host=_host(load, loadavg, steal),
     )
-    return Outcome(samples.assign(trial_id=load.out.stem if load.out else "load"), manifest, result.interrupted)
+    return Outcome(samples.assign(trial_id=load.out.stem if load.out else "load"), manifest, interrupted)
 
 
 def _host(load: Load, loadavg: float, steal: tuple[int, int]) -> Host:

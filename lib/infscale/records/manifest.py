@@ -494,7 +494,7 @@ def decode(text: bytes, kind: type[R], source: str) -> R:
         return msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
         raise DataError(f"{source}: {_field(str(error))}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{source} is not valid JSON: {error}") from error
 
 

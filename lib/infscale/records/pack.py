@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infscale.errors import DataError
+from infscale.paths import in_project
 from infscale.records import manifest as manifests
 from infscale.records import samples
 from infscale.records.gate import INVALID
@@ -86,8 +87,8 @@ def pack_copy(source: Path, destination: Path, *, small: bool = False) -> Path:
     """Copy a run's data into the folder ``destination``, packed, without logs and notebooks; return the new folder.
 
     Args:
-        source: the run's folder.
-        destination: a folder of runs; it is made if it is not there.
+        source: the run's folder, absolute or from the project's root.
+        destination: a folder of runs, given likewise; it is made if it is not there.
         small: leave out what no table needs: the pilot's trials (their result is in ``run.json``), the INVALID trials
             of the search for λ*, and all readings of processes but those of trials at set rates that are not INVALID.
 
@@ -97,7 +98,7 @@ def pack_copy(source: Path, destination: Path, *, small: bool = False) -> Path:
     run = _complete(source)
     trials = [trial for trial in run.trials if not small or _tabulated(trial)]
     watched = [trial for trial in trials if trial.usage_path and not (small and _without_readings(trial))]
-    target = destination / source.name
+    target = in_project(destination) / run.folder.name
     if target.exists():
         raise DataError(f"{target} exists already: remove it, or choose another destination")
     target.mkdir(parents=True)

@@ -6,6 +6,7 @@ A run is a folder with ``run.json``. While it is measured, each trial has files 
 ``trials.parquet``, ``samples.parquet`` and ``usage.parquet`` (:mod:`infscale.records.pack`). Both read alike.
 """
 
+import operator
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pandas as pd
 
 from infscale.errors import DataError
 from infscale.experiment.design.labels import labels
-from infscale.paths import project_root
+from infscale.paths import in_project, project_root
 from infscale.records import manifest as manifests
 from infscale.records import packed, samples
 from infscale.records.manifest import RunManifest, TrialManifest
@@ -106,17 +107,32 @@ class Run:
         return known.label if known else implementation
 
 
-def load_run(folder: Path) -> Run:
+def run_folder(folder: Path | str) -> Path:
+    """Return the absolute path of a run's folder, which may be given from the project's root.
+
+    Raises:
+        DataError: it is no run.
+    """
+    path = in_project(folder)
+    if not (path / "run.json").is_file():
+        accepted = "the folder of a run, absolute or from the project's root, such as data/raw/<run>"
+        raise DataError(f"{path} is not a run: it has no run.json; accepted: {accepted}")
+    return path
+
+
+def load_run(folder: Path | str) -> Run:
     """Read a run's manifests.
 
     A file without its partner is an interrupted write: left out with a warning.
+
+    Args:
+        folder: as :func:`run_folder` takes it.
 
     Raises:
         DataError: the folder is no run, a record is damaged (the message names file and field), a complete run lacks
             a file, or trials of several runs or machines are mixed.
     """
-    if not (folder / "run.json").is_file():
-        raise DataError(f"{folder} is not a run: it has no run.json")
+    folder = run_folder(folder)
     manifest = manifests.read(folder / "run.json", RunManifest)
     trials = _packed(folder) if manifest.packed else _loose(folder, manifest)
     _check_origin(folder, manifest, trials)
@@ -179,12 +195,7 @@ def find_run(run: str = "", root: Path | None = None, finding: str = HEADLINE) -
     """
     root = root or project_root()
     if run:
-        folder = root / run
-        if not (folder / "run.json").is_file():
-            raise DataError(
-                f"{folder} is not a run (no run.json); give the path of a folder below data/raw or data/sample"
-            )
-        return folder
+        return run_folder(root / run)
     for place in (root / "data" / "raw", root / "data" / "sample"):
         if latest := newest(place, finding):
             return latest
@@ -199,27 +210,42 @@ def newest(place: Path, finding: str) -> Path | None:
     """Return the newest complete run of a finding directly below ``place``; None if there is none."""
     complete = [
         (manifest.started_at, folder)
-        for folder, manifest in _manifests(place)
+        for folder, manifest in readable(place)
         if manifest.status == "complete" and manifest.design.finding == finding
     ]
     return max(complete)[1] if complete else None
 
 
-def findings_of(place: Path) -> list[str]:
-    """Return the names of all findings of which there is a complete run directly below ``place``."""
-    complete = [m.design.finding for _, m in _manifests(place) if m.status == "complete"]
-    return list(dict.fromkeys(complete))
+def complete_runs(place: Path | str) -> dict[str, list[Run]]:
+    """Return the complete runs directly below ``place`` by finding, the newest first.
+
+    One that cannot be read, or a trial of it, is warned of and passed over.
+    """
+    found: dict[str, list[Run]] = {}
+    for folder, manifest in readable(place):
+        if manifest.status == "complete":
+            try:
+                run = load_run(folder)
+            except DataError as error:
+                warnings.warn(f"passed over: {error}", stacklevel=2)
+            else:
+                found.setdefault(manifest.design.finding, []).append(run)
+    newest_first = operator.attrgetter("manifest.started_at")
+    return {name: sorted(runs, key=newest_first, reverse=True) for name, runs in found.items()}
 
 
-def _manifests(place: Path) -> list[tuple[Path, RunManifest]]:
-    """Return folder and manifest of the runs directly below ``place``; one that cannot be read is warned of."""
-    readable = []
-    for file in sorted(place.glob("*/run.json")):
+def readable(place: Path | str) -> list[tuple[Path, RunManifest]]:
+    """Return folder and manifest of the runs directly below ``place`` (from the project's root), by name.
+
+    One whose manifest cannot be read is warned of and passed over: one damaged file must not end what does without it.
+    """
+    found = []
+    for file in sorted(in_project(place).glob("*/run.json")):
         try:
-            readable.append((file.parent, manifests.read(file, RunManifest)))
+            found.append((file.parent, manifests.read(file, RunManifest)))
         except DataError as error:
             warnings.warn(f"passed over: {error}", stacklevel=3)
-    return readable
+    return found
 
 
 def order(trial: Trial) -> tuple[str, str, int, float, int, int, str]:

@@ -9,6 +9,7 @@ import msgspec
 from infscale.analysis.tables import Tables
 from infscale.errors import DataError
 from infscale.machine import Machine
+from infscale.paths import in_project
 from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run
 from infscale.report.claims import Claim, claims, headline
@@ -74,8 +75,11 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
 
 def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingResult:
-    """Draw a finding's pictures of a run, and write them and ``finding-<name>.json`` to ``folder``."""
-    manifest, own = run.manifest, claims(run, tables)
+    """Draw a finding's pictures of a run, and write them and ``finding-<name>.json`` to ``folder``.
+
+    The folder may be given from the project's root.
+    """
+    folder, manifest, own = in_project(folder), run.manifest, claims(run, tables)
     drawn = [save_picture(picture, run, tables, folder) for picture in finding.pictures]
     result = FindingResult(
         name=finding.name,
@@ -136,5 +140,5 @@ def load(path: Path) -> FindingResult:
     """
     try:
         return msgspec.json.decode(path.read_bytes(), type=FindingResult)
-    except (FileNotFoundError, msgspec.DecodeError) as error:
+    except (FileNotFoundError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error

@@ -46,12 +46,29 @@ class Result:
     Attributes:
         samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
         generator: CPU seconds, run delay and connections, over all shards and of each.
-        interrupted: whether the trial was ended before its schedule was.
     """
 
     samples: pd.DataFrame
     generator: Generator
-    interrupted: bool
+
+
+class Interrupted(KeyboardInterrupt):
+    """A load was ended before its schedule was, by Ctrl-C or by a notebook's stop button.
+
+    It is an exception, so that nothing takes the rows for those of a whole load, or goes on with the next.
+
+    Attributes:
+        result: with every row; requests that were not sent have the status "unsent".
+    """
+
+    def __init__(self, result: Result) -> None:
+        self.result = result
+        rows = result.samples
+        sent = int((rows["status"] != "unsent").sum())
+        super().__init__(
+            f"the load was ended when {sent} of its {len(rows)} requests were sent; the rows are in the exception's "
+            "result.samples, and in a notebook in sys.last_value.result.samples"
+        )
 
 
 class _Child:
@@ -187,6 +204,7 @@ def run(
         ConfigError: a bad URL, target, pick or authority, an unknown host, an unreadable file of certificates, no
             body, or no request to send.
         EngineError: an engine process failed.
+        Interrupted: Ctrl-C ended it in its middle.
     """
     parse(url)
     _check_targets(url, targets, pick)
@@ -217,7 +235,10 @@ def run(
     samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
     samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
     samples["sequence"] = np.arange(len(samples), dtype=np.int64)
-    return Result(samples, _generator([ended for ended, _ in results], children, start_ns), interrupted)
+    result = Result(samples, _generator([ended for ended, _ in results], children, start_ns))
+    if interrupted:
+        raise Interrupted(result)
+    return result
 
 
 def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:

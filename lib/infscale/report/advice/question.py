@@ -3,10 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from infscale.analysis.tables.trials import QUANTILES
-from infscale.errors import ConfigError, one_of
+from infscale.errors import ConfigError, is_number, one_of
 
 PAYLOADS = {
     "row": ("mlp", 1, "one row of 784 fp32 (3 kB)"),
@@ -67,10 +65,10 @@ class Question:
         one_of("quantile", self.quantile, QUANTILES)
         for name in ("rate_per_s", "slo_ms"):
             value = getattr(self, name)
-            if not (np.isfinite(value) and value > 0):
-                raise ConfigError(f"{name}={value} is no number above 0")
-        if not 0 <= self.repeat <= 1:
-            raise ConfigError(f"repeat={self.repeat} is not a fraction; accepted: 0 to 1")
+            if not is_number(value) or value <= 0:
+                raise ConfigError(f"{name}={value!r} cannot be used; accepted: a number above 0")
+        if not is_number(self.repeat) or not 0 <= self.repeat <= 1:
+            raise ConfigError(f"repeat={self.repeat!r} is not a fraction; accepted: 0 to 1")
 
     @property
     def text(self) -> str:
