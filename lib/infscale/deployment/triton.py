@@ -13,7 +13,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +25,8 @@ from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
-from infscale.errors import ConfigError, DeploymentError, MissingError
+from infscale.deployment.repository import CONFIG, Settings, copy
+from infscale.errors import ConfigError, MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs, tensors
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
@@ -44,30 +45,6 @@ _SERVICE = "/inference.GRPCInferenceService"
 def export(model: str) -> Path:
     """Return the model repository of a reference model, exported once."""
     return exports.export(model, "infscale.deployment.exporters.repository", ("triton_model",))
-
-
-@dataclass(frozen=True)
-class _Options:
-    """Options of a model's configuration; None leaves what its own file says, or Triton's default."""
-
-    instances: int | None
-    batch_delay_us: int | None
-    cache: bool
-
-    def __post_init__(self) -> None:
-        if self.instances is not None and self.instances < 1:
-            raise ConfigError(f"instances={self.instances} is not a number of model instances; accepted: 1 or more")
-        if self.batch_delay_us is not None and self.batch_delay_us < 0:
-            raise ConfigError(f"batch_delay_us={self.batch_delay_us} is not a time; accepted: 0 or more microseconds")
-
-    def config(self) -> str:
-        """Return lines for the model's ``config.pbtxt``."""
-        lines = [f"instance_group [{{ count: {self.instances} kind: KIND_CPU }}]"] if self.instances else []
-        if self.batch_delay_us is not None:
-            lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {self.batch_delay_us} }}")
-        if self.cache:
-            lines.append("response_cache { enable: true }")
-        return "".join(f"{line}\n" for line in lines)
 
 
 def _wheel() -> Path:
@@ -95,17 +72,6 @@ def _backends(wheel: Path, run: Path) -> Path:
     folder = run / "backends"
     shutil.copytree(wheel / "backends" / "python", folder / "python")
     shutil.copy(_stub(wheel), folder / "python")
-    return folder
-
-
-def _repository(source: Path, model: str, run: Path, options: _Options) -> Path:
-    folder = run / "repository"
-    try:
-        shutil.copytree(source / model, folder / model)
-        with open(folder / model / "config.pbtxt", "a", encoding="utf-8") as file:
-            file.write(options.config())
-    except OSError as error:
-        raise DeploymentError(f"cannot read the model {model} of the repository {source}: {error}") from error
     return folder
 
 
@@ -164,20 +130,21 @@ def deploy(
 
     ``own`` makes the requests of a repository that holds no reference model. ``instances`` of the model run side by
     side (Triton's default: 1). ``batch_delay_us`` turns dynamic batching on; it is the longest wait for a batch to
-    fill, in microseconds. ``cache`` turns the response cache on.
+    fill, in microseconds. ``cache`` turns the response cache on. They take the place of what the model's configuration
+    says of them.
 
     Raises:
         MissingError: the wheel is not installed.
         ConfigError: a port is taken, or an option has no meaning.
         DeploymentError: it did not become ready; the message has the errors of its log.
     """
-    wheel, options = _wheel(), _Options(instances, batch_delay_us, cache)
+    wheel, settings = _wheel(), Settings(instances, batch_delay_us, cache)
     ports = choose_ports({"rest_port": rest_port, "grpc_port": grpc_port, "metrics": 0}, place)
     rest, grpc, metrics = (f"{place.host}:{port}" for port in ports)
     source = artifact or export(model)
     with working_folder("tr") as run:
         _backends(wheel, run)
-        _repository(source, model, run, options)
+        copy(source, model, run / "repository", settings)
 
         def endpoint(process: Process) -> Endpoint:
             return Endpoint(
@@ -214,7 +181,7 @@ def deploy(
             pid_log=pid_log,
             place=place,
         ) as process:
-            yield _named(endpoint(process), cache)
+            yield _named(endpoint(process), settings)
 
 
 def _errors(process: Process) -> str:
@@ -223,11 +190,11 @@ def _errors(process: Process) -> str:
     return "\n".join(line for line in lines if re.match(r"E\d{4} |error: ", line)) or process.log_tail()
 
 
-def _named(endpoint: Endpoint, cache: bool) -> Endpoint:
-    """Return the endpoint with the version that the server tells."""
+def _named(endpoint: Endpoint, settings: Settings) -> Endpoint:
+    """Return the endpoint with the version that the server tells, and the settings in its label."""
     number = _version(endpoint.rest)
-    remark = "Python backend, response cache" if cache else "Python backend"
-    return replace(endpoint, version=number, label=f"Triton {number} ({remark})")
+    remarks = ", ".join(["Python backend", *settings.remarks()])
+    return replace(endpoint, version=number, label=f"Triton {number} ({remarks})")
 
 
 def _version(rest: str) -> str:
@@ -296,7 +263,7 @@ def _only_model(repository: Path) -> str:
     Raises:
         ConfigError: it holds none, or several.
     """
-    models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
+    models = sorted(path.parent.name for path in repository.glob(f"*/{CONFIG}"))
     if len(models) != 1:
         names = ", ".join(models) or "none"
         raise ConfigError(f"model={str(repository)!r}: its models are {names}; accepted: a repository of one model")

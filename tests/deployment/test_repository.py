@@ -1,0 +1,90 @@
+"""If these fail, a Triton model of a user's own is served with other settings than were asked for, or not at all."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.artifacts import TRITON_CONFIG, TRITON_MODEL
+from infscale import deployment as servers
+from infscale.deployment.client import fetch
+from infscale.deployment.repository import CONFIG, Settings, copy, read_config
+from infscale.errors import ConfigError, DeploymentError
+
+
+def repository(folder: Path, more: str = "", model: str = TRITON_MODEL) -> Path:
+    """A repository with the model ``adds``, whose configuration ends in ``more``."""
+    (folder / "adds" / "1").mkdir(parents=True)
+    (folder / "adds" / "1" / "model.py").write_text(model)
+    (folder / "adds" / CONFIG).write_text(TRITON_CONFIG.strip() + more)
+    return folder
+
+
+def edited(folder: Path, more: str, settings: Settings) -> Any:
+    """The configuration of a copy with these settings."""
+    copy(repository(folder / "source", more), "adds", folder / "copy", settings)
+    return read_config(folder / "copy" / "adds" / CONFIG)
+
+
+# ------------------------------------------------------------------------------------------ settings
+
+TWO = "\ninstance_group [{ count: 2 kind: KIND_CPU }]"
+GROUPS = "\ninstance_group { count: 2 kind: KIND_CPU }\ninstance_group [{ count: 5 kind: KIND_CPU }]"
+
+
+@pytest.mark.parametrize("more", ["", TWO, GROUPS, f"{TWO} # no line end behind it", " # a comment"])
+def test_as_many_instances_run_as_were_asked_for_whatever_the_configuration_says(tmp_path: Path, more: str) -> None:
+    """Appended text was a further group beside the model's own, or a part of its last comment."""
+    config = edited(tmp_path, more, Settings(instances=3))
+    assert [(group.count, group.kind) for group in config.instance_group] == [(3, 2)], "2: KIND_CPU"
+    assert (config.name, config.max_batch_size, len(config.input)) == ("adds", 8, 2), "the rest stays as it is"
+
+
+@pytest.mark.parametrize("more", ["", " # a comment", "\ndynamic_batching { max_queue_delay_microseconds: 9 }"])
+def test_batching_and_the_cache_take_the_place_of_what_the_configuration_says(tmp_path: Path, more: str) -> None:
+    for delay in (0, 500):
+        config = edited(tmp_path / str(delay), more, Settings(batch_delay_us=delay, cache=True))
+        assert config.HasField("dynamic_batching")
+        assert config.dynamic_batching.max_queue_delay_microseconds == delay
+        assert config.response_cache.enable
+
+
+def test_a_group_keeps_what_else_it_says(tmp_path: Path) -> None:
+    more = "\ninstance_group [{ count: 2 kind: KIND_GPU gpus: [ 1 ] }]"
+    (group,) = edited(tmp_path, more, Settings(instances=3)).instance_group
+    assert (group.count, group.kind, list(group.gpus)) == (3, 1, [1])
+
+
+def test_without_settings_a_configuration_is_copied_as_it_stands(tmp_path: Path) -> None:
+    copy(repository(tmp_path / "source", " # mine"), "adds", tmp_path / "copy", Settings())
+    assert (tmp_path / "copy" / "adds" / CONFIG).read_text() == TRITON_CONFIG.strip() + " # mine"
+
+
+def test_a_scheduler_that_excludes_batches_is_named_and_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="batch_delay_us=5: the model has sequence_batching"):
+        edited(tmp_path, "\nsequence_batching { }", Settings(batch_delay_us=5))
+
+
+def test_a_configuration_that_is_none_is_named_with_the_place_of_its_fault(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"config\.pbtxt is not the configuration of a Triton model: \d+:\d+"):
+        edited(tmp_path, "\ninstances: 2", Settings(instances=3))
+
+
+def test_a_model_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentError, match="cannot read the model none of the repository "):
+        copy(repository(tmp_path / "source"), "none", tmp_path / "copy", Settings())
+
+
+def test_a_label_says_what_was_asked_for() -> None:
+    assert Settings().remarks() == []
+    assert Settings(instances=1).remarks() == ["1 instance"]
+    assert Settings(3, 500, True).remarks() == ["3 instances", "batches within 500 µs", "response cache"]
+
+
+@pytest.mark.server
+def test_triton_runs_three_instances_where_the_configuration_says_two(tmp_path: Path) -> None:
+    with servers.deploy("triton", repository(tmp_path, TWO), instances=3) as endpoint:
+        config = json.loads(fetch(endpoint.rest, "GET", "/v2/models/adds/config", timeout_s=10))
+        assert [group["count"] for group in config["instance_group"]] == [3]
+        assert "3 instances" in endpoint.label
