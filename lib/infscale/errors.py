@@ -32,11 +32,11 @@ class MissingError(InfscaleError):
 class DeploymentError(InfscaleError):
     """A server failed to start or stopped answering.
 
-    ``log_tail`` holds the last lines of its log; they are part of the message.
+    ``reason`` is the message without the last lines of the server's log, which ``log_tail`` holds.
     """
 
     def __init__(self, message: str, log_tail: str = "") -> None:
-        self.log_tail = log_tail
+        self.reason, self.log_tail = message, log_tail
         tail = f"\n--- end of the server's log ---\n{log_tail.rstrip()}" if log_tail.strip() else ""
         super().__init__(message + tail)
 

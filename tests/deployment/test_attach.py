@@ -15,6 +15,7 @@ import pytest
 from helpers.artifacts import SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, archive
 from infscale import deployment as servers
 from infscale.deployment.client import AnsweredError
+from infscale.deployment.counters import statistics
 from infscale.deployment.endpoint import Endpoint, ask
 from infscale.deployment.own import requests as own
 from infscale.deployment.own.attach import attach
@@ -280,6 +281,21 @@ def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
             attach("torchserve", model="counts", payload=payload, version="9.9", **addresses),
         ):
             pass
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("file", "served"), [("renamed.mar", "renamed"), ("my modèl..v2.mar", "my_mod_l..v2")])
+def test_an_archive_is_served_under_its_files_name_whatever_its_manifest_says(
+    tmp_path: Path, file: str, served: str
+) -> None:
+    """TorchServe took the manifest's name, and the start waited for another."""
+    (tmp_path / "body.bin").write_bytes(b"12345")
+    renamed = archive(tmp_path, name="orig").rename(tmp_path / file)
+    with servers.deploy("torchserve", renamed, payload=tmp_path / "body.bin") as endpoint:
+        assert endpoint.model == served
+        for protocol in ("rest", "grpc"):
+            assert b'"bytes": 5' in ask(endpoint, endpoint.payload(protocol))
+        assert statistics(endpoint)["requests"] > 0
 
 
 @pytest.mark.server

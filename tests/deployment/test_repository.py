@@ -8,9 +8,13 @@ import pytest
 
 from helpers.artifacts import TRITON_CONFIG, TRITON_MODEL
 from infscale import deployment as servers
+from infscale.deployment import triton
 from infscale.deployment.client import fetch
-from infscale.deployment.repository import CONFIG, Settings, copy, read_config
+from infscale.deployment.counters import statistics
+from infscale.deployment.endpoint import ask
+from infscale.deployment.repository import CONFIG, Settings, copy, only_model, read_config
 from infscale.errors import ConfigError, DeploymentError
+from infscale.payloads.tensors import Target
 
 
 def repository(folder: Path, more: str = "", model: str = TRITON_MODEL) -> Path:
@@ -88,3 +92,47 @@ def test_triton_runs_three_instances_where_the_configuration_says_two(tmp_path: 
         config = json.loads(fetch(endpoint.rest, "GET", "/v2/models/adds/config", timeout_s=10))
         assert [group["count"] for group in config["instance_group"]] == [3]
         assert "3 instances" in endpoint.label
+
+
+# --------------------------------------------------------------------------------------------- copies
+
+
+def test_a_read_only_repository_is_copied_so_that_an_ordinary_user_can_write_and_remove_it(tmp_path: Path) -> None:
+    """Root may write whatever the modes say, so that they are looked at instead."""
+    source = repository(tmp_path / "source")
+    for path in (*source.rglob("*"), source):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        copy(source, "adds", tmp_path / "copy", Settings(instances=3))
+    finally:
+        for path in (source, *source.rglob("*")):
+            path.chmod(0o755)
+    copied = [*(tmp_path / "copy").rglob("*")]
+    assert len(copied) == 4
+    assert all(path.stat().st_mode & 0o600 == 0o600 for path in copied)
+    assert all(path.stat().st_mode & 0o700 == 0o700 for path in copied if path.is_dir())
+
+
+@pytest.mark.parametrize(("folder", "served"), [("a+b", "a+b"), ("my modèl", "my_mod_l"), ("v1.2", "v1.2")])
+def test_a_model_is_served_under_a_name_that_a_url_can_hold(tmp_path: Path, folder: str, served: str) -> None:
+    """Triton does not decode what is escaped: "a%2Bb" was another model, and unknown."""
+    source = repository(tmp_path / "source")
+    (source / "adds").rename(source / folder)
+    config = source / folder / CONFIG
+    config.write_text(config.read_text().replace('"adds"', f'"{folder}"'))
+    assert only_model(source) == served
+    copy(source, served, tmp_path / "copy", Settings())
+    assert read_config(tmp_path / "copy" / served / CONFIG).name == served
+    assert triton._rest_path(Target(served)) == f"/v2/models/{served}/infer"
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("folder", ["a+b", "my modèl"])
+def test_triton_serves_a_model_folder_of_any_name(tmp_path: Path, folder: str) -> None:
+    source = repository(tmp_path)
+    (source / "adds" / CONFIG).write_text(TRITON_CONFIG.replace('name: "adds"', ""))
+    (source / "adds").rename(source / folder)
+    with servers.deploy("triton", source) as endpoint:
+        for protocol in ("rest", "grpc"):
+            assert ask(endpoint, endpoint.payload(protocol))
+        assert statistics(endpoint)["requests"] > 0

@@ -1,16 +1,22 @@
 """One request at a time to a server, over HTTP or gRPC; measuring is the load engine's work."""
 
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infscale.errors import DeploymentError
+from infscale.errors import ConfigError, DeploymentError
 
 
 class AnsweredError(DeploymentError):
     """The server answered with an error; the message has its text."""
+
+
+class UnansweredError(DeploymentError):
+    """No answer came: the server refused the connection, ended it, or took too long."""
 
 
 def fetch(
@@ -29,20 +35,23 @@ def fetch(
 
     Raises:
         AnsweredError: another status.
-        DeploymentError: refused, reset or timed out.
+        UnansweredError: refused, reset or timed out.
+        DeploymentError: the certificate cannot be read.
+        ConfigError: the address, the path or a header is none.
     """
-    connection = _connection(address, timeout_s, ca)
+    where = f"{method} http://{address}{path}"
     try:
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        answer = response.read()
+        with contextlib.closing(_connection(address, timeout_s, ca)) as connection:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            answer = response.read()
+    except (http.client.InvalidURL, UnicodeError) as error:
+        raise ConfigError(f"{where} cannot be asked for: {error}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise DeploymentError(f"{method} http://{address}{path}: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
+        raise UnansweredError(f"{where}: {str(error) or type(error).__name__}") from error
     if response.status != 200:
         text = answer.decode(errors="replace")[:2000]
-        raise AnsweredError(f"{method} http://{address}{path} answered {response.status}: {text}")
+        raise AnsweredError(f"{where} answered {response.status}: {text}")
     return answer
 
 
@@ -68,7 +77,8 @@ def call(address: str, path: str, message: bytes, *, timeout_s: float, ca: str =
 
     Raises:
         AnsweredError: the server ended the call with a status of its own.
-        DeploymentError: refused, reset or timed out.
+        UnansweredError: refused, reset or timed out.
+        DeploymentError: the certificate cannot be read.
     """
     import grpc
 
@@ -82,6 +92,26 @@ def call(address: str, path: str, message: bytes, *, timeout_s: float, ca: str =
             return bytes(method(message, timeout=timeout_s))
         except grpc.RpcError as error:
             status: Any = error
-            silent = status.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-            kind = DeploymentError if silent else AnsweredError
-            raise kind(f"{path} on {address}: {status.code().name}: {status.details()}") from error
+            code = status.code()
+            late, away = code is grpc.StatusCode.DEADLINE_EXCEEDED, code is grpc.StatusCode.UNAVAILABLE
+            kind = UnansweredError if late or (away and not _speaks(address)) else AnsweredError
+            raise kind(f"{path} on {address}: {code.name}: {status.details()}") from error
+
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What a client of HTTP/2 sends first (RFC 9113, 3.4): the magic words, and settings without a value."""
+
+
+def _speaks(address: str) -> bool:
+    """Return whether a server at ``address`` answers the first bytes of HTTP/2.
+
+    gRPC has one code, UNAVAILABLE, for a server that is not there, and for an error that it tells (TorchServe: whatever
+    a handler raises).
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as connection:
+            connection.sendall(_PREFACE)
+            return bool(connection.recv(1))
+    except OSError:
+        return False

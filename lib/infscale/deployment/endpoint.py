@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import psutil
 
-from infscale.deployment.client import call, fetch
+from infscale.deployment.client import UnansweredError, call, fetch
 from infscale.errors import ConfigError, DeploymentError
 from infscale.models.reference import Array, Rows, inputs, max_difference, model
 from infscale.payloads.encoders import Interface, Payload
@@ -27,7 +27,11 @@ class Requests(Protocol):
         """Return a pool of request bodies that fit the served model."""
 
     def answered(self, endpoint: "Endpoint") -> bool:
-        """Return whether the model is loaded and answers over each protocol, or refuses a request with an error."""
+        """Return whether the model is loaded and answers over each protocol, or refuses a request with an error.
+
+        Raises:
+            UnansweredError: it does not, for now, with the reason.
+        """
 
 
 @dataclass(frozen=True)
@@ -194,7 +198,7 @@ def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float = 10.0) -> byt
 
     Raises:
         AnsweredError: the server answered with an error.
-        DeploymentError: refused, reset or timed out. Both have the end of the server's log.
+        UnansweredError: refused, reset or timed out. Both have the end of the server's log.
     """
     address, body = endpoint.address(payload.protocol), payload.bodies[0]
     try:
@@ -202,7 +206,7 @@ def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float = 10.0) -> byt
             return call(address, payload.path, body, timeout_s=timeout_s, ca=endpoint.ca)
         return fetch(address, "POST", payload.path, body, payload.headers, timeout_s=timeout_s, ca=endpoint.ca)
     except DeploymentError as error:
-        raise type(error)(str(error), endpoint.log_tail()) from error
+        raise type(error)(error.reason, endpoint.log_tail()) from error
 
 
 def check_answers(endpoint: Endpoint) -> dict[str, float]:
@@ -224,15 +228,20 @@ Libraries decode a JPEG a little differently.
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Return whether a prediction comes back over each protocol; that of a reference model must also be right."""
+    """Return whether a prediction comes back over each protocol; that of a reference model must also be right.
+
+    Raises:
+        UnansweredError: none comes back over one of them, for now, or a wrong one; with the reason.
+    """
     if endpoint.own is not None:
         return endpoint.own.answered(endpoint)
     rows = inputs(endpoint.model, 1)
     truth = model(endpoint.model).predict(rows)
-    try:
-        return all(
-            max_difference(predict(endpoint, protocol, rows, timeout_s=2), truth) < PARITY[model(endpoint.model).dtype]
-            for protocol in endpoint.protocols()
-        )
-    except DeploymentError:
-        return False
+    for protocol in endpoint.protocols():
+        try:
+            difference = max_difference(predict(endpoint, protocol, rows, timeout_s=2), truth)
+        except DeploymentError as error:  # an answered one, too: a proxy says so of a server that is not there yet
+            raise UnansweredError(error.reason) from error
+        if not difference < PARITY[model(endpoint.model).dtype]:
+            raise UnansweredError(f"{endpoint.label} predicts something else over {protocol} than the reference model")
+    return True

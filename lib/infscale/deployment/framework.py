@@ -1,6 +1,7 @@
 """Frameworks: an object for each says how it is started, which requests it takes, and which counts it keeps."""
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -77,8 +78,16 @@ def _unknown_version(rest: str) -> str:
 
 
 def file_name(artifact: Path) -> str:
-    """Return the name of a file without its suffix, or that of a folder."""
-    return artifact.stem if artifact.is_file() else artifact.name
+    """Return the name of a file without its suffix, or that of a folder, as :func:`served_name` makes it."""
+    return served_name(artifact.stem if artifact.is_file() else artifact.name)
+
+
+def served_name(name: str) -> str:
+    """Return a name under which every server can serve a model: "_" stands for what URLs would have to escape.
+
+    Servers differ in what they make of an escaped name, of spaces, and of letters beyond ASCII.
+    """
+    return re.sub(r"[^A-Za-z0-9._~+-]", "_", name)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ A model's configuration (``config.pbtxt``) is protobuf text, and is edited as su
 behind it would be a further one, any other field an error, and behind a comment without a line end nothing at all.
 """
 
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infscale.deployment.framework import served_name
+from infscale.deployment.processes.folder import copy_tree
 from infscale.errors import ConfigError, DeploymentError
 
 CONFIG = "config.pbtxt"
@@ -66,6 +68,24 @@ class Settings:
             config.response_cache.enable = True
 
 
+def models(repository: Path) -> list[Path]:
+    """Return the folders of a repository's models, in the order of their names."""
+    return sorted(file.parent for file in repository.glob(f"*/{CONFIG}"))
+
+
+def only_model(repository: Path) -> str:
+    """Return the name under which the one model of a repository is served.
+
+    Raises:
+        ConfigError: it holds none, or several.
+    """
+    names = [folder.name for folder in models(repository)]
+    if len(names) != 1:
+        found = ", ".join(names) or "none"
+        raise ConfigError(f"model={str(repository)!r}: its models are {found}; accepted: a repository of one model")
+    return served_name(names[0])
+
+
 def read_config(file: Path) -> Any:
     """Return a model's configuration as a message ``ModelConfig``.
 
@@ -84,23 +104,26 @@ def read_config(file: Path) -> Any:
 
 
 def copy(source: Path, model: str, repository: Path, settings: Settings) -> None:
-    """Copy a model of the repository ``source`` into another one, with settings of its own.
+    """Copy the model that is served as ``model`` from one repository into another, with settings of its own.
 
     Raises:
         ConfigError: its configuration cannot be read, or excludes a setting.
         DeploymentError: it cannot be copied.
     """
+    folder = next((one for one in models(source) if served_name(one.name) == model), source / model)
     try:
-        shutil.copytree(source / model, repository / model)
-        if settings != Settings():
-            _edit(repository / model / CONFIG, settings)
+        copy_tree(folder, repository / model)
+        if settings != Settings() or folder.name != model:
+            _edit(repository / model / CONFIG, settings, {folder.name: model})
     except OSError as error:
         raise DeploymentError(f"cannot read the model {model} of the repository {source}: {error}") from error
 
 
-def _edit(file: Path, settings: Settings) -> None:
+def _edit(file: Path, settings: Settings, served: Mapping[str, str]) -> None:
+    """Write settings into a configuration, and the name under which its model is served."""
     from google.protobuf import text_format
 
     config = read_config(file)
+    config.name = served.get(config.name, config.name)
     settings.apply(config)
     file.write_text(text_format.MessageToString(config), encoding="utf-8")

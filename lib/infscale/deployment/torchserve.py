@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from infscale import vocabulary
 from infscale.deployment import prometheus
-from infscale.deployment.client import fetch
+from infscale.deployment.client import AnsweredError, fetch
 from infscale.deployment.endpoint import Endpoint, Requests, answers
 from infscale.deployment.framework import FileApi, Framework
 from infscale.deployment.processes.folder import working_folder
@@ -32,6 +32,7 @@ from infscale.payloads.tensors import Target
 from infscale.programs import Requirement, first_line, package_version
 from infscale.servers.gateway.settings import VersionQuery
 
+_ARCHIVE = "model.mar"  # in the store: TorchServe refuses files with ".." in their names
 _PREDICT = "/predictions/{model}"
 _CALL = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 
@@ -65,7 +66,7 @@ def _site() -> Path:
     return Path(spec.origin).parent.parent
 
 
-def _properties(store: Path, host: str, archive: str, ports: list[int], workers: int, queue_size: int) -> str:
+def _properties(store: Path, host: str, model: str, ports: list[int], workers: int, queue_size: int) -> str:
     rest, management, metrics, grpc, grpc_management, worker = ports
     lines = {
         "inference_address": f"http://{host}:{rest}",
@@ -77,7 +78,7 @@ def _properties(store: Path, host: str, archive: str, ports: list[int], workers:
         "grpc_management_port": grpc_management,
         "initial_worker_port": worker,
         "model_store": store,
-        "load_models": archive,
+        "load_models": f"{model}={_ARCHIVE}",  # its manifest may have another name, as that of a renamed file
         "default_workers_per_model": workers,
         "job_queue_size": queue_size,
         "number_of_gpu": 0,
@@ -117,12 +118,19 @@ def _command(java_program: Path, site: Path, run: Path) -> list[str]:
 
 
 def _workers_ready(management: str, model: str, process: Process) -> bool:
+    """Return whether every worker has loaded the model.
+
+    Raises:
+        DeploymentError: the server has no such model: it goes on without one whose archive it cannot read.
+        UnansweredError: it does not answer.
+    """
     try:
-        workers = json.loads(fetch(management, "GET", f"/models/{model}", timeout_s=2))[0]["workers"]
-    except (DeploymentError, ValueError, KeyError, IndexError):
-        return False
-    ours = {p.pid for p in process.tree()}  # /models may be answered by somebody else's server
-    return bool(workers) and all(worker["status"] == "READY" and worker["pid"] in ours for worker in workers)
+        described = fetch(management, "GET", f"/models/{quote(model, safe='')}", timeout_s=2)
+    except AnsweredError as error:
+        fault = f"TorchServe cannot load the model {model}: {error.reason}"
+        raise DeploymentError(fault, process.log_tail(200)) from error
+    workers = json.loads(described)[0]["workers"]
+    return bool(workers) and all(worker["status"] == "READY" for worker in workers)
 
 
 def _check_load(process: Process, model: str) -> None:
@@ -166,11 +174,11 @@ def deploy(
         for folder in ("tmp", "logs", "store"):
             (run / folder).mkdir()
         try:
-            shutil.copy(source, run / "store" / f"{model}.mar")
+            shutil.copyfile(source, run / "store" / _ARCHIVE)
         except OSError as error:
             raise DeploymentError(f"cannot read the model archive {source}: {error}") from error
         shutil.copy(Path(__file__).with_name("log4j2.xml"), run / "log4j2.xml")
-        properties = _properties(run / "store", place.host, f"{model}.mar", ports, workers, queue_size)
+        properties = _properties(run / "store", place.host, model, ports, workers, queue_size)
         (run / "config.properties").write_text(properties)
 
         def endpoint(process: Process) -> Endpoint:
@@ -195,7 +203,8 @@ def deploy(
 
         def ready(process: Process) -> bool:
             _check_load(process, model)
-            return _workers_ready(management, model, process) and answers(endpoint(process))
+            ours = all(process.owns_port(int(one.rpartition(":")[2])) for one in (rest, management, grpc))
+            return ours and _workers_ready(management, model, process) and answers(endpoint(process))
 
         with serving(
             _command(program, site, run),

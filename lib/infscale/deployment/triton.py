@@ -22,11 +22,11 @@ from infscale import vocabulary
 from infscale.deployment.client import call, fetch
 from infscale.deployment.endpoint import Endpoint, Requests, answers
 from infscale.deployment.framework import Framework, TensorApi
-from infscale.deployment.processes.folder import working_folder
+from infscale.deployment.processes.folder import copy_tree, working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
-from infscale.deployment.repository import CONFIG, Settings, copy
-from infscale.errors import ConfigError, MissingError
+from infscale.deployment.repository import Settings, copy, only_model
+from infscale.errors import MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs, tensors
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
@@ -70,7 +70,7 @@ def _stub(wheel: Path) -> Path:
 def _backends(wheel: Path, run: Path) -> Path:
     """Make a folder of backends in which the Python backend lies beside the stub for this Python."""
     folder = run / "backends"
-    shutil.copytree(wheel / "backends" / "python", folder / "python")
+    copy_tree(wheel / "backends" / "python", folder / "python")
     shutil.copy(_stub(wheel), folder / "python")
     return folder
 
@@ -213,7 +213,7 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
     """
     if not endpoint.rest:
         return {}
-    path = f"/v2/models/{endpoint.model}/stats"
+    path = f"{_model_path(Target(endpoint.model))}/stats"
     answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=5, ca=endpoint.ca))
     versions = [entry["inference_stats"] for entry in answer["model_stats"]]
 
@@ -229,8 +229,9 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
 
 
 def _model_path(target: Target) -> str:
-    part = f"/versions/{quote(target.version, safe='')}" if target.version else ""
-    return f"/v2/models/{quote(target.model, safe='')}{part}"
+    # Triton takes the path as it comes: what may stand in it must not be escaped.
+    model, number = (quote(text, safe="!$&'()*+,;=:@") for text in (target.model, target.version))
+    return f"/v2/models/{model}/versions/{number}" if number else f"/v2/models/{model}"
 
 
 def _rest_path(target: Target) -> str:
@@ -255,19 +256,6 @@ def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
         each.name: Input(tensors.numpy_type(each.name, each.datatype), tuple(map(int, each.shape)))
         for each in triton["ModelMetadataResponse"].FromString(body).inputs
     }
-
-
-def _only_model(repository: Path) -> str:
-    """Return the name of the one model in a repository.
-
-    Raises:
-        ConfigError: it holds none, or several.
-    """
-    models = sorted(path.parent.name for path in repository.glob(f"*/{CONFIG}"))
-    if len(models) != 1:
-        names = ", ".join(models) or "none"
-        raise ConfigError(f"model={str(repository)!r}: its models are {names}; accepted: a repository of one model")
-    return models[0]
 
 
 # ---------------------------------------------------------------------------------------------- the object
@@ -313,7 +301,7 @@ FRAMEWORK = Framework(
         from_json=tensors.from_kserve_json,
         json_form='{"inputs": [{"name": …, "data": …}]}',
     ),
-    artifact_name=_only_model,
+    artifact_name=only_model,
     predictions=r"/v2/models/.+/infer",
     # A number that stays when a model is loaded anew under it.
     versions=VersionQuery("/v2/models/{model}", entries="versions"),

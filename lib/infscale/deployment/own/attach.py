@@ -105,7 +105,7 @@ def deploy_own(
     signature: str = "",
     **options: Any,
 ) -> Iterator[Endpoint]:
-    """Serve the user's own file or folder; the model's name is that of the file or folder.
+    """Serve the user's own file or folder; the model's name is that of the file or folder, as far as URLs can hold it.
 
     Requests are made as by :func:`attach`; ``options`` are those of the framework.
 
