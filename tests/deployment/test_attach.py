@@ -12,7 +12,7 @@ import numpy as np
 import psutil
 import pytest
 
-from helpers.artifacts import SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, archive
+from helpers.artifacts import ONE_PROTOCOL, SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, archive
 from infscale import deployment as servers
 from infscale.deployment.client import AnsweredError
 from infscale.deployment.counters import statistics
@@ -332,6 +332,55 @@ def test_a_triton_repository_of_ones_own_is_served_and_loaded(tmp_path: Path) ->
             attach("triton", model="adds", rest=endpoint.rest, version="9"),
         ):
             pass
+
+
+HALF_CONFIG = """
+backend: "python"
+max_batch_size: 8
+input [ { name: "x" data_type: TYPE_FP16 dims: [ 2 ] } ]
+output [ { name: "y" data_type: TYPE_FP16 dims: [ 2 ] } ]
+"""
+HALF_MODEL = """
+import triton_python_backend_utils as utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [utils.InferenceResponse([utils.Tensor("y", rows * 2)]) for rows in inputs]
+"""
+
+
+@pytest.mark.server
+def test_a_model_that_one_protocol_cannot_carry_is_served_over_the_other(tmp_path: Path) -> None:
+    """Triton takes no fp16 in JSON. Its counters are read over HTTP nevertheless."""
+    (tmp_path / "half" / "1").mkdir(parents=True)
+    (tmp_path / "half" / "config.pbtxt").write_text(HALF_CONFIG)
+    (tmp_path / "half" / "1" / "model.py").write_text(HALF_MODEL)
+    with pytest.raises(AnsweredError, match="FP16"), servers.deploy("triton", tmp_path):
+        pass
+    with servers.deploy("triton", tmp_path, protocols=("grpc",)) as endpoint:
+        assert endpoint.protocols() == ("grpc",)
+        outcome = trial.run(endpoint, trial.Plan(Arm("grpc"), rate_per_s=20, duration_s=0.5))
+        assert set(outcome.samples["status"]) == {"ok"}
+        assert statistics(endpoint)["requests"] > 0
+        with pytest.raises(ConfigError, match="no rest address"):
+            trial.run(endpoint, trial.Plan(Arm("rest"), rate_per_s=20, duration_s=0.5))
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("key", "protocol"), [("body", "rest"), ("data", "grpc")])
+def test_a_handler_that_takes_one_protocol_only_is_served_over_it(tmp_path: Path, key: str, protocol: str) -> None:
+    (tmp_path / "body.bin").write_bytes(b"12345")
+    mar = archive(tmp_path, ONE_PROTOCOL % key)
+    with servers.deploy("torchserve", mar, payload=tmp_path / "body.bin", protocols=(protocol,)) as endpoint:
+        assert b'"bytes": 5' in ask(endpoint, endpoint.payload(protocol))
+
+
+@pytest.mark.parametrize("framework", ["tfserving", "torchserve", "triton"])
+@pytest.mark.parametrize("protocols", [(), ("soap",), ("grpc", "soap"), "soap", None])
+def test_protocols_that_are_none_are_named_before_anything_is_started(framework: str, protocols: Any) -> None:
+    with pytest.raises(ConfigError, match=r"protocols=.*accepted: "):
+        servers.deploy(framework, "mlp", protocols=protocols)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from helpers.artifacts import TRITON_CONFIG, archive
+from helpers.artifacts import ONE_PROTOCOL, TRITON_CONFIG, archive
 from helpers.waiting import await_true, gone
 from infscale import deployment as servers
 from infscale.deployment.client import AnsweredError
@@ -181,16 +181,6 @@ def test_a_triton_model_that_crashes_ends_the_start(tmp_path: Path, method: str)
 
 
 # ------------------------------------------------------------------------------- errors that do not pass
-
-ONE_PROTOCOL = """
-class Handler:
-    def initialize(self, context):
-        self.initialized = True
-
-    def handle(self, rows, context):
-        return [{"bytes": len(row["%s"])} for row in rows]
-"""
-"""A handler that looks under one key only: "body", where REST has it, or "data", where it is sent over gRPC here."""
 
 
 @pytest.mark.parametrize("key", ["body", "data"])

@@ -50,6 +50,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "--header-rest": ("'K: V'", "Header of every REST request; may be repeated."),
     "--header-grpc": ("'K: V'", "Header of every gRPC request; may be repeated."),
     "--payload": ("WHAT", "What a request carries."),
+    "--protocols": ("NAME...", "Only these: rest, grpc."),
     "--repeat": ("F", "Fraction of the requests that repeat an earlier one, 0 to 1."),
     "--gzip": ("", "Compress the bodies (gRPC: the messages)."),
     # Connections.

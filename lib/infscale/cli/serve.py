@@ -14,7 +14,7 @@ import click
 
 from infscale.cli.options import Command, Whole, option
 from infscale.errors import DeploymentError
-from infscale.vocabulary import SCHEME
+from infscale.vocabulary import NAMES, SCHEME
 
 if TYPE_CHECKING:
     from infscale.deployment.endpoint import Endpoint
@@ -29,7 +29,7 @@ def _run(framework: str, model: str, way: str | None, **options: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-    options = {name: value for name, value in {"way": way, **options}.items() if value is not None}
+    options = {name: value for name, value in {"way": way, **options}.items() if value not in (None, ())}
     try:
         serve(framework, model, lambda text: print(text, flush=True), **options)
     except KeyboardInterrupt:
@@ -66,7 +66,7 @@ def instructions(endpoint: "Endpoint", folder: Path) -> str:
         folder: gets the bodies of the requests; the commands work while it exists.
     """
     lines = [f"{endpoint.label}, model {endpoint.model}, {endpoint.runtime}; ready in {endpoint.ready_s:.1f} s"]
-    lines += [f"REST  {endpoint.rest}", f"gRPC  {endpoint.grpc}", ""]
+    lines += [*(f"{NAMES[protocol]}  {endpoint.address(protocol)}" for protocol in endpoint.protocols()), ""]
     for protocol in endpoint.protocols():
         payload = endpoint.payload(protocol, count=1)
         body = folder / f"{protocol}.body"
@@ -122,6 +122,7 @@ command = Command(
             metavar="FILE",
             note="A file or a folder of files, for a model of your own.",
         ),
+        option("--protocols", section="Model", note="Default: both."),
         option("--way", section="Server", note="Default: auto."),
         option("--rest-port", section="Server", default="0", type=Whole(0)),
         option("--grpc-port", section="Server", default="0", type=Whole(0)),

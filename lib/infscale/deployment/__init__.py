@@ -30,6 +30,8 @@ def deploy(
 
     ``options`` are those of the framework's own module, such as ``rest_port``, ``grpc_port`` and ``log_folder``;
     TorchServe's ``workers``; TensorFlow Serving's ``way``; Triton's ``cache``, ``instances`` and ``batch_delay_us``.
+    ``protocols`` of every framework are those over which the model takes requests (default: both), such as
+    ``("grpc",)`` for a handler that reads one kind of request only, or for fp16, which JSON does not carry.
 
     Raises:
         ConfigError: an unknown framework, model or option, or a taken port.

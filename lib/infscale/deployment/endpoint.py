@@ -45,14 +45,14 @@ class Endpoint:
         label: the name in titles and sentences; it contains "embedded" if the server is this project's own.
         runtime: what computes, e.g. "TensorFlow 2.21.0".
         model: name of the served model.
-        rest, grpc: ``host:port``; empty for a protocol without an address.
+        rest, grpc: ``host:port``; empty for a protocol over which the model takes no requests.
         interface: what it takes as requests for the reference models.
         command: the server's command line.
         processes: lists the server's processes that live now.
         ready_s: seconds from the start to the first right answer.
         log_tail: returns the end of the server's log; empty for a server that is not ours.
         metrics: ``host:port/path`` of the server's counters in Prometheus' format; empty where there are none.
-        management: ``host:port`` of the server's administration, where it has one.
+        management: ``host:port`` of the server's administration, where it has one; it may be that of its REST.
         own: makes the requests of a model of the user's own; None for a reference model.
         tls: the protocols that are encrypted.
         ca: file of the certificate that vouches for an encrypted server; "" for the system's.

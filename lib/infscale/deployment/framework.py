@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,18 +10,21 @@ from typing import Any
 
 from infscale import vocabulary
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import ConfigError
+from infscale.errors import ConfigError, one_of
 from infscale.payloads.encoders import Interface
 from infscale.payloads.tensors import Input, Target, Tensors
 from infscale.programs import Requirement
 from infscale.servers.gateway.settings import VersionQuery
 
 Start = Callable[..., AbstractContextManager[Endpoint]]
-"""Called as ``start(model, artifact=…, own=…, rest_port=…, grpc_port=…, log_folder=…, pid_log=…, place=…)``.
+"""Called as ``start(model, artifact=…, own=…, protocols=…, rest_port=…, grpc_port=…, log_folder=…, …)``.
 
 All arguments but the model's name are optional, and a framework may add its own. :func:`infscale.deployment.deploy`
-refuses an argument that the framework does not have. ``artifact`` is the file or folder of a model of the user's own,
-and ``own`` makes the requests for it.
+refuses an argument that the framework does not have.
+
+- ``artifact``: the file or folder of a model of the user's own, for which ``own`` makes the requests;
+- ``protocols``: those over which the model takes requests; the endpoint has no address for another one;
+- ``rest_port``, ``grpc_port``, ``log_folder``, ``pid_log``, ``place``: where it listens, logs and runs.
 """
 
 
@@ -82,6 +85,19 @@ def file_name(artifact: Path) -> str:
     return served_name(artifact.stem if artifact.is_file() else artifact.name)
 
 
+def check_protocols(protocols: object) -> None:
+    """Check the protocols over which a model takes requests: a name, or several.
+
+    Raises:
+        ConfigError: there is none, or an unknown one.
+    """
+    names = [protocols] if isinstance(protocols, str) else list(protocols) if isinstance(protocols, Collection) else []
+    if not names:
+        raise ConfigError(f"protocols={protocols!r} names none; accepted: {' and '.join(vocabulary.PROTOCOLS)}, or one")
+    for name in names:
+        one_of("protocols", str(name), vocabulary.PROTOCOLS)
+
+
 def served_name(name: str) -> str:
     """Return a name under which every server can serve a model: "_" stands for what URLs would have to escape.
 
@@ -127,7 +143,7 @@ class Framework:
     requirements: Callable[[], Sequence[Requirement]] = list
 
     def check_options(self, options: Mapping[str, object]) -> None:
-        """Check that ``start`` takes these options.
+        """Check that ``start`` takes these options, and that those of every framework have values that it can take.
 
         Raises:
             ConfigError: it does not take one of them.
@@ -138,6 +154,7 @@ class Framework:
             if name not in accepted:
                 known = ", ".join(sorted(accepted - _INTERNAL))
                 raise ConfigError(f"{name}={value!r} is no option of {self.title}; accepted: {known}")
+        check_protocols(options.get("protocols", vocabulary.PROTOCOLS))
 
     def own_api(self) -> TensorApi | FileApi:
         """Return how requests for models of the user's own are made.

@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -181,6 +181,7 @@ def deploy(
     *,
     way: str = "auto",
     artifact: Path | None = None,
+    protocols: Collection[str] = vocabulary.PROTOCOLS,
     rest_port: int = 0,
     grpc_port: int = 0,
     log_folder: Path | None = None,
@@ -191,9 +192,10 @@ def deploy(
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from the SavedModel base path ``artifact`` (default: the reference model's).
 
-    ``own`` makes the requests of a SavedModel that is no reference model. Ports of 0 are chosen. ``way`` is "binary",
-    "docker", "embedded", or "auto" for the first of them that this machine has. ``monitoring`` lets the server show its
-    counters (:mod:`infscale.deployment.prometheus`, :func:`statistics`), which costs it some time a request.
+    ``own`` makes the requests of a SavedModel that is no reference model. The model takes requests over ``protocols``.
+    Ports of 0 are chosen. ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine
+    has. ``monitoring`` lets the server show its counters (:mod:`infscale.deployment.prometheus`, :func:`statistics`),
+    which costs it some time a request.
 
     Raises:
         MissingError: the way that was asked for is not installed.
@@ -222,8 +224,8 @@ def deploy(
                 label=chosen.label,
                 runtime=chosen.runtime,
                 model=model,
-                rest=f"{place.host}:{rest}",
-                grpc=f"{place.host}:{grpc}",
+                rest=f"{place.host}:{rest}" if "rest" in protocols else "",
+                grpc=f"{place.host}:{grpc}" if "grpc" in protocols else "",
                 interface=INTERFACE,
                 command=chosen.command,
                 processes=chosen.processes(process),

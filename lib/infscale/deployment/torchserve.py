@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
@@ -145,6 +145,7 @@ def deploy(
     model: str,
     *,
     artifact: Path | None = None,
+    protocols: Collection[str] = vocabulary.PROTOCOLS,
     rest_port: int = 0,
     grpc_port: int = 0,
     workers: int = 1,
@@ -156,8 +157,8 @@ def deploy(
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from the archive ``artifact`` (default: the reference model's). Ports of 0 are chosen.
 
-    ``own`` makes the requests of an archive that holds no reference model. ``workers`` processes run the model side by
-    side; at most ``queue_size`` requests wait for them.
+    ``own`` makes the requests of an archive that holds no reference model. The model takes requests over ``protocols``.
+    ``workers`` processes run it side by side; at most ``queue_size`` requests wait for them.
 
     Raises:
         MissingError: Java, torch or TorchServe is not installed.
@@ -189,8 +190,8 @@ def deploy(
                 label=f"TorchServe {version('torchserve')}",
                 runtime=f"torch {version('torch')}",
                 model=model,
-                rest=rest,
-                grpc=grpc,
+                rest=rest if "rest" in protocols else "",
+                grpc=grpc if "grpc" in protocols else "",
                 interface=INTERFACE,
                 command=process.command,
                 processes=process.tree,

@@ -12,10 +12,11 @@ import re
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from infscale import vocabulary
@@ -116,6 +117,7 @@ def deploy(
     model: str,
     *,
     artifact: Path | None = None,
+    protocols: Collection[str] = vocabulary.PROTOCOLS,
     rest_port: int = 0,
     grpc_port: int = 0,
     instances: int | None = None,
@@ -128,10 +130,10 @@ def deploy(
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from the model repository ``artifact`` (default: the reference model's). Ports of 0 are chosen.
 
-    ``own`` makes the requests of a repository that holds no reference model. ``instances`` of the model run side by
-    side (Triton's default: 1). ``batch_delay_us`` turns dynamic batching on; it is the longest wait for a batch to
-    fill, in microseconds. ``cache`` turns the response cache on. They take the place of what the model's configuration
-    says of them.
+    ``own`` makes the requests of a repository that holds no reference model. The model takes requests over
+    ``protocols``. ``instances`` of it run side by side (Triton's default: 1). ``batch_delay_us`` turns dynamic batching
+    on; it is the longest wait for a batch to fill, in microseconds. ``cache`` turns the response cache on. The three take
+    the place of what the model's configuration says of them.
 
     Raises:
         MissingError: the wheel is not installed.
@@ -154,14 +156,15 @@ def deploy(
                 label="Triton",
                 runtime=f"numpy {version('numpy')} in the Python backend",
                 model=model,
-                rest=rest,
-                grpc=grpc,
+                rest=rest if "rest" in protocols else "",
+                grpc=grpc if "grpc" in protocols else "",
                 interface=INTERFACE,
                 command=process.command,
                 processes=process.tree,
                 ready_s=process.ready_s,
                 log_tail=process.log_tail,
                 metrics=f"{metrics}/metrics",
+                management=rest,
                 own=own,
             )
 
@@ -192,7 +195,7 @@ def _errors(process: Process) -> str:
 
 def _named(endpoint: Endpoint, settings: Settings) -> Endpoint:
     """Return the endpoint with the version that the server tells, and the settings in its label."""
-    number = _version(endpoint.rest)
+    number = _version(endpoint.management)
     remarks = ", ".join(["Python backend", *settings.remarks()])
     return replace(endpoint, version=number, label=f"Triton {number} ({remarks})")
 
@@ -201,8 +204,14 @@ def _version(rest: str) -> str:
     return str(json.loads(fetch(rest, "GET", "/v2", timeout_s=5))["version"])
 
 
+def _tells(endpoint: Endpoint, path: str) -> Any:
+    """Return what the server tells of itself, by HTTP also where the model takes no requests over REST."""
+    address, ca = (endpoint.management, "") if endpoint.management else (endpoint.rest, endpoint.ca)
+    return json.loads(fetch(address, "GET", path, timeout_s=5, ca=ca))
+
+
 def statistics(endpoint: Endpoint) -> dict[str, float]:
-    """Return what Triton has counted for the model since its start; empty without a REST address.
+    """Return what Triton has counted for the model since its start; empty where only gRPC leads to it.
 
     ``requests`` that succeeded, and ``cache_hits`` among them. Milliseconds, summed over requests: ``queue_ms``,
     ``compute_input_ms``, ``compute_infer_ms``, ``compute_output_ms``, and, with the response cache, ``cache_hit_ms``
@@ -211,10 +220,9 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
     Raises:
         DeploymentError: it does not answer.
     """
-    if not endpoint.rest:
+    if not endpoint.management and not endpoint.rest:
         return {}
-    path = f"{_model_path(Target(endpoint.model))}/stats"
-    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=5, ca=endpoint.ca))
+    answer = _tells(endpoint, f"{_model_path(Target(endpoint.model))}/stats")
     versions = [entry["inference_stats"] for entry in answer["model_stats"]]
 
     def total(kind: str, unit: str) -> int:
