@@ -1,6 +1,7 @@
 """If these fail, a user cannot measure a server or a model of their own, or measures it with wrong requests."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 
 from helpers.artifacts import ONE_PROTOCOL, SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, archive
 from infscale import deployment as servers
-from infscale.deployment.client import AnsweredError
+from infscale.deployment import tfserving, torchserve
+from infscale.deployment.client import AnsweredError, UnansweredError
 from infscale.deployment.counters import statistics
 from infscale.deployment.endpoint import Endpoint, ask
 from infscale.deployment.own import requests as own
@@ -381,6 +383,65 @@ def test_a_handler_that_takes_one_protocol_only_is_served_over_it(tmp_path: Path
 def test_protocols_that_are_none_are_named_before_anything_is_started(framework: str, protocols: Any) -> None:
     with pytest.raises(ConfigError, match=r"protocols=.*accepted: "):
         servers.deploy(framework, "mlp", protocols=protocols)
+
+
+SLOW_HANDLER = """
+import time
+
+class Handler:
+    def initialize(self, context):
+        self.initialized = True
+
+    def handle(self, rows, context):
+        time.sleep(2)
+        return [{"bytes": 1} for row in rows]
+"""
+
+
+@pytest.mark.server
+def test_a_slow_answer_is_waited_for_as_long_as_the_user_says(tmp_path: Path) -> None:
+    (tmp_path / "body.bin").write_bytes(b"12345")
+    options: dict[str, Any] = {"payload": tmp_path / "body.bin"}
+    mar = archive(tmp_path, SLOW_HANDLER)
+    with servers.deploy("torchserve", mar, answer_timeout_s=30, **options) as endpoint:
+        assert endpoint.timeout_s == 30
+        there = {"model": "counts", "rest": endpoint.rest, **options}
+        with (
+            pytest.raises(UnansweredError, match="timed out"),
+            attach("torchserve", answer_timeout_s=0.5, **there),
+        ):
+            pass
+        with attach("torchserve", answer_timeout_s=30, **there) as attached_there:
+            assert attached_there.timeout_s == 30
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("framework", ["tfserving", "torchserve", "triton"])
+def test_a_start_takes_as_long_as_the_user_says(framework: str) -> None:
+    """A large model loads for minutes; here the limit is so short that no server keeps it."""
+    with (
+        pytest.raises(DeploymentError, match="did not answer a prediction within 0 s"),
+        servers.deploy(framework, "noop", start_timeout_s=0.01),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("framework", ["tfserving", "torchserve", "triton"])
+@pytest.mark.parametrize("name", ["start_timeout_s", "answer_timeout_s"])
+@pytest.mark.parametrize("limit", [0, -1.0, math.nan, math.inf, "70", None])
+def test_a_limit_that_is_no_time_is_named_before_anything_is_started(framework: str, name: str, limit: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{name}=.* is not a duration"):
+        servers.deploy(framework, "mlp", **{name: limit})
+
+
+def test_the_servers_own_limits_are_not_below_those_of_the_user(tmp_path: Path) -> None:
+    """TorchServe gives a worker up, and TensorFlow Serving a request over REST, before the user's time is over."""
+    properties = torchserve._properties(tmp_path, "127.0.0.1", "m", [1, 2, 3, 4, 5, 6], 1, 10, (70.5, 5.0))
+    assert "default_startup_timeout=71\n" in properties
+    assert "default_response_timeout=60\n" in properties
+    limits = {seconds: tfserving._Model("m", tmp_path, 1, 2, seconds).flags(tmp_path) for seconds in (10.0, 45.0)}
+    assert not any("timeout" in flag for flag in limits[10.0])
+    assert "--rest_api_timeout_in_ms=45000" in limits[45.0]
 
 
 @pytest.mark.parametrize(

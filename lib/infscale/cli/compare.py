@@ -56,6 +56,7 @@ def _run(
         bodies={"rest": tuple(map(body_of, body_rest)), "grpc": tuple(map(body_of, body_grpc))},
         headers={"rest": headers_of(header_rest), "grpc": headers_of(header_grpc)},
         paths={"rest": _path("rest", rest), "grpc": _path("grpc", grpc)},
+        timeout_s=max(Requests.timeout_s, timeout),
     )
     design = design_of(rest, grpc, budget_s=budget, timeout_s=timeout, most_per_s=max_rate)
     folder = _to_continue(data, design) if more else None
@@ -131,11 +132,15 @@ def _path(protocol: str, url: str) -> str:
 
 @dataclass(frozen=True)
 class Requests:
-    """The user's own requests, sent unchanged: bodies, headers and path by protocol."""
+    """The user's own requests, sent unchanged: bodies, headers and path by protocol.
+
+    The first one of each, before the measurement, may take ``timeout_s`` seconds.
+    """
 
     bodies: Mapping[str, tuple[bytes, ...]]
     headers: Mapping[str, dict[str, str]]
     paths: Mapping[str, str]
+    timeout_s: float = 5.0
 
     def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> "Payload":
         """Return the pool of one protocol; ``encoding`` and ``batch`` are the user's, whatever is asked for."""
@@ -161,7 +166,7 @@ class Requests:
             self.bodies[protocol][:1],
             [one],
             [one.astype(np.int32)],
-            timeout_s=5,
+            timeout_s=self.timeout_s,
             connections=1,
             headers=self.headers[protocol],
         )

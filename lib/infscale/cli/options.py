@@ -70,6 +70,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "--rest-port": ("PORT", "TCP port of the REST endpoint; 0 for a free one."),
     "--grpc-port": ("PORT", "TCP port of the gRPC endpoint; 0 for a free one."),
     "--way": ("WAY", "How to run TensorFlow Serving: auto, binary, docker or embedded."),
+    "--start-timeout": ("S", "Longest time until the model answers, s."),
+    "--answer-timeout": ("S", "Longest wait for one answer, s."),
     "--log-folder": ("FOLDER", "Keep the server's log in this folder."),
     "--pid-log": ("FILE", "Append the ids of the processes started to this file."),
 }

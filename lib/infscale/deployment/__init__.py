@@ -32,6 +32,8 @@ def deploy(
     TorchServe's ``workers``; TensorFlow Serving's ``way``; Triton's ``cache``, ``instances`` and ``batch_delay_us``.
     ``protocols`` of every framework are those over which the model takes requests (default: both), such as
     ``("grpc",)`` for a handler that reads one kind of request only, or for fp16, which JSON does not carry.
+    ``start_timeout_s`` is the longest time until the first answer (default: 60), and ``answer_timeout_s`` the longest
+    wait for each outside of trials (default: 10): a large model may need more of both.
 
     Raises:
         ConfigError: an unknown framework, model or option, or a taken port.

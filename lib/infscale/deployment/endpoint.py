@@ -16,6 +16,9 @@ from infscale.payloads.encoders import Interface, Payload
 from infscale.payloads.limits import most_rows
 from infscale.vocabulary import OTHER, PROTOCOLS, SCHEME
 
+ANSWER_TIMEOUT_S = 10.0
+"""Longest wait for one answer of a server, unless a deployment has a limit of its own, seconds."""
+
 Processes = Callable[[], list[psutil.Process]]
 """A function that lists the processes that live now."""
 
@@ -66,6 +69,7 @@ class Endpoint:
             NaN for a replica that does not count.
         cache: reads ``hits``, ``misses`` and other counts of what stands in front of the server; None where nothing
             does, so that the server's own counters tell of its cache.
+        timeout_s: longest wait for one answer, outside of trials, which have their own limit.
     """
 
     framework: str
@@ -93,6 +97,7 @@ class Endpoint:
     replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
     answered_by_replica: Callable[[], list[float]] = field(default=list, repr=False)
     cache: Callable[[], dict[str, float]] | None = field(default=None, repr=False)
+    timeout_s: float = ANSWER_TIMEOUT_S
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:
         """Return the scheme of the load engine's URLs; ``http`` is the version that REST uses.
@@ -177,8 +182,12 @@ def _is_loopback(address: str) -> bool:
     return all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in resolved)
 
 
-def predict(endpoint: Endpoint, protocol: str, rows: Rows, *, encoding: str = "", timeout_s: float = 10.0) -> Array:
+def predict(
+    endpoint: Endpoint, protocol: str, rows: Rows, *, encoding: str = "", timeout_s: float | None = None
+) -> Array:
     """Ask a reference model for one prediction: ``rows`` (batch, …) in a single request; return float32 (batch, …).
+
+    ``timeout_s`` is by default the endpoint's.
 
     Raises:
         ConfigError: the protocol or encoding is not taken.
@@ -193,14 +202,14 @@ def predict(endpoint: Endpoint, protocol: str, rows: Rows, *, encoding: str = ""
         raise DeploymentError(f"{endpoint.label} answered over {protocol} with no prediction ({reason})") from error
 
 
-def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float = 10.0) -> bytes:
-    """Send the first body of ``payload`` and return the body of the answer.
+def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float | None = None) -> bytes:
+    """Send the first body of ``payload`` and return the body of the answer; ``timeout_s`` is by default the endpoint's.
 
     Raises:
         AnsweredError: the server answered with an error.
         UnansweredError: refused, reset or timed out. Both have the end of the server's log.
     """
-    address, body = endpoint.address(payload.protocol), payload.bodies[0]
+    address, body, timeout_s = endpoint.address(payload.protocol), payload.bodies[0], timeout_s or endpoint.timeout_s
     try:
         if payload.protocol == "grpc":
             return call(address, payload.path, body, timeout_s=timeout_s, ca=endpoint.ca)
@@ -239,7 +248,7 @@ def answers(endpoint: Endpoint) -> bool:
     truth = model(endpoint.model).predict(rows)
     for protocol in endpoint.protocols():
         try:
-            difference = max_difference(predict(endpoint, protocol, rows, timeout_s=2), truth)
+            difference = max_difference(predict(endpoint, protocol, rows), truth)
         except DeploymentError as error:  # an answered one, too: a proxy says so of a server that is not there yet
             raise UnansweredError(error.reason) from error
         if not difference < PARITY[model(endpoint.model).dtype]:

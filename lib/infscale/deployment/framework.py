@@ -10,20 +10,21 @@ from typing import Any
 
 from infscale import vocabulary
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import ConfigError, one_of
+from infscale.errors import ConfigError, check_duration, one_of
 from infscale.payloads.encoders import Interface
 from infscale.payloads.tensors import Input, Target, Tensors
 from infscale.programs import Requirement
 from infscale.servers.gateway.settings import VersionQuery
 
 Start = Callable[..., AbstractContextManager[Endpoint]]
-"""Called as ``start(model, artifact=…, own=…, protocols=…, rest_port=…, grpc_port=…, log_folder=…, …)``.
+"""Called as ``start(model, artifact=…, own=…, protocols=…, start_timeout_s=…, rest_port=…, …)``.
 
 All arguments but the model's name are optional, and a framework may add its own. :func:`infscale.deployment.deploy`
 refuses an argument that the framework does not have.
 
 - ``artifact``: the file or folder of a model of the user's own, for which ``own`` makes the requests;
 - ``protocols``: those over which the model takes requests; the endpoint has no address for another one;
+- ``start_timeout_s``, ``answer_timeout_s``: longest time until the first answer, and longest wait for one, s;
 - ``rest_port``, ``grpc_port``, ``log_folder``, ``pid_log``, ``place``: where it listens, logs and runs.
 """
 
@@ -70,6 +71,7 @@ class FileApi:
 
 
 _INTERNAL = {"artifact", "own", "place"}  # options that this package sets, not the user
+_LIMITS_S = ("start_timeout_s", "answer_timeout_s")
 
 
 def _no_statistics(endpoint: Endpoint) -> dict[str, float]:
@@ -142,7 +144,7 @@ class Framework:
     versions: VersionQuery | None = None
     requirements: Callable[[], Sequence[Requirement]] = list
 
-    def check_options(self, options: Mapping[str, object]) -> None:
+    def check_options(self, options: Mapping[str, Any]) -> None:
         """Check that ``start`` takes these options, and that those of every framework have values that it can take.
 
         Raises:
@@ -155,6 +157,8 @@ class Framework:
                 known = ", ".join(sorted(accepted - _INTERNAL))
                 raise ConfigError(f"{name}={value!r} is no option of {self.title}; accepted: {known}")
         check_protocols(options.get("protocols", vocabulary.PROTOCOLS))
+        for name in _LIMITS_S:
+            check_duration(options.get(name, 1.0), name)
 
     def own_api(self) -> TensorApi | FileApi:
         """Return how requests for models of the user's own are made.

@@ -7,6 +7,7 @@ is, and results of the embedded one are never reported as TensorFlow Serving's.
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
@@ -24,12 +25,12 @@ import infscale
 from infscale import vocabulary
 from infscale.deployment import prometheus
 from infscale.deployment.client import call, fetch
-from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes import docker
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
-from infscale.deployment.processes.process import Process, serving
+from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
 from infscale.models import export as exports
@@ -46,8 +47,8 @@ IMAGE = "tensorflow/serving"
 """Name of its Docker image."""
 WAYS = ("auto", "binary", "docker", "embedded")
 """Ways to start it; "auto" is the first of the others that this machine has."""
-METADATA_TIMEOUT_S = 10.0
-"""Longest wait for the description of a model, seconds."""
+REST_TIMEOUT_S = 30.0
+"""Longest time that an answer over REST may take unless the server is told otherwise, seconds."""
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 _PREDICT = "/v1/models/{model}:predict"
 _SERVICE = "/tensorflow.serving.PredictionService"
@@ -84,11 +85,14 @@ class _Model:
     base: Path
     rest_port: int
     grpc_port: int
+    answer_timeout_s: float
 
     def flags(self, base: Path | str) -> list[str]:
         """Return the server's flags; ``base`` is the base path as the server sees it."""
         ports = [f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}"]
-        return [*ports, f"--model_name={self.name}", f"--model_base_path={base}"]
+        longer = self.answer_timeout_s > REST_TIMEOUT_S
+        limit = [f"--rest_api_timeout_in_ms={math.ceil(1000 * self.answer_timeout_s)}"] if longer else []
+        return [*ports, f"--model_name={self.name}", f"--model_base_path={base}", *limit]
 
 
 @dataclass(frozen=True)
@@ -182,6 +186,8 @@ def deploy(
     way: str = "auto",
     artifact: Path | None = None,
     protocols: Collection[str] = vocabulary.PROTOCOLS,
+    start_timeout_s: float = START_TIMEOUT_S,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
     rest_port: int = 0,
     grpc_port: int = 0,
     log_folder: Path | None = None,
@@ -195,7 +201,8 @@ def deploy(
     ``own`` makes the requests of a SavedModel that is no reference model. The model takes requests over ``protocols``.
     Ports of 0 are chosen. ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine
     has. ``monitoring`` lets the server show its counters (:mod:`infscale.deployment.prometheus`, :func:`statistics`),
-    which costs it some time a request.
+    which costs it some time a request. It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an
+    answer.
 
     Raises:
         MissingError: the way that was asked for is not installed.
@@ -212,7 +219,7 @@ def deploy(
             f"no version in {base}: TensorFlow Serving wants {base.name}/1/saved_model.pb or the like"
         )
     with working_folder("tf") as run:
-        chosen = _choose(way, _Model(model, base, rest, grpc), run.name, place)
+        chosen = _choose(way, _Model(model, base, rest, grpc, answer_timeout_s), run.name, place)
         if monitoring:
             chosen = _monitored(chosen, run)
 
@@ -233,6 +240,7 @@ def deploy(
                 log_tail=process.log_tail,
                 metrics=f"{place.host}:{rest}{_METRICS_PATH}" if monitoring else "",
                 own=own,
+                timeout_s=answer_timeout_s,
                 http=chosen.http,
             )
 
@@ -244,6 +252,7 @@ def deploy(
             what=chosen.label,
             log=(log_folder or run) / f"{chosen.implementation}.log",
             ready=ready,
+            timeout_s=start_timeout_s,
             env={"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             remove=[run],
             on_exit=chosen.on_exit(),
@@ -278,7 +287,7 @@ def _rest_path(target: Target, call_name: str = ":predict") -> str:
 
 def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     path = _rest_path(target, "/metadata")
-    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca))
+    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=endpoint.timeout_s, ca=endpoint.ca))
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     signature = signatures.get(target.signature or "serving_default", {"inputs": {}})
     return {
@@ -298,7 +307,7 @@ def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     request = tensorflow["GetModelMetadataRequest"](metadata_field=["signature_def"])
     tensors.fill_model_spec(request.model_spec, replace(target, signature=""))
     body = request.SerializeToString()
-    answer = call(endpoint.grpc, f"{_SERVICE}/GetModelMetadata", body, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    answer = call(endpoint.grpc, f"{_SERVICE}/GetModelMetadata", body, timeout_s=endpoint.timeout_s, ca=endpoint.ca)
     packed = tensorflow["GetModelMetadataResponse"].FromString(answer).metadata["signature_def"].value
     signatures = tensorflow["SignatureDefMap"].FromString(packed).signature_def
     name = target.signature or "serving_default"

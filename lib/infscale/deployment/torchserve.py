@@ -7,6 +7,7 @@ in one temporary folder.
 import contextlib
 import importlib.util
 import json
+import math
 import re
 import shutil
 import sys
@@ -19,11 +20,11 @@ from urllib.parse import quote
 from infscale import vocabulary
 from infscale.deployment import prometheus
 from infscale.deployment.client import AnsweredError, fetch
-from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import FileApi, Framework
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
-from infscale.deployment.processes.process import Process, serving
+from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
 from infscale.errors import DeploymentError, MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs
@@ -66,8 +67,12 @@ def _site() -> Path:
     return Path(spec.origin).parent.parent
 
 
-def _properties(store: Path, host: str, model: str, ports: list[int], workers: int, queue_size: int) -> str:
+def _properties(
+    store: Path, host: str, model: str, ports: list[int], workers: int, queue_size: int, limits_s: tuple[float, float]
+) -> str:
+    """Return the server's configuration; ``limits_s`` are those of a worker's start and answer, s."""
     rest, management, metrics, grpc, grpc_management, worker = ports
+    start_s, answer_s = (max(60, math.ceil(limit)) for limit in limits_s)
     lines = {
         "inference_address": f"http://{host}:{rest}",
         "management_address": f"http://{host}:{management}",
@@ -91,8 +96,8 @@ def _properties(store: Path, host: str, model: str, ports: list[int], workers: i
         "allowed_urls": f"file://{store}/.*",
         "max_request_size": 67108864,
         "max_response_size": 67108864,
-        "default_response_timeout": 60,
-        "default_startup_timeout": 60,
+        "default_response_timeout": answer_s,
+        "default_startup_timeout": start_s,
     }
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
@@ -146,6 +151,8 @@ def deploy(
     *,
     artifact: Path | None = None,
     protocols: Collection[str] = vocabulary.PROTOCOLS,
+    start_timeout_s: float = START_TIMEOUT_S,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
     rest_port: int = 0,
     grpc_port: int = 0,
     workers: int = 1,
@@ -159,6 +166,8 @@ def deploy(
 
     ``own`` makes the requests of an archive that holds no reference model. The model takes requests over ``protocols``.
     ``workers`` processes run it side by side; at most ``queue_size`` requests wait for them.
+    It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an answer; a ``model-config.yaml`` in the
+    archive may set limits of its own.
 
     Raises:
         MissingError: Java, torch or TorchServe is not installed.
@@ -179,7 +188,8 @@ def deploy(
         except OSError as error:
             raise DeploymentError(f"cannot read the model archive {source}: {error}") from error
         shutil.copy(Path(__file__).with_name("log4j2.xml"), run / "log4j2.xml")
-        properties = _properties(run / "store", place.host, model, ports, workers, queue_size)
+        limits_s = (start_timeout_s, answer_timeout_s)
+        properties = _properties(run / "store", place.host, model, ports, workers, queue_size, limits_s)
         (run / "config.properties").write_text(properties)
 
         def endpoint(process: Process) -> Endpoint:
@@ -200,6 +210,7 @@ def deploy(
                 metrics=f"{metrics}/metrics",
                 management=management,
                 own=own,
+                timeout_s=answer_timeout_s,
             )
 
         def ready(process: Process) -> bool:
@@ -212,6 +223,7 @@ def deploy(
             what="TorchServe",
             log=(log_folder or run / "logs") / "torchserve.log",
             ready=ready,
+            timeout_s=start_timeout_s,
             env={
                 "LOG_LOCATION": f"{run}/logs",
                 "METRICS_LOCATION": f"{run}/logs",

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from infscale import vocabulary
 from infscale.deployment.client import call, fetch
-from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes.folder import copy_tree, working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
@@ -37,8 +37,6 @@ from infscale.servers.gateway.settings import VersionQuery
 
 CACHE_BYTES = 16 * 2**20
 """Size of the response cache, bytes."""
-METADATA_TIMEOUT_S = 10.0
-"""Longest wait for the description of a model, seconds."""
 _PREDICT = "/v2/models/{model}/infer"
 _SERVICE = "/inference.GRPCInferenceService"
 
@@ -118,6 +116,8 @@ def deploy(
     *,
     artifact: Path | None = None,
     protocols: Collection[str] = vocabulary.PROTOCOLS,
+    start_timeout_s: float = START_TIMEOUT_S,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
     rest_port: int = 0,
     grpc_port: int = 0,
     instances: int | None = None,
@@ -132,8 +132,9 @@ def deploy(
 
     ``own`` makes the requests of a repository that holds no reference model. The model takes requests over
     ``protocols``. ``instances`` of it run side by side (Triton's default: 1). ``batch_delay_us`` turns dynamic batching
-    on; it is the longest wait for a batch to fill, in microseconds. ``cache`` turns the response cache on. The three take
-    the place of what the model's configuration says of them.
+    on; it is the longest wait for a batch to fill, in microseconds. ``cache`` turns the response cache on. These three
+    take the place of what the model's configuration says of them. It may take ``start_timeout_s`` to be ready, and
+    ``answer_timeout_s`` for an answer.
 
     Raises:
         MissingError: the wheel is not installed.
@@ -166,6 +167,7 @@ def deploy(
                 metrics=f"{metrics}/metrics",
                 management=rest,
                 own=own,
+                timeout_s=answer_timeout_s,
             )
 
         with serving(
@@ -174,7 +176,7 @@ def deploy(
             log=(log_folder or run) / "triton.log",
             ports=ports[:2],
             ready=lambda process: answers(endpoint(process)),
-            timeout_s=START_TIMEOUT_S,
+            timeout_s=start_timeout_s,
             log_tail=_errors,
             env=_environment(wheel),
             cwd=run,
@@ -247,7 +249,7 @@ def _rest_path(target: Target) -> str:
 
 
 def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
-    body = fetch(endpoint.rest, "GET", _model_path(target), timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    body = fetch(endpoint.rest, "GET", _model_path(target), timeout_s=endpoint.timeout_s, ca=endpoint.ca)
     return {
         each["name"]: Input(tensors.numpy_type(each["name"], each["datatype"]), tuple(map(int, each["shape"])))
         for each in json.loads(body)["inputs"]
@@ -259,7 +261,7 @@ def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
 
     request = triton["ModelMetadataRequest"](name=target.model, version=target.version).SerializeToString()
     path = f"{_SERVICE}/ModelMetadata"
-    body = call(endpoint.grpc, path, request, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    body = call(endpoint.grpc, path, request, timeout_s=endpoint.timeout_s, ca=endpoint.ca)
     return {
         each.name: Input(tensors.numpy_type(each.name, each.datatype), tuple(map(int, each.shape)))
         for each in triton["ModelMetadataResponse"].FromString(body).inputs

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from infscale.deployment.endpoint import Endpoint, ask
+from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, ask
 from infscale.deployment.framework import FRAMEWORKS, Framework
 from infscale.deployment.own.requests import Own
-from infscale.errors import ConfigError, DeploymentError, one_of
+from infscale.errors import ConfigError, DeploymentError, check_duration, one_of
 from infscale.vocabulary import HTTP
 
 
@@ -23,6 +23,7 @@ def attach(
     payload: str | Path | None = None,
     version: str = "",
     signature: str = "",
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
 ) -> Iterator[Endpoint]:
     """Use a server that already runs, here or elsewhere; it is not stopped at the end.
 
@@ -30,7 +31,8 @@ def attach(
     that TensorFlow Serving and Triton describe. One request has been answered over each protocol before this yields.
 
     ``rest`` and ``grpc`` are ``host:port``; one of them may be left out. What answers behind the API cannot be known
-    from outside, so that results are labelled ``<framework>-attached``.
+    from outside, so that results are labelled ``<framework>-attached``. ``answer_timeout_s`` is the longest wait for an
+    answer outside of trials.
 
     Raises:
         ConfigError: an unknown framework, a bad address, or a payload file that does not fit.
@@ -54,6 +56,7 @@ def attach(
         interface=chosen.interface,
         metrics=f"{rest}{chosen.metrics_path}" if rest and chosen.metrics_path else "",
         own=own,
+        timeout_s=check_duration(answer_timeout_s, "answer_timeout_s"),
         http=HTTP,  # not known from outside; a version that the server does not speak fails the trial
     )
     _check(endpoint)
