@@ -139,7 +139,16 @@ def test_a_version_and_a_signature_that_exist_are_used(running: Endpoint) -> Non
     ("framework", "options", "message"),
     [
         ("tfserving", {}, r"needs an address; accepted: host:port"),
-        ("tfserving", {"rest": "https://example.org:443"}, r"rest='https://.*accepted: host:port"),
+        ("tfserving", {"rest": "ftp://example.org:21"}, r"rest='ftp://.*accepted: host:port, or https://host:port"),
+        ("tfserving", {"grpc": "grpcs://example.org:0"}, r"grpc='grpcs://.*accepted: host:port, or grpcs://host:port"),
+        ("tfserving", {"rest": "http://example.org:80/v1"}, r"rest='http://.*/v1' is not an address"),
+        ("tfserving", {"rest": "127.0.0.1:1", "ca": "/none"}, r"ca='/none' is for TLS; accepted: addresses such as"),
+        ("tfserving", {"rest": "https://127.0.0.1:1", "ca": "/none"}, r"ca='/none'.* cannot be read: No such file"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"a b": "c"}}, r"headers: 'a b' is not a header"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"a": "b\r\nc: d"}}, r"headers: 'a' is not a header"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"A": "b", "a": "c"}}, r"headers: one of A, a is given twice"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"Content-Type": "x"}}, r"Content-Type is set by the engine"),
+        ("tfserving", {"rest": "127.0.0.1:1", "answer_timeout_s": 0}, r"answer_timeout_s=0 is not a duration"),
         ("tfserving", {"rest": "127.0.0.1"}, r"rest='127.0.0.1' is not an address"),
         ("tfserving", {"rest": "127.0.0.1:1", "version": "one"}, r"version='one'.*numbers"),
         ("torchserve", {"rest": "127.0.0.1:1"}, r"payload=None: TorchServe does not tell.*accepted: a payload file"),
@@ -149,7 +158,7 @@ def test_a_version_and_a_signature_that_exist_are_used(running: Endpoint) -> Non
         ("onnx", {"rest": "127.0.0.1:1"}, r"framework='onnx'.*accepted: tfserving, torchserve, triton"),
     ],
 )
-def test_bad_values_are_named_before_anything_is_sent(framework: str, options: dict[str, str], message: str) -> None:
+def test_bad_values_are_named_before_anything_is_sent(framework: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message), attach(framework, model="m", **options):
         pass
 

@@ -10,11 +10,11 @@ from typing import Any
 from infscale.deployment import tfserving, torchserve, triton
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.framework import FRAMEWORKS, Framework, add
-from infscale.deployment.own.attach import attach, deploy_own, is_artifact
+from infscale.deployment.own.attach import attach, attached, deploy_own, is_artifact
 from infscale.errors import ConfigError, one_of
 from infscale.models import reference as models
 
-__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "deploy"]
+__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "attached", "deploy"]
 
 for _framework in (tfserving.FRAMEWORK, torchserve.FRAMEWORK, triton.FRAMEWORK):
     add(_framework)

@@ -27,21 +27,22 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     *,
     timeout_s: float,
+    tls: bool = False,
     ca: str = "",
 ) -> bytes:
     """Send one HTTP request and return the body of the answer, whose status must be 200.
 
-    ``ca`` names the file of the certificate that vouches for the server; empty for clear text.
+    ``ca`` names the file of the certificates that vouch for a server with ``tls``; "" for the system's.
 
     Raises:
         AnsweredError: another status.
         UnansweredError: refused, reset or timed out.
-        DeploymentError: the certificate cannot be read.
+        DeploymentError: the certificates cannot be read.
         ConfigError: the address, the path or a header is none.
     """
-    where = f"{method} http://{address}{path}"
+    where = f"{method} {'https' if tls else 'http'}://{address}{path}"
     try:
-        with contextlib.closing(_connection(address, timeout_s, ca)) as connection:
+        with contextlib.closing(_connection(address, timeout_s, tls, ca)) as connection:
             connection.request(method, path, body, dict(headers or {}))
             response = connection.getresponse()
             answer = response.read()
@@ -55,41 +56,61 @@ def fetch(
     return answer
 
 
-def _connection(address: str, timeout_s: float, ca: str) -> http.client.HTTPConnection:
-    if not ca:
+def _connection(address: str, timeout_s: float, tls: bool, ca: str) -> http.client.HTTPConnection:
+    if not tls:
         return http.client.HTTPConnection(address, timeout=timeout_s)
-    context = ssl.create_default_context(cadata=_certificate(ca))
+    context = trusting(ca)
     context.set_alpn_protocols(["http/1.1"])
     return http.client.HTTPSConnection(address, timeout=timeout_s, context=context)
 
 
-def _certificate(ca: str) -> str:
+def trusting(ca: str) -> ssl.SSLContext:
+    """Return a client's TLS context that trusts the certificates in the file ``ca``; "" for the system's.
+
+    Raises:
+        DeploymentError: they cannot be read.
+    """
     try:
-        return Path(ca).read_text(encoding="ascii")
+        return ssl.create_default_context(cafile=ca or None)
     except OSError as error:
-        raise DeploymentError(f"the certificate {ca} cannot be read: {error.strerror}") from error
+        raise DeploymentError(f"the certificate {ca} cannot be read: {error.strerror or error}") from error
 
 
-def call(address: str, path: str, message: bytes, *, timeout_s: float, ca: str = "") -> bytes:
+def call(
+    address: str,
+    path: str,
+    message: bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float,
+    tls: bool = False,
+    ca: str = "",
+) -> bytes:
     """Make one unary gRPC call of ``/package.Service/Method`` and return the serialised answer.
 
-    ``ca`` names the file of the certificate that vouches for the server; empty for clear text.
+    ``headers`` have names in lower case; ``host`` is the authority that is asked for. ``ca`` is as of :func:`fetch`.
 
     Raises:
         AnsweredError: the server ended the call with a status of its own.
         UnansweredError: refused, reset or timed out.
-        DeploymentError: the certificate cannot be read.
+        DeploymentError: the certificates cannot be read.
     """
     import grpc
 
-    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
-    credentials = grpc.ssl_channel_credentials(_certificate(ca).encode()) if ca else None
-    with (
-        grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
-    ) as channel:
+    metadata = dict(headers or {})
+    options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
+    if host := metadata.pop("host", ""):
+        options.append(("grpc.default_authority", host))
+    if tls:
+        trusting(ca)  # which says what is wrong with the file
+        credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes() if ca else None)
+        opened = grpc.secure_channel(address, credentials, options)
+    else:
+        opened = grpc.insecure_channel(address, options)
+    with opened as channel:
         method: Any = channel.unary_unary(path, None, None)
         try:
-            return bytes(method(message, timeout=timeout_s))
+            return bytes(method(message, timeout=timeout_s, metadata=tuple(metadata.items())))
         except grpc.RpcError as error:
             status: Any = error
             code = status.code()

@@ -9,7 +9,8 @@ from typing import Protocol
 import numpy as np
 import psutil
 
-from infscale.deployment.client import UnansweredError, call, fetch
+from infscale.deployment import client
+from infscale.deployment.client import UnansweredError
 from infscale.errors import ConfigError, DeploymentError
 from infscale.models.reference import Array, Rows, inputs, max_difference, model
 from infscale.payloads.encoders import Interface, Payload
@@ -70,6 +71,8 @@ class Endpoint:
         cache: reads ``hits``, ``misses`` and other counts of what stands in front of the server; None where nothing
             does, so that the server's own counters tell of its cache.
         timeout_s: longest wait for one answer, outside of trials, which have their own limit.
+        headers: sent with every request, names in lower case, such as ``authorization``; ``host`` is the authority that
+            is asked for.
     """
 
     framework: str
@@ -98,6 +101,7 @@ class Endpoint:
     answered_by_replica: Callable[[], list[float]] = field(default=list, repr=False)
     cache: Callable[[], dict[str, float]] | None = field(default=None, repr=False)
     timeout_s: float = ANSWER_TIMEOUT_S
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:
         """Return the scheme of the load engine's URLs; ``http`` is the version that REST uses.
@@ -149,6 +153,39 @@ class Endpoint:
         rows = _batches(inputs(self.model), batch, count)
         rows = change(rows) if change else rows
         return self.interface.payload(protocol, self.model, rows, encoding=encoding, batch=batch)
+
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """Send one request over REST and return the body of the answer: :func:`infscale.deployment.client.fetch`."""
+        return client.fetch(
+            self.address("rest"),
+            method,
+            path,
+            body,
+            {**self.headers, **(headers or {})},
+            timeout_s=timeout_s or self.timeout_s,
+            tls="rest" in self.tls,
+            ca=self.ca,
+        )
+
+    def call(self, path: str, message: bytes, *, timeout_s: float | None = None) -> bytes:
+        """Make one unary gRPC call and return the serialised answer: :func:`infscale.deployment.client.call`."""
+        return client.call(
+            self.address("grpc"),
+            path,
+            message,
+            self.headers,
+            timeout_s=timeout_s or self.timeout_s,
+            tls="grpc" in self.tls,
+            ca=self.ca,
+        )
 
     def same_host(self) -> bool:
         """Return whether all addresses are loopback ones, or a link of ours leads to them; a tunnel looks the same."""
@@ -209,11 +246,11 @@ def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float | None = None)
         AnsweredError: the server answered with an error.
         UnansweredError: refused, reset or timed out. Both have the end of the server's log.
     """
-    address, body, timeout_s = endpoint.address(payload.protocol), payload.bodies[0], timeout_s or endpoint.timeout_s
+    body = payload.bodies[0]
     try:
         if payload.protocol == "grpc":
-            return call(address, payload.path, body, timeout_s=timeout_s, ca=endpoint.ca)
-        return fetch(address, "POST", payload.path, body, payload.headers, timeout_s=timeout_s, ca=endpoint.ca)
+            return endpoint.call(payload.path, body, timeout_s=timeout_s)
+        return endpoint.fetch("POST", payload.path, body, payload.headers, timeout_s=timeout_s)
     except DeploymentError as error:
         raise type(error)(error.reason, endpoint.log_tail()) from error
 

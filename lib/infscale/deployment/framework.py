@@ -78,7 +78,7 @@ def _no_statistics(endpoint: Endpoint) -> dict[str, float]:
     return {}
 
 
-def _unknown_version(rest: str) -> str:
+def _unknown_version(endpoint: Endpoint) -> str:
     return "unknown"
 
 
@@ -121,7 +121,7 @@ class Framework:
             them where it caches, and sums of milliseconds (names in ``…_ms``).
         counting: options of ``start`` without which a server does not count.
         metrics_path: path of the counters in Prometheus' format on the REST port; empty if they have their own address.
-        version: reads a server's version from its REST address.
+        version: reads the version of a server that has a REST address.
         own: how requests for models of the user's own are made; None if it serves only the reference models.
         artifact_name: the name under which the file or folder of such a model is served.
         predictions: regular expression of the REST paths of predictions, which a cache may answer; empty for those of
@@ -137,7 +137,7 @@ class Framework:
     statistics: Callable[[Endpoint], dict[str, float]] = _no_statistics
     counting: Mapping[str, object] = field(default_factory=dict)
     metrics_path: str = ""
-    version: Callable[[str], str] = _unknown_version
+    version: Callable[[Endpoint], str] = _unknown_version
     own: TensorApi | FileApi | None = None
     artifact_name: Callable[[Path], str] = file_name
     predictions: str = ""

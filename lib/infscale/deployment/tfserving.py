@@ -24,7 +24,6 @@ import psutil
 import infscale
 from infscale import vocabulary
 from infscale.deployment import prometheus
-from infscale.deployment.client import call, fetch
 from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes import docker
@@ -287,7 +286,7 @@ def _rest_path(target: Target, call_name: str = ":predict") -> str:
 
 def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     path = _rest_path(target, "/metadata")
-    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=endpoint.timeout_s, ca=endpoint.ca))
+    answer = json.loads(endpoint.fetch("GET", path))
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     signature = signatures.get(target.signature or "serving_default", {"inputs": {}})
     return {
@@ -307,7 +306,7 @@ def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     request = tensorflow["GetModelMetadataRequest"](metadata_field=["signature_def"])
     tensors.fill_model_spec(request.model_spec, replace(target, signature=""))
     body = request.SerializeToString()
-    answer = call(endpoint.grpc, f"{_SERVICE}/GetModelMetadata", body, timeout_s=endpoint.timeout_s, ca=endpoint.ca)
+    answer = endpoint.call(f"{_SERVICE}/GetModelMetadata", body)
     packed = tensorflow["GetModelMetadataResponse"].FromString(answer).metadata["signature_def"].value
     signatures = tensorflow["SignatureDefMap"].FromString(packed).signature_def
     name = target.signature or "serving_default"

@@ -261,8 +261,8 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
 _COUNTER = re.compile(r'^(ts_\w+)\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
 
 
-def _version(rest: str) -> str:
-    return str(json.loads(fetch(rest, "OPTIONS", "/", timeout_s=5))["info"]["version"])
+def _version(endpoint: Endpoint) -> str:
+    return str(json.loads(endpoint.fetch("OPTIONS", "/", timeout_s=5))["info"]["version"])
 
 
 def _rest_path(target: Target) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import quote
 
 from infscale import vocabulary
-from infscale.deployment.client import call, fetch
+from infscale.deployment.client import fetch
 from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes.folder import copy_tree, working_folder
@@ -197,19 +197,20 @@ def _errors(process: Process) -> str:
 
 def _named(endpoint: Endpoint, settings: Settings) -> Endpoint:
     """Return the endpoint with the version that the server tells, and the settings in its label."""
-    number = _version(endpoint.management)
+    number = _version(endpoint)
     remarks = ", ".join(["Python backend", *settings.remarks()])
     return replace(endpoint, version=number, label=f"Triton {number} ({remarks})")
 
 
-def _version(rest: str) -> str:
-    return str(json.loads(fetch(rest, "GET", "/v2", timeout_s=5))["version"])
+def _version(endpoint: Endpoint) -> str:
+    return str(_tells(endpoint, "/v2")["version"])
 
 
 def _tells(endpoint: Endpoint, path: str) -> Any:
     """Return what the server tells of itself, by HTTP also where the model takes no requests over REST."""
-    address, ca = (endpoint.management, "") if endpoint.management else (endpoint.rest, endpoint.ca)
-    return json.loads(fetch(address, "GET", path, timeout_s=5, ca=ca))
+    if endpoint.management:
+        return json.loads(fetch(endpoint.management, "GET", path, timeout_s=5))
+    return json.loads(endpoint.fetch("GET", path, timeout_s=5))
 
 
 def statistics(endpoint: Endpoint) -> dict[str, float]:
@@ -249,7 +250,7 @@ def _rest_path(target: Target) -> str:
 
 
 def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
-    body = fetch(endpoint.rest, "GET", _model_path(target), timeout_s=endpoint.timeout_s, ca=endpoint.ca)
+    body = endpoint.fetch("GET", _model_path(target))
     return {
         each["name"]: Input(tensors.numpy_type(each["name"], each["datatype"]), tuple(map(int, each["shape"])))
         for each in json.loads(body)["inputs"]
@@ -260,8 +261,7 @@ def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     from infscale.payloads.messages import triton
 
     request = triton["ModelMetadataRequest"](name=target.model, version=target.version).SerializeToString()
-    path = f"{_SERVICE}/ModelMetadata"
-    body = call(endpoint.grpc, path, request, timeout_s=endpoint.timeout_s, ca=endpoint.ca)
+    body = endpoint.call(f"{_SERVICE}/ModelMetadata", request)
     return {
         each.name: Input(tensors.numpy_type(each.name, each.datatype), tuple(map(int, each.shape)))
         for each in triton["ModelMetadataResponse"].FromString(body).inputs

@@ -145,6 +145,9 @@ def _check(upstream: Endpoint, mode: str, store: str, numbers: Mapping[str, floa
             raise MissingError(f"a gateway needs {package!r}: pip install 'infscale[servers]'")
     if upstream.tls:
         raise ConfigError(f"{upstream.label} is encrypted ({', '.join(upstream.tls)}); accepted: a server without TLS")
+    if upstream.headers:
+        names = ", ".join(upstream.headers)
+        raise ConfigError(f"{upstream.label} is asked with headers ({names}); accepted: a server that needs none")
     if mode == "edge":
         _check_edge(upstream)
     else:
