@@ -12,7 +12,7 @@ from infscale.deployment import triton
 from infscale.deployment.client import fetch
 from infscale.deployment.counters import statistics
 from infscale.deployment.endpoint import ask
-from infscale.deployment.repository import CONFIG, Settings, copy, only_model, read_config
+from infscale.deployment.repository import CONFIG, Settings, copy, models, only_model, read_config
 from infscale.errors import ConfigError, DeploymentError
 from infscale.payloads.tensors import Target
 
@@ -136,3 +136,89 @@ def test_triton_serves_a_model_folder_of_any_name(tmp_path: Path, folder: str) -
         for protocol in ("rest", "grpc"):
             assert ask(endpoint, endpoint.payload(protocol))
         assert statistics(endpoint)["requests"] > 0
+
+
+# ----------------------------------------------------------------------- what a repository may look like
+
+COMPLETED = (
+    TRITON_MODEL
+    + '''
+    @staticmethod
+    def auto_complete_config(config):
+        config.add_input({"name": "n", "data_type": "TYPE_INT64", "dims": [2]})
+        config.add_input({"name": "text", "data_type": "TYPE_STRING", "dims": [1]})
+        config.add_output({"name": "total", "data_type": "TYPE_INT64", "dims": [1]})
+        config.set_max_batch_size(8)
+        return config
+'''
+)
+"""The model ``adds``, which describes itself."""
+ENSEMBLE = """
+platform: "ensemble"
+max_batch_size: 8
+input [
+  { name: "numbers" data_type: TYPE_INT64 dims: [ 2 ] },
+  { name: "words" data_type: TYPE_STRING dims: [ 1 ] }
+]
+output [ { name: "all" data_type: TYPE_INT64 dims: [ 1 ] } ]
+ensemble_scheduling {
+  step [ {
+    model_name: "adds" model_version: -1
+    input_map { key: "n" value: "numbers" }
+    input_map { key: "text" value: "words" }
+    output_map { key: "total" value: "all" }
+  } ]
+}
+"""
+
+
+def several(folder: Path) -> Path:
+    """A repository with ``adds``, with an ensemble that consists of it, and with a model that does not load."""
+    repository(folder)
+    (folder / "broken" / "1").mkdir(parents=True)
+    (folder / "broken" / "1" / "model.py").write_text("raise ImportError")
+    (folder / "whole" / "1").mkdir(parents=True)
+    (folder / "whole" / CONFIG).write_text(ENSEMBLE)
+    (folder / "notes").mkdir()
+    return folder
+
+
+def test_one_of_several_models_is_chosen_by_its_folder_and_an_ensemble_brings_its_models(tmp_path: Path) -> None:
+    source = several(tmp_path / "source")
+    assert [folder.name for folder in models(source)] == ["adds", "broken", "whole"]
+    message = rf"its models are adds, broken, whole; accepted: .* such as {source}/adds"
+    with pytest.raises(ConfigError, match=message):
+        only_model(source)
+    for name, copied in (("adds", ["adds"]), ("whole", ["adds", "whole"])):
+        assert only_model(source / name) == name
+        copy(source / name, name, tmp_path / f"copy-{name}", Settings())
+        assert sorted(path.name for path in (tmp_path / f"copy-{name}").iterdir()) == copied
+
+
+def test_settings_of_a_model_without_a_configuration_are_all_that_it_says(tmp_path: Path) -> None:
+    source = repository(tmp_path / "source")
+    (source / "adds" / CONFIG).unlink()
+    assert only_model(source) == "adds"
+    copy(source, "adds", tmp_path / "copy", Settings(instances=2))
+    config = read_config(tmp_path / "copy" / "adds" / CONFIG)
+    assert [field.name for field, _ in config.ListFields()] == ["instance_group"]
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("instances", [None, 2])
+def test_triton_completes_the_configuration_of_a_model_that_has_none(tmp_path: Path, instances: int | None) -> None:
+    source = repository(tmp_path, model=COMPLETED)
+    (source / "adds" / CONFIG).unlink()
+    with servers.deploy("triton", source, instances=instances) as endpoint:
+        config = json.loads(fetch(endpoint.rest, "GET", "/v2/models/adds/config", timeout_s=10))
+        assert (config["max_batch_size"], len(config["input"])) == (8, 2)
+        assert sum(group["count"] for group in config["instance_group"]) == (instances or 1)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("name", ["adds", "whole"])
+def test_triton_serves_the_model_that_is_chosen_of_several(tmp_path: Path, name: str) -> None:
+    with servers.deploy("triton", several(tmp_path) / name) as endpoint:
+        assert endpoint.model == name
+        for protocol in ("rest", "grpc"):
+            assert ask(endpoint, endpoint.payload(protocol))

@@ -26,7 +26,8 @@ def deploy(
     """Start a serving system with one model; a context manager that yields its endpoint.
 
     ``model`` is the name of a reference model, or the path of a model of your own: a SavedModel base path, a .mar or
-    a Triton repository, with the requests to send in ``payload`` (see :mod:`infscale.deployment.own.requests`).
+    a Triton repository (of one model, or the folder of one of several), with the requests to send in ``payload`` (see
+    :mod:`infscale.deployment.own.requests`).
 
     ``options`` are those of the framework's own module, such as ``rest_port``, ``grpc_port`` and ``log_folder``;
     TorchServe's ``workers``; TensorFlow Serving's ``way``; Triton's ``cache``, ``instances`` and ``batch_delay_us``.

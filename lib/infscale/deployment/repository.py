@@ -1,10 +1,9 @@
-"""Triton's model repositories: copies of a model with settings of its own.
+"""Triton's model repositories: which models they hold, and copies of one with settings of its own.
 
 A model's configuration (``config.pbtxt``) is protobuf text, and is edited as such: a group of instances that is written
 behind it would be a further one, any other field an error, and behind a comment without a line end nothing at all.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,26 +67,36 @@ class Settings:
             config.response_cache.enable = True
 
 
-def models(repository: Path) -> list[Path]:
-    """Return the folders of a repository's models, in the order of their names."""
-    return sorted(file.parent for file in repository.glob(f"*/{CONFIG}"))
+def models(source: Path) -> list[Path]:
+    """Return the folders of a repository's models, in the order of their names; the folder of a model is its own."""
+    if not source.is_dir():
+        return []
+    if _is_model(source):
+        return [source]
+    return sorted(folder for folder in source.iterdir() if folder.is_dir() and _is_model(folder))
 
 
-def only_model(repository: Path) -> str:
-    """Return the name under which the one model of a repository is served.
+def _is_model(folder: Path) -> bool:
+    """Return whether a folder holds a model's configuration, or versions of it: folders whose names are numbers."""
+    return (folder / CONFIG).is_file() or any(part.name.isdigit() and part.is_dir() for part in folder.iterdir())
+
+
+def only_model(source: Path) -> str:
+    """Return the name under which the one model of a repository, or that of a folder, is served.
 
     Raises:
-        ConfigError: it holds none, or several.
+        ConfigError: there is none, or there are several.
     """
-    names = [folder.name for folder in models(repository)]
+    names = [folder.name for folder in models(source)]
     if len(names) != 1:
         found = ", ".join(names) or "none"
-        raise ConfigError(f"model={str(repository)!r}: its models are {found}; accepted: a repository of one model")
+        accepted = f"a repository of one model, or the folder of one, such as {source / (names or ['name'])[0]}"
+        raise ConfigError(f"model={str(source)!r}: its models are {found}; accepted: {accepted}")
     return served_name(names[0])
 
 
 def read_config(file: Path) -> Any:
-    """Return a model's configuration as a message ``ModelConfig``.
+    """Return a model's configuration as a message ``ModelConfig``, an empty one where there is no file.
 
     Raises:
         ConfigError: the file is no such configuration.
@@ -98,7 +107,7 @@ def read_config(file: Path) -> Any:
 
     config = model_config_pb2.ModelConfig()
     try:
-        return text_format.Parse(file.read_text(encoding="utf-8"), config)
+        return text_format.Parse(file.read_text(encoding="utf-8"), config) if file.exists() else config
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not the configuration of a Triton model: {error}") from error
 
@@ -106,24 +115,25 @@ def read_config(file: Path) -> Any:
 def copy(source: Path, model: str, repository: Path, settings: Settings) -> None:
     """Copy the model that is served as ``model`` from one repository into another, with settings of its own.
 
+    The models that an ensemble consists of are copied with it.
+
     Raises:
-        ConfigError: its configuration cannot be read, or excludes a setting.
-        DeploymentError: it cannot be copied.
+        ConfigError: a configuration cannot be read, or excludes a setting.
+        DeploymentError: a model cannot be copied.
     """
-    folder = next((one for one in models(source) if served_name(one.name) == model), source / model)
-    try:
-        copy_tree(folder, repository / model)
-        if settings != Settings() or folder.name != model:
-            _edit(repository / model / CONFIG, settings, {folder.name: model})
-    except OSError as error:
-        raise DeploymentError(f"cannot read the model {model} of the repository {source}: {error}") from error
-
-
-def _edit(file: Path, settings: Settings, served: Mapping[str, str]) -> None:
-    """Write settings into a configuration, and the name under which its model is served."""
     from google.protobuf import text_format
 
-    config = read_config(file)
-    config.name = served.get(config.name, config.name)
-    settings.apply(config)
-    file.write_text(text_format.MessageToString(config), encoding="utf-8")
+    folder = next((one for one in models(source) if served_name(one.name) == model), source / model)
+    file = repository / model / CONFIG
+    try:
+        copy_tree(folder, repository / model)
+        config = read_config(file)
+        for step in config.ensemble_scheduling.step:
+            if not (repository / step.model_name).exists():
+                copy(folder.parent, step.model_name, repository, Settings())
+        if settings != Settings() or folder.name != model:
+            config.name = model if config.name == folder.name else config.name
+            settings.apply(config)
+            file.write_text(text_format.MessageToString(config), encoding="utf-8")
+    except OSError as error:
+        raise DeploymentError(f"cannot read the model {model} of the repository {source}: {error}") from error

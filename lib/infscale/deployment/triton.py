@@ -88,7 +88,8 @@ def _environment(wheel: Path) -> dict[str, str]:
     return {**places, **threads, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def _command(wheel: Path, run: Path, host: str, ports: list[int], cache: bool) -> list[str]:
+def _command(wheel: Path, run: Path, host: str, ports: list[int], *, cache: bool, complete: bool) -> list[str]:
+    """Return the command line; ``complete`` lets the server complete the configuration of its model."""
     rest, grpc, metrics = ports
     flags = {
         "model-repository": run / "repository",
@@ -107,7 +108,7 @@ def _command(wheel: Path, run: Path, host: str, ports: list[int], cache: bool) -
     cached = {"cache-config": f"local,size={CACHE_BYTES}"} if cache else {}
     program = str(wheel / "bin" / "tritonserver")
     arguments = (f"--{name}={value}" for name, value in (flags | cached).items())
-    return [program, "--disable-auto-complete-config", *arguments]
+    return [program, *([] if complete else ["--disable-auto-complete-config"]), *arguments]
 
 
 @contextlib.contextmanager
@@ -128,13 +129,13 @@ def deploy(
     own: Requests | None = None,
     place: Place = HERE,
 ) -> Iterator[Endpoint]:
-    """Serve ``model`` from the model repository ``artifact`` (default: the reference model's). Ports of 0 are chosen.
+    """Serve ``model`` from the repository, or the model's folder, ``artifact`` (default: the reference model's).
 
-    ``own`` makes the requests of a repository that holds no reference model. The model takes requests over
-    ``protocols``. ``instances`` of it run side by side (Triton's default: 1). ``batch_delay_us`` turns dynamic batching
-    on; it is the longest wait for a batch to fill, in microseconds. ``cache`` turns the response cache on. These three
-    take the place of what the model's configuration says of them. It may take ``start_timeout_s`` to be ready, and
-    ``answer_timeout_s`` for an answer.
+    Ports of 0 are chosen. The server completes the configuration of an artifact. ``own`` makes the requests of one that
+    is no reference model. The model takes requests over ``protocols``. ``instances`` of it run side by side (Triton's
+    default: 1). ``batch_delay_us`` turns dynamic batching on; it is the longest wait for a batch to fill, in
+    microseconds. ``cache`` turns the response cache on. These three take the place of what the model's configuration
+    says of them. It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an answer.
 
     Raises:
         MissingError: the wheel is not installed.
@@ -144,7 +145,7 @@ def deploy(
     wheel, settings = _wheel(), Settings(instances, batch_delay_us, cache)
     ports = choose_ports({"rest_port": rest_port, "grpc_port": grpc_port, "metrics": 0}, place)
     rest, grpc, metrics = (f"{place.host}:{port}" for port in ports)
-    source = artifact or export(model)
+    source = (artifact or export(model)).resolve()
     with working_folder("tr") as run:
         _backends(wheel, run)
         copy(source, model, run / "repository", settings)
@@ -171,7 +172,7 @@ def deploy(
             )
 
         with serving(
-            _command(wheel, run, place.host, ports, cache),
+            _command(wheel, run, place.host, ports, cache=cache, complete=artifact is not None),
             what="Triton",
             log=(log_folder or run) / "triton.log",
             ports=ports[:2],
