@@ -439,7 +439,7 @@ def test_a_start_takes_as_long_as_the_user_says(framework: str) -> None:
 @pytest.mark.parametrize("name", ["start_timeout_s", "answer_timeout_s"])
 @pytest.mark.parametrize("limit", [0, -1.0, math.nan, math.inf, "70", None])
 def test_a_limit_that_is_no_time_is_named_before_anything_is_started(framework: str, name: str, limit: Any) -> None:
-    with pytest.raises(ConfigError, match=f"{name}=.* is not a duration"):
+    with pytest.raises(ConfigError, match=rf"{name}=.* is not a duration"):
         servers.deploy(framework, "mlp", **{name: limit})
 
 

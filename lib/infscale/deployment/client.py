@@ -102,9 +102,11 @@ def call(
     if host := metadata.pop("host", ""):
         options.append(("grpc.default_authority", host))
     if tls:
-        trusting(ca)  # which says what is wrong with the file
-        credentials = grpc.ssl_channel_credentials(Path(ca).read_bytes() if ca else None)
-        opened = grpc.secure_channel(address, credentials, options)
+        roots = None
+        if ca:
+            trusting(ca)  # which says what is wrong with the file
+            roots = Path(ca).read_bytes()
+        opened = grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
     else:
         opened = grpc.insecure_channel(address, options)
     with opened as channel:

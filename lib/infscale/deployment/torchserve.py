@@ -25,7 +25,7 @@ from infscale.deployment.framework import FileApi, Framework
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
-from infscale.errors import DeploymentError, MissingError
+from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
@@ -122,20 +122,27 @@ def _command(java_program: Path, site: Path, run: Path) -> list[str]:
     ]
 
 
-def _workers_ready(management: str, model: str, process: Process) -> bool:
-    """Return whether every worker has loaded the model.
+def _workers_ready(management: str, model: str, wanted: int | None, process: Process) -> bool:
+    """Return whether every worker has loaded the model, and there are as many as ``wanted``; None for any number.
+
+    A ``model-config.yaml`` in the archive has the last word at the start, so that another number is asked for then.
 
     Raises:
         DeploymentError: the server has no such model: it goes on without one whose archive it cannot read.
         UnansweredError: it does not answer.
     """
+    path = f"/models/{quote(model, safe='')}"
     try:
-        described = fetch(management, "GET", f"/models/{quote(model, safe='')}", timeout_s=2)
+        described = json.loads(fetch(management, "GET", path, timeout_s=2))[0]
+        if wanted and described["minWorkers"] != wanted:
+            change = f"?min_worker={wanted}&max_worker={wanted}&synchronous=true"
+            fetch(management, "PUT", path + change, timeout_s=2)
+            return False
     except AnsweredError as error:
         fault = f"TorchServe cannot load the model {model}: {error.reason}"
         raise DeploymentError(fault, process.log_tail(200)) from error
-    workers = json.loads(described)[0]["workers"]
-    return bool(workers) and all(worker["status"] == "READY" for worker in workers)
+    workers = described["workers"]
+    return len(workers) == (wanted or len(workers) or 1) and all(worker["status"] == "READY" for worker in workers)
 
 
 def _check_load(process: Process, model: str) -> None:
@@ -155,7 +162,7 @@ def deploy(
     answer_timeout_s: float = ANSWER_TIMEOUT_S,
     rest_port: int = 0,
     grpc_port: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
     queue_size: int = 1000,
     log_folder: Path | None = None,
     pid_log: Path | None = None,
@@ -165,15 +172,18 @@ def deploy(
     """Serve ``model`` from the archive ``artifact`` (default: the reference model's). Ports of 0 are chosen.
 
     ``own`` makes the requests of an archive that holds no reference model. The model takes requests over ``protocols``.
-    ``workers`` processes run it side by side; at most ``queue_size`` requests wait for them.
-    It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an answer; a ``model-config.yaml`` in the
-    archive may set limits of its own.
+    ``workers`` processes run it side by side, whatever the archive says of them (default: as it says, else 1); at most
+    ``queue_size`` requests wait for them. It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an
+    answer; a ``model-config.yaml`` in the archive may set limits of its own.
 
     Raises:
         MissingError: Java, torch or TorchServe is not installed.
-        ConfigError: a port is taken.
+        ConfigError: a port is taken, or there is to be no worker.
         DeploymentError: it did not become ready; the message has the end of its log.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers} is not a number of worker processes; accepted: 1 or more")
+    many = f" ({workers} worker{'s' if workers > 1 else ''})" if workers else ""
     site, program = _site(), java()
     names = ("rest_port", "management", "metrics", "grpc_port", "grpc_management", "worker")
     wanted = dict.fromkeys(names, 0) | {"rest_port": rest_port, "grpc_port": grpc_port}
@@ -189,7 +199,7 @@ def deploy(
             raise DeploymentError(f"cannot read the model archive {source}: {error}") from error
         shutil.copy(Path(__file__).with_name("log4j2.xml"), run / "log4j2.xml")
         limits_s = (start_timeout_s, answer_timeout_s)
-        properties = _properties(run / "store", place.host, model, ports, workers, queue_size, limits_s)
+        properties = _properties(run / "store", place.host, model, ports, workers or 1, queue_size, limits_s)
         (run / "config.properties").write_text(properties)
 
         def endpoint(process: Process) -> Endpoint:
@@ -197,7 +207,7 @@ def deploy(
                 framework="torchserve",
                 implementation="torchserve",
                 version=version("torchserve"),
-                label=f"TorchServe {version('torchserve')}",
+                label=f"TorchServe {version('torchserve')}{many}",
                 runtime=f"torch {version('torch')}",
                 model=model,
                 rest=rest if "rest" in protocols else "",
@@ -216,7 +226,7 @@ def deploy(
         def ready(process: Process) -> bool:
             _check_load(process, model)
             ours = all(process.owns_port(int(one.rpartition(":")[2])) for one in (rest, management, grpc))
-            return ours and _workers_ready(management, model, process) and answers(endpoint(process))
+            return ours and _workers_ready(management, model, workers, process) and answers(endpoint(process))
 
         with serving(
             _command(program, site, run),
