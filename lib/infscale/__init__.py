@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from infscale.deployment import deploy as deploy
     from infscale.deployment.endpoint import Endpoint as Endpoint
     from infscale.deployment.own.attach import attach as attach
+    from infscale.deployment.own.attach import attached as attached
     from infscale.errors import InfscaleError as InfscaleError
     from infscale.experiment.design.arm import Arm as Arm
     from infscale.experiment.design.design import Design as Design
@@ -35,6 +36,7 @@ NAMES = {
     "InfscaleError": "infscale.errors",
     "Run": "infscale.records.runs",
     "attach": "infscale.deployment.own.attach",
+    "attached": "infscale.deployment.own.attach",
     "deploy": "infscale.deployment",
     "load_run": "infscale.records.runs",
     "measure": "infscale.experiment.measure",

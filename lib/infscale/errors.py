@@ -14,7 +14,8 @@
 
 import math
 import numbers
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 
 
 class InfscaleError(Exception):
@@ -32,11 +33,11 @@ class MissingError(InfscaleError):
 class DeploymentError(InfscaleError):
     """A server failed to start or stopped answering.
 
-    ``log_tail`` holds the last lines of its log; they are part of the message.
+    ``reason`` is the message without the last lines of the server's log, which ``log_tail`` holds.
     """
 
     def __init__(self, message: str, log_tail: str = "") -> None:
-        self.log_tail = log_tail
+        self.reason, self.log_tail = message, log_tail
         tail = f"\n--- end of the server's log ---\n{log_tail.rstrip()}" if log_tail.strip() else ""
         super().__init__(message + tail)
 
@@ -110,3 +111,23 @@ def is_number(value: object) -> bool:
         return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # an integer beyond the range of floats
         return False
+
+
+SET_BY_CLIENTS = ("connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade")
+"""Names of headers that a client writes itself."""
+
+
+def check_header(shown: str, name: str, value: str, own: Collection[str] = SET_BY_CLIENTS) -> str:
+    """Return the name of a header in lower case.
+
+    Raises:
+        ConfigError: it is no header, or one of ``own``, which the client writes; ``shown`` stands for it in the
+            message, because a value may be secret.
+    """
+    key = name.lower()
+    token = re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", key)  # RFC 9110, 5.6.2
+    if not token or not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
+        raise ConfigError(f"{shown} is not a header; accepted: 'Name: value', in one line")
+    if key in own:
+        raise ConfigError(f"{shown}: {name} is set by the engine")
+    return key

@@ -125,7 +125,7 @@ def test_a_model_of_ones_own_is_served_with_its_payload(tmp_path: Path) -> None:
         (["tfserving", "--way", "podman"], "way='podman' is not known; accepted: auto, binary, docker, embedded"),
         (["tfserving", "--rest-port", "70000"], "rest_port=70000 is not a TCP port"),
         (["torchserve", "./none.mar", "--payload", "x"], "model='none.mar' does not exist"),
-        (["torchserve", "mlp", "--way", "docker"], "way='docker' is no option of TorchServe; accepted: grpc_port"),
+        (["torchserve", "mlp", "--way", "docker"], "way='docker' is no option of TorchServe; accepted: answer"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:

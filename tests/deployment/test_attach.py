@@ -1,6 +1,7 @@
 """If these fail, a user cannot measure a server or a model of their own, or measures it with wrong requests."""
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,9 +13,19 @@ import numpy as np
 import psutil
 import pytest
 
-from helpers.artifacts import SAVED_MODEL, TRITON_CONFIG, TRITON_MODEL, TRITON_TELLS, TRITON_TELLS_CONFIG, archive
+from helpers.artifacts import (
+    ONE_PROTOCOL,
+    SAVED_MODEL,
+    TRITON_CONFIG,
+    TRITON_MODEL,
+    TRITON_TELLS,
+    TRITON_TELLS_CONFIG,
+    archive,
+)
 from infscale import deployment as servers
-from infscale.deployment.client import AnsweredError
+from infscale.deployment import tfserving, torchserve
+from infscale.deployment.client import AnsweredError, UnansweredError
+from infscale.deployment.counters import statistics
 from infscale.deployment.endpoint import Endpoint, ask
 from infscale.deployment.own import requests as own
 from infscale.deployment.own.attach import attach
@@ -136,7 +147,16 @@ def test_a_version_and_a_signature_that_exist_are_used(running: Endpoint) -> Non
     ("framework", "options", "message"),
     [
         ("tfserving", {}, r"needs an address; accepted: host:port"),
-        ("tfserving", {"rest": "https://example.org:443"}, r"rest='https://.*accepted: host:port"),
+        ("tfserving", {"rest": "ftp://example.org:21"}, r"rest='ftp://.*accepted: host:port, or https://host:port"),
+        ("tfserving", {"grpc": "grpcs://example.org:0"}, r"grpc='grpcs://.*accepted: host:port, or grpcs://host:port"),
+        ("tfserving", {"rest": "http://example.org:80/v1"}, r"rest='http://.*/v1' is not an address"),
+        ("tfserving", {"rest": "127.0.0.1:1", "ca": "/none"}, r"ca='/none' is for TLS; accepted: addresses such as"),
+        ("tfserving", {"rest": "https://127.0.0.1:1", "ca": "/none"}, r"ca='/none'.* cannot be read: No such file"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"a b": "c"}}, r"headers: 'a b' is not a header"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"a": "b\r\nc: d"}}, r"headers: 'a' is not a header"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"A": "b", "a": "c"}}, r"headers: one of A, a is given twice"),
+        ("tfserving", {"rest": "127.0.0.1:1", "headers": {"Content-Type": "x"}}, r"Content-Type is set by the engine"),
+        ("tfserving", {"rest": "127.0.0.1:1", "answer_timeout_s": 0}, r"answer_timeout_s=0 is not a duration"),
         ("tfserving", {"rest": "127.0.0.1"}, r"rest='127.0.0.1' is not an address"),
         ("tfserving", {"rest": "127.0.0.1:1", "version": "one"}, r"version='one'.*numbers"),
         ("torchserve", {"rest": "127.0.0.1:1"}, r"payload=None: TorchServe does not tell.*accepted: a payload file"),
@@ -146,7 +166,7 @@ def test_a_version_and_a_signature_that_exist_are_used(running: Endpoint) -> Non
         ("onnx", {"rest": "127.0.0.1:1"}, r"framework='onnx'.*accepted: tfserving, torchserve, triton"),
     ],
 )
-def test_bad_values_are_named_before_anything_is_sent(framework: str, options: dict[str, str], message: str) -> None:
+def test_bad_values_are_named_before_anything_is_sent(framework: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message), attach(framework, model="m", **options):
         pass
 
@@ -324,6 +344,21 @@ def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
 
 
 @pytest.mark.server
+@pytest.mark.parametrize(("file", "served"), [("renamed.mar", "renamed"), ("my modèl..v2.mar", "my_mod_l..v2")])
+def test_an_archive_is_served_under_its_files_name_whatever_its_manifest_says(
+    tmp_path: Path, file: str, served: str
+) -> None:
+    """TorchServe took the manifest's name, and the start waited for another."""
+    (tmp_path / "body.bin").write_bytes(b"12345")
+    renamed = archive(tmp_path, name="orig").rename(tmp_path / file)
+    with servers.deploy("torchserve", renamed, payload=tmp_path / "body.bin") as endpoint:
+        assert endpoint.model == served
+        for protocol in ("rest", "grpc"):
+            assert b'"bytes": 5' in ask(endpoint, endpoint.payload(protocol))
+        assert statistics(endpoint)["requests"] > 0
+
+
+@pytest.mark.server
 def test_a_payload_that_the_users_own_model_refuses_ends_the_start_with_its_error(tmp_path: Path) -> None:
     (tmp_path / "body.bin").write_bytes(b"bad")
     message = r"answered 503: [\s\S]*Prediction failed[\s\S]*end of the server's log[\s\S]*takes no bad body"
@@ -376,6 +411,114 @@ def test_triton_reads_the_same_from_json_over_both_protocols(tmp_path: Path) -> 
         told = json.loads(rest[0]["data"][0])
         assert told == json.loads(grpc.raw_output_contents[0][4:])
         assert told == {"parameters": given, "lengths": [3, 2]}
+
+
+HALF_CONFIG = """
+backend: "python"
+max_batch_size: 8
+input [ { name: "x" data_type: TYPE_FP16 dims: [ 2 ] } ]
+output [ { name: "y" data_type: TYPE_FP16 dims: [ 2 ] } ]
+"""
+HALF_MODEL = """
+import triton_python_backend_utils as utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        inputs = [utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [utils.InferenceResponse([utils.Tensor("y", rows * 2)]) for rows in inputs]
+"""
+
+
+@pytest.mark.server
+def test_a_model_that_one_protocol_cannot_carry_is_served_over_the_other(tmp_path: Path) -> None:
+    """Triton takes no fp16 in JSON. Its counters are read over HTTP nevertheless."""
+    (tmp_path / "half" / "1").mkdir(parents=True)
+    (tmp_path / "half" / "config.pbtxt").write_text(HALF_CONFIG)
+    (tmp_path / "half" / "1" / "model.py").write_text(HALF_MODEL)
+    with pytest.raises(AnsweredError, match="FP16"), servers.deploy("triton", tmp_path):
+        pass
+    with servers.deploy("triton", tmp_path, protocols=("grpc",)) as endpoint:
+        assert endpoint.protocols() == ("grpc",)
+        outcome = trial.run(endpoint, trial.Plan(Arm("grpc"), rate_per_s=20, duration_s=0.5))
+        assert set(outcome.samples["status"]) == {"ok"}
+        assert statistics(endpoint)["requests"] > 0
+        with pytest.raises(ConfigError, match="no rest address"):
+            trial.run(endpoint, trial.Plan(Arm("rest"), rate_per_s=20, duration_s=0.5))
+
+
+@pytest.mark.server
+@pytest.mark.parametrize(("key", "protocol"), [("body", "rest"), ("data", "grpc")])
+def test_a_handler_that_takes_one_protocol_only_is_served_over_it(tmp_path: Path, key: str, protocol: str) -> None:
+    (tmp_path / "body.bin").write_bytes(b"12345")
+    mar = archive(tmp_path, ONE_PROTOCOL % key)
+    with servers.deploy("torchserve", mar, payload=tmp_path / "body.bin", protocols=(protocol,)) as endpoint:
+        assert b'"bytes": 5' in ask(endpoint, endpoint.payload(protocol))
+
+
+@pytest.mark.parametrize("framework", ["tfserving", "torchserve", "triton"])
+@pytest.mark.parametrize("protocols", [(), ("soap",), ("grpc", "soap"), "soap", None])
+def test_protocols_that_are_none_are_named_before_anything_is_started(framework: str, protocols: Any) -> None:
+    with pytest.raises(ConfigError, match=r"protocols=.*accepted: "):
+        servers.deploy(framework, "mlp", protocols=protocols)
+
+
+SLOW_HANDLER = """
+import time
+
+class Handler:
+    def initialize(self, context):
+        self.initialized = True
+
+    def handle(self, rows, context):
+        time.sleep(2)
+        return [{"bytes": 1} for row in rows]
+"""
+
+
+@pytest.mark.server
+def test_a_slow_answer_is_waited_for_as_long_as_the_user_says(tmp_path: Path) -> None:
+    (tmp_path / "body.bin").write_bytes(b"12345")
+    options: dict[str, Any] = {"payload": tmp_path / "body.bin"}
+    mar = archive(tmp_path, SLOW_HANDLER)
+    with servers.deploy("torchserve", mar, answer_timeout_s=30, **options) as endpoint:
+        assert endpoint.timeout_s == 30
+        there = {"model": "counts", "rest": endpoint.rest, **options}
+        with (
+            pytest.raises(UnansweredError, match="timed out"),
+            attach("torchserve", answer_timeout_s=0.5, **there),
+        ):
+            pass
+        with attach("torchserve", answer_timeout_s=30, **there) as attached_there:
+            assert attached_there.timeout_s == 30
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("framework", ["tfserving", "torchserve", "triton"])
+def test_a_start_takes_as_long_as_the_user_says(framework: str) -> None:
+    """A large model loads for minutes; here the limit is so short that no server keeps it."""
+    with (
+        pytest.raises(DeploymentError, match="did not answer a prediction within 0 s"),
+        servers.deploy(framework, "noop", start_timeout_s=0.01),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("framework", ["tfserving", "torchserve", "triton"])
+@pytest.mark.parametrize("name", ["start_timeout_s", "answer_timeout_s"])
+@pytest.mark.parametrize("limit", [0, -1.0, math.nan, math.inf, "70", None])
+def test_a_limit_that_is_no_time_is_named_before_anything_is_started(framework: str, name: str, limit: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"{name}=.* is not a duration"):
+        servers.deploy(framework, "mlp", **{name: limit})
+
+
+def test_the_servers_own_limits_are_not_below_those_of_the_user(tmp_path: Path) -> None:
+    """TorchServe gives a worker up, and TensorFlow Serving a request over REST, before the user's time is over."""
+    properties = torchserve._properties(tmp_path, "127.0.0.1", "m", [1, 2, 3, 4, 5, 6], 1, 10, (70.5, 5.0))
+    assert "default_startup_timeout=71\n" in properties
+    assert "default_response_timeout=60\n" in properties
+    limits = {seconds: tfserving._Model("m", tmp_path, 1, 2, seconds).flags(tmp_path) for seconds in (10.0, 45.0)}
+    assert not any("timeout" in flag for flag in limits[10.0])
+    assert "--rest_api_timeout_in_ms=45000" in limits[45.0]
 
 
 @pytest.mark.parametrize(

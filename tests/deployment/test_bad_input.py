@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 import pytest
 
-from helpers.artifacts import TRITON_CONFIG, archive
+from helpers.artifacts import ONE_PROTOCOL, TRITON_CONFIG, archive
 from helpers.waiting import await_true, gone
 from infscale import deployment as servers
 from infscale.deployment.client import AnsweredError
@@ -177,4 +177,27 @@ def test_a_triton_model_that_crashes_ends_the_start(tmp_path: Path, method: str)
     np.savez(tmp_path / "rows.npz", n=np.array([[1, 2]]), text=np.array([["a"]]))
     message = r"(?i)(ended while starting[\s\S]*stub|answered 500: .*stub process .* is not healthy)"
     with pytest.raises(DeploymentError, match=message), own("triton", tmp_path, tmp_path / "rows.npz"):
+        pass
+
+
+# ------------------------------------------------------------------------------- errors that do not pass
+
+
+@pytest.mark.parametrize("key", ["body", "data"])
+def test_a_handler_that_fails_over_one_protocol_ends_the_start_with_its_error(tmp_path: Path, key: str) -> None:
+    """Over gRPC it is UNAVAILABLE, and was taken for a server that is not there yet."""
+    (tmp_path / "body.bin").write_bytes(b"1234")
+    mar = archive(tmp_path, ONE_PROTOCOL % key)
+    message = r"^(?!.*did not answer)[\s\S]*Prediction failed[\s\S]*end of the server's log[\s\S]*KeyError"
+    with pytest.raises(AnsweredError, match=message), own("torchserve", mar, tmp_path / "body.bin"):
+        pass
+
+
+def test_an_archive_that_is_none_ends_the_start(tmp_path: Path) -> None:
+    """TorchServe goes on without the model, and says 404 for ever."""
+    (tmp_path / "body.bin").write_bytes(b"1234")
+    mar = tmp_path / "counts.mar"
+    mar.write_bytes(b"no archive")
+    message = r"cannot load the model counts[\s\S]*end of the server's log"
+    with pytest.raises(DeploymentError, match=message), own("torchserve", mar, tmp_path / "body.bin"):
         pass

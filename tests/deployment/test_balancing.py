@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -58,6 +59,25 @@ def test_a_router_shares_requests_evenly_even_those_of_one_connection(balancer: 
         for protocol in ("rest", "grpc"):
             found = shares(endpoint, protocol, connections=1)
             assert abs(found[0] - found[1]) <= 2
+
+
+@pytest.mark.server
+def test_replicas_of_a_model_that_takes_one_protocol_are_balanced_over_it() -> None:
+    slow = {"replica": 1, "delay_ms": 5}
+    with balancing.deploy(FRAMEWORK, balancer="envoy-round-robin", slow=slow, protocols=("grpc",)) as endpoint:
+        assert endpoint.protocols() == ("grpc",)
+        assert min(shares(endpoint, "grpc", connections=1)) > 0
+
+
+def test_nginx_listens_for_the_protocols_that_have_replicas(tmp_path: Path) -> None:
+    upstreams = {"rest": ["127.0.0.1:1"], "grpc": ["127.0.0.1:2"]}
+    both = nginx.configuration({"rest": 3, "grpc": 4}, upstreams, tmp_path)
+    assert "listen 127.0.0.1:3; location / { proxy_pass http://rest;" in both
+    assert "listen 127.0.0.1:4 http2; location / { grpc_pass grpc://grpc;" in both
+    alone = nginx.configuration({"grpc": 4}, upstreams, tmp_path)
+    assert "proxy_pass" not in alone
+    for text in (both, alone):
+        assert text.count("{") == text.count("}")
 
 
 @pytest.mark.server

@@ -412,3 +412,10 @@ def test_a_dead_server_behind_tls_is_seen_as_dead() -> None:
     with network.deploy("triton", tls=True) as endpoint:
         endpoint.parts["server"]()[0].kill()
         await_true(lambda: not endpoint.processes())
+
+
+@pytest.mark.parametrize("protocol", ["rest", "grpc"])
+def test_tls_stands_before_the_one_protocol_that_a_model_takes(protocol: str) -> None:
+    with network.deploy("triton", tls=True, protocols=(protocol,)) as endpoint:
+        assert (endpoint.protocols(), tuple(endpoint.tls)) == ((protocol,), (protocol,))
+        assert max(check_answers(endpoint).values()) <= 1e-5

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from helpers.waiting import await_true, first_line, gone
+from infscale.deployment.client import AnsweredError, UnansweredError
 from infscale.deployment.processes import process
-from infscale.deployment.processes.folder import working_folder
+from infscale.deployment.processes.folder import copy_tree, working_folder
 from infscale.deployment.processes.ports import check_port
 from infscale.deployment.processes.process import Process
 from infscale.errors import ConfigError, DeploymentError
@@ -131,3 +132,29 @@ def test_folders_of_dead_owners_are_swept() -> None:
         with working_folder("second"):
             assert not stale.exists()
             assert first.exists()
+
+
+def test_a_time_limit_says_what_was_missing_last_and_an_error_does_not_wait_for_it(tmp_path: Path) -> None:
+    def unanswered() -> bool:
+        raise UnansweredError("POST http://127.0.0.1:1/: timed out", "a log that is shown once")
+
+    def refused() -> bool:
+        raise AnsweredError("answered 404: no such model")
+
+    with Process(SLEEP, log=tmp_path / "log") as sleeper:
+        with pytest.raises(DeploymentError, match=r"the server did not answer a prediction .* timed out$"):
+            process.wait_ready(sleeper, unanswered, what="the server", timeout_s=0.2)
+        with pytest.raises(AnsweredError, match="no such model"):
+            process.wait_ready(sleeper, refused, what="the server", timeout_s=600)
+
+
+def test_a_copy_can_be_written_and_removed_whatever_the_modes_of_the_original(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "folder").mkdir(parents=True)
+    (source / "folder" / "program").touch()
+    (source / "folder" / "program").chmod(0o555)
+    (source / "folder").chmod(0o555)
+    copy_tree(source, tmp_path / "copy")
+    (source / "folder").chmod(0o755)
+    assert (tmp_path / "copy" / "folder").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "copy" / "folder" / "program").stat().st_mode & 0o777 == 0o755

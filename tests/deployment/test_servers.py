@@ -164,6 +164,17 @@ def test_torchserve_keeps_a_log_and_leaves_no_folder(tmp_path: Path) -> None:
     assert set(Path("/tmp").glob(f"infscale-{os.getpid()}-*")) <= before
 
 
+def test_as_many_torchserve_workers_run_as_were_asked_for_whatever_the_archive_says() -> None:
+    """The reference archive's own configuration says one, which took the place of the option, silently."""
+    with servers.deploy("torchserve", "noop", workers=2) as endpoint:
+        url = f"http://{endpoint.management}/models/noop"
+        workers = requests.get(url, timeout=10).json()[0]["workers"]
+        assert [worker["status"] for worker in workers] == ["READY", "READY"]
+        assert "2 workers" in endpoint.label
+    with pytest.raises(ConfigError, match="workers=0 is not a number"), servers.deploy("torchserve", workers=0):
+        pass
+
+
 def test_importing_the_package_is_cheap_and_pulls_in_no_framework() -> None:
     code = "import infscale, sys; print([m for m in ('tensorflow', 'torch', 'grpc', 'pandas') if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -237,17 +248,14 @@ def test_a_missing_triton_repository_is_named(tmp_path: Path) -> None:
         pass
 
 
-def test_a_triton_backend_that_answers_with_nothing_is_never_ready(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_triton_backend_that_answers_with_nothing_is_never_ready_and_the_reason_is_told(tmp_path: Path) -> None:
     """A backend on another Python's numpy does so: it answers at once, with empty tensors and no error."""
     repository = _repository(tmp_path)
     model = repository / "mlp" / "1" / "model.py"
     model.write_text(model.read_text().replace('Tensor("y", part)', 'Tensor("y", part[:0])'))
-    monkeypatch.setattr(triton, "START_TIMEOUT_S", 3.0)
     with (
-        pytest.raises(DeploymentError, match="Triton did not answer a prediction"),
-        triton.deploy("mlp", artifact=repository),
+        pytest.raises(DeploymentError, match=r"Triton did not answer a prediction within 3 s: .* with no prediction"),
+        triton.deploy("mlp", artifact=repository, start_timeout_s=3.0),
     ):
         pass
 

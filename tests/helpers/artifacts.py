@@ -25,6 +25,15 @@ class Handler:
             raise ValueError("this handler takes no bad body")
         return [{"bytes": len(body)} for body in bodies]
 """
+ONE_PROTOCOL = """
+class Handler:
+    def initialize(self, context):
+        self.initialized = True
+
+    def handle(self, rows, context):
+        return [{"bytes": len(row["%s"])} for row in rows]
+"""
+"""A handler that looks under one key only: "body", where REST has it, or "data", where it is sent over gRPC here."""
 TRITON_MODEL = """
 import numpy as np
 import triton_python_backend_utils as utils

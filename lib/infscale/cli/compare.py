@@ -40,6 +40,7 @@ def _run(
     budget: float,
     more: float | None,
     timeout: float,
+    ca: str,
     max_rate: float,
     data: str,
 ) -> None:
@@ -57,6 +58,8 @@ def _run(
         bodies={"rest": tuple(map(body_of, body_files(body_rest))), "grpc": tuple(map(body_of, body_files(body_grpc)))},
         headers={"rest": headers_of(header_rest), "grpc": headers_of(header_grpc)},
         paths={"rest": _path("rest", rest), "grpc": _path("grpc", grpc)},
+        timeout_s=max(Requests.timeout_s, timeout),
+        ca=ca,
     )
     design = design_of(rest, grpc, budget_s=budget, timeout_s=timeout, most_per_s=max_rate)
     folder = _to_continue(data, design) if more else None
@@ -132,11 +135,17 @@ def _path(protocol: str, url: str) -> str:
 
 @dataclass(frozen=True)
 class Requests:
-    """The user's own requests, sent unchanged: bodies, headers and path by protocol."""
+    """The user's own requests, sent unchanged: bodies, headers and path by protocol.
+
+    The first one of each, before the measurement, may take ``timeout_s`` seconds. ``ca`` is the file of the certificates
+    that vouch for the service; "" for the system's.
+    """
 
     bodies: Mapping[str, tuple[bytes, ...]]
     headers: Mapping[str, dict[str, str]]
     paths: Mapping[str, str]
+    timeout_s: float = 5.0
+    ca: str = ""
 
     def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> "Payload":
         """Return the pool of one protocol; ``encoding`` and ``batch`` are the user's, whatever is asked for."""
@@ -162,9 +171,10 @@ class Requests:
             self.bodies[protocol][:1],
             [one],
             [one.astype(np.int32)],
-            timeout_s=5,
+            timeout_s=self.timeout_s,
             connections=1,
             headers=self.headers[protocol],
+            ca=self.ca,
         )
         status = str(result.samples["status"].iloc[0])
         why = next((reason.text for reason in result.generator.reasons), result.generator.error)
@@ -197,6 +207,7 @@ def attached(rest: str, grpc: str, requests: Requests, framework: str, model: st
         grpc=targets["grpc"].authority,
         own=requests,
         tls=tuple(p for p, target in targets.items() if target.tls),
+        ca=requests.ca,
     )
     faults = [fault for protocol in PROTOCOLS if (fault := requests.fault(endpoint, protocol))]
     if faults:
@@ -268,6 +279,7 @@ command = Command(
         option("--body-grpc", section=ENDPOINTS, required=True),
         option("--header-rest", section=ENDPOINTS),
         option("--header-grpc", section=ENDPOINTS),
+        option("--ca", section=ENDPOINTS, default=""),
         option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95."),
         option("--budget", section=MEASUREMENT, default="4m", type=Duration()),
         option("--more", section=MEASUREMENT, type=Duration(), note="Needs --data."),

@@ -1,7 +1,6 @@
 """``infscale load``: the load engine alone, against any URL: checks the options, sends the load, prints the result."""
 
 import os
-import re
 import signal
 import sys
 import tempfile
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infscale.cli.options import Command, Number, Whole, option, parse_number
-from infscale.errors import ConfigError, one_of
+from infscale.errors import SET_BY_CLIENTS, ConfigError, check_header, one_of
 
 if TYPE_CHECKING:
     from infscale.cli.load_report import Summary
@@ -26,8 +25,6 @@ CONNECTIONS = {"http": 256, "https": 256}
 """Most connections at a time, by scheme, unless an option says otherwise."""
 CONNECTIONS_HTTP2 = 8
 """The same for every other scheme: HTTP/2 carries many requests on each connection."""
-SET_BY_ENGINE = ("connection", "content-length", "keep-alive", "te", "transfer-encoding", "upgrade")
-"""Names of headers that the engine writes itself."""
 
 NOTES = """\
 URL: http, https (HTTP/1.1), h2c, h2 (HTTP/2), grpc or grpcs, as in http://host:8080/path and \
@@ -295,16 +292,12 @@ def headers_of(lines: Sequence[str], *, gzip: bool = False) -> dict[str, str]:
     Raises:
         ConfigError: a line is no header, names one that the engine sets itself, or names one again.
     """
-    own = {*SET_BY_ENGINE, *(("content-encoding", "grpc-encoding") if gzip else ())}
+    own = {*SET_BY_CLIENTS, *(("content-encoding", "grpc-encoding") if gzip else ())}
     headers: dict[str, str] = {}
     for line in lines:
         name, colon, value = line.partition(":")
-        key, value = name.lower(), value.strip(" \t")
-        token = re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", key)  # RFC 9110, 5.6.2
-        if not colon or not token or not re.fullmatch(r"[\t\x20-\x7e\x80-\xff]*", value):
-            raise ConfigError(f"--header {line!r} is not a header; accepted: 'Name: value', in one line")
-        if key in own:
-            raise ConfigError(f"--header {line!r}: {name} is set by the engine")
+        value = value.strip(" \t")
+        key = check_header(f"--header {line!r}", name if colon else "", value, own)
         if key in headers:
             raise ConfigError(f"--header {line!r}: {name} is given twice")
         headers[key] = value

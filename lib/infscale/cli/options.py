@@ -53,6 +53,7 @@ NAMES: dict[str, tuple[str, str]] = {
     "--header-rest": ("'K: V'", "Header of every REST request; may be repeated."),
     "--header-grpc": ("'K: V'", "Header of every gRPC request; may be repeated."),
     "--payload": ("WHAT", "What a request carries."),
+    "--protocols": ("NAME...", "Only these: rest, grpc."),
     "--repeat": ("F", "Fraction of the requests that repeat an earlier one, 0 to 1."),
     "--gzip": ("", "Compress the bodies (gRPC: the messages)."),
     # Connections.
@@ -76,6 +77,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "--rest-port": ("PORT", "TCP port of the REST endpoint; 0 for a free one."),
     "--grpc-port": ("PORT", "TCP port of the gRPC endpoint; 0 for a free one."),
     "--way": ("WAY", "How to run TensorFlow Serving: auto, binary, docker or embedded."),
+    "--start-timeout": ("S", "Longest time until the model answers, s."),
+    "--answer-timeout": ("S", "Longest wait for one answer, s."),
     "--log-folder": ("FOLDER", "Keep the server's log in this folder."),
     "--pid-log": ("FILE", "Append the ids of the processes started to this file."),
 }

@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infscale.cli.options import Command, Whole, option
+from infscale.cli.options import Command, Number, Whole, option
 from infscale.errors import DeploymentError
-from infscale.vocabulary import SCHEME
+from infscale.vocabulary import NAMES, SCHEME
 
 if TYPE_CHECKING:
     from infscale.deployment.endpoint import Endpoint
 
 
-def _run(framework: str, model: str, way: str | None, **options: Any) -> None:
+def _run(
+    framework: str, model: str, start_timeout: float | None, answer_timeout: float | None, **options: Any
+) -> None:
     """Serve until Ctrl-C or SIGTERM, which are the normal end.
 
     Raises:
@@ -29,7 +31,8 @@ def _run(framework: str, model: str, way: str | None, **options: Any) -> None:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-    options = {name: value for name, value in {"way": way, **options}.items() if value is not None}
+    options |= {"start_timeout_s": start_timeout, "answer_timeout_s": answer_timeout}
+    options = {name: value for name, value in options.items() if value not in (None, ())}
     try:
         serve(framework, model, lambda text: print(text, flush=True), **options)
     except KeyboardInterrupt:
@@ -66,7 +69,7 @@ def instructions(endpoint: "Endpoint", folder: Path) -> str:
         folder: gets the bodies of the requests; the commands work while it exists.
     """
     lines = [f"{endpoint.label}, model {endpoint.model}, {endpoint.runtime}; ready in {endpoint.ready_s:.1f} s"]
-    lines += [f"REST  {endpoint.rest}", f"gRPC  {endpoint.grpc}", ""]
+    lines += [*(f"{NAMES[protocol]}  {endpoint.address(protocol)}" for protocol in endpoint.protocols()), ""]
     for protocol in endpoint.protocols():
         payload = endpoint.payload(protocol, count=1)
         body = folder / f"{protocol}.body"
@@ -122,7 +125,10 @@ command = Command(
             metavar="FILE",
             note="A file or a folder of files, for a model of your own.",
         ),
+        option("--protocols", section="Model", note="Default: both."),
         option("--way", section="Server", note="Default: auto."),
+        option("--start-timeout", section="Server", type=Number(above=0), note="Default: 60."),
+        option("--answer-timeout", section="Server", type=Number(above=0), note="Default: 10."),
         option("--rest-port", section="Server", default="0", type=Whole(0)),
         option("--grpc-port", section="Server", default="0", type=Whole(0)),
         option("--log-folder", section="Server", type=click.Path(path_type=Path)),

@@ -10,11 +10,11 @@ from typing import Any
 from infscale.deployment import tfserving, torchserve, triton
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.framework import FRAMEWORKS, Framework, add
-from infscale.deployment.own.attach import attach, deploy_own, is_artifact
+from infscale.deployment.own.attach import attach, attached, deploy_own, is_artifact
 from infscale.errors import ConfigError, one_of
 from infscale.models import reference as models
 
-__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "deploy"]
+__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "attached", "deploy"]
 
 for _framework in (tfserving.FRAMEWORK, torchserve.FRAMEWORK, triton.FRAMEWORK):
     add(_framework)
@@ -26,10 +26,15 @@ def deploy(
     """Start a serving system with one model; a context manager that yields its endpoint.
 
     ``model`` is the name of a reference model, or the path of a model of your own: a SavedModel base path, a .mar or
-    a Triton repository, with the requests to send in ``payload`` (see :mod:`infscale.deployment.own.requests`).
+    a Triton repository (of one model, or the folder of one of several), with the requests to send in ``payload`` (see
+    :mod:`infscale.deployment.own.requests`).
 
     ``options`` are those of the framework's own module, such as ``rest_port``, ``grpc_port`` and ``log_folder``;
     TorchServe's ``workers``; TensorFlow Serving's ``way``; Triton's ``cache``, ``instances`` and ``batch_delay_us``.
+    ``protocols`` of every framework are those over which the model takes requests (default: both), such as
+    ``("grpc",)`` for a handler that reads one kind of request only, or for fp16, which JSON does not carry.
+    ``start_timeout_s`` is the longest time until the first answer (default: 60), and ``answer_timeout_s`` the longest
+    wait for each outside of trials (default: 10): a large model may need more of both.
 
     Raises:
         ConfigError: an unknown framework, model or option, or a taken port.

@@ -1,16 +1,22 @@
 """One request at a time to a server, over HTTP or gRPC; measuring is the load engine's work."""
 
+import contextlib
 import http.client
+import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infscale.errors import DeploymentError
+from infscale.errors import ConfigError, DeploymentError
 
 
 class AnsweredError(DeploymentError):
     """The server answered with an error; the message has its text."""
+
+
+class UnansweredError(DeploymentError):
+    """No answer came: the server refused the connection, ended it, or took too long."""
 
 
 def fetch(
@@ -21,67 +27,114 @@ def fetch(
     headers: Mapping[str, str] | None = None,
     *,
     timeout_s: float,
+    tls: bool = False,
     ca: str = "",
 ) -> bytes:
     """Send one HTTP request and return the body of the answer, whose status must be 200.
 
-    ``ca`` names the file of the certificate that vouches for the server; empty for clear text.
+    ``ca`` names the file of the certificates that vouch for a server with ``tls``; "" for the system's.
 
     Raises:
         AnsweredError: another status.
-        DeploymentError: refused, reset or timed out.
+        UnansweredError: refused, reset or timed out.
+        DeploymentError: the certificates cannot be read.
+        ConfigError: the address, the path or a header is none.
     """
-    connection = _connection(address, timeout_s, ca)
+    where = f"{method} {'https' if tls else 'http'}://{address}{path}"
     try:
-        connection.request(method, path, body, dict(headers or {}))
-        response = connection.getresponse()
-        answer = response.read()
+        with contextlib.closing(_connection(address, timeout_s, tls, ca)) as connection:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            answer = response.read()
+    except (http.client.InvalidURL, UnicodeError) as error:
+        raise ConfigError(f"{where} cannot be asked for: {error}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise DeploymentError(f"{method} http://{address}{path}: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
+        raise UnansweredError(f"{where}: {str(error) or type(error).__name__}") from error
     if response.status != 200:
         text = answer.decode(errors="replace")[:2000]
-        raise AnsweredError(f"{method} http://{address}{path} answered {response.status}: {text}")
+        raise AnsweredError(f"{where} answered {response.status}: {text}")
     return answer
 
 
-def _connection(address: str, timeout_s: float, ca: str) -> http.client.HTTPConnection:
-    if not ca:
+def _connection(address: str, timeout_s: float, tls: bool, ca: str) -> http.client.HTTPConnection:
+    if not tls:
         return http.client.HTTPConnection(address, timeout=timeout_s)
-    context = ssl.create_default_context(cadata=_certificate(ca))
+    context = trusting(ca)
     context.set_alpn_protocols(["http/1.1"])
     return http.client.HTTPSConnection(address, timeout=timeout_s, context=context)
 
 
-def _certificate(ca: str) -> str:
+def trusting(ca: str) -> ssl.SSLContext:
+    """Return a client's TLS context that trusts the certificates in the file ``ca``; "" for the system's.
+
+    Raises:
+        DeploymentError: they cannot be read.
+    """
     try:
-        return Path(ca).read_text(encoding="ascii")
+        return ssl.create_default_context(cafile=ca or None)
     except OSError as error:
-        raise DeploymentError(f"the certificate {ca} cannot be read: {error.strerror}") from error
+        raise DeploymentError(f"the certificate {ca} cannot be read: {error.strerror or error}") from error
 
 
-def call(address: str, path: str, message: bytes, *, timeout_s: float, ca: str = "") -> bytes:
+def call(
+    address: str,
+    path: str,
+    message: bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float,
+    tls: bool = False,
+    ca: str = "",
+) -> bytes:
     """Make one unary gRPC call of ``/package.Service/Method`` and return the serialised answer.
 
-    ``ca`` names the file of the certificate that vouches for the server; empty for clear text.
+    ``headers`` have names in lower case; ``host`` is the authority that is asked for. ``ca`` is as of :func:`fetch`.
 
     Raises:
         AnsweredError: the server ended the call with a status of its own.
-        DeploymentError: refused, reset or timed out.
+        UnansweredError: refused, reset or timed out.
+        DeploymentError: the certificates cannot be read.
     """
     import grpc
 
-    options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
-    credentials = grpc.ssl_channel_credentials(_certificate(ca).encode()) if ca else None
-    with (
-        grpc.secure_channel(address, credentials, options) if credentials else grpc.insecure_channel(address, options)
-    ) as channel:
+    metadata = dict(headers or {})
+    options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
+    if host := metadata.pop("host", ""):
+        options.append(("grpc.default_authority", host))
+    if tls:
+        roots = None
+        if ca:
+            trusting(ca)  # which says what is wrong with the file
+            roots = Path(ca).read_bytes()
+        opened = grpc.secure_channel(address, grpc.ssl_channel_credentials(roots), options)
+    else:
+        opened = grpc.insecure_channel(address, options)
+    with opened as channel:
         method: Any = channel.unary_unary(path, None, None)
         try:
-            return bytes(method(message, timeout=timeout_s))
+            return bytes(method(message, timeout=timeout_s, metadata=tuple(metadata.items())))
         except grpc.RpcError as error:
             status: Any = error
-            silent = status.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-            kind = DeploymentError if silent else AnsweredError
-            raise kind(f"{path} on {address}: {status.code().name}: {status.details()}") from error
+            code = status.code()
+            late, away = code is grpc.StatusCode.DEADLINE_EXCEEDED, code is grpc.StatusCode.UNAVAILABLE
+            kind = UnansweredError if late or (away and not _speaks(address)) else AnsweredError
+            raise kind(f"{path} on {address}: {code.name}: {status.details()}") from error
+
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""What a client of HTTP/2 sends first (RFC 9113, 3.4): the magic words, and settings without a value."""
+
+
+def _speaks(address: str) -> bool:
+    """Return whether a server at ``address`` answers the first bytes of HTTP/2.
+
+    gRPC has one code, UNAVAILABLE, for a server that is not there, and for an error that it tells (TorchServe: whatever
+    a handler raises).
+    """
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=2) as connection:
+            connection.sendall(_PREFACE)
+            return bool(connection.recv(1))
+    except OSError:
+        return False

@@ -9,12 +9,16 @@ from typing import Protocol
 import numpy as np
 import psutil
 
-from infscale.deployment.client import call, fetch
+from infscale.deployment import client
+from infscale.deployment.client import UnansweredError
 from infscale.errors import ConfigError, DeploymentError
 from infscale.models.reference import Array, Rows, inputs, max_difference, model
 from infscale.payloads.encoders import Interface, Payload
 from infscale.payloads.limits import most_rows
 from infscale.vocabulary import OTHER, PROTOCOLS, SCHEME
+
+ANSWER_TIMEOUT_S = 10.0
+"""Longest wait for one answer of a server, unless a deployment has a limit of its own, seconds."""
 
 Processes = Callable[[], list[psutil.Process]]
 """A function that lists the processes that live now."""
@@ -27,7 +31,11 @@ class Requests(Protocol):
         """Return a pool of request bodies that fit the served model."""
 
     def answered(self, endpoint: "Endpoint") -> bool:
-        """Return whether the model is loaded and answers over each protocol, or refuses a request with an error."""
+        """Return whether the model is loaded and answers over each protocol, or refuses a request with an error.
+
+        Raises:
+            UnansweredError: it does not, for now, with the reason.
+        """
 
 
 @dataclass(frozen=True)
@@ -41,14 +49,14 @@ class Endpoint:
         label: the name in titles and sentences; it contains "embedded" if the server is this project's own.
         runtime: what computes, e.g. "TensorFlow 2.21.0".
         model: name of the served model.
-        rest, grpc: ``host:port``; empty for a protocol without an address.
+        rest, grpc: ``host:port``; empty for a protocol over which the model takes no requests.
         interface: what it takes as requests for the reference models.
         command: the server's command line.
         processes: lists the server's processes that live now.
         ready_s: seconds from the start to the first right answer.
         log_tail: returns the end of the server's log; empty for a server that is not ours.
         metrics: ``host:port/path`` of the server's counters in Prometheus' format; empty where there are none.
-        management: ``host:port`` of the server's administration, where it has one.
+        management: ``host:port`` of the server's administration, where it has one; it may be that of its REST.
         own: makes the requests of a model of the user's own; None for a reference model.
         tls: the protocols that are encrypted.
         ca: file of the certificate that vouches for an encrypted server; "" for the system's.
@@ -62,6 +70,9 @@ class Endpoint:
             NaN for a replica that does not count.
         cache: reads ``hits``, ``misses`` and other counts of what stands in front of the server; None where nothing
             does, so that the server's own counters tell of its cache.
+        timeout_s: longest wait for one answer, outside of trials, which have their own limit.
+        headers: sent with every request, names in lower case, such as ``authorization``; ``host`` is the authority that
+            is asked for.
     """
 
     framework: str
@@ -89,6 +100,8 @@ class Endpoint:
     replicas: Mapping[str, Sequence[str]] = field(default_factory=dict)
     answered_by_replica: Callable[[], list[float]] = field(default=list, repr=False)
     cache: Callable[[], dict[str, float]] | None = field(default=None, repr=False)
+    timeout_s: float = ANSWER_TIMEOUT_S
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:
         """Return the scheme of the load engine's URLs; ``http`` is the version that REST uses.
@@ -141,6 +154,39 @@ class Endpoint:
         rows = change(rows) if change else rows
         return self.interface.payload(protocol, self.model, rows, encoding=encoding, batch=batch)
 
+    def fetch(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """Send one request over REST and return the body of the answer: :func:`infscale.deployment.client.fetch`."""
+        return client.fetch(
+            self.address("rest"),
+            method,
+            path,
+            body,
+            {**self.headers, **(headers or {})},
+            timeout_s=timeout_s or self.timeout_s,
+            tls="rest" in self.tls,
+            ca=self.ca,
+        )
+
+    def call(self, path: str, message: bytes, *, timeout_s: float | None = None) -> bytes:
+        """Make one unary gRPC call and return the serialised answer: :func:`infscale.deployment.client.call`."""
+        return client.call(
+            self.address("grpc"),
+            path,
+            message,
+            self.headers,
+            timeout_s=timeout_s or self.timeout_s,
+            tls="grpc" in self.tls,
+            ca=self.ca,
+        )
+
     def same_host(self) -> bool:
         """Return whether all addresses are loopback ones, or a link of ours leads to them; a tunnel looks the same."""
         return bool(self.link) or all(_is_loopback(self.address(protocol)) for protocol in self.protocols())
@@ -173,8 +219,12 @@ def _is_loopback(address: str) -> bool:
     return all(ipaddress.ip_address(ip.partition("%")[0]).is_loopback for ip in resolved)
 
 
-def predict(endpoint: Endpoint, protocol: str, rows: Rows, *, encoding: str = "", timeout_s: float = 10.0) -> Array:
+def predict(
+    endpoint: Endpoint, protocol: str, rows: Rows, *, encoding: str = "", timeout_s: float | None = None
+) -> Array:
     """Ask a reference model for one prediction: ``rows`` (batch, …) in a single request; return float32 (batch, …).
+
+    ``timeout_s`` is by default the endpoint's.
 
     Raises:
         ConfigError: the protocol or encoding is not taken.
@@ -189,20 +239,20 @@ def predict(endpoint: Endpoint, protocol: str, rows: Rows, *, encoding: str = ""
         raise DeploymentError(f"{endpoint.label} answered over {protocol} with no prediction ({reason})") from error
 
 
-def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float = 10.0) -> bytes:
-    """Send the first body of ``payload`` and return the body of the answer.
+def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float | None = None) -> bytes:
+    """Send the first body of ``payload`` and return the body of the answer; ``timeout_s`` is by default the endpoint's.
 
     Raises:
         AnsweredError: the server answered with an error.
-        DeploymentError: refused, reset or timed out. Both have the end of the server's log.
+        UnansweredError: refused, reset or timed out. Both have the end of the server's log.
     """
-    address, body = endpoint.address(payload.protocol), payload.bodies[0]
+    body = payload.bodies[0]
     try:
         if payload.protocol == "grpc":
-            return call(address, payload.path, body, timeout_s=timeout_s, ca=endpoint.ca)
-        return fetch(address, "POST", payload.path, body, payload.headers, timeout_s=timeout_s, ca=endpoint.ca)
+            return endpoint.call(payload.path, body, timeout_s=timeout_s)
+        return endpoint.fetch("POST", payload.path, body, payload.headers, timeout_s=timeout_s)
     except DeploymentError as error:
-        raise type(error)(str(error), endpoint.log_tail()) from error
+        raise type(error)(error.reason, endpoint.log_tail()) from error
 
 
 def check_answers(endpoint: Endpoint) -> dict[str, float]:
@@ -224,15 +274,20 @@ Libraries decode a JPEG a little differently.
 
 
 def answers(endpoint: Endpoint) -> bool:
-    """Return whether a prediction comes back over each protocol; that of a reference model must also be right."""
+    """Return whether a prediction comes back over each protocol; that of a reference model must also be right.
+
+    Raises:
+        UnansweredError: none comes back over one of them, for now, or a wrong one; with the reason.
+    """
     if endpoint.own is not None:
         return endpoint.own.answered(endpoint)
     rows = inputs(endpoint.model, 1)
     truth = model(endpoint.model).predict(rows)
-    try:
-        return all(
-            max_difference(predict(endpoint, protocol, rows, timeout_s=2), truth) < PARITY[model(endpoint.model).dtype]
-            for protocol in endpoint.protocols()
-        )
-    except DeploymentError:
-        return False
+    for protocol in endpoint.protocols():
+        try:
+            difference = max_difference(predict(endpoint, protocol, rows), truth)
+        except DeploymentError as error:  # an answered one, too: a proxy says so of a server that is not there yet
+            raise UnansweredError(error.reason) from error
+        if not difference < PARITY[model(endpoint.model).dtype]:
+            raise UnansweredError(f"{endpoint.label} predicts something else over {protocol} than the reference model")
+    return True

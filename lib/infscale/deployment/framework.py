@@ -1,7 +1,8 @@
 """Frameworks: an object for each says how it is started, which requests it takes, and which counts it keeps."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,18 +10,22 @@ from typing import Any
 
 from infscale import vocabulary
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import ConfigError
+from infscale.errors import ConfigError, check_duration, one_of
 from infscale.payloads.encoders import Interface
 from infscale.payloads.tensors import Input, Target, Tensors
 from infscale.programs import Requirement
 from infscale.servers.gateway.settings import VersionQuery
 
 Start = Callable[..., AbstractContextManager[Endpoint]]
-"""Called as ``start(model, artifact=…, own=…, rest_port=…, grpc_port=…, log_folder=…, pid_log=…, place=…)``.
+"""Called as ``start(model, artifact=…, own=…, protocols=…, start_timeout_s=…, rest_port=…, …)``.
 
 All arguments but the model's name are optional, and a framework may add its own. :func:`infscale.deployment.deploy`
-refuses an argument that the framework does not have. ``artifact`` is the file or folder of a model of the user's own,
-and ``own`` makes the requests for it.
+refuses an argument that the framework does not have.
+
+- ``artifact``: the file or folder of a model of the user's own, for which ``own`` makes the requests;
+- ``protocols``: those over which the model takes requests; the endpoint has no address for another one;
+- ``start_timeout_s``, ``answer_timeout_s``: longest time until the first answer, and longest wait for one, s;
+- ``rest_port``, ``grpc_port``, ``log_folder``, ``pid_log``, ``place``: where it listens, logs and runs.
 """
 
 
@@ -66,19 +71,41 @@ class FileApi:
 
 
 _INTERNAL = {"artifact", "own", "place"}  # options that this package sets, not the user
+_LIMITS_S = ("start_timeout_s", "answer_timeout_s")
 
 
 def _no_statistics(endpoint: Endpoint) -> dict[str, float]:
     return {}
 
 
-def _unknown_version(rest: str) -> str:
+def _unknown_version(endpoint: Endpoint) -> str:
     return "unknown"
 
 
 def file_name(artifact: Path) -> str:
-    """Return the name of a file without its suffix, or that of a folder."""
-    return artifact.stem if artifact.is_file() else artifact.name
+    """Return the name of a file without its suffix, or that of a folder, as :func:`served_name` makes it."""
+    return served_name(artifact.stem if artifact.is_file() else artifact.name)
+
+
+def check_protocols(protocols: object) -> None:
+    """Check the protocols over which a model takes requests: a name, or several.
+
+    Raises:
+        ConfigError: there is none, or an unknown one.
+    """
+    names = [protocols] if isinstance(protocols, str) else list(protocols) if isinstance(protocols, Collection) else []
+    if not names:
+        raise ConfigError(f"protocols={protocols!r} names none; accepted: {' and '.join(vocabulary.PROTOCOLS)}, or one")
+    for name in names:
+        one_of("protocols", str(name), vocabulary.PROTOCOLS)
+
+
+def served_name(name: str) -> str:
+    """Return a name under which every server can serve a model: "_" stands for what URLs would have to escape.
+
+    Servers differ in what they make of an escaped name, of spaces, and of letters beyond ASCII.
+    """
+    return re.sub(r"[^A-Za-z0-9._~+-]", "_", name)
 
 
 @dataclass(frozen=True)
@@ -94,7 +121,7 @@ class Framework:
             them where it caches, and sums of milliseconds (names in ``…_ms``).
         counting: options of ``start`` without which a server does not count.
         metrics_path: path of the counters in Prometheus' format on the REST port; empty if they have their own address.
-        version: reads a server's version from its REST address.
+        version: reads the version of a server that has a REST address.
         own: how requests for models of the user's own are made; None if it serves only the reference models.
         artifact_name: the name under which the file or folder of such a model is served.
         predictions: regular expression of the REST paths of predictions, which a cache may answer; empty for those of
@@ -110,15 +137,15 @@ class Framework:
     statistics: Callable[[Endpoint], dict[str, float]] = _no_statistics
     counting: Mapping[str, object] = field(default_factory=dict)
     metrics_path: str = ""
-    version: Callable[[str], str] = _unknown_version
+    version: Callable[[Endpoint], str] = _unknown_version
     own: TensorApi | FileApi | None = None
     artifact_name: Callable[[Path], str] = file_name
     predictions: str = ""
     versions: VersionQuery | None = None
     requirements: Callable[[], Sequence[Requirement]] = list
 
-    def check_options(self, options: Mapping[str, object]) -> None:
-        """Check that ``start`` takes these options.
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """Check that ``start`` takes these options, and that those of every framework have values that it can take.
 
         Raises:
             ConfigError: it does not take one of them.
@@ -129,6 +156,9 @@ class Framework:
             if name not in accepted:
                 known = ", ".join(sorted(accepted - _INTERNAL))
                 raise ConfigError(f"{name}={value!r} is no option of {self.title}; accepted: {known}")
+        check_protocols(options.get("protocols", vocabulary.PROTOCOLS))
+        for name in _LIMITS_S:
+            check_duration(options.get(name, 1.0), name)
 
     def own_api(self) -> TensorApi | FileApi:
         """Return how requests for models of the user's own are made.

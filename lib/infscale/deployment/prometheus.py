@@ -18,6 +18,8 @@ def page(endpoint: Endpoint) -> str:
         DeploymentError: the server does not answer, or shows no such page.
     """
     address, _, path = endpoint.metrics.partition("/")
+    if address == endpoint.rest:
+        return endpoint.fetch("GET", f"/{path}", timeout_s=5).decode()
     return fetch(address, "GET", f"/{path}", timeout_s=5).decode()
 
 

@@ -7,11 +7,12 @@ is, and results of the embedded one are never reported as TensorFlow Serving's.
 import contextlib
 import importlib.util
 import json
+import math
 import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +24,12 @@ import psutil
 import infscale
 from infscale import vocabulary
 from infscale.deployment import prometheus
-from infscale.deployment.client import call, fetch
-from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import Framework, TensorApi
 from infscale.deployment.processes import docker
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
-from infscale.deployment.processes.process import Process, serving
+from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
 from infscale.errors import ConfigError, DeploymentError, MissingError, one_of
 from infscale.machine import split_cores
 from infscale.models import export as exports
@@ -46,8 +46,8 @@ IMAGE = "tensorflow/serving"
 """Name of its Docker image."""
 WAYS = ("auto", "binary", "docker", "embedded")
 """Ways to start it; "auto" is the first of the others that this machine has."""
-METADATA_TIMEOUT_S = 10.0
-"""Longest wait for the description of a model, seconds."""
+REST_TIMEOUT_S = 30.0
+"""Longest time that an answer over REST may take unless the server is told otherwise, seconds."""
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 _PREDICT = "/v1/models/{model}:predict"
 _SERVICE = "/tensorflow.serving.PredictionService"
@@ -84,11 +84,14 @@ class _Model:
     base: Path
     rest_port: int
     grpc_port: int
+    answer_timeout_s: float
 
     def flags(self, base: Path | str) -> list[str]:
         """Return the server's flags; ``base`` is the base path as the server sees it."""
         ports = [f"--port={self.grpc_port}", f"--rest_api_port={self.rest_port}"]
-        return [*ports, f"--model_name={self.name}", f"--model_base_path={base}"]
+        longer = self.answer_timeout_s > REST_TIMEOUT_S
+        limit = [f"--rest_api_timeout_in_ms={math.ceil(1000 * self.answer_timeout_s)}"] if longer else []
+        return [*ports, f"--model_name={self.name}", f"--model_base_path={base}", *limit]
 
 
 @dataclass(frozen=True)
@@ -181,6 +184,9 @@ def deploy(
     *,
     way: str = "auto",
     artifact: Path | None = None,
+    protocols: Collection[str] = vocabulary.PROTOCOLS,
+    start_timeout_s: float = START_TIMEOUT_S,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
     rest_port: int = 0,
     grpc_port: int = 0,
     log_folder: Path | None = None,
@@ -191,9 +197,11 @@ def deploy(
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from the SavedModel base path ``artifact`` (default: the reference model's).
 
-    ``own`` makes the requests of a SavedModel that is no reference model. Ports of 0 are chosen. ``way`` is "binary",
-    "docker", "embedded", or "auto" for the first of them that this machine has. ``monitoring`` lets the server show its
-    counters (:mod:`infscale.deployment.prometheus`, :func:`statistics`), which costs it some time a request.
+    ``own`` makes the requests of a SavedModel that is no reference model. The model takes requests over ``protocols``.
+    Ports of 0 are chosen. ``way`` is "binary", "docker", "embedded", or "auto" for the first of them that this machine
+    has. ``monitoring`` lets the server show its counters (:mod:`infscale.deployment.prometheus`, :func:`statistics`),
+    which costs it some time a request. It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an
+    answer.
 
     Raises:
         MissingError: the way that was asked for is not installed.
@@ -210,7 +218,7 @@ def deploy(
             f"no version in {base}: TensorFlow Serving wants {base.name}/1/saved_model.pb or the like"
         )
     with working_folder("tf") as run:
-        chosen = _choose(way, _Model(model, base, rest, grpc), run.name, place)
+        chosen = _choose(way, _Model(model, base, rest, grpc, answer_timeout_s), run.name, place)
         if monitoring:
             chosen = _monitored(chosen, run)
 
@@ -222,8 +230,8 @@ def deploy(
                 label=chosen.label,
                 runtime=chosen.runtime,
                 model=model,
-                rest=f"{place.host}:{rest}",
-                grpc=f"{place.host}:{grpc}",
+                rest=f"{place.host}:{rest}" if "rest" in protocols else "",
+                grpc=f"{place.host}:{grpc}" if "grpc" in protocols else "",
                 interface=INTERFACE,
                 command=chosen.command,
                 processes=chosen.processes(process),
@@ -231,6 +239,7 @@ def deploy(
                 log_tail=process.log_tail,
                 metrics=f"{place.host}:{rest}{_METRICS_PATH}" if monitoring else "",
                 own=own,
+                timeout_s=answer_timeout_s,
                 http=chosen.http,
             )
 
@@ -242,6 +251,7 @@ def deploy(
             what=chosen.label,
             log=(log_folder or run) / f"{chosen.implementation}.log",
             ready=ready,
+            timeout_s=start_timeout_s,
             env={"TF_CPP_MIN_LOG_LEVEL": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             remove=[run],
             on_exit=chosen.on_exit(),
@@ -276,7 +286,7 @@ def _rest_path(target: Target, call_name: str = ":predict") -> str:
 
 def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     path = _rest_path(target, "/metadata")
-    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca))
+    answer = json.loads(endpoint.fetch("GET", path))
     signatures = answer["metadata"]["signature_def"]["signature_def"]
     signature = signatures.get(target.signature or "serving_default", {"inputs": {}})
     return {
@@ -296,7 +306,7 @@ def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     request = tensorflow["GetModelMetadataRequest"](metadata_field=["signature_def"])
     tensors.fill_model_spec(request.model_spec, replace(target, signature=""))
     body = request.SerializeToString()
-    answer = call(endpoint.grpc, f"{_SERVICE}/GetModelMetadata", body, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    answer = endpoint.call(f"{_SERVICE}/GetModelMetadata", body)
     packed = tensorflow["GetModelMetadataResponse"].FromString(answer).metadata["signature_def"].value
     signatures = tensorflow["SignatureDefMap"].FromString(packed).signature_def
     name = target.signature or "serving_default"

@@ -7,24 +7,25 @@ in one temporary folder.
 import contextlib
 import importlib.util
 import json
+import math
 import re
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
 from infscale import vocabulary
 from infscale.deployment import prometheus
-from infscale.deployment.client import fetch
-from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.client import AnsweredError, fetch
+from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import FileApi, Framework
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
-from infscale.deployment.processes.process import Process, serving
-from infscale.errors import DeploymentError, MissingError
+from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
+from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
@@ -32,6 +33,7 @@ from infscale.payloads.tensors import Target
 from infscale.programs import Requirement, first_line, package_version
 from infscale.servers.gateway.settings import VersionQuery
 
+_ARCHIVE = "model.mar"  # in the store: TorchServe refuses files with ".." in their names
 _PREDICT = "/predictions/{model}"
 _CALL = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
 
@@ -65,8 +67,12 @@ def _site() -> Path:
     return Path(spec.origin).parent.parent
 
 
-def _properties(store: Path, host: str, archive: str, ports: list[int], workers: int, queue_size: int) -> str:
+def _properties(
+    store: Path, host: str, model: str, ports: list[int], workers: int, queue_size: int, limits_s: tuple[float, float]
+) -> str:
+    """Return the server's configuration; ``limits_s`` are those of a worker's start and answer, s."""
     rest, management, metrics, grpc, grpc_management, worker = ports
+    start_s, answer_s = (max(60, math.ceil(limit)) for limit in limits_s)
     lines = {
         "inference_address": f"http://{host}:{rest}",
         "management_address": f"http://{host}:{management}",
@@ -77,7 +83,7 @@ def _properties(store: Path, host: str, archive: str, ports: list[int], workers:
         "grpc_management_port": grpc_management,
         "initial_worker_port": worker,
         "model_store": store,
-        "load_models": archive,
+        "load_models": f"{model}={_ARCHIVE}",  # its manifest may have another name, as that of a renamed file
         "default_workers_per_model": workers,
         "job_queue_size": queue_size,
         "number_of_gpu": 0,
@@ -90,8 +96,8 @@ def _properties(store: Path, host: str, archive: str, ports: list[int], workers:
         "allowed_urls": f"file://{store}/.*",
         "max_request_size": 67108864,
         "max_response_size": 67108864,
-        "default_response_timeout": 60,
-        "default_startup_timeout": 60,
+        "default_response_timeout": answer_s,
+        "default_startup_timeout": start_s,
     }
     return "".join(f"{key}={value}\n" for key, value in lines.items())
 
@@ -116,13 +122,27 @@ def _command(java_program: Path, site: Path, run: Path) -> list[str]:
     ]
 
 
-def _workers_ready(management: str, model: str, process: Process) -> bool:
+def _workers_ready(management: str, model: str, wanted: int | None, process: Process) -> bool:
+    """Return whether every worker has loaded the model, and there are as many as ``wanted``; None for any number.
+
+    A ``model-config.yaml`` in the archive has the last word at the start, so that another number is asked for then.
+
+    Raises:
+        DeploymentError: the server has no such model: it goes on without one whose archive it cannot read.
+        UnansweredError: it does not answer.
+    """
+    path = f"/models/{quote(model, safe='')}"
     try:
-        workers = json.loads(fetch(management, "GET", f"/models/{model}", timeout_s=2))[0]["workers"]
-    except (DeploymentError, ValueError, KeyError, IndexError):
-        return False
-    ours = {p.pid for p in process.tree()}  # /models may be answered by somebody else's server
-    return bool(workers) and all(worker["status"] == "READY" and worker["pid"] in ours for worker in workers)
+        described = json.loads(fetch(management, "GET", path, timeout_s=2))[0]
+        if wanted and described["minWorkers"] != wanted:
+            change = f"?min_worker={wanted}&max_worker={wanted}&synchronous=true"
+            fetch(management, "PUT", path + change, timeout_s=2)
+            return False
+    except AnsweredError as error:
+        fault = f"TorchServe cannot load the model {model}: {error.reason}"
+        raise DeploymentError(fault, process.log_tail(200)) from error
+    workers = described["workers"]
+    return len(workers) == (wanted or len(workers) or 1) and all(worker["status"] == "READY" for worker in workers)
 
 
 def _check_load(process: Process, model: str) -> None:
@@ -137,9 +157,12 @@ def deploy(
     model: str,
     *,
     artifact: Path | None = None,
+    protocols: Collection[str] = vocabulary.PROTOCOLS,
+    start_timeout_s: float = START_TIMEOUT_S,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
     rest_port: int = 0,
     grpc_port: int = 0,
-    workers: int = 1,
+    workers: int | None = None,
     queue_size: int = 1000,
     log_folder: Path | None = None,
     pid_log: Path | None = None,
@@ -148,14 +171,19 @@ def deploy(
 ) -> Iterator[Endpoint]:
     """Serve ``model`` from the archive ``artifact`` (default: the reference model's). Ports of 0 are chosen.
 
-    ``own`` makes the requests of an archive that holds no reference model. ``workers`` processes run the model side by
-    side; at most ``queue_size`` requests wait for them.
+    ``own`` makes the requests of an archive that holds no reference model. The model takes requests over ``protocols``.
+    ``workers`` processes run it side by side, whatever the archive says of them (default: as it says, else 1); at most
+    ``queue_size`` requests wait for them. It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an
+    answer; a ``model-config.yaml`` in the archive may set limits of its own.
 
     Raises:
         MissingError: Java, torch or TorchServe is not installed.
-        ConfigError: a port is taken.
+        ConfigError: a port is taken, or there is to be no worker.
         DeploymentError: it did not become ready; the message has the end of its log.
     """
+    if workers is not None and workers < 1:
+        raise ConfigError(f"workers={workers} is not a number of worker processes; accepted: 1 or more")
+    many = f" ({workers} worker{'s' if workers > 1 else ''})" if workers else ""
     site, program = _site(), java()
     names = ("rest_port", "management", "metrics", "grpc_port", "grpc_management", "worker")
     wanted = dict.fromkeys(names, 0) | {"rest_port": rest_port, "grpc_port": grpc_port}
@@ -166,11 +194,12 @@ def deploy(
         for folder in ("tmp", "logs", "store"):
             (run / folder).mkdir()
         try:
-            shutil.copy(source, run / "store" / f"{model}.mar")
+            shutil.copyfile(source, run / "store" / _ARCHIVE)
         except OSError as error:
             raise DeploymentError(f"cannot read the model archive {source}: {error}") from error
         shutil.copy(Path(__file__).with_name("log4j2.xml"), run / "log4j2.xml")
-        properties = _properties(run / "store", place.host, f"{model}.mar", ports, workers, queue_size)
+        limits_s = (start_timeout_s, answer_timeout_s)
+        properties = _properties(run / "store", place.host, model, ports, workers or 1, queue_size, limits_s)
         (run / "config.properties").write_text(properties)
 
         def endpoint(process: Process) -> Endpoint:
@@ -178,11 +207,11 @@ def deploy(
                 framework="torchserve",
                 implementation="torchserve",
                 version=version("torchserve"),
-                label=f"TorchServe {version('torchserve')}",
+                label=f"TorchServe {version('torchserve')}{many}",
                 runtime=f"torch {version('torch')}",
                 model=model,
-                rest=rest,
-                grpc=grpc,
+                rest=rest if "rest" in protocols else "",
+                grpc=grpc if "grpc" in protocols else "",
                 interface=INTERFACE,
                 command=process.command,
                 processes=process.tree,
@@ -191,17 +220,20 @@ def deploy(
                 metrics=f"{metrics}/metrics",
                 management=management,
                 own=own,
+                timeout_s=answer_timeout_s,
             )
 
         def ready(process: Process) -> bool:
             _check_load(process, model)
-            return _workers_ready(management, model, process) and answers(endpoint(process))
+            ours = all(process.owns_port(int(one.rpartition(":")[2])) for one in (rest, management, grpc))
+            return ours and _workers_ready(management, model, workers, process) and answers(endpoint(process))
 
         with serving(
             _command(program, site, run),
             what="TorchServe",
             log=(log_folder or run / "logs") / "torchserve.log",
             ready=ready,
+            timeout_s=start_timeout_s,
             env={
                 "LOG_LOCATION": f"{run}/logs",
                 "METRICS_LOCATION": f"{run}/logs",
@@ -239,8 +271,8 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
 _COUNTER = re.compile(r'^(ts_\w+)\{[^}]*model_name="([^"]*)"[^}]*\} (\S+)', re.MULTILINE)
 
 
-def _version(rest: str) -> str:
-    return str(json.loads(fetch(rest, "OPTIONS", "/", timeout_s=5))["info"]["version"])
+def _version(endpoint: Endpoint) -> str:
+    return str(json.loads(endpoint.fetch("OPTIONS", "/", timeout_s=5))["info"]["version"])
 
 
 def _rest_path(target: Target) -> str:

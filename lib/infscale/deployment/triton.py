@@ -12,20 +12,22 @@ import re
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from infscale import vocabulary
-from infscale.deployment.client import call, fetch
-from infscale.deployment.endpoint import Endpoint, Requests, answers
+from infscale.deployment.client import fetch
+from infscale.deployment.endpoint import ANSWER_TIMEOUT_S, Endpoint, Requests, answers
 from infscale.deployment.framework import Framework, TensorApi
-from infscale.deployment.processes.folder import working_folder
+from infscale.deployment.processes.folder import copy_tree, working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
-from infscale.errors import ConfigError, DeploymentError, MissingError
+from infscale.deployment.repository import Settings, copy, only_model
+from infscale.errors import MissingError
 from infscale.models import export as exports
 from infscale.payloads import codecs, json_bodies, tensors
 from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
@@ -35,8 +37,6 @@ from infscale.servers.gateway.settings import VersionQuery
 
 CACHE_BYTES = 16 * 2**20
 """Size of the response cache, bytes."""
-METADATA_TIMEOUT_S = 10.0
-"""Longest wait for the description of a model, seconds."""
 _PREDICT = "/v2/models/{model}/infer"
 _SERVICE = "/inference.GRPCInferenceService"
 
@@ -44,30 +44,6 @@ _SERVICE = "/inference.GRPCInferenceService"
 def export(model: str) -> Path:
     """Return the model repository of a reference model, exported once."""
     return exports.export(model, "infscale.deployment.exporters.repository", ("triton_model",))
-
-
-@dataclass(frozen=True)
-class _Options:
-    """Options of a model's configuration; None leaves what its own file says, or Triton's default."""
-
-    instances: int | None
-    batch_delay_us: int | None
-    cache: bool
-
-    def __post_init__(self) -> None:
-        if self.instances is not None and self.instances < 1:
-            raise ConfigError(f"instances={self.instances} is not a number of model instances; accepted: 1 or more")
-        if self.batch_delay_us is not None and self.batch_delay_us < 0:
-            raise ConfigError(f"batch_delay_us={self.batch_delay_us} is not a time; accepted: 0 or more microseconds")
-
-    def config(self) -> str:
-        """Return lines for the model's ``config.pbtxt``."""
-        lines = [f"instance_group [{{ count: {self.instances} kind: KIND_CPU }}]"] if self.instances else []
-        if self.batch_delay_us is not None:
-            lines.append(f"dynamic_batching {{ max_queue_delay_microseconds: {self.batch_delay_us} }}")
-        if self.cache:
-            lines.append("response_cache { enable: true }")
-        return "".join(f"{line}\n" for line in lines)
 
 
 def _wheel() -> Path:
@@ -93,19 +69,8 @@ def _stub(wheel: Path) -> Path:
 def _backends(wheel: Path, run: Path) -> Path:
     """Make a folder of backends in which the Python backend lies beside the stub for this Python."""
     folder = run / "backends"
-    shutil.copytree(wheel / "backends" / "python", folder / "python")
+    copy_tree(wheel / "backends" / "python", folder / "python")
     shutil.copy(_stub(wheel), folder / "python")
-    return folder
-
-
-def _repository(source: Path, model: str, run: Path, options: _Options) -> Path:
-    folder = run / "repository"
-    try:
-        shutil.copytree(source / model, folder / model)
-        with open(folder / model / "config.pbtxt", "a", encoding="utf-8") as file:
-            file.write(options.config())
-    except OSError as error:
-        raise DeploymentError(f"cannot read the model {model} of the repository {source}: {error}") from error
     return folder
 
 
@@ -123,7 +88,8 @@ def _environment(wheel: Path) -> dict[str, str]:
     return {**places, **threads, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def _command(wheel: Path, run: Path, host: str, ports: list[int], cache: bool) -> list[str]:
+def _command(wheel: Path, run: Path, host: str, ports: list[int], *, cache: bool, complete: bool) -> list[str]:
+    """Return the command line; ``complete`` lets the server complete the configuration of its model."""
     rest, grpc, metrics = ports
     flags = {
         "model-repository": run / "repository",
@@ -142,7 +108,7 @@ def _command(wheel: Path, run: Path, host: str, ports: list[int], cache: bool) -
     cached = {"cache-config": f"local,size={CACHE_BYTES}"} if cache else {}
     program = str(wheel / "bin" / "tritonserver")
     arguments = (f"--{name}={value}" for name, value in (flags | cached).items())
-    return [program, "--disable-auto-complete-config", *arguments]
+    return [program, *([] if complete else ["--disable-auto-complete-config"]), *arguments]
 
 
 @contextlib.contextmanager
@@ -150,6 +116,9 @@ def deploy(
     model: str,
     *,
     artifact: Path | None = None,
+    protocols: Collection[str] = vocabulary.PROTOCOLS,
+    start_timeout_s: float = START_TIMEOUT_S,
+    answer_timeout_s: float = ANSWER_TIMEOUT_S,
     rest_port: int = 0,
     grpc_port: int = 0,
     instances: int | None = None,
@@ -160,24 +129,26 @@ def deploy(
     own: Requests | None = None,
     place: Place = HERE,
 ) -> Iterator[Endpoint]:
-    """Serve ``model`` from the model repository ``artifact`` (default: the reference model's). Ports of 0 are chosen.
+    """Serve ``model`` from the repository, or the model's folder, ``artifact`` (default: the reference model's).
 
-    ``own`` makes the requests of a repository that holds no reference model. ``instances`` of the model run side by
-    side (Triton's default: 1). ``batch_delay_us`` turns dynamic batching on; it is the longest wait for a batch to
-    fill, in microseconds. ``cache`` turns the response cache on.
+    Ports of 0 are chosen. The server completes the configuration of an artifact. ``own`` makes the requests of one that
+    is no reference model. The model takes requests over ``protocols``. ``instances`` of it run side by side (Triton's
+    default: 1). ``batch_delay_us`` turns dynamic batching on; it is the longest wait for a batch to fill, in
+    microseconds. ``cache`` turns the response cache on. These three take the place of what the model's configuration
+    says of them. It may take ``start_timeout_s`` to be ready, and ``answer_timeout_s`` for an answer.
 
     Raises:
         MissingError: the wheel is not installed.
         ConfigError: a port is taken, or an option has no meaning.
         DeploymentError: it did not become ready; the message has the errors of its log.
     """
-    wheel, options = _wheel(), _Options(instances, batch_delay_us, cache)
+    wheel, settings = _wheel(), Settings(instances, batch_delay_us, cache)
     ports = choose_ports({"rest_port": rest_port, "grpc_port": grpc_port, "metrics": 0}, place)
     rest, grpc, metrics = (f"{place.host}:{port}" for port in ports)
-    source = artifact or export(model)
+    source = (artifact or export(model)).resolve()
     with working_folder("tr") as run:
         _backends(wheel, run)
-        _repository(source, model, run, options)
+        copy(source, model, run / "repository", settings)
 
         def endpoint(process: Process) -> Endpoint:
             return Endpoint(
@@ -187,24 +158,26 @@ def deploy(
                 label="Triton",
                 runtime=f"numpy {version('numpy')} in the Python backend",
                 model=model,
-                rest=rest,
-                grpc=grpc,
+                rest=rest if "rest" in protocols else "",
+                grpc=grpc if "grpc" in protocols else "",
                 interface=INTERFACE,
                 command=process.command,
                 processes=process.tree,
                 ready_s=process.ready_s,
                 log_tail=process.log_tail,
                 metrics=f"{metrics}/metrics",
+                management=rest,
                 own=own,
+                timeout_s=answer_timeout_s,
             )
 
         with serving(
-            _command(wheel, run, place.host, ports, cache),
+            _command(wheel, run, place.host, ports, cache=cache, complete=artifact is not None),
             what="Triton",
             log=(log_folder or run) / "triton.log",
             ports=ports[:2],
             ready=lambda process: answers(endpoint(process)),
-            timeout_s=START_TIMEOUT_S,
+            timeout_s=start_timeout_s,
             log_tail=_errors,
             env=_environment(wheel),
             cwd=run,
@@ -214,7 +187,7 @@ def deploy(
             pid_log=pid_log,
             place=place,
         ) as process:
-            yield _named(endpoint(process), cache)
+            yield _named(endpoint(process), settings)
 
 
 def _errors(process: Process) -> str:
@@ -223,19 +196,26 @@ def _errors(process: Process) -> str:
     return "\n".join(line for line in lines if re.match(r"E\d{4} |error: ", line)) or process.log_tail()
 
 
-def _named(endpoint: Endpoint, cache: bool) -> Endpoint:
-    """Return the endpoint with the version that the server tells."""
-    number = _version(endpoint.rest)
-    remark = "Python backend, response cache" if cache else "Python backend"
-    return replace(endpoint, version=number, label=f"Triton {number} ({remark})")
+def _named(endpoint: Endpoint, settings: Settings) -> Endpoint:
+    """Return the endpoint with the version that the server tells, and the settings in its label."""
+    number = _version(endpoint)
+    remarks = ", ".join(["Python backend", *settings.remarks()])
+    return replace(endpoint, version=number, label=f"Triton {number} ({remarks})")
 
 
-def _version(rest: str) -> str:
-    return str(json.loads(fetch(rest, "GET", "/v2", timeout_s=5))["version"])
+def _version(endpoint: Endpoint) -> str:
+    return str(_tells(endpoint, "/v2")["version"])
+
+
+def _tells(endpoint: Endpoint, path: str) -> Any:
+    """Return what the server tells of itself, by HTTP also where the model takes no requests over REST."""
+    if endpoint.management:
+        return json.loads(fetch(endpoint.management, "GET", path, timeout_s=5))
+    return json.loads(endpoint.fetch("GET", path, timeout_s=5))
 
 
 def statistics(endpoint: Endpoint) -> dict[str, float]:
-    """Return what Triton has counted for the model since its start; empty without a REST address.
+    """Return what Triton has counted for the model since its start; empty where only gRPC leads to it.
 
     ``requests`` that succeeded, and ``cache_hits`` among them. Milliseconds, summed over requests: ``queue_ms``,
     ``compute_input_ms``, ``compute_infer_ms``, ``compute_output_ms``, and, with the response cache, ``cache_hit_ms``
@@ -244,10 +224,9 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
     Raises:
         DeploymentError: it does not answer.
     """
-    if not endpoint.rest:
+    if not endpoint.management and not endpoint.rest:
         return {}
-    path = f"/v2/models/{endpoint.model}/stats"
-    answer = json.loads(fetch(endpoint.rest, "GET", path, timeout_s=5, ca=endpoint.ca))
+    answer = _tells(endpoint, f"{_model_path(Target(endpoint.model))}/stats")
     versions = [entry["inference_stats"] for entry in answer["model_stats"]]
 
     def total(kind: str, unit: str) -> int:
@@ -262,8 +241,9 @@ def statistics(endpoint: Endpoint) -> dict[str, float]:
 
 
 def _model_path(target: Target) -> str:
-    part = f"/versions/{quote(target.version, safe='')}" if target.version else ""
-    return f"/v2/models/{quote(target.model, safe='')}{part}"
+    # Triton takes the path as it comes: what may stand in it must not be escaped.
+    model, number = (quote(text, safe="!$&'()*+,;=:@") for text in (target.model, target.version))
+    return f"/v2/models/{model}/versions/{number}" if number else f"/v2/models/{model}"
 
 
 def _rest_path(target: Target) -> str:
@@ -271,7 +251,7 @@ def _rest_path(target: Target) -> str:
 
 
 def _inputs_over_rest(endpoint: Endpoint, target: Target) -> dict[str, Input]:
-    body = fetch(endpoint.rest, "GET", _model_path(target), timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    body = endpoint.fetch("GET", _model_path(target))
     return {
         each["name"]: Input(tensors.numpy_type(each["name"], each["datatype"]), tuple(map(int, each["shape"])))
         for each in json.loads(body)["inputs"]
@@ -282,25 +262,11 @@ def _inputs_over_grpc(endpoint: Endpoint, target: Target) -> dict[str, Input]:
     from infscale.payloads.messages import triton
 
     request = triton["ModelMetadataRequest"](name=target.model, version=target.version).SerializeToString()
-    path = f"{_SERVICE}/ModelMetadata"
-    body = call(endpoint.grpc, path, request, timeout_s=METADATA_TIMEOUT_S, ca=endpoint.ca)
+    body = endpoint.call(f"{_SERVICE}/ModelMetadata", request)
     return {
         each.name: Input(tensors.numpy_type(each.name, each.datatype), tuple(map(int, each.shape)))
         for each in triton["ModelMetadataResponse"].FromString(body).inputs
     }
-
-
-def _only_model(repository: Path) -> str:
-    """Return the name of the one model in a repository.
-
-    Raises:
-        ConfigError: it holds none, or several.
-    """
-    models = sorted(path.parent.name for path in repository.glob("*/config.pbtxt"))
-    if len(models) != 1:
-        names = ", ".join(models) or "none"
-        raise ConfigError(f"model={str(repository)!r}: its models are {names}; accepted: a repository of one model")
-    return models[0]
 
 
 # ---------------------------------------------------------------------------------------------- the object
@@ -346,7 +312,7 @@ FRAMEWORK = Framework(
         message_of=json_bodies.kserve_message_of,
         json_form='{"inputs": [{"name": …, "datatype": …, "shape": …, "data": …}]}',
     ),
-    artifact_name=_only_model,
+    artifact_name=only_model,
     predictions=r"/v2/models/.+/infer",
     # A number that stays when a model is loaded anew under it.
     versions=VersionQuery("/v2/models/{model}", entries="versions"),

@@ -2,6 +2,7 @@
 
 import time
 
+from infscale.deployment.client import UnansweredError
 from infscale.deployment.endpoint import Endpoint, answers
 from infscale.errors import ServerLostError
 
@@ -36,7 +37,10 @@ def await_counts(endpoint: Endpoint, whole: float) -> None:
 
 def _all_answer(endpoint: Endpoint) -> bool:
     """Return whether the endpoint and every server behind it answer: a cache may answer for a server that hangs."""
-    return all(answers(one) for one in (endpoint, *endpoint.members))
+    try:
+        return all(answers(one) for one in (endpoint, *endpoint.members))
+    except UnansweredError:
+        return False
 
 
 def _cpu_seconds(endpoint: Endpoint) -> float:

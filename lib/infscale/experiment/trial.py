@@ -142,6 +142,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         timeout_s=plan.timeout_s,
         seeds=Seeds(entropy=plan.seed, arrivals=[*plan.key, 0], payload=[*plan.key, 1]),
         pool=len(payload.bodies),
+        header_names=sorted(endpoint.headers),
         generator=result.generator,
         server=_server(endpoint),
         rows=len(result.samples),
@@ -198,6 +199,7 @@ def _send(
     arm, cores = plan.arm, tuple((machine.split_cores() or ((),))[0])
     url = f"{endpoint.scheme(arm.protocol, arm.http)}://{endpoint.address(arm.protocol)}{payload.path}"
     targets = _targets(endpoint, arm)
+    headers = {**endpoint.headers, **payload.headers}
     if arm.client != "wire":
         mark()
         result = clients.run(
@@ -208,7 +210,7 @@ def _send(
             choice,
             timeout_s=plan.timeout_s,
             connections=arm.limit(),
-            headers=payload.headers,
+            headers=headers,
             ca=endpoint.ca,
             cores=cores,
         )
@@ -222,7 +224,7 @@ def _send(
         timeout_s=plan.timeout_s,
         connections=arm.limit(),
         open_first=min(8, arm.limit()),
-        headers=payload.headers,
+        headers=headers,
         cores=cores,
         gzip=arm.gzip,
         ca=endpoint.ca,

@@ -85,7 +85,7 @@ def run(
         choice: the body that each request carries, as an index into the pool.
         timeout_s: time from a request's scheduled time to giving it up, s.
         connections: most connections at a time.
-        headers: sent with every request.
+        headers: sent with every request; ``host`` is the authority that is asked for.
         ca: file of trusted certificates; "" for the client's own.
         cores: CPUs that the process may use; empty for any.
 
@@ -212,8 +212,12 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
 
     scheme, _, rest = job.url.partition("://")
     address, _, path = rest.partition("/")
-    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    metadata = {name.lower(): value for name, value in job.headers.items()}
+    options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
     options += [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    if host := metadata.pop("host", ""):
+        options.append(("grpc.default_authority", host))
+    sent = tuple(metadata.items())
     trusted = grpc.ssl_channel_credentials(Path(job.ca).read_bytes() if job.ca else None)
     channels = [
         grpc.secure_channel(address, trusted, options=options)
@@ -235,7 +239,7 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     def send(i: int) -> None:
         rows.sent[i] = rows.now()
         left = max(0.0, (job.schedule[i] + job.timeout_ns - rows.sent[i]) / 1e9)
-        future = calls[i % len(calls)].future(job.bodies[job.choice[i]], timeout=left)
+        future = calls[i % len(calls)].future(job.bodies[job.choice[i]], timeout=left, metadata=sent)
         future.add_done_callback(lambda f: ended(i, f))
 
     def close() -> None:

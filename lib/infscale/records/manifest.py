@@ -205,6 +205,7 @@ class TrialManifest(Record, kw_only=True):
         rate_per_s: arrival rate λ, requests/s.
         duration_s, timeout_s: length of the arrivals, and time limit of a request, s.
         pool: distinct request bodies.
+        header_names: of the headers that an attached server was sent; names only, because values may be secret.
         rows: scheduled requests.
         ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
         cache: hits and misses of a cache, and what else it counted.
@@ -231,6 +232,7 @@ class TrialManifest(Record, kw_only=True):
     timeout_s: float
     seeds: Seeds
     pool: int
+    header_names: list[str] = []
     generator: Generator
     server: ServerProcess
     rows: int

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from infscale.deployment.client import fetch
+from infscale.deployment.client import UnansweredError, fetch
 from infscale.deployment.endpoint import Endpoint, answers
 from infscale.deployment.framework import FRAMEWORKS
 from infscale.deployment.processes.folder import working_folder
@@ -145,13 +145,17 @@ def _check(upstream: Endpoint, mode: str, store: str, numbers: Mapping[str, floa
             raise MissingError(f"a gateway needs {package!r}: pip install 'infscale[servers]'")
     if upstream.tls:
         raise ConfigError(f"{upstream.label} is encrypted ({', '.join(upstream.tls)}); accepted: a server without TLS")
+    if upstream.headers:
+        names = ", ".join(upstream.headers)
+        raise ConfigError(f"{upstream.label} is asked with headers ({names}); accepted: a server that needs none")
     if mode == "edge":
         _check_edge(upstream)
     else:
         check_store(store)
-    if not answers(upstream):
-        addresses = " and ".join(f"{protocol} {upstream.address(protocol)}" for protocol in upstream.protocols())
-        raise DeploymentError(f"the gateway's server, {upstream.label}, does not answer at {addresses}")
+    try:
+        answers(upstream)
+    except UnansweredError as error:
+        raise DeploymentError(f"the gateway's server, {upstream.label}, does not answer: {error.reason}") from error
 
 
 def _check_edge(upstream: Endpoint) -> None:

@@ -28,7 +28,7 @@ def command(path: str, file: Path) -> list[str]:
 
 
 def configuration(ports: Mapping[str, int], upstreams: Mapping[str, Sequence[str]], folder: Path) -> str:
-    """Return a configuration for both protocols: requests go round, over kept connections; its files in ``folder``.
+    """Return a configuration: requests go round, over kept connections; its files in ``folder``.
 
     ``ports`` and ``upstreams`` (``host:port`` of the replicas) are by protocol. Towards a gRPC replica nginx sends one
     request at a time on a connection, and opens as many as it takes.
@@ -46,8 +46,7 @@ def configuration(ports: Mapping[str, int], upstreams: Mapping[str, Sequence[str
         "http2_max_concurrent_streams 100000; http2_recv_buffer_size 1m; large_client_header_buffers 8 64k;",
         *(f"{name}_temp_path {folder}/{name};" for name in temporary),
         *(_upstream(name, upstreams[name]) for name in ports),
-        f"server {{ listen 127.0.0.1:{ports['rest']}; location / {{ proxy_pass http://rest; {_REST} }} }}",
-        f"server {{ listen 127.0.0.1:{ports['grpc']} http2; location / {{ grpc_pass grpc://grpc; {_GRPC} }} }}",
+        *(f"server {{ listen 127.0.0.1:{port}{_SERVER[name]} }} }}" for name, port in ports.items()),
         "}",
     ]
     return "\n".join(lines) + "\n"
@@ -59,6 +58,12 @@ _REST = (
 )
 
 _GRPC = "grpc_next_upstream off; grpc_read_timeout 1h; grpc_send_timeout 1h; grpc_connect_timeout 2s;"
+
+_SERVER = {
+    "rest": f"; location / {{ proxy_pass http://rest; {_REST}",
+    "grpc": f" http2; location / {{ grpc_pass grpc://grpc; {_GRPC}",
+}
+"""How the server of each protocol goes on behind its port."""
 
 
 def _upstream(name: str, replicas: Sequence[str]) -> str:

@@ -22,7 +22,6 @@ from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import free_ports
 from infscale.deployment.processes.process import Process, serving
 from infscale.errors import ConfigError, one_of
-from infscale.vocabulary import PROTOCOLS
 
 BALANCERS = ("none", *envoy.BALANCERS, "nginx", "client")
 """What can choose among replicas, or "none" for one server alone."""
@@ -101,7 +100,8 @@ def deploy(
             members.append(stack.enter_context(server))
         run = stack.enter_context(working_folder("lb"))
         starter = _Starter(stack, log_folder or run, pid_log)
-        addresses = {protocol: [member.address(protocol) for member in members] for protocol in PROTOCOLS}
+        protocols = members[0].protocols()
+        addresses = {protocol: [member.address(protocol) for member in members] for protocol in protocols}
         parts = {f"server {number}": member.processes for number, member in enumerate(members, 1)}
         if late:
             parts["delay"] = starter.delay(addresses, late)
@@ -162,8 +162,8 @@ def _joined(
         first,
         implementation=f"{first.implementation}x{count}{suffix}",
         label=f"{first.label}, {many}{simulated}",
-        rest=addresses["rest"][0],
-        grpc=addresses["grpc"][0],
+        rest=addresses.get("rest", [""])[0],
+        grpc=addresses.get("grpc", [""])[0],
         metrics="",
         http=first.http if balancer in ("none", "client", "envoy-l4") and not late else ("1.1",),
         members=tuple(members),
@@ -190,10 +190,10 @@ class _Starter:
 
     def delay(self, addresses: dict[str, list[str]], late: Slow) -> Processes:
         """Start the delay before one replica, put its addresses in place of the replica's, and return its processes."""
-        ports, which = free_ports(len(PROTOCOLS)), late.replica - 1
+        ports, which = free_ports(len(addresses)), late.replica - 1
         doors = [
             envoy.Door(protocol, port, [addresses[protocol][which]], policy="ROUND_ROBIN", delay_ms=late.delay_ms)
-            for protocol, port in zip(PROTOCOLS, ports, strict=True)
+            for protocol, port in zip(addresses, ports, strict=True)
         ]
         command = envoy.command(envoy.program(), envoy.configuration(doors))
         process = self._start(command, "Envoy", "delay.log", ports)
@@ -205,7 +205,7 @@ class _Starter:
         self, front: Endpoint, addresses: Mapping[str, Sequence[str]], balancer: str, program: str, run: Path
     ) -> tuple[Endpoint, Processes]:
         """Start the balancer and return the endpoint with its addresses, and its processes."""
-        ports = dict(zip(PROTOCOLS, free_ports(len(PROTOCOLS)), strict=True))
+        ports = dict(zip(addresses, free_ports(len(addresses)), strict=True))
         if balancer == "nginx":
             (run / "nginx.conf").write_text(nginx.configuration(ports, addresses, run), encoding="utf-8")
             command = nginx.command(program, run / "nginx.conf")
@@ -213,7 +213,8 @@ class _Starter:
             policy = envoy.BALANCERS[balancer]
             doors = [envoy.Door(name, port, addresses[name], policy=policy) for name, port in ports.items()]
             command = envoy.command(program, envoy.configuration(doors))
-        front = replace(front, rest=f"127.0.0.1:{ports['rest']}", grpc=f"127.0.0.1:{ports['grpc']}")
+        local = {protocol: f"127.0.0.1:{port}" for protocol, port in ports.items()}
+        front = replace(front, rest=local.get("rest", ""), grpc=local.get("grpc", ""))
         process = self._start(command, balancer, "balancer.log", list(ports.values()), front)
         return replace(front, ready_s=front.ready_s + process.ready_s), process.tree
 

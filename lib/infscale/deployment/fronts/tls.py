@@ -35,7 +35,7 @@ def terminate(
     log_folder: Path | None = None,
     pid_log: Path | None = None,
 ) -> Iterator[Endpoint]:
-    """Put TLS in front of ``endpoint`` over both protocols, and yield the encrypted endpoint. Ports of 0 are chosen.
+    """Put TLS in front of ``endpoint``, over each of its protocols, and yield the encrypted one. Ports of 0 are chosen.
 
     Raises:
         MissingError: Envoy, or the package that makes certificates, is not installed.
@@ -55,6 +55,7 @@ def terminate(
                 tls=envoy.Tls(run / "server.pem", run / "key.pem", ALPN[protocol]),
             )
             for protocol, port in zip(ALPN, ports, strict=True)
+            if protocol in endpoint.protocols()
         ]
 
         def encrypted(process: Process) -> Endpoint:
@@ -64,7 +65,7 @@ def terminate(
             envoy.command(program, envoy.configuration(doors)),
             what="the TLS terminator",
             log=(log_folder or run) / "terminator.log",
-            ports=ports,
+            ports=[door.port for door in doors],
             ready=lambda process: answers(encrypted(process)),
             timeout_s=START_TIMEOUT_S,
             remove=[run],
@@ -96,9 +97,9 @@ def _encrypted(endpoint: Endpoint, doors: list[envoy.Door], ca: Path, process: P
     address = {door.name: f"{door.host}:{door.port}" for door in doors}
     return replace(
         endpoint,
-        rest=address["rest"],
-        grpc=address["grpc"],
-        tls=tuple(ALPN),
+        rest=address.get("rest", ""),
+        grpc=address.get("grpc", ""),
+        tls=tuple(address),
         ca=str(ca),
         processes=processes,
         parts={**(endpoint.parts or {"server": endpoint.processes}), "terminator": process.tree},

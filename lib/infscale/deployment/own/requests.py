@@ -9,6 +9,7 @@ A payload file is one of these; a folder is a pool of them, in the order of thei
   Content-Type.
 """
 
+import contextlib
 import json
 import math
 import mimetypes
@@ -73,18 +74,15 @@ class Own:
             raise ConfigError(f"signature={self.signature!r}: {self.title}'s models have no signatures")
 
     def answered(self, endpoint: Endpoint) -> bool:
-        """Return whether the model is loaded and answers over each protocol, or refuses a request with an error."""
-        try:
-            pools = [self.payload(endpoint, protocol, "", 1) for protocol in endpoint.protocols()]
-        except DeploymentError:  # not loaded yet
-            return False
-        for pool in pools:
-            try:
-                ask(endpoint, pool)
-            except AnsweredError:  # a refusal: whoever asks next gets its text at once
-                return True
-            except DeploymentError:
-                return False
+        """Return whether the model answers over each protocol, or refuses a request with an error.
+
+        Raises:
+            UnansweredError: it does not, for now, with the reason.
+            DeploymentError: its description is none.
+        """
+        with contextlib.suppress(AnsweredError):  # whoever asks next gets the server's own words at once
+            for protocol in endpoint.protocols():
+                ask(endpoint, self.payload(endpoint, protocol, "", 1))
         return True
 
     def payload(self, endpoint: Endpoint, protocol: str, encoding: str, batch: int) -> Payload:

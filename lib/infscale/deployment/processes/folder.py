@@ -1,8 +1,9 @@
-"""Temporary folders for servers, removed at the end."""
+"""Temporary folders for servers, removed at the end, and copies in them."""
 
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,3 +42,14 @@ def working_folder(name: str) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder so that the copy can be written and removed, also where the original is read-only.
+
+    Raises:
+        OSError: it cannot be read, or the copy not be written.
+    """
+    shutil.copytree(source, target)
+    for path in (target, *target.rglob("*")):
+        path.chmod(path.stat().st_mode | (stat.S_IRWXU if path.is_dir() else stat.S_IRUSR | stat.S_IWUSR))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 
+from infscale.deployment.client import UnansweredError
 from infscale.deployment.processes.folder import check_writable
 from infscale.deployment.processes.pids import record_pids
 from infscale.deployment.processes.ports import HERE, Place
@@ -177,17 +178,23 @@ def wait_ready(
 ) -> float:
     """Wait until ``ready()`` is true and return the seconds that it took; ``what`` names the server in messages.
 
+    ``ready`` may raise UnansweredError instead of returning False: then the message says what was missing last.
+
     Raises:
-        DeploymentError: the process ended or the time ran out; the message has ``log_tail(process)``.
+        DeploymentError: the process ended or the time ran out; the message has ``log_tail(process)``. Also whatever
+            else ``ready`` raises, at once.
     """
-    start = time.monotonic()
+    start, missing = time.monotonic(), ""
     while time.monotonic() - start < timeout_s:
         if not process.alive():
             raise DeploymentError(f"{what} ended while starting (exit code {process.returncode})", log_tail(process))
-        if ready():
-            return time.monotonic() - start
+        try:
+            if ready():
+                return time.monotonic() - start
+        except UnansweredError as error:
+            missing = f": {error.reason}"
         time.sleep(0.05)
-    raise DeploymentError(f"{what} did not answer a prediction within {timeout_s:.0f} s", log_tail(process))
+    raise DeploymentError(f"{what} did not answer a prediction within {timeout_s:.0f} s{missing}", log_tail(process))
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ async def read_version(settings: Settings, upstream: Upstream) -> str:
     address = settings.management if query and query.by_management else settings.rest
     if not query or not address:
         return ""
-    path = query.path.format(model=quote(settings.model, safe=""))
+    path = query.path.format(model=quote(settings.model, safe="+"))  # Triton takes an escaped one for another name
     reply = await upstream.request("GET", path, [], b"", address=address)
     try:
         return ",".join(sorted(_versions(query, reply.body)))

@@ -114,8 +114,11 @@ def _request(fields: Mapping[str, str], own: bytes, body: bytes) -> Request:
     return Request(blocks, own, body, head, middle, len(body))
 
 
-def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value for name, value in headers.items()}
+def _fields(method: str, authority: str, path: str, scheme: str, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the header fields of a request; a header ``host`` is the authority (RFC 9113, 8.3.1)."""
+    lowered = {name.lower(): value for name, value in headers.items()}
+    authority = lowered.pop("host", authority)
+    return {":method": method, ":scheme": scheme, ":path": path, ":authority": authority, **lowered}
 
 
 def encode_rest(
@@ -131,8 +134,7 @@ def encode_rest(
     """Return a REST request over HTTP/2; ``gzip`` compresses the body and accepts compressed replies."""
     if gzip:
         headers, body = http1.gzipped(headers, body)
-    fixed = {":method": method, ":scheme": scheme, ":path": path, ":authority": authority}
-    fields = fixed | _lowered(headers)
+    fields = _fields(method, authority, path, scheme, headers)
     fields.pop("content-length", None)
     return _request(fields, hpack.Encoder().encode([("content-length", str(len(body)), True)]), body)
 
@@ -151,9 +153,8 @@ def encode_grpc(
     ``gzip`` compresses the message and accepts compressed replies. Without it, a header ``grpc-encoding`` declares that
     the message is compressed already.
     """
-    fixed = {":method": "POST", ":scheme": scheme, ":path": path, ":authority": authority}
-    fixed |= {"te": "trailers", "content-type": "application/grpc", "user-agent": "infscale"}
-    fields = fixed | _lowered(headers)
+    usual = {"te": "trailers", "content-type": "application/grpc", "user-agent": "infscale"}
+    fields = _fields("POST", authority, path, scheme, {**usual, **headers})
     if gzip:
         message = zlib.compress(message, wbits=31)
         fields |= {"grpc-encoding": "gzip", "grpc-accept-encoding": "identity,gzip"}
