@@ -780,15 +780,3 @@ def test_anything_at_all_is_an_outcome_and_never_an_exception(parts: list[bytes]
     codec.end(finished)
     assert [token for token, *_ in finished] == ([0] if sent else [])
     assert codec.closing
-
-
-@pytest.mark.parametrize("is_grpc", [True, False])
-def test_a_host_header_is_the_authority(is_grpc: bool) -> None:
-    """Beside another authority it would make the request malformed (RFC 9113, 8.3.1)."""
-    headers = {"Host": "model.example", "authorization": "Bearer x"}
-    encoded = encode_grpc("a:1", "/p.S/M", headers, b"") if is_grpc else encode_rest("POST", "a:1", "/", headers, b"x")
-    server = Server([Plan()], is_grpc, {})
-    converse(Http2([encoded], grpc=is_grpc), server, [0])
-    fields = server.requests[1]
-    assert (fields[":authority"], fields["authorization"]) == ("model.example", "Bearer x")
-    assert "host" not in fields

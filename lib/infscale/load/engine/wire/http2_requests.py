@@ -115,9 +115,7 @@ def _request(fields: Mapping[str, str], own: bytes, body: bytes) -> Request:
 
 
 def _fields(method: str, authority: str, path: str, scheme: str, headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the header fields of a request; a header ``host`` is the authority (RFC 9113, 8.3.1)."""
     lowered = {name.lower(): value for name, value in headers.items()}
-    authority = lowered.pop("host", authority)
     return {":method": method, ":scheme": scheme, ":path": path, ":authority": authority, **lowered}
 
 
