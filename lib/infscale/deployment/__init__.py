@@ -11,6 +11,7 @@ from infscale.deployment import tfserving, torchserve, triton
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.framework import FRAMEWORKS, Framework, add
 from infscale.deployment.own.attach import attach, attached, deploy_own, is_artifact
+from infscale.deployment.processes.ports import other_ports_if_taken
 from infscale.errors import ConfigError, one_of
 from infscale.models import reference as models
 
@@ -43,9 +44,9 @@ def deploy(
     """
     chosen = FRAMEWORKS[one_of("framework", framework, FRAMEWORKS)]
     if is_artifact(model):
-        return deploy_own(chosen, Path(model), payload=payload, **options)
+        return other_ports_if_taken(lambda: deploy_own(chosen, Path(model), payload=payload, **options))
     models.model(str(model))
     if payload is not None:
         raise ConfigError(f"payload={str(payload)!r} is for a model of your own; {model} is a reference model")
     chosen.check_options(options)
-    return chosen.start(str(model), **options)
+    return other_ports_if_taken(lambda: chosen.start(str(model), **options))

@@ -17,6 +17,7 @@ from infscale.deployment import deploy
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.fronts import FRONTS
 from infscale.deployment.processes.pids import record_pids
+from infscale.deployment.processes.ports import other_ports_if_taken
 from infscale.errors import DataError, DeploymentError, MissingError, ServerLostError
 from infscale.experiment import anchor, trial
 from infscale.experiment.design.arm import Arm, Level
@@ -119,7 +120,7 @@ class Session:
     def _server(self, arm: Arm) -> Iterator[Endpoint]:
         start = FRONTS[_front(arm)].start if arm.front else self.start
         where = {"log_folder": self.folder / "logs", "pid_log": self.pids}
-        with start(arm.framework, arm.model, **options(arm), **where) as endpoint:
+        with other_ports_if_taken(lambda: start(arm.framework, arm.model, **options(arm), **where)) as endpoint:
             self._record(endpoint)
             yield endpoint
 

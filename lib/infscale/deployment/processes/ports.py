@@ -1,11 +1,16 @@
 """Addresses and ports on this machine."""
 
 import contextlib
+import random
+import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
-from infscale.errors import ConfigError
+from infscale.errors import ConfigError, DeploymentError
 
 
 @dataclass(frozen=True)
@@ -25,13 +30,65 @@ HERE = Place()
 """This machine's loopback."""
 
 
+LOWEST = 10_000
+"""The lowest port that is chosen: below lie those of well-known services."""
+
+TRIES = 3
+"""How often a server is started whose ports others take meanwhile."""
+
+_TAKEN = re.compile(r"already in use|BindException|failed to bind", re.IGNORECASE)
+
+T = TypeVar("T")
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ``count`` distinct TCP ports that are free on 127.0.0.1 now."""
+    """Return ``count`` distinct TCP ports that are free on 127.0.0.1 now.
+
+    They lie below those that the kernel gives to outgoing connections, of which a load takes thousands: until the server
+    binds its port, one of them might take it.
+    """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        candidates = random.sample(range(LOWEST, _first_outgoing()), 100 * count) if _first_outgoing() > 20_000 else []
         for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
+            while True:
+                try:
+                    sock.bind(("127.0.0.1", candidates.pop() if candidates else 0))
+                    break
+                except OSError:
+                    continue
         return [sock.getsockname()[1] for sock in sockets]
+
+
+def _first_outgoing() -> int:
+    """Return the first port of outgoing connections; 0 where the kernel does not tell."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def other_ports_if_taken(start: Callable[[], AbstractContextManager[T]]) -> AbstractContextManager[T]:
+    """Start a server, and again where another process took a port of its between choosing and binding.
+
+    Raises:
+        DeploymentError: it did not start, for another reason or again and again.
+    """
+    return _started(start, start())  # what is wrong with its options shows itself at once
+
+
+@contextlib.contextmanager
+def _started(start: Callable[[], AbstractContextManager[T]], first: AbstractContextManager[T]) -> Iterator[T]:
+    for attempt in range(1, TRIES + 1):
+        with contextlib.ExitStack() as stack:
+            try:
+                started = stack.enter_context(first if attempt == 1 else start())
+            except DeploymentError as error:
+                if attempt == TRIES or not _TAKEN.search(str(error)):
+                    raise
+                continue
+            yield started
+            return
 
 
 def check_port(name: str, port: int, place: Place = HERE) -> int:
