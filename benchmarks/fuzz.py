@@ -2,7 +2,7 @@
 
     python -m benchmarks.fuzz [NAME...] [--runs 1000000]
 
-Each parser has a process of its own, which ends at the first input that takes 10 s or 1 GiB, or raises an error that
+Each parser has a process of its own, which ends at the first input that takes 10 s or 2 GiB, libraries included, or raises an error that
 its callers do not expect; that input is kept as a file ``crash-…`` or ``timeout-…`` in the working directory.
 """
 
@@ -13,7 +13,7 @@ import tempfile
 import time
 
 RUNS = 1_000_000
-LIMITS = ("-max_len=4096", "-timeout=10", "-rss_limit_mb=1024", "-print_final_stats=1", "-verbosity=0")
+LIMITS = ("-max_len=4096", "-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1", "-verbosity=0")
 
 
 def _fuzz(name: str, runs: int, corpus: str) -> None:
@@ -48,8 +48,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as corpus:
             command = [sys.executable, "-m", "benchmarks.fuzz", name, "--runs", str(options.runs), "--corpus", corpus]
             ended = subprocess.run(command, capture_output=True, text=True)
-        seconds = time.monotonic() - began
-        print(f"{name}: {options.runs:,} cases, {seconds:.0f} s, {'failed' if ended.returncode else 'passed'}", flush=True)
+        seconds, how = time.monotonic() - began, "failed" if ended.returncode else "passed"
+        print(f"{name}: {options.runs:,} cases, {seconds:.0f} s, {how}", flush=True)
         if ended.returncode:
             failed.append(name)
             print(ended.stderr[-4000:], flush=True)

@@ -73,17 +73,18 @@ def _one_run(scratch: Path, rng: random.Random, most: int, say: Callable[[str], 
     kills = 0
     for _ in range(MOST_STARTS):
         limit_s = rng.uniform(EARLIEST_S, LATEST_S) if kills < most else None
-        with subprocess.Popen(
+        errors = (scratch / "errors.txt").open("wb")
+        with errors, subprocess.Popen(
             [sys.executable, "-m", "benchmarks.kills", "--measure", str(place)],
             env={**os.environ, "TMPDIR": str(temporary)},
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=errors,  # a file: the end of a pipe would be waited for until all who hold it have ended
         ) as process:
             try:
-                _, errors = process.communicate(timeout=limit_s)
+                process.wait(limit_s)
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGKILL)
-                process.communicate()
+                process.wait()
                 kills += 1
                 state, faults = _after_kill(place)
                 say(f"kill {kills} after {limit_s:.2f} s: {state}")
@@ -91,11 +92,15 @@ def _one_run(scratch: Path, rng: random.Random, most: int, say: Callable[[str], 
                     return kills, faults
                 continue
         if process.returncode:
-            return kills, [f"measuring ended with {process.returncode}: {errors.decode(errors='replace')[-1000:]}"]
+            return kills, [f"measuring ended with {process.returncode}: {_end_of(scratch / 'errors.txt')}"]
         state, faults = _at_the_end(place, temporary)
         say(f"complete after {kills} kills: {state}")
         return kills, faults
     return kills, [f"not complete after {MOST_STARTS} starts"]
+
+
+def _end_of(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace")[-1000:]
 
 
 def _after_kill(place: Path) -> tuple[str, list[str]]:

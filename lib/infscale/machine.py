@@ -186,7 +186,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TRACKED = ("lib", "notebooks", "requirements.txt", "pyproject.toml")
 """Files and folders whose changes make a checkout dirty; not the figures, which every run draws anew."""
 
-NEW = ("lib/*.py", ":(glob)notebooks/*.ipynb")
+NEW = ("lib/*.py", ":(exclude,glob)**/.ipynb_checkpoints/**")
 """Patterns of the files that make a checkout dirty although git does not know them, also where it ignores them."""
 
 

@@ -254,8 +254,8 @@ def test_a_triton_backend_that_answers_with_nothing_is_never_ready_and_the_reaso
     model = repository / "mlp" / "1" / "model.py"
     model.write_text(model.read_text().replace('Tensor("y", part)', 'Tensor("y", part[:0])'))
     with (
-        pytest.raises(DeploymentError, match=r"Triton did not answer a prediction within 3 s: .* with no prediction"),
-        triton.deploy("mlp", artifact=repository, start_timeout_s=3.0),
+        pytest.raises(DeploymentError, match=r"Triton did not answer a prediction within 15 s: .* with no prediction"),
+        triton.deploy("mlp", artifact=repository, start_timeout_s=15.0),
     ):
         pass
 

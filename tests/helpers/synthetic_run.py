@@ -216,7 +216,7 @@ def _write_trial(
         arrivals,
         np.minimum(response, 3_000_000_000),
         trial_id=trial_id,
-        lag_ns=np.resize(LAG_NS, len(arrivals)),
+        lag_ns=np.minimum(np.resize(LAG_NS, len(arrivals)), response),
         status=status,
     )
     encoding = {"rest": "json", "grpc": "protobuf"}[arm.protocol]

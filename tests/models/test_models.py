@@ -87,7 +87,7 @@ def test_our_small_messages_are_the_official_ones_on_the_wire() -> None:
 
 
 def test_tritons_grpc_messages_are_the_official_ones_on_the_wire() -> None:
-    from tritonclient.grpc import service_pb2  # type: ignore[import-untyped]
+    from tritonclient.grpc import service_pb2
 
     rows = models.inputs("mlp", 2)
     body = FRAMEWORKS["triton"].interface.payload("grpc", "mlp", rows, batch=2).bodies[0]
@@ -105,7 +105,7 @@ def test_tritons_grpc_messages_are_the_official_ones_on_the_wire() -> None:
 @pytest.mark.parametrize("name", models.MODELS)
 def test_one_header_length_fits_every_binary_body_of_a_pool(name: str, batch: int) -> None:
     """The engine sends one set of headers with all bodies: a wrong length would be an error of the server's."""
-    from tritonclient.http import InferenceServerClient, InferInput  # type: ignore[import-untyped]
+    from tritonclient.http import InferenceServerClient, InferInput
 
     rows = models.inputs(name, 21)
     payload = FRAMEWORKS["triton"].interface.payload("rest", name, rows, encoding="raw", batch=batch)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from infscale.cli.load import body_files, body_of, headers_of
+from infscale.cli.load import bodies_of, headers_of
 from infscale.cli.options import Command, Duration, Milliseconds, Number, option
 from infscale.errors import ConfigError, DeploymentError
 from infscale.vocabulary import NAMES, OTHER, PROTOCOLS, number
@@ -55,7 +55,7 @@ def _run(
     from infscale.experiment.measure import measure, measure_in
 
     requests = Requests(
-        bodies={"rest": tuple(map(body_of, body_files(body_rest))), "grpc": tuple(map(body_of, body_files(body_grpc)))},
+        bodies={"rest": bodies_of("--body-rest", body_rest), "grpc": bodies_of("--body-grpc", body_grpc)},
         headers={"rest": headers_of(header_rest), "grpc": headers_of(header_grpc)},
         paths={"rest": _path("rest", rest), "grpc": _path("grpc", grpc)},
         timeout_s=max(Requests.timeout_s, timeout),

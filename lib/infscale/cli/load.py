@@ -1,6 +1,7 @@
 """``infscale load``: the load engine alone, against any URL: checks the options, sends the load, prints the result."""
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -36,8 +37,8 @@ timestamp_s, unless --trace-column names another.
 A reply other than 2xx is a failure with the status http_CODE: redirects are not followed, and 304 is no success.
 
 Exit codes: 0 measured (VALID, or SATURATED, a finding about the server); 1 bad input, or the engine failed; 2 unknown \
-option; 3 INVALID: the generator or its host failed; 4 no request succeeded; 5 measured, but --out could not be written; \
-130 ended by Ctrl-C, SIGTERM or SIGHUP (the rows are kept).
+option; 3 INVALID: the generator or its host failed; 4 no request succeeded; 5 measured, but --out could not be \
+written; 130 ended by Ctrl-C, SIGTERM or SIGHUP (the rows are kept).
 """
 
 
@@ -66,15 +67,20 @@ def _run(*, json: bool, **options: Any) -> int:
 
     summary = load_report.summarise(outcome.samples, outcome.manifest)
     fault = _store(load.out, outcome, summary) if load.out else ""
-    with suppress(OSError):  # the terminal may be gone, and what is stored must not depend on it
+    code, note = (NOT_STORED, fault) if fault else _exit_code(summary, outcome)
+    try:
         print(load_report.as_json(summary) if json else load_report.as_text(summary), flush=True)
-        if fault:
-            print(f"infscale: {fault}", file=sys.stderr)
-    return NOT_STORED if fault else _exit_code(summary, outcome)
+        if note:
+            print(f"infscale: {note}", file=sys.stderr, flush=True)
+    except OSError:  # the terminal is gone, or a pipe's reader: what was measured has its exit code all the same
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+    return code
 
 
 def _store(file: Path, outcome: "Outcome", summary: "Summary") -> str:
-    """Store rows and manifest, and return what went wrong: then they are in the folder of temporary files, if it has room.
+    """Store rows and manifest, and return what went wrong; then they are in the folder of temporary files, if possible.
 
     A load of an hour is not thrown away because a disk is full.
     """
@@ -86,24 +92,21 @@ def _store(file: Path, outcome: "Outcome", summary: "Summary") -> str:
             single.store(place, outcome, summary)
         except OSError as error:
             faults.append(f"{place} cannot be written: {error.strerror or error}")
-            for part in (place, place.with_suffix(".json")):
-                with suppress(OSError):
-                    part.unlink()  # half a file would be taken for rows
         else:
             return f"{faults[0]}; the rows are in {place}" if faults else ""
     return f"{'; '.join(faults)}; the rows are lost"
 
 
-def _exit_code(summary: "Summary", outcome: "Outcome") -> int:
+def _exit_code(summary: "Summary", outcome: "Outcome") -> tuple[int, str]:
+    """Return the exit code of a load, and what to say of it; "" for nothing."""
     if outcome.interrupted:
-        print("infscale: interrupted; requests not yet sent have the status 'unsent'", file=sys.stderr)
-        return INTERRUPTED
+        return INTERRUPTED, "interrupted; requests not yet sent have the status 'unsent'"
     if not summary["succeeded"]:
         kinds = ", ".join(f"{n} {kind}" for kind, n in summary["errors"].items())
         why = next((reason["text"] for reason in summary["reasons"]), summary["connection_error"])
-        print(f"infscale: no request to {summary['url']} succeeded: {kinds}{f' ({why})' if why else ''}", file=sys.stderr)
-        return NOTHING_SUCCEEDED
-    return GENERATOR_FAILED if summary["verdict"] == "INVALID" else MEASURED
+        because = f" ({why})" if why else ""
+        return NOTHING_SUCCEEDED, f"no request to {summary['url']} succeeded: {kinds}{because}"
+    return GENERATOR_FAILED if summary["verdict"] == "INVALID" else MEASURED, ""
 
 
 @contextmanager
@@ -124,16 +127,24 @@ def _ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def _bar(total_s: float) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar over the schedule on standard error; yields what moves it to a time in s."""
+    """Show a progress bar over the schedule on standard error; yields what moves it to a time in s.
+
+    A terminal that is gone meanwhile takes the bar along, and not the load.
+    """
     from tqdm import tqdm
 
     total = round(total_s, 1)
-    with tqdm(total=total, unit="s", bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} s") as bar:
+    bar = tqdm(total=total, unit="s", bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} s")
 
-        def show(elapsed_s: float) -> None:
+    def show(elapsed_s: float) -> None:
+        with suppress(OSError):
             bar.update(max(0.0, min(elapsed_s, total) - bar.n))
 
+    try:
         yield show
+    finally:
+        with suppress(OSError):
+            bar.close()
 
 
 # ------------------------------------------------------------------------------------------------ the options
@@ -197,11 +208,11 @@ def checked(
         url=url,
         rates_per_s=_rates(rate, process),
         duration_s=10.0 if duration is None and process != "trace" else duration,
-        bodies=tuple(map(body_of, body_files(body))) or (b"",),
+        bodies=bodies_of("--body", body) or (b"",),
         order=one_of("--order", order, ORDERS),
         method=_method(method, target.grpc),
         headers=headers_of(header, gzip=gzip),
-        authority=_authority(authority),
+        authority=authority,
         connect_to=connect_to,
         arrivals=process,
         cv=1.0 if cv is None else cv,
@@ -230,12 +241,6 @@ def _method(name: str, grpc: bool) -> str:
     return name
 
 
-def _authority(text: str) -> str:
-    if text and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._-]+)(:[0-9]{1,5})?", text):
-        raise ConfigError(f"--authority {text!r}; accepted: a host name or an address, with or without :port")
-    return text
-
-
 def _rates(text: str, process: str) -> tuple[float, ...]:
     accepted: dict[str, tuple[str, Callable[[int], bool]]] = {
         "ramp": ("START,END", lambda n: n == 2),
@@ -249,41 +254,24 @@ def _rates(text: str, process: str) -> tuple[float, ...]:
     return tuple(parse_number("--rate", part) for part in parts)
 
 
-def body_files(names: Sequence[str]) -> list[str]:
-    """Return the files that options name, and those in the folders that they name, in the order of their names.
+def bodies_of(option: str, names: Sequence[str]) -> tuple[bytes, ...]:
+    """Return the bodies in the files that ``option`` names, and in the folders, in the order of their files' names.
 
     Raises:
-        ConfigError: a folder cannot be read, or holds no file.
+        ConfigError: a file or folder cannot be read, or is empty.
     """
-    files: list[str] = []
+    bodies = []
     for name in names:
-        folder = Path(name)
-        if not folder.is_dir():
-            files.append(name)
-            continue
+        path = Path(name)
         try:
-            inside = [str(file) for file in sorted(folder.iterdir()) if file.is_file() and file.name[0] != "."]
+            inside = [one for one in sorted(path.iterdir()) if one.is_file()] if path.is_dir() else [path]
+            found = [one.read_bytes() for one in inside if one.name[0] != "." or one is path]
         except OSError as error:
-            raise ConfigError(f"--body {name!r} cannot be read: {error.strerror}") from error
-        if not inside:
-            raise ConfigError(f"--body {name!r} is a folder without files")
-        files += inside
-    return files
-
-
-def body_of(name: str) -> bytes:
-    """Return the bytes of a file.
-
-    Raises:
-        ConfigError: it cannot be read, or is empty.
-    """
-    try:
-        body = Path(name).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"--body {name!r} cannot be read: {error.strerror}") from error
-    if not body:
-        raise ConfigError(f"--body {name!r} is empty; leave --body out to send empty bodies")
-    return body
+            raise ConfigError(f"{option} {name!r} cannot be read: {error.strerror}") from error
+        if not all(found) or not found:
+            raise ConfigError(f"{option} {name!r} is empty, or holds an empty file; without {option} bodies are empty")
+        bodies += found
+    return tuple(bodies)
 
 
 def headers_of(lines: Sequence[str], *, gzip: bool = False) -> dict[str, str]:

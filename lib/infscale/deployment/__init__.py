@@ -3,6 +3,7 @@
 Importing this package imports no framework; each is imported in the processes that need it.
 """
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,16 @@ def deploy(
     """
     chosen = FRAMEWORKS[one_of("framework", framework, FRAMEWORKS)]
     if is_artifact(model):
-        return other_ports_if_taken(lambda: deploy_own(chosen, Path(model), payload=payload, **options))
+        return _started(lambda: deploy_own(chosen, Path(model), payload=payload, **options), options)
     models.model(str(model))
     if payload is not None:
         raise ConfigError(f"payload={str(payload)!r} is for a model of your own; {model} is a reference model")
     chosen.check_options(options)
-    return other_ports_if_taken(lambda: chosen.start(str(model), **options))
+    return _started(lambda: chosen.start(str(model), **options), options)
+
+
+def _started(
+    start: Callable[[], AbstractContextManager[Endpoint]], options: Mapping[str, Any]
+) -> AbstractContextManager[Endpoint]:
+    """Start a server on free ports, on others if need be; on ports that were asked for once."""
+    return start() if {"rest_port", "grpc_port"} & {*options} else other_ports_if_taken(start)

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 from infscale.deployment.client import fetch
 from infscale.deployment.endpoint import Endpoint
@@ -29,16 +30,23 @@ def parse(text: str) -> dict[str, float]:
     Raises:
         ValueError: the text is not in Prometheus' format.
     """
-    from prometheus_client.parser import text_string_to_metric_families
-
     counters: dict[str, float] = {}
-    for family in text_string_to_metric_families(text):
+    for family in _families(text):
         for sample in family.samples if family.type in COUNTED else ():
             if sample.name.endswith(("_bucket", "_created")) or "quantile" in sample.labels:
                 continue
             labels = ",".join(f'{name}="{value}"' for name, value in sorted(sample.labels.items()))
             counters[f"{sample.name}{{{labels}}}" if labels else sample.name] = float(sample.value)
     return counters
+
+
+def _families(text: str) -> list[Any]:
+    from prometheus_client.parser import text_string_to_metric_families
+
+    try:
+        return list(text_string_to_metric_families(text))
+    except (IndexError, OverflowError) as error:  # labels and numbers that it does not expect
+        raise ValueError(f"not a page of counters: {error}") from error
 
 
 def scrape(endpoint: Endpoint) -> dict[str, float]:

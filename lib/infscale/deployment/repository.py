@@ -103,7 +103,7 @@ def read_config(file: Path) -> Any:
         OSError: it cannot be read.
     """
     from google.protobuf import text_format
-    from tritonclient.grpc import model_config_pb2  # type: ignore[import-untyped]
+    from tritonclient.grpc import model_config_pb2
 
     config = model_config_pb2.ModelConfig()
     try:

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -119,8 +120,8 @@ class Session:
     @contextlib.contextmanager
     def _server(self, arm: Arm) -> Iterator[Endpoint]:
         start = FRONTS[_front(arm)].start if arm.front else self.start
-        where = {"log_folder": self.folder / "logs", "pid_log": self.pids}
-        with other_ports_if_taken(lambda: start(arm.framework, arm.model, **options(arm), **where)) as endpoint:
+        begin = partial(start, arm.framework, arm.model, log_folder=self.folder / "logs", pid_log=self.pids, **options(arm))
+        with other_ports_if_taken(begin) if arm.front else begin() as endpoint:
             self._record(endpoint)
             yield endpoint
 
@@ -265,9 +266,9 @@ class Session:
 
 
 def _stopped(endpoint: Endpoint) -> bool:
-    """Return whether a process of the endpoint's stands still: SIGSTOP, or a frozen container."""
+    """Return whether a process of the endpoint's stands still (SIGSTOP)."""
     for process in endpoint.processes():
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             if process.status() == psutil.STATUS_STOPPED:
                 return True
     return False

@@ -142,7 +142,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         timeout_s=plan.timeout_s,
         seeds=Seeds(entropy=plan.seed, arrivals=[*plan.key, 0], payload=[*plan.key, 1]),
         pool=len(payload.bodies),
-        header_names=sorted(endpoint.headers),
+        header_names=sorted({*endpoint.headers, *payload.headers} - {"content-type"}),
         generator=result.generator,
         server=_server(endpoint),
         rows=len(result.samples),

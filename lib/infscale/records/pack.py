@@ -52,6 +52,7 @@ def pack(folder: Path) -> None:
         DataError: the run is not complete, or a file of it cannot be read.
     """
     run = _complete(folder)
+    folder = run.folder
     if not run.manifest.packed:
         _write_files(folder, run.trials, [trial for trial in run.trials if trial.usage_path])
         run.manifest.packed = True
@@ -67,6 +68,7 @@ def unpack(folder: Path) -> None:
         DataError: a file of it cannot be read.
     """
     run = load_run(folder)
+    folder = run.folder
     if not run.manifest.packed:
         return
     place = folder / "trials"

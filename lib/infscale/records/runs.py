@@ -50,7 +50,8 @@ class Trial:
         """
         rows = samples.read(self.path, columns, self.row_group)
         if len(rows) != self.manifest.rows:
-            raise DataError(f"{self.path} has {len(rows)} rows; the trial {self.manifest.trial_id} has {self.manifest.rows}")
+            there, name = f"{self.path} has {len(rows)} rows", self.manifest.trial_id
+            raise DataError(f"{there}; the trial {name} has {self.manifest.rows}")
         return rows
 
     def usage(self) -> pd.DataFrame:
@@ -219,7 +220,7 @@ def newest(place: Path, finding: str) -> Path | None:
 def complete_runs(place: Path | str) -> dict[str, list[Run]]:
     """Return the complete runs directly below ``place`` by finding, the newest first.
 
-    One that cannot be read, or a trial of it, is warned of and passed over.
+    One whose manifest cannot be read, or that of a trial, is warned of and passed over.
     """
     found: dict[str, list[Run]] = {}
     for folder, manifest in readable(place):

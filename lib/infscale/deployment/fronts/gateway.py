@@ -153,7 +153,8 @@ def _check(upstream: Endpoint, mode: str, store: str, numbers: Mapping[str, floa
     else:
         check_store(store)
     try:
-        answers(upstream)
+        if not answers(upstream):
+            raise UnansweredError("a request failed")
     except UnansweredError as error:
         raise DeploymentError(f"the gateway's server, {upstream.label}, does not answer: {error.reason}") from error
 

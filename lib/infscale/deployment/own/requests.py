@@ -157,7 +157,8 @@ class Own:
             if api.signature_of is not None:
                 signature = api.signature_of(document)
             if protocol == "grpc":
-                inputs = self._inputs_of(api, endpoint, replace(target, signature=signature))
+                read = api.signature_of is not None  # Triton's requests name the types themselves
+                inputs = self._inputs_of(api, endpoint, replace(target, signature=signature)) if read else {}
                 body = api.message_of(target, document, inputs)
         except ConfigError:
             raise

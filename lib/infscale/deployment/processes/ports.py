@@ -36,7 +36,7 @@ LOWEST = 10_000
 TRIES = 3
 """How often a server is started whose ports others take meanwhile."""
 
-_TAKEN = re.compile(r"already in use|BindException|failed to bind", re.IGNORECASE)
+_TAKEN = re.compile(r"already in use|already allocated|BindException|failed to bind", re.IGNORECASE)
 
 T = TypeVar("T")
 
@@ -44,19 +44,20 @@ T = TypeVar("T")
 def free_ports(count: int) -> list[int]:
     """Return ``count`` distinct TCP ports that are free on 127.0.0.1 now.
 
-    They lie below those that the kernel gives to outgoing connections, of which a load takes thousands: until the server
-    binds its port, one of them might take it.
+    They lie below those that the kernel gives to outgoing connections, of which a load takes thousands: until the
+    server binds its port, one of them might take it.
     """
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        candidates = random.sample(range(LOWEST, _first_outgoing()), 100 * count) if _first_outgoing() > 20_000 else []
+        below = range(LOWEST, max(LOWEST, _first_outgoing()))
+        candidates = random.sample(below, min(100 * count, len(below)))
         for sock in sockets:
-            while True:
-                try:
-                    sock.bind(("127.0.0.1", candidates.pop() if candidates else 0))
+            while candidates:
+                with contextlib.suppress(OSError):
+                    sock.bind(("127.0.0.1", candidates.pop()))
                     break
-                except OSError:
-                    continue
+            else:
+                sock.bind(("127.0.0.1", 0))
         return [sock.getsockname()[1] for sock in sockets]
 
 
@@ -88,7 +89,7 @@ def _started(start: Callable[[], AbstractContextManager[T]], first: AbstractCont
                     raise
                 continue
             yield started
-            return
+        return
 
 
 def check_port(name: str, port: int, place: Place = HERE) -> int:

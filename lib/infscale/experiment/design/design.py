@@ -23,6 +23,13 @@ MARGINS = {P95: 1.10, SATURATION: 1.15}
 SHARES = (0.2, 0.4)
 """Moderate load: shares of the smallest saturation rate of a block, as the first lifetime found it."""
 
+REQUESTS_MIN = 40
+"""Fewest requests by which a trial is judged. Of trials with fewer at 1.5 times what a server can do, more than one in
+twenty would be VALID (docs/gates-simulated.md)."""
+
+FEWEST = 60
+"""Fewest requests that a trial is planned for: a Poisson count of that mean is below :data:`REQUESTS_MIN` once in 300."""
+
 SEARCH_REQUESTS = 500
 """Fewest requests of a trial in the search for λ*: growth over a trial needs that many to be seen."""
 
@@ -210,7 +217,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     def duration_s(self, rate_per_s: float, *, search: bool = False) -> float:
         """Return the seconds of arrivals of a trial at one rate, long enough for the requests that it must hold."""
         least = max(self.requests, min(SEARCH_REQUESTS, 3 * self.requests)) if search else self.requests
-        return max(self.trial_s, least / rate_per_s)
+        return max(self.trial_s, max(least, FEWEST) / rate_per_s)
 
     def protocols(self) -> tuple[str, ...]:
         """Return the protocols of the arms, each once."""

@@ -7,13 +7,12 @@ import numpy as np
 
 from infscale.deployment.endpoint import Endpoint, check_answers
 from infscale.errors import ConfigError, ServerLostError
-from infscale.experiment.design.design import SHARES
+from infscale.experiment.design.design import FEWEST, SHARES
 from infscale.experiment.session import RESTARTS, Session, first_line
 from infscale.experiment.settle import drain
 from infscale.load.codec_cost import cpu_us, decoding, encoded
 from infscale.records import samples
 from infscale.records.gate import INVALID, UNSTEADY, VALID, Verdict
-from infscale.records.gates.generator import REQUESTS_MIN
 from infscale.records.manifest import Pilot, TrialManifest
 
 FIRST_RATE = 100.0
@@ -30,13 +29,13 @@ LEAP = 1.5
 """The second rate is at least so many requests in the median response time of the first: one that takes 1 ms on an idle
 server is answered at 1,500/s by most."""
 
-TRIAL_S, LEAST_REQUESTS, MOST_TRIALS = 0.8, REQUESTS_MIN, 14
-"""Length of a trial, s; its fewest requests; most trials of an arm."""
+TRIAL_S, MOST_TRIALS = 0.8, 14
+"""Length of a trial, s, if that is enough requests; most trials of an arm."""
 
 SLOWEST = 0.2
 """The rate below which nothing is tried, requests/s."""
 
-TRANSIENT_GATES = {"host", "lag", "run_delay", "arrivals", "steady"}
+TRANSIENT_GATES = {"host", "lag", "run_delay", "arrivals", "steady", "enough"}
 """Gates that can fail through a short disturbance of the machine, at any rate."""
 
 
@@ -157,9 +156,9 @@ def _pilot_trial(session: Session, endpoint: Endpoint, arm: int, rate: float, st
     """Return the manifest of a pilot trial, from disk if it is there."""
     trial_id = f"pilot-{session.name(arm)}-{rate:.0f}-{step}"
     stored = session.stored(trial_id)
-    if stored is not None:
+    if stored is not None and not (stored.server.died or stored.server.stopped):
         return stored
-    duration = max(min(TRIAL_S, session.design.trial_s), LEAST_REQUESTS / rate)
+    duration = max(min(TRIAL_S, session.design.trial_s), FEWEST / rate)
     return session.run(endpoint, trial_id, session.plan(arm, rate, (0, step), duration, phase="pilot"))
 
 

@@ -49,8 +49,18 @@ class Codec(Protocol):
 
     @property
     def refused(self) -> list[tuple[int, int]]:
-        """Return the requests that the server has not processed, and may be sent again, each with the outcome that it has
-        if that does not help; the loop empties it."""
+        """Return the requests that the server has not processed, and may be sent again, each with the outcome that it
+        has if that does not help; the loop empties it."""
+        ...
+
+    @property
+    def single(self) -> bool:
+        """Return whether the connection carries one request at a time."""
+        ...
+
+    @property
+    def withheld(self) -> dict[int, int]:
+        """Return how many bytes of ended requests waited for a window and were never sent, by token."""
         ...
 
     @property

@@ -164,13 +164,18 @@ def named(job: Job) -> tuple[str, dict[str, str]]:
     that is neither.
 
     Raises:
-        ConfigError: the header ``host`` and ``authority`` differ.
+        ConfigError: the header ``host`` and ``authority`` differ, or name no host; or a key without its certificate.
     """
     headers = {name.lower(): value for name, value in job.headers.items()}
     host = headers.pop("host", "")
     if job.authority and host not in ("", job.authority):
         raise ConfigError(f"authority={job.authority!r} and the header Host: {host} differ; give one of them")
-    return job.authority or host or parse(job.url).authority, headers
+    if job.key and not job.certificate:
+        raise ConfigError(f"key={job.key!r} needs the certificate that it belongs to")
+    authority = job.authority or host
+    if authority and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/@ ]+)(:[0-9]{1,5})?", authority):
+        raise ConfigError(f"authority={authority!r}; accepted: a host name or an address, with or without :port")
+    return authority or parse(job.url).authority, headers
 
 
 def addressed(job: Job) -> list[Target]:

@@ -17,8 +17,8 @@ from infscale.load.engine.status import Finished
 
 
 READS, TURN_NS = 8, 1_000_000
-"""Most reads of one connection, and about the most time (ns) for them, before others have their turn: a peer may send
-without end."""
+"""Most reads of one connection, and about the most time (ns) for them, before others have their turn: a peer may
+send without end."""
 
 SLOW_NS = 1_000_000
 """Time (ns) that a codec takes for one read from which on less is read at a time: bytes that are costly to read, such as
@@ -74,6 +74,7 @@ class Engine:
         self._start = 0
         self._count = 0  # nothing is due before the trial runs
         self._next = 0
+        self._begun = 0  # attempts at a connection
         self._oldest = 0
         self._settled = 0
         # A connection's number modulo the number of targets is its target. Each target has its share of connections.
@@ -157,6 +158,7 @@ class Engine:
         if rows.sent[i] < 0:  # else it was refused before
             rows.sent[i] = self._now() - self._start
         rows.connection[i] = connection.number
+        connection.carried = True
         connection.spent = not self._limits.keep_alive
         codec = connection.codec
         data = codec.send(self._choice[i], i)
@@ -215,7 +217,7 @@ class Engine:
                     self._count_reason(outcome, reason)
 
     def _count_reason(self, outcome: int, reason: str) -> None:
-        key = outcome, reason[:MOST_REASON]
+        key = outcome, "".join(c if c.isprintable() else " " for c in reason[:MOST_REASON])
         if key not in self.reasons and len(self.reasons) >= MOST_REASONS:
             key = outcome, "(other reasons)"
         self.reasons[key] = self.reasons.get(key, 0) + 1
@@ -235,6 +237,7 @@ class Engine:
             connection = self._live.get(rows.connection[i])
             if connection is not None:
                 connection.codec.cancel(i)
+                self._take_off_unsent(connection, i)
                 self._after(connection)
         while self._oldest < self._next and rows.outcome[self._oldest]:
             self._oldest += 1
@@ -248,8 +251,8 @@ class Engine:
         If that fails at once, the request fails, too; but where a limit of this process is the reason, and another
         connection is there, it waits for that one.
         """
-        number = self.opened * len(self._pools) + pool.target
-        self.opened += 1
+        number = self._begun * len(self._pools) + pool.target
+        self._begun += 1
         try:
             sock = self._io.connect(pool.target)
         except OSError as error:
@@ -262,6 +265,7 @@ class Engine:
                     return False
             self._fail_one(pool, outcome, reason)
             return True
+        self.opened += 1
         connection = Connection(number, sock, self._codec(), pool)
         self._live[number] = self._by_fd[connection.fd] = connection
         pool.live += 1
@@ -278,7 +282,7 @@ class Engine:
         if hello:
             connection.out.append(memoryview(hello))
         self._flush(connection)
-        if connection.codec.ready:
+        if connection.live and connection.codec.ready:
             connection.pool.opening -= 1
             self._free(connection)
 
@@ -320,22 +324,36 @@ class Engine:
         connection.out.clear()
         connection.codec.out.clear()
         connection.spent = True  # nothing more can be sent on it
+        self._not_idle(connection)
         if status.of_errno(error, status.RESET) == status.RESET:
             self._readable(connection, END)
         if connection.live:
             self._lose(connection, error)
 
-    def _take_off_unsent(self, connection: Connection, finished: Sequence[Finished]) -> None:
-        """Count no byte of a request as sent that was not, where it was the only one on its connection."""
-        if len(finished) == 1 and not connection.codec.tokens():
-            self.rows.bytes_out[finished[0][0]] -= connection.unsent + sum(map(len, connection.out))
+    def _take_off_unsent(self, connection: Connection, token: int) -> None:
+        """Count no byte of an ended request as sent that was not.
+
+        What HTTP/2 has given to the connection counts as sent: there, bytes of several requests wait together.
+        """
+        codec = connection.codec
+        left = codec.withheld.pop(token, 0)
+        if codec.single and (codec.closing or connection.spent):
+            left += connection.unsent + sum(map(len, connection.out))
             connection.unsent = 0
+        self.rows.bytes_out[token] -= left
+
+    def _not_idle(self, connection: Connection) -> None:
+        """Offer a connection for no further request."""
+        if connection.idle:
+            connection.idle = False
+            connection.pool.idle.remove(connection)
 
     def _again(self, connection: Connection) -> None:
         """Let requests wait once more that the server refused without processing them (RFC 9113, section 8.7)."""
         refused, outcome = connection.codec.refused, self.rows.outcome
         while refused:
             token, instead = refused.pop()
+            connection.codec.withheld.pop(token, None)
             tries = self._tries[token] = self._tries.get(token, 1) + 1
             if tries > MOST_TRIES:
                 reason = f"the server refused it {MOST_TRIES} times without processing it"
@@ -349,8 +367,8 @@ class Engine:
         finished: list[Finished] = []
         codec = connection.codec
         codec.end(finished)
-        if finished and (connection.out or connection.unsent):
-            self._take_off_unsent(connection, finished)
+        for token, *_ in finished:
+            self._take_off_unsent(connection, token)
         ended = [(token, status.of_errno(error, outcome), size, first) for token, outcome, size, first in finished]
         why = os.strerror(error) if error else "the server closed the connection"
         self._settle(ended, self._now() - self._start, codec.reasons, why)
@@ -360,6 +378,7 @@ class Engine:
             return
         self.lost += bool(finished)
         self._drop(connection)
+        self._fail_if_useless(connection)
         self._more_connections(connection.pool)
 
     def _drop(self, connection: Connection) -> None:
@@ -368,9 +387,16 @@ class Engine:
             connection.pool.live -= 1
             del self._live[connection.number], self._by_fd[connection.fd]
             self._io.close(connection.sock)
-        if connection.idle:
-            connection.idle = False
-            connection.pool.idle.remove(connection)
+        self._not_idle(connection)
+
+    def _fail_if_useless(self, connection: Connection) -> None:
+        """Fail a waiting request with a connection that was set up and ended before it carried any.
+
+        Else a server that does so each time would be connected to without end.
+        """
+        if not connection.carried:
+            why = connection.codec.message or "the server closed the connection"
+            self._fail_one(connection.pool, status.RESET, f"the connection ended before it carried a request: {why}")
 
     def _watch(self, connection: Connection, events: int) -> None:
         if connection.watched != events and connection.live:
@@ -384,13 +410,14 @@ class Engine:
             self._flush(connection)
         if (codec.closing or connection.spent) and not codec.tokens():
             self._drop(connection)
+            self._fail_if_useless(connection)
             self._more_connections(connection.pool)
         elif codec.free > 0 and not connection.idle and connection.live:
             self._free(connection)
 
     def _handle(self, events: Sequence[tuple[int, int]]) -> bool:
         """Handle a batch of events; return True when the owner asks to stop."""
-        by_fd, opened, several = self._by_fd, self.opened * len(self._pools), len(events) > 1
+        by_fd, opened, several = self._by_fd, self._begun * len(self._pools), len(events) > 1
         for fd, mask in events:
             connection = by_fd.get(fd)
             if connection is None:
@@ -417,6 +444,8 @@ class Engine:
         """
         codec, more, ending = connection.codec, True, mask & ~(READ | WRITE)
         reads, until = 0, self._now() + TURN_NS
+        if ending:
+            self._not_idle(connection)
         while more and connection.live:
             if reads == READS or self._now() > until:
                 self._io.watch(connection.sock, connection.watched)
@@ -447,22 +476,24 @@ class Engine:
             elif full and connection.read_size < MOST_READ:
                 connection.read_size *= 4
             if finished:
-                if connection.out or connection.unsent:
-                    self._take_off_unsent(connection, finished)
+                if connection.out or connection.unsent or codec.withheld:
+                    for token, *_ in finished:
+                        self._take_off_unsent(connection, token)
                 self._settle(finished, now, codec.reasons)
                 if codec.reasons:
                     codec.reasons.clear()
-            if codec.refused:
-                self._again(connection)
             if not ending:
                 self._after(connection)
+            if codec.refused:
+                self._again(connection)
 
     def _set_up(self, connection: Connection, data: bytes, now: int, finished: list[Finished]) -> None:
         """Take what arrives before a connection is usable: a handshake."""
         codec = connection.codec
         codec.receive(data, now, finished)
         if codec.closing and not codec.ready:
-            self._flush(connection)  # a TLS alert may say why
+            if not connection.spent:
+                self._flush(connection)  # a TLS alert may say why
             if connection.live:
                 self._lose(connection)
         else:

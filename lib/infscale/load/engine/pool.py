@@ -10,6 +10,7 @@ class Connection:
     """One connection as the loop sees it."""
 
     __slots__ = (
+        "carried",
         "codec",
         "connecting",
         "fd",
@@ -33,6 +34,7 @@ class Connection:
         self.live = True
         self.codec = codec
         self.connecting = True
+        self.carried = False  # whether a request was sent on it
         self.spent = False  # whether it has carried the only request that it is for (without keep-alive)
         self.idle = False  # whether it stands in its pool's deque of idle connections
         self.out: deque[memoryview] = deque()

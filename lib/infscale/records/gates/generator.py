@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pandas as pd
 
+from infscale.experiment.design.design import REQUESTS_MIN
 from infscale.records.gate import Floats, Gate
 from infscale.records.manifest import ForeignCpu, Generator, Host, ServerProcess
 from infscale.records.samples import NEVER, TIMES, ordered
@@ -35,10 +36,6 @@ CEILING_MAX = 0.80
 
 STEAL_MAX = 0.02
 """Largest accepted share of the CPU time that the hypervisor gave to others."""
-
-REQUESTS_MIN = 40
-"""Fewest requests by which a server is judged. Of trials with fewer at 1.5 times what a server can do, more than one in
-twenty would be VALID (docs/gates-simulated.md)."""
 
 FOREIGN_MAX = 0.10
 """Largest accepted CPU time of processes without a part in the trial, as a share of one core."""
@@ -118,12 +115,12 @@ def clock(samples: pd.DataFrame) -> Gate:
 
     They are of one monotonic clock, so that others are of another clock, or of damaged rows.
     """
-    times = samples[list(TIMES)].to_numpy()
+    times = samples[[name for name in TIMES if name in samples.columns]].to_numpy()
     known = times != NEVER
     latest = np.maximum.accumulate(np.where(known, times, NEVER), axis=1)
     disordered = int((known & (times < latest)).any(axis=1).sum())
-    text = f"the times of {disordered} of {len(samples)} requests are out of order" if disordered else "times are in order"
-    return Gate("clock", not disordered, disordered, 0.0, text)
+    wrong = f"the times of {disordered} of {len(samples)} requests are out of order"
+    return Gate("clock", not disordered, disordered, 0.0, wrong if disordered else "times are in order")
 
 
 def enough(samples: pd.DataFrame) -> Gate:

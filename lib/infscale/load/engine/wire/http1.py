@@ -78,6 +78,8 @@ class Http1:
         self.message = ""
         self.refused: list[tuple[int, int]] = []  # by HTTP/1 a request is never refused unprocessed
         self.reasons: dict[int, str] = {}
+        self.single = True
+        self.withheld: dict[int, int] = {}
         self._excerpt = b""
         self._token = -1
         self._memo: dict[bytes, _Head] = {}

@@ -61,6 +61,8 @@ class Http2:
         self.message = ""
         self.refused: list[tuple[int, int]] = []
         self.reasons: dict[int, str] = {}
+        self.single = False
+        self.withheld: dict[int, int] = {}
         self.held = 0
         self._barren = 0
         self._farewell = ""  # what the server's GOAWAY says
@@ -85,6 +87,7 @@ class Http2:
 
     def send(self, payload: int, token: int) -> bytes:
         """Return the bytes of a request; b"" if they are in ``out``, as far as the server's windows allow."""
+        self._barren = 0
         stream = self._next
         self._next = stream + 2
         self.free -= 1
@@ -108,9 +111,10 @@ class Http2:
         """Give up a request: its stream is reset, and the connection lives on."""
         for stream, state in self.streams.items():
             if state.token == token:
+                self._barren = 0
                 del self.streams[stream]
                 self.free += 1
-                self._flow.waiting.pop(stream, None)
+                self._withhold(stream, token)
                 self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.CANCEL)))
                 return
 
@@ -161,8 +165,15 @@ class Http2:
         """Take a request for one that the server has not processed (RFC 9113, section 8.7)."""
         del self.streams[stream]
         self.free += 1
-        self._flow.waiting.pop(stream, None)
+        self._withhold(stream, state.token)
         self.refused.append((state.token, instead))
+
+    def _withhold(self, stream: int, token: int) -> bool:
+        """Forget what waits for a window of a stream that has ended, and return whether anything did."""
+        body = self._flow.waiting.pop(stream, None)
+        if body is not None:
+            self.withheld[token] = self._flow.framed(len(body.left))
+        return body is not None
 
     def _finish(self, stream: int, state: Stream, outcome: int, finished: list[Finished]) -> None:
         self._barren = 0
@@ -171,7 +182,7 @@ class Http2:
         finished.append((state.token, outcome, state.received, state.first))
         if outcome != status.OK and state.message:
             self.message = self.reasons[state.token] = state.message
-        if self._flow.waiting.pop(stream, None) is not None:
+        if self._withhold(stream, state.token):
             # The reply came before the whole request was sent; the rest of it is of no use.
             self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.CANCEL)))
 
@@ -264,7 +275,7 @@ class Http2:
     def _malformed(self, stream: int, state: Stream, why: str, finished: list[Finished]) -> None:
         """Fail one request for a malformed reply; the connection and its other streams live on."""
         state.message = why
-        self._flow.waiting.pop(stream, None)
+        self._withhold(stream, state.token)
         self._finish(stream, state, status.BAD_RESPONSE, finished)
         self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.PROTOCOL_ERROR)))
 
@@ -316,7 +327,7 @@ class Http2:
         if code == wire.REFUSED_STREAM:
             self._give_back(stream, state, status.of_grpc(_UNAVAILABLE) if self._grpc else status.RESET)
         else:
-            self._flow.waiting.pop(stream, None)
+            self._withhold(stream, state.token)
             state.message = f"the server reset the stream ({wire.error_name(code)})"
             self._finish(stream, state, status.RESET, finished)
 

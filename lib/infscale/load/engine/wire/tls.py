@@ -81,6 +81,16 @@ class Tls:
         return self._inner.refused
 
     @property
+    def single(self) -> bool:
+        """Return whether the connection carries one request at a time."""
+        return self._inner.single
+
+    @property
+    def withheld(self) -> dict[int, int]:
+        """Return how many bytes of ended requests were never sent, by token, without the encryption's own."""
+        return self._inner.withheld
+
+    @property
     def reasons(self) -> dict[int, str]:
         """Return why requests failed, by token."""
         return self._inner.reasons
@@ -113,8 +123,7 @@ class Tls:
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
-            self._inner.end(finished)
-            self._failed = True
+            self._fail("the server closed the connection", finished)
         except ssl.SSLError as error:
             self._fail(str(error), finished)
         self._encrypt()
@@ -163,4 +172,5 @@ class Tls:
         self._failed = True
         before = len(finished)
         self._inner.end(finished)
-        self.reasons.update({token: message for token, *_ in finished[before:]})
+        for token, *_ in finished[before:]:
+            self.reasons.setdefault(token, message)
