@@ -2,9 +2,8 @@
 
 import time
 
-from infscale.deployment.client import UnansweredError
 from infscale.deployment.endpoint import Endpoint, answers
-from infscale.errors import ServerLostError
+from infscale.errors import DeploymentError, ServerLostError
 
 
 def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
@@ -16,16 +15,17 @@ def drain(endpoint: Endpoint, *, patience_s: float = 15.0) -> None:
         ServerLostError: it died, or does not answer within ``patience_s``.
     """
     end = time.monotonic() + patience_s
-    while time.monotonic() < end:
+    while True:
         if endpoint.command and not endpoint.processes():
             raise ServerLostError(f"{endpoint.label} died", endpoint.log_tail())
         if _all_answer(endpoint):
             before = _cpu_seconds(endpoint)  # what answering cost is no rest of a trial
             time.sleep(0.05)
-            if _cpu_seconds(endpoint) - before < 0.015:  # one tick of the kernel's clock
+            idle = _cpu_seconds(endpoint) - before < 0.015  # one tick of the kernel's clock
+            if idle or time.monotonic() > end:
                 return
-    if not _all_answer(endpoint):
-        raise ServerLostError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
+        elif time.monotonic() > end:
+            raise ServerLostError(f"{endpoint.label} does not answer {patience_s:.0f} s after a trial")
 
 
 def await_counts(endpoint: Endpoint, whole: float) -> None:
@@ -39,7 +39,7 @@ def _all_answer(endpoint: Endpoint) -> bool:
     """Return whether the endpoint and every server behind it answer: a cache may answer for a server that hangs."""
     try:
         return all(answers(one) for one in (endpoint, *endpoint.members))
-    except UnansweredError:
+    except DeploymentError:
         return False
 
 
