@@ -290,7 +290,7 @@ def test_the_pilots_bracket_is_one_whatever_the_verdicts(
 
 def test_a_passing_disturbance_does_not_end_the_pilots_search(lab: Lab, tmp_path: Path) -> None:
     """A busy second would be taken for a saturated server, and the rates set far below what it does."""
-    assert {"host", "lag", "run_delay", "arrivals", "steady"} == pilot.TRANSIENT_GATES
+    assert {"host", "lag", "run_delay", "arrivals", "steady", "enough"} == pilot.TRANSIENT_GATES
     lab.disturbed = lambda plan: plan.phase == "pilot" and plan.key[-1] in (0, 2)
     run = run_in(lab, pair(), tmp_path)
     for number, arm in enumerate((REST, GRPC)):

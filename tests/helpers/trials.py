@@ -6,8 +6,8 @@ import pytest
 
 from infscale.experiment.trial import Outcome
 
-MACHINE = {"host", "lag", "run_delay", "arrivals"}
-"""Gates that a busy machine fails, whatever is measured."""
+MACHINE = {"host", "lag", "run_delay", "arrivals", "enough"}
+"""Gates that a busy machine fails, whatever is measured, and that which the short trials of tests fail."""
 
 
 def sound(run: Callable[[int], Outcome], attempts: int = 6) -> Outcome:

@@ -240,9 +240,16 @@ def test_a_reply_is_what_it_is_in_one_piece_and_in_many(is_grpc: bool, reply: by
             for part in parts:
                 codec.receive(part, 5, finished)
             codec.end(finished)
-            outcomes = {token: outcome for token, outcome, _, _ in finished}
-            assert len(finished) == 1 + before
-            assert status.name(outcomes[0]) == expected
+            outcomes = outcomes_of(codec, finished)
+            assert sorted(outcomes) == list(range(1 + before))
+            assert outcomes[0] == expected
+
+
+def outcomes_of(codec: Http2, finished: Finished) -> dict[int, str]:
+    """The outcome of each request, of which there must be one; of a refused one, that which it has in the end."""
+    pairs = [(token, outcome) for token, outcome, _, _ in finished] + codec.refused
+    assert len(dict(pairs)) == len(pairs)
+    return {token: status.name(outcome) for token, outcome in pairs}
 
 
 def test_why_a_request_failed_is_kept() -> None:
@@ -259,7 +266,8 @@ def test_going_away_ends_only_what_the_server_will_not_answer() -> None:
     codec.receive(frame(GOAWAY, 0, 0, uint32(MAX_NUMBER) + uint32(0)), 1, finished)
     assert (finished, codec.closing) == ([], True)
     codec.receive(frame(GOAWAY, 0, 0, uint32(3) + uint32(0)), 1, finished)
-    assert [(token, status.name(outcome)) for token, outcome, _, _ in finished] == [(2, "reset")]
+    assert finished == []
+    assert codec.refused == [(2, status.RESET)], "which another connection may carry"
     assert codec.tokens() == [0, 1]
 
 
@@ -565,9 +573,7 @@ def test_exchanges_with_h2_come_out_as_it_meant_them_wherever_reads_cut(
     finished = converse(
         codec, server, range(len(plans)), lambda data: pieces(reframed(data, blocks, extra), cuts), [*changes, last]
     )
-    seen = {token: status.name(outcome) for token, outcome, _, _ in finished}
-    assert seen == {token: plan.expected(is_grpc) for token, plan in enumerate(plans)}
-    assert len(finished) == len(plans)
+    assert outcomes_of(codec, finished) == {token: plan.expected(is_grpc) for token, plan in enumerate(plans)}
     assert codec.tokens() == []
     assert not codec.closing
     for stream, received in server.bodies.items():
@@ -749,9 +755,8 @@ def test_mutated_replies_are_read_as_h2_reads_them(
     for part in pieces(wire, cuts):
         codec.receive(part, 1, finished)
     codec.end(finished)
-    seen = {token: status.name(outcome) for token, outcome, _, _ in finished}
+    seen = outcomes_of(codec, finished)
     assert sorted(seen) == list(range(len(plans)))
-    assert len(finished) == len(plans)
     if (oracle := heard(client, wire, len(plans))) is None:
         return
     streams, last = oracle
@@ -778,5 +783,5 @@ def test_anything_at_all_is_an_outcome_and_never_an_exception(parts: list[bytes]
     for part in parts:
         codec.receive(part, 1, finished)
     codec.end(finished)
-    assert [token for token, *_ in finished] == ([0] if sent else [])
+    assert list(outcomes_of(codec, finished)) == ([0] if sent else [])
     assert codec.closing

@@ -437,7 +437,7 @@ TRACE = "http://127.0.0.1:1/ --arrivals trace"
         ("http://127.0.0.1:1/é --rate 10", "url="),
         (f"{GOOD} --body absent", "--body 'absent' cannot be read: No such file"),
         (f"{GOOD} --body empty", "--body 'empty' is empty"),
-        (f"{GOOD} --body .", "--body '.' cannot be read"),
+        (f"{GOOD} --body .", "--body '.' is empty, or holds an empty file"),
         (
             "http://127.0.0.1:1/ --rate 0.001 --duration 0.001",
             "no request falls into this time: raise --rate or --duration",

@@ -3,10 +3,13 @@
 import contextlib
 import datetime as dt
 import itertools
+import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import filelock
+import psutil
 
 from infscale import machine
 from infscale.errors import DataError
@@ -36,14 +39,29 @@ def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
                 return stored
     names = itertools.chain([new.run_id], (f"{new.run_id}-{i}" for i in itertools.count(2)))
     folder = next(place / name for name in names if not (place / name).exists())
+    new.run_id = folder.name
+    unfinished = place / f"{_UNFINISHED}{os.getpid()}"
     try:
-        (folder / "trials").mkdir(parents=True)
-        (folder / "logs").mkdir()
+        _remove_left(place)
+        for name in ("trials", "logs"):
+            (unfinished / name).mkdir(parents=True)
+        manifests.write(unfinished / "run.json", new)
+        unfinished.rename(folder)  # so that a folder of a run is never without its manifest
     except OSError as error:
         raise DataError(f"cannot write in {place}: {error.strerror}") from error
-    new.run_id = folder.name
-    manifests.write(folder / "run.json", new)
     return folder
+
+
+_UNFINISHED = ".new-"
+"""Beginning of the name of a folder that will be a run's; the id of the process that makes it follows."""
+
+
+def _remove_left(place: Path) -> None:
+    """Remove the unfinished folders of processes that live no more."""
+    for left in place.glob(f"{_UNFINISHED}*"):
+        owner = left.name.removeprefix(_UNFINISHED)
+        if owner == str(os.getpid()) or not (owner.isdigit() and psutil.pid_exists(int(owner))):
+            shutil.rmtree(left)
 
 
 @contextlib.contextmanager
@@ -60,6 +78,9 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise DataError(f"cannot write in {folder}: {error.strerror}") from error
     with held:
+        for half in (*folder.glob(".*.*"), *(folder / "trials").glob(".*.*")):
+            if half.suffix[1:].isdigit():  # a file that a killed process was writing, by its id
+                half.unlink()
         yield
 
 
