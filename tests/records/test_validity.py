@@ -218,10 +218,43 @@ def test_a_server_that_falls_behind_is_saturated() -> None:
     assert re.search(r"by \+2\d\d \(at most \+25%, or \+29\)", verdict.text)
 
 
+def done_at(frame: pd.DataFrame, done: Callable[[pd.DataFrame], Any]) -> pd.DataFrame:
+    """The same rows with other ends, and no bytes before them."""
+    return frame.assign(done_ns=done, first_byte_ns=done, sent_ns=frame["due_ns"])
+
+
+SCRAMBLED: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "done before it was sent": lambda f: f.assign(done_ns=f["sent_ns"] - 1_000_000),
+    "sent before it was due": lambda f: f.assign(sent_ns=f["due_ns"] - 1),
+    "due before it was scheduled": lambda f: f.assign(due_ns=f["scheduled_ns"] - 1),
+    "its first byte after its end": lambda f: f.assign(first_byte_ns=f["done_ns"] + 1),
+    "a clock that steps back by an hour": lambda f: f.assign(
+        done_ns=f["done_ns"].where(f.index < len(f) // 2, f["done_ns"] - 3_600_000_000_000)
+    ),
+    "given up before it was sent": lambda f: f.assign(first_byte_ns=NEVER, done_ns=f["sent_ns"] - 1, status="timeout"),
+}
+
+
+@pytest.mark.parametrize("how", SCRAMBLED)
+def test_times_out_of_order_are_invalid(how: str) -> None:
+    """They were VALID, with negative response times."""
+    frame = sound()
+    assert "clock" not in verdict_of(frame).reasons
+    verdict = verdict_of(SCRAMBLED[how](frame))
+    assert verdict.name == INVALID
+    assert "clock" in verdict.reasons
+
+
+def test_one_row_out_of_order_is_enough() -> None:
+    frame = sound()
+    frame.loc[7, "done_ns"] = frame.loc[7, "sent_ns"] - 1
+    assert f"the times of 1 of {len(frame)} requests are out of order" in verdict_of(frame).text
+
+
 def test_growth_that_is_no_queue_is_not_saturation() -> None:
     # Ten times the response time at the end, certainly; but not one request more in flight. It drifts, so that no
     # percentile of it is used.
-    frame = sound(50.0).assign(done_ns=lambda f: f["scheduled_ns"] + 300_000 + f["scheduled_ns"] // 1500)
+    frame = done_at(sound(50.0), lambda f: f["scheduled_ns"] + 300_000 + f["scheduled_ns"] // 1500)
     verdict = verdict_of(frame)
     assert (verdict.name, verdict.reasons) == (UNSTEADY, ("steady",))
 
@@ -337,7 +370,7 @@ def test_a_trial_that_drifts_throughout_is_unsteady() -> None:
     """A p95 of it would be a number of the trial's length; and a server that never settles has not kept up."""
     frame = sound()
     falling = np.exp(-2 * frame["scheduled_ns"] / (DURATION_S * 1e9))
-    verdict = verdict_of(frame.assign(done_ns=frame["scheduled_ns"] + (20e6 * falling).astype("int64")))
+    verdict = verdict_of(done_at(frame, lambda f: f["scheduled_ns"] + (20e6 * falling).astype("int64")))
     assert (verdict.name, verdict.reasons) == (UNSTEADY, ("steady",))
     assert verdict.text == "UNSTEADY; the response time never settled (at most 50%)"
     (gate,) = (gate for gate in verdict.gates if gate.name == "steady")
@@ -360,7 +393,7 @@ def test_a_drift_is_seen_whichever_way_it_goes(change: str, rate: float) -> None
     frame = sound(rate)
     factor = CHANGES[change](frame["scheduled_ns"] / (DURATION_S * 1e9))
     response = (factor * (frame["done_ns"] - frame["scheduled_ns"])).astype("int64")
-    assert verdict_of(frame.assign(done_ns=frame["scheduled_ns"] + response)).name == UNSTEADY
+    assert verdict_of(done_at(frame, lambda f: f["scheduled_ns"] + response)).name == UNSTEADY
 
 
 def test_a_burst_in_the_middle_is_no_drift() -> None:
@@ -443,7 +476,7 @@ def test_a_client_library_that_is_late_is_slow_not_void() -> None:
     """Where the client is what is measured, its lag is in its response times; unsent requests are its saturation."""
     frame = sound()
     late = samples.synthetic(
-        frame["scheduled_ns"].to_numpy(), np.full(len(frame), 3_000_000), lag_ns=np.full(len(frame), 4_000_000)
+        frame["scheduled_ns"].to_numpy(), np.full(len(frame), 6_000_000), lag_ns=np.full(len(frame), 4_000_000)
     )
     assert verdict_of(late).name == INVALID
     told = {gate.name: gate.text for gate in verdict_of(late, generator_of(client="requests")).gates}
