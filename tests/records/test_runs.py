@@ -4,11 +4,12 @@ import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from helpers.synthetic_run import TORCHSERVE, build
 from infscale.errors import DataError
-from infscale.records import runs
+from infscale.records import runs, samples
 
 
 def change(file: Path, **values: object) -> None:
@@ -60,6 +61,21 @@ def test_a_complete_run_that_lacks_a_file_is_an_error(small: Path) -> None:
     file.unlink()
     with pytest.raises(DataError, match=file.stem):
         runs.load_run(small)
+
+
+@pytest.mark.parametrize("change_of", ["half of its rows", "each row twice", "its last row missing"])
+def test_rows_that_are_not_those_that_were_measured_are_an_error(small: Path, change_of: str) -> None:
+    """Half of a trial's rows had half of its rate, and a verdict of VALID."""
+    trial = runs.load_run(small).trials[0]
+    rows = trial.samples()
+    changed = {
+        "half of its rows": rows.iloc[: len(rows) // 2],
+        "each row twice": pd.concat([rows, rows], ignore_index=True),
+        "its last row missing": rows.iloc[:-1],
+    }[change_of]
+    samples.write(trial.path, changed)
+    with pytest.raises(DataError, match=rf"has {len(changed)} rows; the trial .* has {len(rows)}"):
+        runs.load_run(small).trials[0].samples()
 
 
 def test_the_newest_complete_run_is_found(small: Path, tmp_path: Path) -> None:

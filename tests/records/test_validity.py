@@ -1,6 +1,7 @@
 """The verdicts: each gate has a case that must fail it, and a sound trial that must pass it."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
