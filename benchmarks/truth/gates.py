@@ -4,7 +4,7 @@
 
 draws trials from queues that start empty (M/M/1, M/D/1, four workers with exponential service), at the lengths that are
 used, and judges each by the rules of :mod:`infscale.records.gates`. It prints the tables of docs/gates-simulated.md: of
-queues, of a fast server that stalls once, and of servers that become faster or slower.
+queues, of few requests, of a fast server that stalls once, and of servers that become faster or slower.
 """
 
 import sys
@@ -30,6 +30,9 @@ SERVICES: dict[str, tuple[Draw, int]] = {
 RHO = (0.2, 0.4, 0.7, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5)
 SIZES = ((50.0, 5.0), (250.0, 1.0), (500.0, 1.0), (2_000.0, 1.0), (10_000.0, 1.0))
 """Arrival rate (1/s) and length (s) of a trial."""
+
+FEW, FEW_RATE = (10, 20, 30, 40, 60, 100, 250), 2.0
+"""Mean requests of trials with few of them, and their arrival rate, 1/s."""
 
 FAST = ((50.0, 0.35), (200.0, 0.35), (2_000.0, 0.1), (2_000.0, 0.2))
 """Arrival rate (1/s) and mean service time (ms) of a fast server."""
@@ -81,18 +84,21 @@ def trials(
     return [t[s] for t, s in zip(times, cut, strict=True)], [r[s] for r, s in zip(response, cut, strict=True)]
 
 
-def rows(times: Floats, response: Floats) -> pd.DataFrame:
+def rows(times: Floats, response: Floats, timeout_s: float = np.inf) -> pd.DataFrame:
     """Return the columns of the samples table that the rules look at."""
     scheduled = (times * 1e9).astype(np.int64)
-    done = scheduled + (response * 1e9).astype(np.int64)
-    return pd.DataFrame({"scheduled_ns": scheduled, "done_ns": done, "status": pd.Categorical(["ok"] * len(times))})
+    done = scheduled + (np.minimum(response, timeout_s) * 1e9).astype(np.int64)
+    status = pd.Categorical(np.where(response > timeout_s, "timeout", "ok"), categories=["ok", "timeout"])
+    return pd.DataFrame({"scheduled_ns": scheduled, "done_ns": done, "status": status})
 
 
-def shares(times: list[Floats], response: list[Floats], duration_s: float) -> tuple[float, float]:
+def shares(
+    times: list[Floats], response: list[Floats], duration_s: float, timeout_s: float = np.inf
+) -> tuple[float, float]:
     """Return the shares of trials that are SATURATED, and UNSTEADY but not SATURATED."""
     found = []
     for t, r in zip(times, response, strict=True):
-        frame = rows(t, r)
+        frame = rows(t, r, timeout_s)
         grown = not all(gate.passed for gate in saturated(frame, duration_s * 1e9))
         found.append((grown, not grown and not steady(frame, duration_s).passed))
     grown, unsteady = np.mean(found, axis=0)
@@ -110,6 +116,20 @@ def queues(cases: int) -> None:
                 drawn = trials(rng, cases, rate, duration_s, draw, workers, rho * workers / rate)
                 cells.append(both(*shares(*drawn, duration_s)))
             line(name, f"{rate:,.0f}", f"{duration_s:g}", *cells)
+
+
+def few(cases: int) -> None:
+    """Print the shares SATURATED / UNSTEADY of trials with few requests, which are given up after ten service times."""
+    header("queue", "requests", *(f"ρ {rho}" for rho in (0.5, 0.7, 1.25, 1.5)))
+    for name, (draw, workers) in SERVICES.items():
+        for requests in FEW:
+            cells = []
+            for rho in (0.5, 0.7, 1.25, 1.5):
+                rng = np.random.default_rng([20261126, requests, int(100 * rho)])
+                mean_s = rho * workers / FEW_RATE
+                times, response = trials(rng, cases, FEW_RATE, requests / FEW_RATE, draw, workers, mean_s)
+                cells.append(both(*shares(times, response, requests / FEW_RATE, 10 * mean_s)))
+            line(name, f"{requests}", *cells)
 
 
 def fast(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:
@@ -202,7 +222,7 @@ def line(*cells: str) -> None:
 
 def main(cases: int) -> None:
     """Print all tables."""
-    for table in (queues, stalls, drifts, selection):
+    for table in (queues, few, stalls, drifts, selection):
         table(cases)
 
 
