@@ -16,7 +16,6 @@ from infscale.errors import DataError
 from infscale.records import manifest as manifests
 from infscale.records import samples
 from infscale.records.gate import Verdict
-from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import GroupUsage, Phase
 from infscale.records.pack import pack, pack_copy, unpack
 from infscale.records.runs import Run, load_run
@@ -323,11 +322,7 @@ def test_a_small_sample_of_a_search_holds_what_tables_need(folder: Path, tmp_pat
     for trial in small.trials:
         rows, all_rows = trial.samples(), whole[trial.manifest.trial_id].samples()
         if trial.manifest.phase == "search":
-            assert set(rows["sent_ns"]) == set(rows["bytes_in"]) == {samples.NEVER}
-            judged, whole_judged = (judge_trial(one, trial.manifest) for one in (rows, all_rows))
-            assert (judged.name, judged.reasons) == (whole_judged.name, whole_judged.reasons)
-            for name in ("scheduled_ns", "due_ns", "done_ns"):
-                assert (all_rows[name] - rows[name]).between(0, 999).all()
+            assert rows.empty
         else:
             pd.testing.assert_frame_equal(rows, all_rows, check_categorical=False)
     assert len(load_run(pack_copy(folder, tmp_path / "whole")).trials) == len(run.trials)

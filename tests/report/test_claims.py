@@ -89,7 +89,9 @@ def test_contrasts_of_one_direction_share_a_sentence_and_others_do_not() -> None
 
 def test_decided_contrasts_come_first_and_all_undecided_ones_in_one_line() -> None:
     """Seventy undecided contrasts would push the three results off the screen."""
-    needs = [{"needed": float(5 + 10 * k), "needed_ratio": 1.2} for k in range(4)] + [{"needed": 9.0, "needed_ratio": 1.1}]
+    needs = [{"needed": float(5 + 10 * k), "needed_ratio": 1.2} for k in range(4)] + [
+        {"needed": 9.0, "needed_ratio": 1.1}
+    ]
     undecided = [claim(answer="undecided", subject=str(k), **more) for k, more in enumerate(needs)]
     last = (
         "Undecided: 5 of 6 named contrasts; about 5 to 35 lifetimes would decide a ratio of 1.2; "

@@ -105,15 +105,15 @@ def trial_times(rows: pd.DataFrame, timeout_ms: float) -> dict[str, Times]:
     Returns:
         ``response`` (from the scheduled time) and ``roundtrip`` (from the actual send) of all requests, failures
         ordered above the successes; ``response_ok`` and ``roundtrip_ok`` of the successes alone; ``lag`` of those that
-        became due and ``wait`` of those that were sent. A success whose send nobody saw has no round trip.
+        became due and ``wait`` of those that were sent.
     """
     ok = (rows["status"] == "ok").to_numpy()
     timeouts = int((rows["status"] == "timeout").sum())
     failures = len(rows) - int(ok.sum()) - timeouts
     names = ("scheduled_ns", "due_ns", "sent_ns", "done_ns")
     scheduled, due, sent, done = (rows[name].to_numpy(dtype=np.int64) for name in names)
+    response, roundtrip = ordered((done - scheduled)[ok] / 1e6), ordered((done - sent)[ok] / 1e6)
     was_due, was_sent = due != NEVER, sent != NEVER
-    response, roundtrip = ordered((done - scheduled)[ok] / 1e6), ordered((done - sent)[ok & was_sent] / 1e6)
     return {
         "response": Times(response, timeouts, failures, timeout_ms),
         "roundtrip": Times(roundtrip, timeouts, failures, timeout_ms),

@@ -89,8 +89,8 @@ def pack_copy(source: Path, destination: Path, *, small: bool = False) -> Path:
         source: the run's folder.
         destination: a folder of runs; it is made if it is not there.
         small: leave out what no table needs: the pilot's trials (their result is in ``run.json``), the INVALID trials
-            of the search for λ*, of its other trials all but what verdicts rest on (:func:`thinned`), and all readings
-            of processes but those of trials at set rates that are not INVALID.
+            of the search for λ*, the rows of its other trials (the verdicts of the measurement stand), and all
+            readings of processes but those of trials at set rates that are not INVALID.
 
     Raises:
         DataError: ``source`` is no complete run, or ``destination`` has a run of this name.
@@ -130,22 +130,9 @@ def _without_readings(trial: Trial) -> bool:
     return trial.manifest.phase != "grid" or trial.manifest.judged.name == INVALID
 
 
-def thinned(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a trial's rows with what its verdict rests on alone: status, and when requests were due and done, in µs.
-
-    The other columns hold what stands for "not seen". Noise below a microsecond takes half of the space of a time.
-    """
-    times = rows[["scheduled_ns", "due_ns", "done_ns"]]
-    whole = times.where(times == samples.NEVER, times // 1000 * 1000)
-    unseen = ("sent_ns", "first_byte_ns", "bytes_out", "bytes_in", "payload", "connection")
-    return rows.assign(**{name: whole[name] for name in whole}, **dict.fromkeys(unseen, samples.NEVER))
-
-
 def _write_files(folder: Path, trials: Sequence[Trial], watched: Sequence[Trial], *, small: bool = False) -> None:
     """Write the three files of a packed run, with the readings of the trials in ``watched``."""
-    rows = (
-        thinned(trial.samples()) if small and trial.manifest.phase == "search" else trial.samples() for trial in trials
-    )
+    rows = (trial.samples().iloc[: 0 if small and trial.manifest.phase == "search" else None] for trial in trials)
     samples.write_groups(folder / SAMPLES, rows)
     readings = [trial.usage().assign(trial_id=trial.manifest.trial_id) for trial in watched]
     if readings:
