@@ -320,7 +320,7 @@ def test_a_request_that_did_not_succeed_at_p95_counts_as_infinite() -> None:
 def test_what_would_decide_takes_more_lifetimes_than_there_are() -> None:
     """ "About 12 would decide a ratio of 1.2" behind 13 lifetimes tells nobody what to do: that ratio is ruled out."""
     trials = verdicts_of({0: "VVVVVVVV", 1: "VVVVVVVV"}, {0: 1.0, 1: 1.0})
-    noise = trials["lifetime"].map(dict(enumerate([-0.1, 0.14, 0.02, -0.06, 0.16, -0.1, 0.1, 0.1])))
+    noise = trials["lifetime"].map(dict(enumerate([-0.06, 0.12, 0.03, -0.02, 0.11, -0.05, 0.09, 0.06])))
     trials["response_p95_ms"] = np.exp(noise * trials["arm"])
     row = contrasts(trials, [Contrast(1, 0)], rates=(100.0,), lifetimes=8, first_look=8).iloc[0]
     assert (row["answer"], row["looked_at"]) == ("undecided", 8)

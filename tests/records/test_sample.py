@@ -50,8 +50,9 @@ def test_every_trial_of_it_can_be_read(name: str) -> None:
     """Rows and readings, each of its own trial."""
     for trial in sample_run(name).trials:
         rows = trial.samples(["trial_id", "done_ns"])
-        assert len(rows) == trial.manifest.rows
-        assert set(rows["trial_id"]) == {trial.manifest.trial_id}
+        left_out = trial.manifest.phase == "search"  # whose verdicts are kept alone
+        assert len(rows) == (0 if left_out else trial.manifest.rows)
+        assert set(rows["trial_id"]) == (set() if left_out else {trial.manifest.trial_id})
         readings = trial.usage()
         # A client library counts its own use: it may start after the last reading.
         assert readings.empty or set(trial.manifest.usage) - {"client"} <= set(readings["group"])
@@ -66,7 +67,8 @@ def test_it_is_small_and_names_no_machines_paths() -> None:
     assert len(texts) == 2 * len(FINDINGS)
     for path, text in texts.items():
         absolute = re.findall(r'[="](/[a-z][^"]*)', text)
-        assert [name for name in absolute if not name.startswith(("/tmp/", "/models/"))] == [], path
+        of_urls = ("/models/", "/v2/models/", "/inference.")
+        assert [name for name in absolute if not name.startswith(("/tmp/", *of_urls))] == [], path
 
 
 @pytest.mark.parametrize("name", list(FINDINGS))
