@@ -317,6 +317,17 @@ def test_a_request_that_did_not_succeed_at_p95_counts_as_infinite() -> None:
     assert contrasts(trials).iloc[0]["ratio"] == np.inf
 
 
+def test_what_would_decide_takes_more_lifetimes_than_there_are() -> None:
+    """ "About 12 would decide a ratio of 1.2" behind 13 lifetimes tells nobody what to do: that ratio is ruled out."""
+    trials = verdicts_of({0: "VVVVVVVV", 1: "VVVVVVVV"}, {0: 1.0, 1: 1.0})
+    noise = trials["lifetime"].map(dict(enumerate([-0.06, 0.12, 0.03, -0.02, 0.11, -0.05, 0.09, 0.06])))
+    trials["response_p95_ms"] = np.exp(noise * trials["arm"])
+    row = contrasts(trials, [Contrast(1, 0)], rates=(100.0,), lifetimes=8, first_look=8).iloc[0]
+    assert (row["answer"], row["looked_at"]) == ("undecided", 8)
+    assert row["needed_ratio"] < 1.2
+    assert row["needed"] > 8
+
+
 @pytest.mark.parametrize("letter", ["U", "I"])
 def test_a_lifetime_without_a_usable_value_is_left_out_and_the_count_shows_it(letter: str) -> None:
     """A reader must see on how many lifetimes an answer rests; the others say nothing of the server."""

@@ -10,6 +10,7 @@ from matplotlib.image import imread
 
 from helpers.project import ROOT
 from helpers.sample import SAMPLE, sample_figures, sample_folder, sample_run, sample_tables
+from infscale.analysis.answers import UNDECIDED
 from infscale.findings import FINDINGS
 from infscale.records.gate import VALID
 from infscale.records.runs import HEADLINE
@@ -49,8 +50,9 @@ def test_every_trial_of_it_can_be_read(name: str) -> None:
     """Rows and readings, each of its own trial."""
     for trial in sample_run(name).trials:
         rows = trial.samples(["trial_id", "done_ns"])
-        assert len(rows) == trial.manifest.rows
-        assert set(rows["trial_id"]) == {trial.manifest.trial_id}
+        left_out = trial.manifest.phase == "search"  # whose verdicts are kept alone
+        assert len(rows) == (0 if left_out else trial.manifest.rows)
+        assert set(rows["trial_id"]) == (set() if left_out else {trial.manifest.trial_id})
         readings = trial.usage()
         # A client library counts its own use: it may start after the last reading.
         assert readings.empty or set(trial.manifest.usage) - {"client"} <= set(readings["group"])
@@ -59,13 +61,14 @@ def test_every_trial_of_it_can_be_read(name: str) -> None:
 def test_it_is_small_and_names_no_machines_paths() -> None:
     files = [path for path in SAMPLE.rglob("*") if path.is_file()]
     assert len(files) <= 4 * len(FINDINGS)
-    assert sum(path.stat().st_size for path in files) < 15e6 + len(FINDINGS) * 5e6
+    assert sum(path.stat().st_size for path in files) < 25e6, "a clone is waited for"
     texts = {path: path.read_text() for path in files if path.suffix == ".json"}
     texts |= {path: "\n".join(pd.read_parquet(path)["manifest"]) for path in files if path.name == "trials.parquet"}
     assert len(texts) == 2 * len(FINDINGS)
     for path, text in texts.items():
         absolute = re.findall(r'[="](/[a-z][^"]*)', text)
-        assert [name for name in absolute if not name.startswith(("/tmp/", "/models/"))] == [], path
+        of_urls = ("/models/", "/v2/models/", "/inference.")
+        assert [name for name in absolute if not name.startswith(("/tmp/", *of_urls))] == [], path
 
 
 @pytest.mark.parametrize("name", list(FINDINGS))
@@ -98,6 +101,18 @@ def test_the_images_of_the_readme_are_there_and_alone() -> None:
     assert shown == {f"docs/images/{path.name}" for path in (ROOT / "docs" / "images").iterdir()}
     for name in shown:
         assert imread(ROOT / name).shape[1] == 1440
+
+
+def test_the_numbers_in_the_readme_are_the_samples() -> None:
+    # A number of last year's machine beside this year's picture would be found by the reader who checks.
+    (text,) = re.findall(r"\nIn that run (.*?)\n\n", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    table = sample_tables(HEADLINE).contrasts
+    ratios = {f"{ratio:.{digits}f}" for ratio in table["ratio"] for digits in (1, 2)}
+    said = set(re.findall(r"\d+\.\d+", text))
+    assert len(said) > 5
+    assert said <= ratios
+    undecided = int((table["answer"] == UNDECIDED).sum())
+    assert f"{['Twelve', 'Eleven', 'Ten'][undecided]} of the twelve contrasts" in text
 
 
 def test_the_query_in_the_data_folders_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:

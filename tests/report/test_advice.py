@@ -107,6 +107,7 @@ def named(answer: str = "", ratio: float = 1.0, metric: str = SATURATION) -> pd.
         "lifetimes": 7,
         "looked_at": 7,
         "needed": np.nan,
+        "needed_ratio": np.nan,
     }
     return pd.DataFrame([row] if answer else [], columns=["arm", "label", *CONTRAST_COLUMNS])
 

@@ -33,6 +33,7 @@ BASE = Claim(
     answer="differs",
     lifetimes=8,
     needed=None,
+    needed_ratio=None,
 )
 
 
@@ -88,8 +89,14 @@ def test_contrasts_of_one_direction_share_a_sentence_and_others_do_not() -> None
 
 def test_decided_contrasts_come_first_and_all_undecided_ones_in_one_line() -> None:
     """Seventy undecided contrasts would push the three results off the screen."""
-    undecided = [claim(answer="undecided", subject=str(k), needed=float(5 + 10 * k)) for k in range(5)]
-    last = "Undecided: 5 of 6 named contrasts; about 5 to 45 lifetimes would decide a ratio of 1.2."
+    needs = [{"needed": float(5 + 10 * k), "needed_ratio": 1.2} for k in range(4)] + [
+        {"needed": 9.0, "needed_ratio": 1.1}
+    ]
+    undecided = [claim(answer="undecided", subject=str(k), **more) for k, more in enumerate(needs)]
+    last = (
+        "Undecided: 5 of 6 named contrasts; about 5 to 35 lifetimes would decide a ratio of 1.2; "
+        "about 9 lifetimes would decide a ratio of 1.1."
+    )
     sentences = headline([*undecided, claim()])
     assert len(sentences) == 2
     assert sentences[0].startswith("In 1 of 6 cases REST is slower")

@@ -72,13 +72,13 @@ def power_lines(design: Design, run: str, effect: float) -> list[str]:
         percent = [f"{100 * share:.0f} %" for share in (spread, abs(effect - 1), power, POWER)]
         least = detectable(float(spread), lifetimes, family)
         ratios = (
-            f"ratios of {number(least)} and more, or of {number(1 / least)} and less," if least < 100 else "no ratio"
+            f"ratios of {number(least)} and more, or of {number(1 / least)} and less" if least < 100 else "no ratio"
         )
         lines.append(
-            f"  {NAMES[str(metric)]}: ratios differ by {percent[0]} between lifetimes. With probability {percent[3]} "
-            f"{count(lifetimes, 'lifetime')} decide {ratios}, even if all others are 1; a difference of {percent[1]} "
-            f"with probability {percent[2]}; that one needs {many} lifetimes for {percent[3]}, about "
-            f"{clock(duration_s)}."
+            f"  {NAMES[str(metric)]}: ratios differ by {percent[0]} between lifetimes. "
+            f"{count(lifetimes, 'lifetime')} decide {ratios} with probability {percent[3]}, even if all others "
+            f"are 1; a difference of {percent[1]} with probability {percent[2]}; that one needs {many} lifetimes for "
+            f"{percent[3]}, about {clock(duration_s)}."
         )
     return lines
 

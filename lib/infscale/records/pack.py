@@ -92,7 +92,8 @@ def pack_copy(source: Path, destination: Path, *, small: bool = False) -> Path:
         source: the run's folder, absolute or from the project's root.
         destination: a folder of runs, given likewise; it is made if it is not there.
         small: leave out what no table needs: the pilot's trials (their result is in ``run.json``), the INVALID trials
-            of the search for λ*, and all readings of processes but those of trials at set rates that are not INVALID.
+            of the search for λ*, the rows of its other trials (the verdicts of the measurement stand), and all
+            readings of processes but those of trials at set rates that are not INVALID.
 
     Raises:
         DataError: ``source`` is no complete run, or ``destination`` has a run of this name.
@@ -105,7 +106,7 @@ def pack_copy(source: Path, destination: Path, *, small: bool = False) -> Path:
         raise DataError(f"{target} exists already: remove it, or choose another destination")
     target.mkdir(parents=True)
     try:
-        _write_files(target, trials, watched)
+        _write_files(target, trials, watched, small=small)
         run.manifest.packed = True
         manifests.write(target / "run.json", run.manifest)
     except BaseException:
@@ -132,9 +133,10 @@ def _without_readings(trial: Trial) -> bool:
     return trial.manifest.phase != "grid" or trial.manifest.judged.name == INVALID
 
 
-def _write_files(folder: Path, trials: Sequence[Trial], watched: Sequence[Trial]) -> None:
+def _write_files(folder: Path, trials: Sequence[Trial], watched: Sequence[Trial], *, small: bool = False) -> None:
     """Write the three files of a packed run, with the readings of the trials in ``watched``."""
-    samples.write_groups(folder / SAMPLES, (trial.samples() for trial in trials))
+    rows = (trial.samples().iloc[: 0 if small and trial.manifest.phase == "search" else None] for trial in trials)
+    samples.write_groups(folder / SAMPLES, rows)
     readings = [trial.usage().assign(trial_id=trial.manifest.trial_id) for trial in watched]
     if readings:
         _write(folder / USAGE, pa.Table.from_pandas(pd.concat(readings, ignore_index=True), preserve_index=False))

@@ -23,7 +23,7 @@ def read_trials(folder: Path) -> list[TrialManifest]:
     if len(counts) != len(trials):
         raise DataError(f"{folder / SAMPLES} has rows of {len(counts)} trials; {path} has {len(trials)} trials")
     for group, (count, trial) in enumerate(zip(counts, trials, strict=True)):
-        if count != trial.rows:
+        if count != trial.rows and (count or trial.phase != "search"):
             raise DataError(
                 f"{folder / SAMPLES}: row group {group} has {count} rows; the trial {trial.trial_id} has {trial.rows}"
             )

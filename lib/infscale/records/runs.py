@@ -43,7 +43,7 @@ class Trial:
     usage_path: Path | None = None
 
     def samples(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
-        """Return the trial's rows (:mod:`infscale.records.samples`).
+        """Return the trial's rows (:mod:`infscale.records.samples`); none where a small copy has its verdict alone.
 
         Raises:
             DataError: they cannot be read, or are more or fewer than were measured.

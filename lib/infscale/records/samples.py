@@ -94,6 +94,7 @@ def write_groups(path: Path, frames: Iterable[pd.DataFrame]) -> None:
         "compression": "zstd",
         "compression_level": 9,
         "use_dictionary": plain,
+        "write_statistics": False,  # nobody filters by them, and a run has thousands of row groups
         "column_encoding": dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
     }
     schema = SCHEMA.with_metadata({"infscale_schema_version": str(SCHEMA_VERSION)})

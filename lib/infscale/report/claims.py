@@ -34,7 +34,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
         low, high: ends of its 95 % interval; None where there is no bound, or no look yet.
         answer: "differs", "equal" or "undecided", after Holm's correction.
         lifetimes: those that the interval rests on.
-        needed: how many would decide a ratio of 1.2; None where it is decided, or not known.
+        needed: how many would decide a ratio of ``needed_ratio``; both None where it is decided, or not known.
     """
 
     finding: str
@@ -49,6 +49,7 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     answer: str
     lifetimes: int
     needed: float | None
+    needed_ratio: float | None
 
 
 class Names(NamedTuple):
@@ -106,6 +107,7 @@ def claims(run: Run, tables: Tables) -> list[Claim]:
             answer=row["answer"],
             lifetimes=int(row["looked_at"] or row["lifetimes"]),
             needed=_known(row["needed"]),
+            needed_ratio=_known(row["needed_ratio"]),
         )
         for row in tables.contrasts.to_dict("records")
     ]
@@ -227,6 +229,12 @@ def _undecided(found: Sequence[Claim]) -> list[str]:
     rest = [one for one in found if one.answer == UNDECIDED]
     if not rest:
         return []
-    needs = [one.needed for one in rest if one.needed is not None]
-    more = f"; {needed_text(min(needs), max(needs))} would decide a ratio of 1.2" if needs else ""
-    return [f"Undecided: {len(rest)} of {count(len(found), 'named contrast')}{more}."]
+    needs: dict[float, list[float]] = {}
+    for one in rest:
+        if one.needed is not None and one.needed_ratio is not None:
+            needs.setdefault(one.needed_ratio, []).append(one.needed)
+    more = [
+        f"{needed_text(min(needs[ratio]), max(needs[ratio]))} would decide a ratio of {ratio:g}"
+        for ratio in sorted(needs, reverse=True)
+    ]
+    return ["; ".join([f"Undecided: {len(rest)} of {count(len(found), 'named contrast')}", *more]) + "."]

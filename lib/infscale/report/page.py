@@ -338,7 +338,7 @@ def _contrast(row: "pd.Series[Any]", name: str) -> Cells:
         "interval": _interval(row["ratio_low"], row["ratio_high"]) or NONE,
         "spread": _percent(row["spread"]),
         "holm": _number(row["p_holm"]),
-        "needed": NONE if np.isnan(row["needed"]) else f"{row['needed']:,.0f}",
+        "needed": NONE if np.isnan(row["needed"]) else f"{row['needed']:,.0f} for {row['needed_ratio']:g}",
     }
 
 

@@ -67,7 +67,8 @@ def contrast_text(row: "pd.Series[Any]", arm: str = "", reference: str = "") -> 
     if row["answer"] == DIFFERS:
         return f"{arm} {WORDS[row['metric'], row['ratio'] > 1]} {reference}: its {what} is {_times(row, much)}"
     question = "is faster" if row["metric"] == P95 else "has the higher λ*"
-    needed = f"; {needed_text(row['needed'])} would decide a ratio of 1.2" if np.isfinite(row["needed"]) else ""
+    would = f"would decide a ratio of {row['needed_ratio']:g}"
+    needed = f"; {needed_text(row['needed'])} {would}" if np.isfinite(row["needed"]) else ""
     return f"undecided whether {arm} or {reference} {question} ({what} ratio {_ratio(row)}, {_basis(row)}{needed})"
 
 

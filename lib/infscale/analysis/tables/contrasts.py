@@ -14,8 +14,9 @@ from infscale.records.gate import INVALID, SATURATED, VALID, Floats
 from infscale.records.manifest import RunManifest
 from infscale.vocabulary import number
 
-EFFECT = 1.2
-"""The ratio for which an undecided contrast says how many lifetimes would decide it."""
+EFFECTS = (1.2, 1.1, 1.05, 1.02)
+"""Ratios for which an undecided contrast says how many lifetimes would decide it: the first that needs more than the
+last look had."""
 
 LEAST_REQUESTS = 100
 """Fewest requests, after the warm-up, of a lifetime's p95 at one rate: five of them lie beyond it."""
@@ -34,6 +35,7 @@ CONTRAST_COLUMNS = (
     "looked_at",
     "spread",
     "needed",
+    "needed_ratio",
     "sessions",
 )
 """The columns of :func:`contrasts_table` beside those that identify the arm."""
@@ -46,7 +48,8 @@ def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     only a bound is known, NaN before the first look); ``answer`` what is said of it after Holm's correction over all
     rows ("differs", "equal" or "undecided"), by the adjusted ``p_holm``. ``lifetimes`` have a value, ``looked_at`` of
     them rest in the last look; ``spread`` is the standard deviation of the logarithms of the lifetimes' ratios.
-    ``needed`` is how many lifetimes would decide a ratio of 1.2 at the next look, of an undecided contrast.
+    ``needed`` is how many lifetimes would decide a ratio of ``needed_ratio`` (:data:`EFFECTS`) at the next look, of an
+    undecided contrast.
     ``sessions`` holds the ratio of each session, "0.57, 0.71", where they differ (:func:`by_session`); else "".
 
     Args:
@@ -76,7 +79,8 @@ def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
         }
         for one, what, answer, p_holm, logs in zip(named, claims, said, adjusted, values, strict=True)
     ]
-    kinds = dict.fromkeys(("ratio", "ratio_low", "ratio_high", "p_holm", "p_value", "spread", "needed"), float)
+    numbers = ("ratio", "ratio_low", "ratio_high", "p_holm", "p_value", "spread", "needed", "needed_ratio")
+    kinds = dict.fromkeys(numbers, float)
     table = pd.DataFrame(rows, columns=["arm", *CONTRAST_COLUMNS]).astype({"arm": int, "reference": int, **kinds})
     return identified(table, trials)
 
@@ -111,15 +115,19 @@ def _sessions(manifest: RunManifest, arm: int) -> list[int]:
 
 def _numbers(what: Claim, family: int) -> Row:
     known = family and np.isfinite(what.spread)
+    looked_at = what.used if np.isfinite(what.p_differs) else 0
+    enough = {ratio: needed(what.spread, ratio, family) for ratio in EFFECTS} if known else {}
+    open_ratio = next((ratio for ratio, count in enough.items() if count > looked_at), EFFECTS[-1])
     return {
         "ratio": what.ratio,
         "ratio_low": what.low,
         "ratio_high": what.high,
         "p_value": what.p_differs,
         "lifetimes": what.values,
-        "looked_at": what.used if np.isfinite(what.p_differs) else 0,
+        "looked_at": looked_at,
         "spread": what.spread,
-        "needed": float(needed(what.spread, EFFECT, family)) if known else np.nan,
+        "needed": float(enough.get(open_ratio, np.nan)),
+        "needed_ratio": open_ratio if known else np.nan,
     }
 
 

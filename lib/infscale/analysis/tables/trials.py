@@ -59,10 +59,10 @@ def factors(arm: Arm) -> Row:
 def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     """Return one row per attempted trial of a run, pilot included.
 
-    Verdicts are judged anew from the rows, so that a stored run follows the rules of this program;
-    ``verdict_stored`` is the one of the measurement. Percentiles rest on what came after ``warm_up_s``, the same for
-    all arms of a (block, lifetime, λ); those of an UNSTEADY trial are withheld. ``slo_ms`` is the limit of response
-    time that goodput counts.
+    Verdicts are judged anew from the rows, so that a stored run follows the rules of this program; of a trial without
+    rows (:func:`infscale.records.pack.pack_copy`) the one of the measurement, ``verdict_stored``, stands. Percentiles
+    rest on what came after ``warm_up_s``, the same for all arms of a (block, lifetime, λ); those of an UNSTEADY trial
+    are withheld. ``slo_ms`` is the limit of response time that goodput counts.
 
     Raises:
         DataError: the run has no trial.
@@ -92,7 +92,7 @@ def identified(table: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
 def _judged(run: Run, trial: Trial) -> Row:
     manifest, samples = trial.manifest, trial.samples(COLUMNS)
-    verdict = judge_trial(samples, manifest)
+    verdict = judge_trial(samples, manifest) if len(samples) else manifest.judged
     gates = {gate.name: gate.value for gate in verdict.gates}
     return {
         "run_id": run.id,
