@@ -74,12 +74,15 @@ def _one_run(scratch: Path, rng: random.Random, most: int, say: Callable[[str], 
     for _ in range(MOST_STARTS):
         limit_s = rng.uniform(EARLIEST_S, LATEST_S) if kills < most else None
         errors = (scratch / "errors.txt").open("wb")
-        with errors, subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.kills", "--measure", str(place)],
-            env={**os.environ, "TMPDIR": str(temporary)},
-            stdout=subprocess.DEVNULL,
-            stderr=errors,  # a file: the end of a pipe would be waited for until all who hold it have ended
-        ) as process:
+        with (
+            errors,
+            subprocess.Popen(
+                [sys.executable, "-m", "benchmarks.kills", "--measure", str(place)],
+                env={**os.environ, "TMPDIR": str(temporary)},
+                stdout=subprocess.DEVNULL,
+                stderr=errors,  # a file: the end of a pipe would be waited for until all who hold it have ended
+            ) as process,
+        ):
             try:
                 process.wait(limit_s)
             except subprocess.TimeoutExpired:

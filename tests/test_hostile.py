@@ -6,10 +6,10 @@
 from collections.abc import Callable
 
 import pytest
+from benchmarks.hostile import TARGETS, feed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.hostile import TARGETS, feed
 from infscale.load.engine.wire.http2_frames import HEAD
 
 PIECES = st.sampled_from(

@@ -57,7 +57,7 @@ def checkout(tmp_path: Path) -> Path:
 def test_the_commit_is_that_of_the_code_that_runs(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = git(checkout, "rev-parse", "--short=12", "HEAD")
     assert machine.commit(checkout) == name
-    assert machine.CHECKOUT == ROOT.resolve()
+    assert ROOT.resolve() == machine.CHECKOUT
     here = machine.commit()
     monkeypatch.chdir(checkout)
     assert machine.commit() == here, "wherever it is called from"

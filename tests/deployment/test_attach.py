@@ -333,7 +333,7 @@ def test_an_archive_of_ones_own_is_served_and_loaded(tmp_path: Path) -> None:
             assert b'"bytes": 5' in ask(endpoint, endpoint.payload(protocol))
             plan = trial.Plan(Arm(protocol), rate_per_s=20, duration_s=0.5)
             assert set(trial.run(endpoint, plan).samples["status"]) == {"ok"}
-        addresses = {"rest": endpoint.rest, "grpc": endpoint.grpc}
+        addresses: dict[str, Any] = {"rest": endpoint.rest, "grpc": endpoint.grpc}
         with attach("torchserve", model="counts", payload=payload, version="1.0", **addresses) as there:
             assert there.version == endpoint.version
         with (

@@ -142,7 +142,7 @@ def test_triton_serves_a_model_folder_of_any_name(tmp_path: Path, folder: str) -
 
 COMPLETED = (
     TRITON_MODEL
-    + '''
+    + """
     @staticmethod
     def auto_complete_config(config):
         config.add_input({"name": "n", "data_type": "TYPE_INT64", "dims": [2]})
@@ -150,7 +150,7 @@ COMPLETED = (
         config.add_output({"name": "total", "data_type": "TYPE_INT64", "dims": [1]})
         config.set_max_batch_size(8)
         return config
-'''
+"""
 )
 """The model ``adds``, which describes itself."""
 ENSEMBLE = """

@@ -1,7 +1,6 @@
 """If these fail, a run that was killed is lost, holds a trial twice, or leaves servers and folders behind."""
 
 import pytest
-
 from benchmarks.kills import survive
 
 

@@ -22,6 +22,7 @@ from infscale.models import reference as models
 from infscale.records import samples
 from infscale.vocabulary import PROTOCOLS, SCHEME
 
+
 def load(url: str, schedule_ms: list[float], **options: object) -> pd.DataFrame:
     schedule = (np.array(schedule_ms) * 1e6).astype(np.int64)
     choice = np.zeros(len(schedule), np.int32)

@@ -298,7 +298,7 @@ def test_a_server_that_wants_a_certificate_gets_it(tmp_path: Path) -> None:
     with server(talk) as url:
         target, ca = url.replace("http://127.0.0.1", "https://localhost"), str(tmp_path / "ca.pem")
         without = load(target, [0], ca=ca)
-        files = {"certificate": str(tmp_path / "own.pem"), "key": str(tmp_path / "own.key")}
+        files: dict[str, Any] = {"certificate": str(tmp_path / "own.pem"), "key": str(tmp_path / "own.key")}
         with_it = load(target, [0], ca=ca, **files)
     assert "ok" not in statuses(without)
     assert statuses(with_it) == {"ok": 1}
@@ -478,12 +478,24 @@ def test_a_folder_of_bodies_is_used_once_in_order_or_at_random(tmp_path: Path) -
 
 def test_bodies_are_in_order_over_all_shards() -> None:
     options: dict[str, Any] = {
-            **dict.fromkeys(("trace", "trace_column", "ca", "cert", "key", "authority", "connect_to", "out"), ""),
-            **{"url": "http://127.0.0.1:1/", "rate": "100", "duration": 1.0, "body": (), "header": ()},
-            **{"arrivals": "poisson", "cv": None, "connections": None, "streams": 0, "shards": 3, "timeout": 5.0},
-            **{"warmup": 0.0, "seed": 1, "no_keep_alive": False, "gzip": False, "insecure": False},
-            **{"order": "in-order", "method": "POST"},
+        "url": "http://127.0.0.1:1/",
+        "rate": "100",
+        "duration": 1.0,
+        "body": (),
+        "header": (),
+        "arrivals": "poisson",
+        "cv": None,
+        "connections": None,
+        "streams": 0,
+        "shards": 3,
+        "timeout": 5.0,
+        "warmup": 0.0,
+        "seed": 1,
+        "order": "in-order",
+        "method": "POST",
     }
+    options |= dict.fromkeys(("trace", "trace_column", "ca", "cert", "key", "authority", "connect_to", "out"), "")
+    options |= dict.fromkeys(("no_keep_alive", "gzip", "insecure"), False)
     plan = single.schedules(replace(command.checked(**options), bodies=(b"0", b"1", b"2")))
     times, choice = np.concatenate(plan.schedules), np.concatenate(plan.choices)
     assert choice[np.argsort(times, kind="stable")].tolist() == [k % 3 for k in range(len(times))]

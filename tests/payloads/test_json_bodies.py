@@ -101,9 +101,10 @@ def test_base64_has_the_forms_that_tensorflow_serving_takes(text: str) -> None:
 
 
 def test_grpc_runs_the_signature_that_the_json_names() -> None:
-    for document, runs in (({}, "serving_default"), ({"signature_name": ""}, "serving_default")):
-        assert tensorflow_signature(document) == runs
-        assert tensorflow_request({**document, "instances": [1]}, x="int8").model_spec.signature_name == ""
+    for unnamed in ({}, {"signature_name": ""}):
+        assert tensorflow_signature(unnamed) == "serving_default"
+        given: dict[str, Any] = {**unnamed, "instances": [1]}
+        assert tensorflow_request(given, x="int8").model_spec.signature_name == ""
     document = {"signature_name": "half", "instances": [1]}
     spec = tensorflow_request(document, x="int8").model_spec
     assert (tensorflow_signature(document), spec.signature_name) == ("half", "half")

@@ -137,8 +137,8 @@ def _path(protocol: str, url: str) -> str:
 class Requests:
     """The user's own requests, sent unchanged: bodies, headers and path by protocol.
 
-    The first one of each, before the measurement, may take ``timeout_s`` seconds. ``ca`` is the file of the certificates
-    that vouch for the service; "" for the system's.
+    The first one of each, before the measurement, may take ``timeout_s`` seconds. ``ca`` is the file of the
+    certificates that vouch for the service; "" for the system's.
     """
 
     bodies: Mapping[str, tuple[bytes, ...]]

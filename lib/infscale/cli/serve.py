@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from infscale.deployment.endpoint import Endpoint
 
 
-def _run(
-    framework: str, model: str, start_timeout: float | None, answer_timeout: float | None, **options: Any
-) -> None:
+def _run(framework: str, model: str, start_timeout: float | None, answer_timeout: float | None, **options: Any) -> None:
     """Serve until Ctrl-C or SIGTERM, which are the normal end.
 
     Raises:

@@ -120,7 +120,9 @@ class Session:
     @contextlib.contextmanager
     def _server(self, arm: Arm) -> Iterator[Endpoint]:
         start = FRONTS[_front(arm)].start if arm.front else self.start
-        begin = partial(start, arm.framework, arm.model, log_folder=self.folder / "logs", pid_log=self.pids, **options(arm))
+        begin = partial(
+            start, arm.framework, arm.model, log_folder=self.folder / "logs", pid_log=self.pids, **options(arm)
+        )
         with other_ports_if_taken(begin) if arm.front else begin() as endpoint:
             self._record(endpoint)
             yield endpoint

@@ -221,9 +221,7 @@ def replay(trace: Schedule, duration_s: float | None = None, rate_per_s: float |
     return np.asarray(stretched[stretched < until], dtype=np.int64)
 
 
-def payload_choice(
-    count: int, pool: int, seed: np.random.SeedSequence, order: str = "random"
-) -> npt.NDArray[np.int32]:
+def payload_choice(count: int, pool: int, seed: np.random.SeedSequence, order: str = "random") -> npt.NDArray[np.int32]:
     """Draw the body of each of ``count`` requests: indices into a pool of ``pool`` bodies.
 
     "random" draws them uniformly and independently. "in-order" takes each once, then again from the first;
@@ -232,8 +230,11 @@ def payload_choice(
     rng, passes = _generator(seed), -(-count // pool)
     if order == "random":
         return rng.integers(0, pool, count, dtype=np.int32)
-    one = np.arange(pool, dtype=np.int32)
-    return np.concatenate([rng.permutation(one) if order == "shuffled" else one for _ in range(passes)])[:count]
+    once = np.arange(pool, dtype=np.int32)
+    taken: npt.NDArray[np.int32] = np.concatenate(
+        [once[:0], *(rng.permutation(once) if order == "shuffled" else once for _ in range(passes))]
+    )
+    return taken[:count]
 
 
 # --------------------------------------------------------------------------------------------- helpers

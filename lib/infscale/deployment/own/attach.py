@@ -38,8 +38,8 @@ def attach(
     Requests are made from ``payload`` (see :mod:`infscale.deployment.own.requests`), or are made up to fit the inputs
     that TensorFlow Serving and Triton describe. One request has been answered over each protocol before this yields.
 
-    ``rest`` and ``grpc`` are ``host:port``, or with TLS ``https://host:port`` and ``grpcs://host:port``; one of them may
-    be left out. ``ca`` is the file of the certificates that vouch for them (default: the system's). ``headers`` are
+    ``rest`` and ``grpc`` are ``host:port``, or with TLS ``https://host:port`` and ``grpcs://host:port``; one of them
+    may be left out. ``ca`` is the file of the certificates that vouch for them (default: the system's). ``headers`` are
     sent with every request, of trials, too, such as ``{"authorization": "Bearer …"}``; ``host`` is the authority that
     is asked for, over gRPC as well. Their values are stored nowhere. ``answer_timeout_s`` is the longest wait for an
     answer outside of trials.

@@ -28,7 +28,7 @@ REQUESTS_MIN = 40
 twenty would be VALID (docs/gates-simulated.md)."""
 
 FEWEST = 60
-"""Fewest requests that a trial is planned for: a Poisson count of that mean is below :data:`REQUESTS_MIN` once in 300."""
+"""Fewest requests that a trial is planned for: a Poisson count of that mean is below the minimum once in 300."""
 
 SEARCH_REQUESTS = 500
 """Fewest requests of a trial in the search for λ*: growth over a trial needs that many to be seen."""

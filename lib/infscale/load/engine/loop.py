@@ -15,14 +15,13 @@ from infscale.load.engine.interfaces import END, READ, WRITE, CodecFactory, Io, 
 from infscale.load.engine.pool import Connection, Pool
 from infscale.load.engine.status import Finished
 
-
 READS, TURN_NS = 8, 1_000_000
 """Most reads of one connection, and about the most time (ns) for them, before others have their turn: a peer may
 send without end."""
 
 SLOW_NS = 1_000_000
-"""Time (ns) that a codec takes for one read from which on less is read at a time: bytes that are costly to read, such as
-chunks of one byte, must not hold up what is due."""
+"""Time (ns) that a codec takes for one read from which on less is read at a time: bytes that are costly to read, such
+as chunks of one byte, must not hold up what is due."""
 
 READ_SIZE, MOST_READ = 16_384, 1_048_576
 """Fewest and most bytes of a read."""
