@@ -3,7 +3,8 @@
     python -m benchmarks.fuzz [NAME...] [--runs 1000000]
 
 Each parser has a process of its own, which ends at the first input that takes 10 s or 2 GiB, libraries included, or
-raises an error that its callers do not expect; that input is kept as a file ``crash-…`` or ``timeout-…`` in the working directory.
+raises an error that its callers do not expect; that input is kept as a file ``crash-…`` or ``timeout-…`` in the working
+directory.
 """
 
 import argparse
