@@ -47,7 +47,7 @@ def test_the_sentences_turn_with_the_data(
 
 def test_what_is_not_decided_names_no_winner_and_says_what_would_decide(tmp_path: Path) -> None:
     tables = tables_of(tmp_path, GRPC_FASTER)
-    open_ = tables.contrasts.assign(answer="undecided", needed=30.0)
+    open_ = tables.contrasts.assign(answer="undecided", needed=30.0, needed_ratio=1.2)
     sentence = compare.report(dataclasses.replace(tables, contrasts=open_), 60.0)[0]
     assert sentence.startswith("Undecided whether REST or gRPC is faster (p95 response time ratio ")
     assert sentence.endswith("; about 30 lifetimes would decide a ratio of 1.2).")

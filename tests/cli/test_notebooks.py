@@ -1,5 +1,6 @@
 """If these fail, a notebook does not run, ignores a parameter, or leaves processes when its runner is killed."""
 
+import difflib
 import json
 import math
 import os
@@ -68,8 +69,11 @@ def test_no_recorded_process_lives_after_the_paper(paper: tuple[Path, Path, str]
 def test_figures_drawn_twice_are_equal_byte_for_byte(paper: tuple[Path, Path, str], tmp_path: Path) -> None:
     run, figures, _ = paper
     assert main(["figures", "--run", str(run), "--figures", str(tmp_path)]) == 0
-    first = {path.name: path.read_bytes() for path in figures.iterdir()}
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in figures.iterdir()}
+    for file in sorted(figures.iterdir()):
+        again = (tmp_path / file.name).read_bytes()
+        lines = [text.decode(errors="replace").splitlines() for text in (file.read_bytes(), again)]
+        assert again == file.read_bytes(), "\n".join(line[:500] for line in difflib.unified_diff(*lines, n=0))
 
 
 @pytest.mark.server
