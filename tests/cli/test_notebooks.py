@@ -72,8 +72,8 @@ def test_figures_drawn_twice_are_equal_byte_for_byte(paper: tuple[Path, Path, st
     assert {path.name for path in tmp_path.iterdir()} == {path.name for path in figures.iterdir()}
     for file in sorted(figures.iterdir()):
         again = (tmp_path / file.name).read_bytes()
-        lines = [text.decode(errors="replace").splitlines() for text in (file.read_bytes(), again)]
-        assert again == file.read_bytes(), "\n".join(line[:500] for line in difflib.unified_diff(*lines, n=0))
+        old, new = (text.decode(errors="replace").splitlines() for text in (file.read_bytes(), again))
+        assert again == file.read_bytes(), "\n".join(line[:500] for line in difflib.unified_diff(old, new, n=0))
 
 
 @pytest.mark.server
