@@ -2,7 +2,7 @@
 
 import contextlib
 import datetime as dt
-import itertools
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,14 +36,12 @@ def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
             with contextlib.suppress(DataError):
                 if _identity(manifests.read(file, RunManifest)) == _identity(new):
                     return file.parent
-    names = itertools.chain([new.run_id], (f"{new.run_id}-{i}" for i in itertools.count(2)))
-    folder = next(place / name for name in names if not (place / name).exists())
+    folder = place / new.run_id
     try:
         (folder / "trials").mkdir(parents=True)
         (folder / "logs").mkdir()
     except OSError as error:
         raise DataError(f"cannot write in {place}: {error.strerror}") from error
-    new.run_id = folder.name
     manifests.write(folder / "run.json", new)
     return folder
 
@@ -90,7 +88,7 @@ def _identity(manifest: RunManifest) -> tuple[object, ...]:
 def _new_manifest(design: Design) -> RunManifest:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S")
     return RunManifest(
-        run_id=f"{stamp}-{design.profile}",
+        run_id=f"{stamp}-{design.profile}-{secrets.token_hex(2)}",  # two runs may begin in the same second
         design=design,
         design_digest=design.digest(),
         code_digest=machine.code_digest(),
