@@ -304,6 +304,12 @@ def test_a_complete_run_is_not_measured_again_unless_asked(done: tuple[Run, Lab]
     assert folder_for(design, place, fresh=True) != run.folder
 
 
+def test_runs_that_begin_in_the_same_second_have_names_of_their_own(tmp_path: Path) -> None:
+    # Tables and figures lie by a run's name: those of one would be taken for the other's.
+    names = {folder_for(single(), tmp_path / str(place)).name for place in range(5)}
+    assert len(names) == 5
+
+
 def test_a_run_that_was_measured_and_not_packed_is_packed(
     lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

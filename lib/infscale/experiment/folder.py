@@ -2,8 +2,8 @@
 
 import contextlib
 import datetime as dt
-import itertools
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,9 +37,7 @@ def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
         for stored, manifest in reversed(readable(place)):
             if _identity(manifest) == _identity(new):
                 return stored
-    names = itertools.chain([new.run_id], (f"{new.run_id}-{i}" for i in itertools.count(2)))
-    folder = next(place / name for name in names if not (place / name).exists())
-    new.run_id = folder.name
+    folder = place / new.run_id
     unfinished = place / f"{_UNFINISHED}{os.getpid()}"
     try:
         _remove_left(place)
@@ -111,7 +109,7 @@ def _identity(manifest: RunManifest) -> tuple[object, ...]:
 def _new_manifest(design: Design) -> RunManifest:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S")
     return RunManifest(
-        run_id=f"{stamp}-{design.profile}",
+        run_id=f"{stamp}-{design.profile}-{secrets.token_hex(2)}",  # two runs may begin in the same second
         design=design,
         design_digest=design.digest(),
         code_digest=machine.code_digest(),
