@@ -83,9 +83,9 @@ def test_a_run_without_readings_has_no_file_of_them(folder: Path) -> None:
 def test_a_trial_without_rows_keeps_its_place(folder: Path) -> None:
     """Else the rows of every trial after it would be those of its neighbour."""
     (first, *_) = load_run(folder).trials
+    samples.write(first.path, first.samples().iloc[:0])
     first.manifest.rows = 0
     manifests.write(folder / "trials" / f"{first.manifest.trial_id}.json", first.manifest)
-    samples.write(first.path, first.samples().iloc[:0])
     before = load_run(folder)
     counts = [len(trial.samples()) for trial in before.trials]
     pack(folder)
