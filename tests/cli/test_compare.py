@@ -162,7 +162,7 @@ def test_two_real_addresses_are_compared(bodies: list[str], tmp_path: Path, caps
     printed = capsys.readouterr().out
     assert len(re.findall(r"p95 REST ÷ gRPC ", printed)) >= 2
     assert "client CPU" in printed
-    (folder,) = tmp_path.glob("*-compare")
+    (folder,) = tmp_path.glob("*-compare-*")
     rates = [t.manifest.rate_per_s for t in runs.load_run(folder).trials]
     assert max(rates) <= 400
     assert runs.newest(tmp_path, runs.HEADLINE) is None, "else it would be drawn as the headline experiment"
