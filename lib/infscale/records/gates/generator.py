@@ -40,6 +40,9 @@ STEAL_MAX = 0.02
 FOREIGN_MAX = 0.10
 """Largest accepted CPU time of processes without a part in the trial, as a share of one core."""
 
+IDLE_IN_FLIGHT, IDLE_REQUESTS_MIN = 0.5, 10
+"""Mean number of requests in flight below which a server is mostly idle, and the fewest requests that show it."""
+
 RAISE = {
     "EMFILE": "open files of a process: raise its hard limit (ulimit -Hn), or allow fewer connections",
     "ENFILE": "open files of the system: raise fs.file-max (sysctl)",
@@ -123,10 +126,15 @@ def clock(samples: pd.DataFrame) -> Gate:
     return Gate("clock", not disordered, disordered, 0.0, wrong if disordered else "times are in order")
 
 
-def enough(samples: pd.DataFrame) -> Gate:
-    """Judge whether there are enough requests to tell a server that keeps up from one that does not."""
+def enough(samples: pd.DataFrame, duration_ns: float) -> Gate:
+    """Judge whether there are enough requests to tell a server that keeps up from one that does not.
+
+    A few are enough where a server mostly has none: by Little's law a saturated one has at least one in flight.
+    """
     n = len(samples)
-    return Gate("enough", n >= REQUESTS_MIN, n, REQUESTS_MIN, f"{n} requests (too few to say below {REQUESTS_MIN})")
+    in_flight = float((samples["done_ns"] - samples["scheduled_ns"]).sum()) / duration_ns
+    least = IDLE_REQUESTS_MIN if in_flight < IDLE_IN_FLIGHT else REQUESTS_MIN
+    return Gate("enough", n >= least, n, least, f"{n} requests (too few to say below {least})")
 
 
 def lag(samples: pd.DataFrame) -> Gate:
