@@ -95,6 +95,7 @@ class Generator(Record, kw_only=True):
         reasons: why requests failed, the most frequent reasons first.
         shards: the engine's processes.
         share_by_target: requests sent to each replica, where the client picked.
+        reported: what a load tool itself says of the load, by :data:`REPORTED`; empty of other clients.
     """
 
     client: str = "wire"
@@ -114,6 +115,11 @@ class Generator(Record, kw_only=True):
     reasons: list[Reason] = []
     shards: list[Shard] = []
     share_by_target: list[int] = []
+    reported: dict[str, float] = {}
+
+
+REPORTED = ("p50_ms", "p95_ms", "p99_ms", "per_s")
+"""What load tools report: percentiles of their own response time (ms), and their own throughput (requests/s)."""
 
 
 class ServerProcess(Record, kw_only=True):
@@ -330,7 +336,7 @@ class Pilot(Record, kw_only=True):
 
     Attributes:
         implementation: what answered.
-        saturation_per_s: roughly the saturation rate λ*, requests/s.
+        saturation_per_s: roughly the saturation rate λ*, requests/s; of a closed loop the most that it got answered.
         bracket_per_s: the largest rate that kept up and the smallest that did not, requests/s; None if not kept.
         encode_us, decode_us: the client's CPU time for one request and one answer, µs; None if not measured.
         differences: largest absolute difference of the outputs from the reference, by protocol and encoding; None
