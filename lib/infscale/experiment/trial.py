@@ -322,6 +322,33 @@ def check_client(client: str) -> None:
     CHECKS.get(client, lambda: None)()
 
 
+def send(plan: Plan, url: str, bodies: Sequence[bytes], arrivals: Schedule, choice: Choice) -> engine.Result:
+    """Send a load by the client of a plan's arm to an address, and return when every request has an outcome.
+
+    For servers that no deployment has started: it is as in a trial, without what a trial records beside the rows.
+
+    Args:
+        plan: the arm, λ, the length and the time limit.
+        url: as of :func:`infscale.load.clients.run`.
+        bodies, arrivals, choice: the pool, the scheduled times (ns), and which body each request carries.
+
+    Raises:
+        MissingError: the client is not installed.
+    """
+    check_client(plan.arm.client)
+    connecting = Connecting(
+        timeout_s=plan.timeout_s,
+        connections=plan.arm.limit(),
+        headers={},
+        ca="",
+        cores=tuple((machine.split_cores() or ((),))[0]),
+    )
+    if plan.arm.client == "wire":
+        first = min(8, plan.arm.limit())
+        return engine.run(url, bodies, [arrivals], [choice], open_first=first, **connecting)
+    return SENDERS[plan.arm.client](plan, url, bodies, arrivals, choice, **connecting)
+
+
 _payloads: dict[tuple[object, ...], Payload] = {}
 """Payloads by everything that decides their bodies: a pool takes seconds to encode."""
 
