@@ -18,7 +18,16 @@ from infscale.experiment.design.design import SHARES, Design
 from infscale.experiment.design.labels import labels
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
-from infscale.records.manifest import REPORTED, GroupUsage, Implementation, Lifetime, Pilot, RunManifest
+from infscale.records.manifest import (
+    REPORTED,
+    GroupUsage,
+    Implementation,
+    KnownLoad,
+    Lifetime,
+    Pilot,
+    RunManifest,
+    Tool,
+)
 from infscale.records.runs import Run, Trial
 
 ARMS = (Arm("rest", "json", framework="torchserve"), Arm("grpc", "raw", framework="torchserve"))
@@ -249,6 +258,7 @@ def _manifest_of(design: Design, saturation_per_s: Of, left_out: Sequence[int]) 
             Lifetime(arms=arms, number=number, seconds=10.0) for number in range(LIFETIMES) for arms in design.groups()
         ],
         first_look=LIFETIMES,
+        tools={number: _tool(design.arms[number]) for number in measured} if "tools" in design.beside else {},
         implementations={
             name: Implementation(
                 name=name,
@@ -262,6 +272,24 @@ def _manifest_of(design: Design, saturation_per_s: Of, left_out: Sequence[int]) 
             for name in names
         },
     )
+
+
+def _tool(arm: Arm) -> Tool:
+    """What a client makes of known servers: an open loop has 60 late answers, a closed one 8."""
+    times = {"p50_ms": 0.3, "p95_ms": 0.5, "p99_ms": 5.0 if arm.closed else 260.0}
+    load = KnownLoad(
+        rate_per_s=200.0,
+        stall_ms=300.0,
+        rows=1200,
+        late=8 if arm.closed else 60,
+        answered_per_s=900.0,
+        cpu_us=50.0,
+        response=times,
+        roundtrip=times,
+        corrected={**times, "p99_ms": 250.0} if arm.closed else {},
+        reported={**times, "per_s": 200.0} if arm.client != "wire" else {},
+    )
+    return Tool(stall=load, limit=load)
 
 
 def _implementation(arm: Arm) -> str:

@@ -40,18 +40,20 @@ def measure(design: Design, say: Report) -> dict[int, Tool]:
     Raises:
         EngineError: a client failed.
     """
+    known: dict[tuple[object, ...], Tool] = {}
     found: dict[int, Tool] = {}
-    for number, (arm, label) in enumerate(zip(design.arms, labels(design.every_arm()), strict=False)):
+    for number, (arm, label) in enumerate(zip(design.arms, labels(design.arms), strict=True)):
         try:
             check_client(arm.client)
         except MissingError:  # the first lifetime says so, and leaves the arm out
             continue
-        stall, limit = (
-            load(arm, STALL_RATE, STALL_S, design.seed, STALL_MS),
-            load(arm, LIMIT_RATE, LIMIT_S, design.seed),
-        )
-        found[number] = Tool(stall=stall, limit=limit)
-        say(f"{label}: of a server that stalls once, {stall.late} late; at most {limit.answered_per_s:.0f} requests/s")
+        if arm.sending not in known:
+            stall = load(arm, STALL_RATE, STALL_S, design.seed, STALL_MS)
+            limit = load(arm, LIMIT_RATE, LIMIT_S, design.seed)
+            known[arm.sending] = Tool(stall=stall, limit=limit)
+            most = f"at most {limit.answered_per_s:.0f} requests/s"
+            say(f"{label}: of a server that stalls once, {stall.late} answers are late; {most}")
+        found[number] = known[arm.sending]
     return found
 
 

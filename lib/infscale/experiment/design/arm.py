@@ -142,6 +142,11 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return closed_loop(self.client)
 
     @property
+    def sending(self) -> tuple[object, ...]:
+        """Return what decides how much a client can send, whatever the server."""
+        return self.protocol, self.client, self.connections
+
+    @property
     def deployment(self) -> tuple[object, ...]:
         """Return the levels of the deployment's factors: equal for arms that one running server can answer."""
         return tuple(getattr(self, name) for name in DEPLOYMENT_FACTORS)

@@ -35,7 +35,8 @@ def first_s(design: Design, arms: Sequence[int]) -> float:
 def fixed_s(design: Design) -> float:
     """Return the rough time that the first lifetimes take beyond the later ones, the ceilings and the anchor, s."""
     once = _CEILING_S * len(design.protocols()) + _ANCHOR_S * design.anchor
-    once += _TOOL_S * len(design.arms) * ("tools" in design.beside)
+    if "tools" in design.beside:
+        once += _TOOL_S * len({arm.sending for arm in design.arms})
     return once + sum(first_s(design, arms) for arms in design.groups())
 
 
