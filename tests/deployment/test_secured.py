@@ -122,6 +122,7 @@ def endpoint(options: dict[str, Any]) -> Iterator[Endpoint]:
 
 
 CLIENTS = [("rest", "wire"), ("grpc", "wire"), ("rest", "requests"), ("grpc", "grpcio")]
+CLIENTS += [("rest", "locust"), ("grpc", "locust")]
 
 
 @pytest.mark.parametrize(("protocol", "client"), CLIENTS)

@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "This machine": {
         "serve": "Deploy a model and hold it open until Ctrl-C.",
+        "locust": "Deploy a model and explore it with Locust's web page.",
         "doctor": "Say what this machine has, and how to get what is missing.",
     },
 }

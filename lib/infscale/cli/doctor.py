@@ -99,6 +99,11 @@ def _notebooks() -> Requirement:
     )
 
 
+def _locust() -> Requirement:
+    get = f"{sys.executable} -m pip install locust"
+    return Requirement("Locust", package_version(("locust", "gevent"), "locust"), "closed loops (F=load-tools)", get)
+
+
 def _engine() -> Requirement:
     version = package_version(("grpc", "hpack", "google"), "grpcio")
     return Requirement("gRPC", version and f"grpcio {version}", "requests over gRPC", _INSTALL, needed=True)
@@ -174,7 +179,7 @@ def _netem() -> Requirement:
 CHECKS: tuple[Callable[[], Requirement | list[Requirement]], ...] = (
     *(_system, _cpu, _governor, _steal, _memory, _disk),
     *(_notebooks, _engine, _frameworks),
-    *(_envoy, _nginx, _redis, _fifo, _namespaces, _netem),
+    *(_locust, _envoy, _nginx, _redis, _fifo, _namespaces, _netem),
 )
 
 

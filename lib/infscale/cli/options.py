@@ -53,7 +53,10 @@ NAMES: dict[str, tuple[str, str]] = {
     "--header-rest": ("'K: V'", "Header of every REST request; may be repeated."),
     "--header-grpc": ("'K: V'", "Header of every gRPC request; may be repeated."),
     "--payload": ("WHAT", "What a request carries."),
+    "--protocol": ("NAME", "rest or grpc."),
     "--protocols": ("NAME...", "Only these: rest, grpc."),
+    "--encoding": ("NAME", "How a tensor becomes bytes; without it the framework's own form."),
+    "--batch": ("N", "Rows in one request."),
     "--repeat": ("F", "Fraction of the requests that repeat an earlier one, 0 to 1."),
     "--gzip": ("", "Compress the bodies (gRPC: the messages)."),
     # Connections.
@@ -74,6 +77,8 @@ NAMES: dict[str, tuple[str, str]] = {
     "--quantile": ("NAME", "Percentile of the response time that the limit is for: p50, p95 or p99."),
     "--effect": ("RATIO", "Smallest ratio of two response times that should be detected, e.g. 1.1 for 10 %."),
     # Servers.
+    "--host": ("HOST", "Address at which the page is served."),
+    "--port": ("PORT", "TCP port of the page; 0 for a free one."),
     "--rest-port": ("PORT", "TCP port of the REST endpoint; 0 for a free one."),
     "--grpc-port": ("PORT", "TCP port of the gRPC endpoint; 0 for a free one."),
     "--way": ("WAY", "How to run TensorFlow Serving: auto, binary, docker or embedded."),

@@ -10,6 +10,7 @@ from pathlib import Path
 from infscale.deployment import deploy
 from infscale.deployment.fronts import staleness
 from infscale.errors import ConfigError, DeploymentError, MissingError, check_duration
+from infscale.experiment import tools
 from infscale.experiment.check import check
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import first_look
@@ -94,6 +95,9 @@ def measure_in(
             if more_s:
                 _reopen(session, more_s)
             with session.measuring():
+                if "tools" in session.design.beside and not session.manifest.tools:
+                    session.manifest.tools = tools.measure(session.design, say)
+                    session.save()
                 _lifetimes(session, allocate)
                 if "staleness" in session.design.beside and not session.manifest.staleness:
                     session.manifest.staleness = _staleness(session)

@@ -6,6 +6,7 @@ import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, TypedDict, Unpack
 
 import msgspec
 import numpy as np
@@ -15,12 +16,12 @@ import pandas as pd
 from infscale import machine
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import ConfigError, check_duration, check_rate
+from infscale.errors import ConfigError, MissingError, check_duration, check_rate
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
 from infscale.experiment.usage.foreign import Watch
-from infscale.load import ceiling, clients, schedule
+from infscale.load import ceiling, clients, locust_client, schedule
 from infscale.load.ceiling import Points
 from infscale.load.engine import run as engine
 from infscale.paths import project_root
@@ -36,6 +37,7 @@ POOL = 256
 DRAWS = ("arrivals", "payload")
 """What is drawn for a trial, each from a seed of its own."""
 
+Schedule = npt.NDArray[np.int64]
 Choice = npt.NDArray[np.int32]
 
 
@@ -45,7 +47,7 @@ class Plan:
 
     Attributes:
         arm: factor levels.
-        rate_per_s: arrival rate λ, requests/s.
+        rate_per_s: arrival rate λ, requests/s; of a closed loop the nominal rate, which is the most that it sends.
         duration_s: length of the arrivals, s; the trial ends when the last request has an outcome.
         timeout_s: time limit of a request, from the scheduled time, s.
         seed: of the run; ``key`` tells this trial's draws apart. Arms with the same seed and key get the same
@@ -109,10 +111,12 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
 
     Raises:
         ConfigError: the encoding is unknown, or the server's REST does not speak the arm's HTTP version.
-        EngineError: the load engine failed.
+        MissingError: the arm's client is not installed.
+        EngineError: the load engine, or the client, failed.
         Interrupted: Ctrl-C ended it in its middle; the exception has the rows
             (:class:`infscale.load.engine.run.Interrupted`).
     """
+    check_client(plan.arm.client)
     payload = payload_of(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(DRAWS)}
     arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
@@ -202,8 +206,8 @@ def _send(
     headers = {**endpoint.headers, **payload.headers}
     if arm.client != "wire":
         mark()
-        result = clients.run(
-            arm.client,
+        result = SENDERS[arm.client](
+            plan,
             url,
             payload.bodies,
             arrivals,
@@ -233,6 +237,116 @@ def _send(
         pick=arm.pick,
         mark=mark,
     )
+
+
+class Connecting(TypedDict):
+    """How a client is connected, beside the URL; as of :func:`infscale.load.clients.run`."""
+
+    timeout_s: float
+    connections: int
+    headers: Mapping[str, str]
+    ca: str
+    cores: Sequence[int]
+
+
+class Sender(Protocol):
+    """A function that sends the load of a plan by another client than the load engine."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        url: str,
+        bodies: Sequence[bytes],
+        arrivals: Schedule,
+        choice: Choice,
+        **connecting: Unpack[Connecting],
+    ) -> engine.Result:
+        """Send it, and return when every request has an outcome; a closed loop leaves the arrivals alone."""
+
+
+def _by_library(
+    plan: Plan,
+    url: str,
+    bodies: Sequence[bytes],
+    arrivals: Schedule,
+    choice: Choice,
+    **connecting: Unpack[Connecting],
+) -> engine.Result:
+    return clients.run(plan.arm.client, url, bodies, arrivals, choice, **connecting)
+
+
+def _by_locust(
+    plan: Plan,
+    url: str,
+    bodies: Sequence[bytes],
+    arrivals: Schedule,
+    choice: Choice,
+    **connecting: Unpack[Connecting],
+) -> engine.Result:
+    seed = int(np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, 0)).generate_state(1)[0])  # as of arrivals
+    return locust_client.run(
+        plan.arm.client,
+        url,
+        bodies,
+        choice,
+        rate_per_s=plan.rate_per_s,
+        duration_s=plan.duration_s,
+        seed=seed,
+        **connecting,
+    )
+
+
+SENDERS: dict[str, Sender] = {
+    "requests": _by_library,
+    "grpcio": _by_library,
+    "locust": _by_locust,
+    "locust-poisson": _by_locust,
+}
+"""What sends the load, by the client of :data:`infscale.experiment.design.arm.CLIENTS`."""
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "locust": locust_client.check_installed,
+    "locust-poisson": locust_client.check_installed,
+}
+"""What finds out whether a client is installed, for those that may be missing."""
+
+
+def check_client(client: str) -> None:
+    """Find out whether a client can be used here.
+
+    Raises:
+        MissingError: it is not installed; the message says how to get it.
+    """
+    if client != "wire" and client not in SENDERS:
+        raise MissingError(f"client={client!r} is not part of this version of infscale")
+    CHECKS.get(client, lambda: None)()
+
+
+def send(plan: Plan, url: str, bodies: Sequence[bytes], arrivals: Schedule, choice: Choice) -> engine.Result:
+    """Send a load by the client of a plan's arm to an address, and return when every request has an outcome.
+
+    For servers that no deployment has started: it is as in a trial, without what a trial records beside the rows.
+
+    Args:
+        plan: the arm, λ, the length and the time limit.
+        url: as of :func:`infscale.load.clients.run`.
+        bodies, arrivals, choice: the pool, the scheduled times (ns), and which body each request carries.
+
+    Raises:
+        MissingError: the client is not installed.
+    """
+    check_client(plan.arm.client)
+    connecting = Connecting(
+        timeout_s=plan.timeout_s,
+        connections=plan.arm.limit(),
+        headers={},
+        ca="",
+        cores=tuple((machine.split_cores() or ((),))[0]),
+    )
+    if plan.arm.client == "wire":
+        first = min(8, plan.arm.limit())
+        return engine.run(url, bodies, [arrivals], [choice], open_first=first, **connecting)
+    return SENDERS[plan.arm.client](plan, url, bodies, arrivals, choice, **connecting)
 
 
 _payloads: dict[tuple[object, ...], Payload] = {}

@@ -95,6 +95,7 @@ class Generator(Record, kw_only=True):
         reasons: why requests failed, the most frequent reasons first.
         shards: the engine's processes.
         share_by_target: requests sent to each replica, where the client picked.
+        reported: what a load tool itself says of the load, by :data:`REPORTED`; empty of other clients.
     """
 
     client: str = "wire"
@@ -114,6 +115,11 @@ class Generator(Record, kw_only=True):
     reasons: list[Reason] = []
     shards: list[Shard] = []
     share_by_target: list[int] = []
+    reported: dict[str, float] = {}
+
+
+REPORTED = ("p50_ms", "p95_ms", "p99_ms", "per_s")
+"""What load tools report: percentiles of their own response time (ms), and their own throughput (requests/s)."""
 
 
 class ServerProcess(Record, kw_only=True):
@@ -330,7 +336,7 @@ class Pilot(Record, kw_only=True):
 
     Attributes:
         implementation: what answered.
-        saturation_per_s: roughly the saturation rate λ*, requests/s.
+        saturation_per_s: roughly the saturation rate λ*, requests/s; of a closed loop the most that it got answered.
         bracket_per_s: the largest rate that kept up and the smallest that did not, requests/s; None if not kept.
         encode_us, decode_us: the client's CPU time for one request and one answer, µs; None if not measured.
         differences: largest absolute difference of the outputs from the reference, by protocol and encoding; None
@@ -402,6 +408,45 @@ class Stale(Record, kw_only=True):
     stale: int
 
 
+class KnownLoad(Record, kw_only=True):
+    """What one client made of a load on the null server, whose behaviour is known.
+
+    Attributes:
+        rate_per_s, stall_ms: nominal rate, requests/s, and how long the server stood still once, ms.
+        rows: requests that were sent.
+        late: those of them whose answer took longer than :data:`LATE_MS`.
+        answered_per_s: successes from the first send to the last answer, per second.
+        cpu_us: the client's CPU time for one request, µs.
+        response, roundtrip: percentiles from the scheduled time (of a closed loop, from when a user was ready to send)
+            and from the send, ms; by the first names of :data:`REPORTED`.
+        corrected: of users who are paced, the former with what coordinated omission left out
+            (:func:`infscale.experiment.tools.with_omitted`); empty of others.
+        reported: what the client itself says; empty where it says nothing.
+    """
+
+    rate_per_s: float
+    stall_ms: float
+    rows: int
+    late: int
+    answered_per_s: float
+    cpu_us: float
+    response: dict[str, float]
+    roundtrip: dict[str, float]
+    corrected: dict[str, float] = {}
+    reported: dict[str, float] = {}
+
+
+LATE_MS = 10.0
+"""Response time above which an answer of the null server is late, ms: it takes less than one."""
+
+
+class Tool(Record, kw_only=True):
+    """What one client made of a null server that stalls once, and of one that takes whatever comes."""
+
+    stall: KnownLoad
+    limit: KnownLoad
+
+
 class RunManifest(Record, kw_only=True):
     """What is known of one run beside its trials.
 
@@ -426,6 +471,7 @@ class RunManifest(Record, kw_only=True):
         implementations: by name.
         restarts: sentences on servers that were lost under load.
         staleness: by circumstance, what a cache answered after a swap.
+        tools: by arm, what its client made of servers whose behaviour is known.
         design_digest, code_digest, environment_digest, machine: what must be equal for a run to be continued.
     """
 
@@ -448,6 +494,7 @@ class RunManifest(Record, kw_only=True):
     implementations: dict[str, Implementation] = {}
     restarts: list[str] = []
     staleness: dict[str, Stale] = {}
+    tools: dict[int, Tool] = {}
     design_digest: str
     code_digest: str
     environment_digest: str

@@ -165,7 +165,7 @@ def saturation_range(arm: "pd.Series[Any]") -> str:
         case "<":
             return f"below {value} requests/s ({_some(arm)} it kept up with no rate)"
         case _:
-            return "unknown (no usable trial)"
+            return "not defined for a closed loop" if arm.get("closed", False) else "unknown (no usable trial)"
 
 
 def _some(arm: "pd.Series[Any]") -> str:

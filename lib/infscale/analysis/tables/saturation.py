@@ -18,8 +18,8 @@ def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     (:func:`lifetime_logs`). ``saturation_per_s`` is their geometric mean over ``saturation_lifetimes``, with the 95 %
     interval ``low_per_s`` to ``high_per_s`` (Student's t on the logarithms; NaN below three lifetimes). ``bound`` is ""
     for such an estimate, "≥" where an arm kept up with every rate in a lifetime, "<" where it kept up with none, "?"
-    where no trial could be used; the value is then the median over lifetimes, of the known end where a bracket has one
-    only. ``steps`` is the ratio of the two ends of a bracket (its geometric mean).
+    where no trial could be used, or the arm is a closed loop; the value is then the median over lifetimes, of the known
+    end where a bracket has one only. ``steps`` is the ratio of the two ends of a bracket (its geometric mean).
     """
     own = trials[trials["phase"] != "sensitivity"]
     brackets = dict(iter(lifetime_brackets(own).groupby("arm")))
@@ -127,9 +127,10 @@ def lifetime_brackets(trials: pd.DataFrame) -> pd.DataFrame:
 
     It comes from the trials of the search, and where those alone do not have both ends, from those at set rates too. It
     lies where a step from "kept up" (VALID) to "did not" (SATURATED, or UNSTEADY in the search) contradicts the fewest
-    verdicts. NaN where nothing kept up, or everything did.
+    verdicts. NaN where nothing kept up, or everything did. A closed loop has none: it is never asked for more than it
+    answers.
     """
-    own = trials[trials["phase"].isin(("grid", "search"))]
+    own = trials[trials["phase"].isin(("grid", "search")) & ~trials["closed"].astype(bool)]
     rows = []
     for (arm, lifetime), group in own.groupby(["arm", "lifetime"]):
         search = group[group["phase"] == "search"]

@@ -19,7 +19,7 @@ from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 from infscale.records.gates.generator import gaps_distance
 from infscale.records.gates.server import FIRST_PART
 from infscale.records.gates.verdict import judge_trial
-from infscale.records.manifest import TrialManifest, nan_if_none
+from infscale.records.manifest import REPORTED, TrialManifest, nan_if_none
 from infscale.records.runs import Run, Trial
 from infscale.records.samples import NEVER
 
@@ -29,9 +29,10 @@ BOUNDARIES = ("response", "roundtrip")
 """Response time (from the scheduled time) and round-trip time (from sending)."""
 POINT = ["arm", "rate_per_s"]
 """What tells the points of a curve apart."""
-IDENTITY = ["run_id", "arm", "block", "label", "system", "implementation", *FACTORS]
+IDENTITY = ["run_id", "arm", "block", "label", "system", "implementation", *FACTORS, "closed"]
 """What every table with a row for an arm says of it: its number, the number of the arm that it is compared with, its
-label (for display alone), the name and the identifier of what answered, and every factor."""
+label (for display alone), the name and the identifier of what answered, every factor, and whether it is a closed loop,
+which follows from the client."""
 COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status", "bytes_out", "bytes_in")
 """The columns of the samples that are read."""
 
@@ -52,8 +53,9 @@ WITHHELD = [*METRICS, *OF_SUCCESSES, "response_mean_ms"]
 
 
 def factors(arm: Arm) -> Row:
-    """Return the columns of an arm's factors; a number that is not set is NaN."""
-    return {name: float("nan") if level is None else level for name, level in arm.levels().items()}
+    """Return the columns of an arm's factors, and ``closed``; a number that is not set is NaN."""
+    levels = {name: float("nan") if level is None else level for name, level in arm.levels().items()}
+    return {**levels, "closed": arm.closed}
 
 
 def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
@@ -124,6 +126,7 @@ def _judged(run: Run, trial: Trial) -> Row:
         "hit_ratio": _hit_ratio(manifest.cache),
         **_costs(manifest, len(samples)),
         **_components(manifest),
+        **{f"reported_{name}": manifest.generator.reported.get(name, float("nan")) for name in REPORTED},
         "own_warm_up_s": nan_if_none(gates["steady"]) * manifest.duration_s,
     }
 

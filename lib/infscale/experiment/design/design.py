@@ -20,6 +20,9 @@ SATURATION = "saturation_per_s"
 MARGINS = {P95: 1.10, SATURATION: 1.15}
 """The metrics of contrasts, each with the ratio within which two arms count as equal."""
 
+TOOLS = "load-tools"
+"""The finding that compares load tools: the only one in which a closed loop is compared with an open one."""
+
 SHARES = (0.2, 0.4)
 """Moderate load: shares of the smallest saturation rate of a block, as the first lifetime found it."""
 
@@ -33,8 +36,9 @@ FEWEST = 90
 SEARCH_REQUESTS = 500
 """Fewest requests of a trial in the search for λ*: growth over a trial needs that many to be seen."""
 
-BESIDE = ("staleness",)
-"""What can be measured once, beside the trials: how many answers of a cache are stale after the model was swapped."""
+BESIDE = ("staleness", "tools")
+"""What can be measured once, beside the trials: how many answers of a cache are stale after the model was swapped; and
+what each of the design's clients says of a server that stalls once, and sends at most, on the null server."""
 
 
 class Contrast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -123,6 +127,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             pair = {contrast.arm, contrast.reference}
             if len(pair) < 2 or not pair <= set(range(len(self.arms))):
                 raise ConfigError(f"contrasts: {contrast} does not name two of {len(self.arms)} arms")
+            self._check_loops(contrast)
             if references.setdefault(contrast.arm, contrast.reference) != contrast.reference:
                 raise ConfigError(f"contrasts: arm {contrast.arm} has two references; accepted: one, of its block")
         if both := references.keys() & set(references.values()):
@@ -131,11 +136,29 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 "one reference for all arms of a block, which get the same arrivals"
             )
 
+    def _check_loops(self, contrast: Contrast) -> None:
+        """Refuse what a closed loop cannot be compared in: it sends less where the server is slower."""
+        arm, reference = (self.arms[k] for k in (contrast.arm, contrast.reference))
+        if arm.closed != reference.closed and self.finding != TOOLS:
+            raise ConfigError(
+                f"contrasts: {' and '.join(labels([arm, reference]))} are a closed and an open loop, whose times do "
+                f"not compare; accepted: both of one kind (only the finding {TOOLS} compares the kinds)"
+            )
+        if contrast.metric not in metrics_of(arm, reference):
+            closed = arm if arm.closed else reference
+            raise ConfigError(
+                f"contrasts: {contrast.metric} of a closed loop (client={closed.client!r}): "
+                "it cannot be asked for more than it answers, so that it has no saturation rate λ*; "
+                f"accepted: {', '.join(metrics_of(arm, reference))}"
+            )
+
     def _check_sensitivity(self) -> None:
         deployments = {arm.deployment for arm in self.arms}
         for arm in self.sensitivity:
             if arm.deployment not in deployments:
                 raise ConfigError(f"sensitivity: no arm of the design has the deployment of {labels([arm])[0]}: {arm}")
+            if arm.closed:
+                raise ConfigError(f"sensitivity: client={arm.client!r} is a closed loop; accepted: open loops")
 
     def _check_sizes(self) -> None:
         for name in ("trial_s", "timeout_s", "budget_s"):
@@ -228,8 +251,15 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return tuple(dict.fromkeys(arm.framework for arm in self.arms))
 
 
+def metrics_of(arm: Arm, reference: Arm) -> tuple[str, ...]:
+    """Return the metrics in which two arms can be compared: a closed loop has no saturation rate."""
+    return tuple(metric for metric in MARGINS if metric != SATURATION or not (arm.closed or reference.closed))
+
+
 def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
     """Return the arms of all blocks, and contrasts of p95 and of λ* of each arm with the first of its block.
+
+    Those of a closed loop are of p95 alone.
 
     The two fit :class:`Design`'s ``arms`` and ``contrasts``.
     """
@@ -239,4 +269,9 @@ def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contra
     for block in blocks:
         pairs += [(start + k, start) for k in range(1, len(block))]
         start += len(block)
-    return arms, tuple(Contrast(arm, reference, metric) for metric in MARGINS for arm, reference in pairs)
+    return arms, tuple(
+        Contrast(arm, reference, metric)
+        for metric in MARGINS
+        for arm, reference in pairs
+        if metric in metrics_of(arms[arm], arms[reference])
+    )

@@ -77,14 +77,16 @@ class _Search:
 
 
 def run(session: Session, endpoints: Mapping[int, Endpoint], number: int) -> None:
-    """Search λ* of every arm once, and store the brackets in the manifest.
+    """Search λ* of every arm once, and store the brackets in the manifest; a closed loop has none.
 
     Args:
         session: of the run.
         endpoints: what answers each arm, by its number.
         number: of the lifetime, from 0.
     """
-    searches = [_begin(session, endpoints[arm], arm, number) for arm in endpoints]
+    searches = [
+        _begin(session, endpoints[arm], arm, number) for arm in endpoints if not session.design.arms[arm].closed
+    ]
     for turn in range(MOST_TRIALS):
         pending = [one for one in searches if not one.done]
         for one in pending[::-1] if (number + turn) % 2 else pending:

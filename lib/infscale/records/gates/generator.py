@@ -1,5 +1,7 @@
 """Gates on the load generator and the host: may the trial's numbers be believed?"""
 
+import math
+
 import msgspec
 import numpy as np
 import pandas as pd
@@ -72,6 +74,53 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
     return [gate for gate in shown if gate.name != "delivered"], [shown[0], *server]
 
 
+NOMINAL_MIN = 0.90
+"""Smallest accepted share of the nominal rate that a closed loop sent, beside three standard deviations of a Poisson
+count: with less, its times are those of another load."""
+
+OPEN_ONLY = {
+    "lag": "a closed loop has no schedule that it could be late for",
+    "arrivals": "a closed loop has no schedule of arrivals",
+    "in_flight": "in a closed loop a queue ends at the number of users",
+    "response": "in a closed loop a queue ends at the number of users",
+}
+"""Gates that have no meaning in a closed loop, and why."""
+
+
+def of_a_closed_loop(
+    generator: list[Gate], server: list[Gate], rows: int, planned: float
+) -> tuple[list[Gate], list[Gate]]:
+    """Return the gates on the generator and on the server for a trial in which requests wait for answers.
+
+    As of any client that is measured (:func:`of_a_client`), but without those of :data:`OPEN_ONLY`. A slow server makes
+    a closed loop send less, so two gates are by the nominal rate: whether it was reached, in place of what came due,
+    which counts as saturation; and whether it is enough requests.
+
+    Args:
+        generator, server: the gates of an open loop, by :func:`infscale.records.gates.verdict.judge`.
+        rows: requests that were sent.
+        planned: the nominal rate × the duration, requests; 0 where it is not known.
+    """
+    generator, server = of_a_client(generator, server)
+    generator = [_enough(planned) if gate.name == "enough" and planned else _of_open(gate) for gate in generator]
+    return generator, [_nominal(rows, planned), *(_of_open(gate) for gate in server if gate.name != "delivered")]
+
+
+def _of_open(gate: Gate) -> Gate:
+    """Return a gate without a judgement if it has no meaning in a closed loop."""
+    if gate.name not in OPEN_ONLY:
+        return gate
+    return msgspec.structs.replace(gate, passed=True, value=None, text=f"not judged: {OPEN_ONLY[gate.name]}")
+
+
+def _nominal(rows: int, planned: float) -> Gate:
+    if not planned:
+        return Gate("delivered", True, None, NOMINAL_MIN, "the nominal rate is not known")
+    least, share = NOMINAL_MIN - 3 / math.sqrt(planned), rows / planned
+    text = f"the users sent {rows} of {planned:.0f} requests of the nominal rate ({share:.1%}; at least {least:.1%})"
+    return Gate("delivered", share >= least, share, least, text)
+
+
 def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:
     """Judge the share of the requests scheduled before the trial's end that came due before it.
 
@@ -131,10 +180,12 @@ def enough(samples: pd.DataFrame, duration_ns: float) -> Gate:
 
     A few are enough where a server mostly has none: by Little's law a saturated one has at least one in flight.
     """
-    n = len(samples)
     in_flight = float((samples["done_ns"] - samples["scheduled_ns"]).sum()) / duration_ns
-    least = IDLE_REQUESTS_MIN if in_flight < IDLE_IN_FLIGHT else REQUESTS_MIN
-    return Gate("enough", n >= least, n, least, f"{n} requests (too few to say below {least})")
+    return _enough(len(samples), IDLE_REQUESTS_MIN if in_flight < IDLE_IN_FLIGHT else REQUESTS_MIN)
+
+
+def _enough(n: float, least: int = REQUESTS_MIN) -> Gate:
+    return Gate("enough", n >= least, n, least, f"{n:.0f} requests (too few to say below {least})")
 
 
 def lag(samples: pd.DataFrame) -> Gate:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from infscale.experiment.design.arm import closed_loop
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
 from infscale.records.gates.generator import (
     arrivals,
@@ -26,6 +27,7 @@ from infscale.records.gates.generator import (
     host,
     lag,
     of_a_client,
+    of_a_closed_loop,
     own_limits,
     run_delay,
     server,
@@ -65,7 +67,7 @@ def judge(
         duration_s: length of the arrivals, s.
         generator: what the load generator used.
         machine: the machine's state meanwhile.
-        rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known.
+        rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known, or the client is a closed loop.
         ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
         process: the server's process; None of a server that was not started here.
     """
@@ -84,7 +86,9 @@ def judge(
         enough(samples, duration_ns),
     ]
     keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
-    if generator.client != "wire":
+    if closed_loop(generator.client):
+        sound, keeping_up = of_a_closed_loop(sound, keeping_up, len(samples), rate_per_s * duration_s)
+    elif generator.client != "wire":
         sound, keeping_up = of_a_client(sound, keeping_up)
     steadiness = [steady(samples, duration_s)]
     failed = {INVALID: _failed(sound), SATURATED: _failed(keeping_up), UNSTEADY: _failed(steadiness), VALID: ()}
