@@ -25,6 +25,9 @@ PICKS = ("round_robin", "power_of_two")
 FRAMEWORK_NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "triton": "Triton"}
 """How frameworks are shown. TensorFlow Serving is named after its API, because another server may answer it."""
 
+LOADGEN = ("loadgen-single", "loadgen-server", "loadgen-offline")
+"""Clients by which MLPerf LoadGen drives a trial, one for each of its scenarios: SingleStream, Server and Offline."""
+
 OTHER = "endpoint"
 """The framework of a server that is known by its address alone."""
 

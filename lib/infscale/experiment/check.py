@@ -6,9 +6,10 @@ from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
+from infscale.load import loadgen_client
 from infscale.models import reference
 from infscale.payloads import limits
-from infscale.vocabulary import OTHER
+from infscale.vocabulary import LOADGEN, OTHER
 
 
 def check(design: Design) -> None:
@@ -17,7 +18,10 @@ def check(design: Design) -> None:
     Raises:
         ConfigError: a framework, model or front is unknown, a framework cannot take an encoding, or a batch passes its
             message limit.
+        MissingError: an arm's client is not installed.
     """
+    if any(arm.client in LOADGEN for arm in design.every_arm()):
+        loadgen_client.check_installed()
     for arm, label in zip(design.every_arm(), labels(design.every_arm()), strict=True):
         if arm.framework != OTHER:
             one_of(f"{label}: framework", arm.framework, FRAMEWORKS)

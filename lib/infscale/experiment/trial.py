@@ -5,7 +5,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
 from infscale.experiment.usage.foreign import Watch
-from infscale.load import ceiling, clients, schedule
+from infscale.load import ceiling, clients, loadgen_client, schedule
 from infscale.load.ceiling import Points
 from infscale.load.engine import run as engine
 from infscale.paths import project_root
@@ -29,6 +29,7 @@ from infscale.payloads.encoders import Payload
 from infscale.records import components
 from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import ForeignCpu, Host, Phase, Seeds, ServerProcess, TrialManifest
+from infscale.vocabulary import LOADGEN
 
 POOL = 256
 """Distinct request bodies of a payload, so that no cache is hit by accident."""
@@ -86,11 +87,13 @@ class Outcome:
         samples: its rows (:mod:`infscale.records.samples`).
         manifest: what is known beside them, verdict included.
         usage: readings of processes (:mod:`infscale.records.usage`), if asked for.
+        logs: what a load tool wrote itself, by the name of the file.
     """
 
     samples: pd.DataFrame
     manifest: TrialManifest
     usage: pd.DataFrame | None = None
+    logs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -157,7 +160,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         started_at=started.isoformat(timespec="seconds"),
     )
     manifest.verdict = judge_trial(result.samples, manifest)
-    return Outcome(result.samples, manifest, used.rows)
+    return Outcome(result.samples, manifest, used.rows, result.logs)
 
 
 def _chosen(payload: Payload, plan: Plan, count: int, seed: np.random.SeedSequence) -> tuple[Payload, Choice]:
@@ -200,6 +203,24 @@ def _send(
     url = f"{endpoint.scheme(arm.protocol, arm.http)}://{endpoint.address(arm.protocol)}{payload.path}"
     targets = _targets(endpoint, arm)
     headers = {**endpoint.headers, **payload.headers}
+    if arm.client in LOADGEN:
+        mark()
+        result = loadgen_client.run(
+            arm.client,
+            url,
+            payload.bodies,
+            choice,
+            rate_per_s=plan.rate_per_s,
+            duration_s=plan.duration_s,
+            seed=np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, 0)),
+            timeout_s=plan.timeout_s,
+            connections=arm.limit(),
+            headers=headers,
+            ca=endpoint.ca,
+            cores=cores,
+        )
+        mark()
+        return result
     if arm.client != "wire":
         mark()
         result = clients.run(

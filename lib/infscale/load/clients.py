@@ -151,7 +151,8 @@ class _Rows:
     def now(self) -> int:
         return time.monotonic_ns() - self.start
 
-    def end(self, i: int, status: str, why: str = "") -> None:
+    def end(self, i: int, status: str, why: str = "", answer: bytes = b"") -> None:
+        """Note the outcome of request ``i``, and why it failed; who wants its ``answer`` overrides this."""
         self.done[i], self.status[i] = self.now(), status
         with self._lock:
             if why:
@@ -193,7 +194,7 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
                 raise requests.Timeout
             answer = session.post(job.url, data=job.bodies[job.choice[i]], headers=job.headers, timeout=left)
             if answer.status_code < 300:
-                rows.end(i, "ok")
+                rows.end(i, "ok", answer=answer.content)
             else:
                 rows.end(i, f"http_{answer.status_code}", excerpt(answer.content))
         except requests.Timeout:
@@ -230,7 +231,7 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     def ended(i: int, future: Any) -> None:
         code = future.code()
         if code is grpc.StatusCode.OK:
-            rows.end(i, "ok")
+            rows.end(i, "ok", answer=future.result())
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             rows.end(i, "timeout")
         else:

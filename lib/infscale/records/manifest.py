@@ -76,6 +76,32 @@ def commonest(reasons: Iterable[Reason]) -> list[Reason]:
     return [Reason(status, text, requests) for (status, text), requests in counts.most_common()]
 
 
+class Reported(Record, kw_only=True):
+    """What a load tool of the field said of its own trial, by its own clock and rules, beside what our rows say.
+
+    Attributes:
+        tool: name and version.
+        valid: its own verdict; None for a tool that gives none.
+        unmet: the constraints behind a verdict that is not valid, by the tool's names.
+        errors: what it logged as an error.
+        requests: how many it counts as answered; for most tools any answer is one, failures too.
+        p50_ms, p95_ms, p99_ms: its percentiles of what it takes for the latency, ms; None where it prints none.
+        throughput_per_s: answered requests per second; None where it prints none.
+        files: names of its own logs, which are kept in the run's folder of logs.
+    """
+
+    tool: str
+    valid: bool | None = None
+    unmet: list[str] = []
+    errors: list[str] = []
+    requests: int | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    throughput_per_s: float | None = None
+    files: list[str] = []
+
+
 class Generator(Record, kw_only=True):
     """The load generator of a trial: what it used, and how it ended.
 
@@ -95,6 +121,7 @@ class Generator(Record, kw_only=True):
         reasons: why requests failed, the most frequent reasons first.
         shards: the engine's processes.
         share_by_target: requests sent to each replica, where the client picked.
+        reported: what a load tool said itself; None of a generator that is none.
     """
 
     client: str = "wire"
@@ -114,6 +141,7 @@ class Generator(Record, kw_only=True):
     reasons: list[Reason] = []
     shards: list[Shard] = []
     share_by_target: list[int] = []
+    reported: Reported | None = None
 
 
 class ServerProcess(Record, kw_only=True):

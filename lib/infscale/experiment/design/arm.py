@@ -6,7 +6,7 @@ import msgspec
 
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.types import check_types
-from infscale.vocabulary import CONNECTIONS, HTTP, PICKS, PROTOCOLS
+from infscale.vocabulary import CONNECTIONS, HTTP, LOADGEN, PICKS, PROTOCOLS
 
 FRONT_LEVELS = ("", "edge", "cache", "balanced", "network")
 """What stands between the load and a server: nothing; a REST edge that asks over gRPC; a caching gateway; a balancer
@@ -31,7 +31,9 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         connections: most connections at a time; 0 takes :data:`infscale.vocabulary.CONNECTIONS`.
         batch: rows in one request.
         gzip: whether request bodies are compressed.
-        client: "wire" (the load engine), or a library: "requests" over REST, "grpcio" over gRPC.
+        client: "wire" (the load engine); a library: "requests" over REST, "grpcio" over gRPC; or a scenario of MLPerf
+            LoadGen (:mod:`infscale.load.loadgen_client`): "loadgen-server" (open loop), "loadgen-single" and
+            "loadgen-offline" (closed loop: λ does not set when they send).
         repeat: fraction of requests that repeat an earlier one; None draws from a pool of distinct bodies.
         zipf: exponent of the popularity of requests by Zipf's law; None for no such law.
         http: REST's HTTP version, "1.1" or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
@@ -83,7 +85,11 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         check_types(self)
         one_of("protocol", self.protocol, PROTOCOLS)
-        one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
+        one_of(
+            "client",
+            self.client,
+            {"rest": ("wire", "requests", *LOADGEN), "grpc": ("wire", "grpcio", *LOADGEN)}[self.protocol],
+        )
         one_of("pick", self.pick, ("", *PICKS))
         one_of("http", self.http, HTTP)
         one_of("front", self.front, FRONT_LEVELS)
@@ -136,6 +142,11 @@ def _check_similarity(arm: Arm) -> None:
 def _check_client(arm: Arm) -> None:
     if arm.client != "wire" and (arm.pick or not arm.reuse):
         raise ConfigError(f"client={arm.client!r} supports neither pick nor reuse=False; use client='wire'")
+    if arm.client == "loadgen-single" and (arm.repeat, arm.zipf) != (None, None):
+        raise ConfigError(
+            "client='loadgen-single' sends as many requests as fit into a trial: repeat and zipf need a client whose "
+            "number of requests is known beforehand"
+        )
     if arm.http == "2" and arm.protocol == "grpc":
         raise ConfigError("http='2' is for REST; gRPC is always on HTTP/2: leave it out")
     if arm.client != "wire" and (arm.gzip or arm.http != "1.1"):

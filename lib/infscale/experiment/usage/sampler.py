@@ -31,7 +31,7 @@ _WIDTH = 10
 """Numbers of one row of readings, see :class:`infscale.experiment.usage.sampler_child.Readings`."""
 
 _SCRIPT = Path(__file__).with_name("sampler_child.py")
-_CLIENTS = ("infscale.load.engine", "infscale.load.clients")
+_CLIENTS = ("infscale.load.engine", "infscale.load.clients", "infscale.load.loadgen_client")
 
 
 def clients() -> list[psutil.Process]:
