@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.dependence import quantiles
-from infscale.analysis.percentiles import early_stopping, trial_times
+from infscale.analysis.percentiles import early_stopping, fewest_queries, trial_times
 from infscale.errors import DataError
 from infscale.experiment.design.arm import FACTORS, Arm
 from infscale.records.components import PARTS
@@ -19,9 +19,10 @@ from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 from infscale.records.gates.generator import gaps_distance
 from infscale.records.gates.server import FIRST_PART
 from infscale.records.gates.verdict import judge_trial
-from infscale.records.manifest import TrialManifest, nan_if_none
+from infscale.records.manifest import Generator, Reported, TrialManifest, nan_if_none
 from infscale.records.runs import Run, Trial
 from infscale.records.samples import NEVER
+from infscale.vocabulary import LOADGEN
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Percentiles of every trial, by name."""
@@ -77,7 +78,25 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     ]
     table = pd.concat([table, pd.DataFrame(measured)], axis=1)
     table.loc[table["verdict"] == UNSTEADY, WITHHELD] = np.nan
-    return table
+    return without_short_percentiles(table)
+
+
+def without_short_percentiles(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` without the percentiles that too few of LoadGen's queries are behind, and with ``floor_note``.
+
+    LoadGen estimates a percentile only from :func:`infscale.analysis.percentiles.fewest_queries` queries on. The ones
+    that its summary prints beside (``reported_…``) have no such floor there, and get the same one here.
+    """
+    loadgen, notes = table["client"].isin(LOADGEN), pd.Series("", table.index)
+    for name, p in QUANTILES.items():
+        floor = fewest_queries(p)
+        own = [metric(boundary, name) for boundary in (*BOUNDARIES, *(f"{one}_ok" for one in BOUNDARIES))]
+        short = loadgen & (table["n"] < floor)
+        table.loc[short, own] = np.nan
+        table.loc[short, [f"{metric(boundary, name)}_bound" for boundary in BOUNDARIES]] = False
+        table.loc[loadgen & ~(table["reported_requests"] >= floor), f"reported_{name}_ms"] = np.nan
+        notes[short] += f"{name} needs {floor} queries; "
+    return table.assign(floor_note=notes.str.removesuffix("; "))
 
 
 def identities(trials: pd.DataFrame) -> pd.DataFrame:
@@ -124,6 +143,7 @@ def _judged(run: Run, trial: Trial) -> Row:
         "hit_ratio": _hit_ratio(manifest.cache),
         **_costs(manifest, len(samples)),
         **_components(manifest),
+        **_reported(manifest.generator),
         "own_warm_up_s": nan_if_none(gates["steady"]) * manifest.duration_s,
     }
 
@@ -170,6 +190,15 @@ def _costs(manifest: TrialManifest, requests: int) -> Row:
         "loadavg_1m": nan_if_none(host.loadavg_1m),
         "steal_fraction": nan_if_none(host.steal_fraction),
     }
+
+
+def _reported(generator: Generator) -> Row:
+    """Return what a load tool says of its own trial; NaN, and an empty text, where it says nothing."""
+    said = generator.reported or Reported(tool="")
+    numbers = ("requests", *(f"{name}_ms" for name in QUANTILES), "throughput_per_s")
+    verdict = {True: VALID, False: INVALID, None: ""}[said.valid]
+    row: Row = {f"reported_{name}": nan_if_none(getattr(said, name)) for name in numbers}
+    return {"reported_by": said.tool, "reported_verdict": verdict, "reported_unmet": " ".join(said.unmet), **row}
 
 
 def _components(manifest: TrialManifest) -> Row:

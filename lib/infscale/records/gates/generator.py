@@ -6,7 +6,7 @@ import pandas as pd
 
 from infscale.experiment.design.design import REQUESTS_MIN
 from infscale.records.gate import Floats, Gate
-from infscale.records.manifest import ForeignCpu, Generator, Host, ServerProcess
+from infscale.records.manifest import ForeignCpu, Generator, Host, Reported, ServerProcess
 from infscale.records.samples import NEVER, TIMES, ordered
 from infscale.vocabulary import CLIENT_LIMITS
 
@@ -67,6 +67,36 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
         for gate in generator
     ]
     return [gate for gate in shown if gate.name != "delivered"], [shown[0], *server]
+
+
+def load_tool(said: Reported, kept_up: bool) -> Gate:
+    """Judge what a load tool says of its own run, which we may not call VALID where it says INVALID.
+
+    An error that it logged always counts. Of the constraints of LoadGen,
+
+    - ``min_duration`` and ``min_queries`` do not: both are settings of ours, and a trial that lacks requests fails the
+      gates on the rows;
+    - ``early_stopping`` does not either: where the share of slow queries is within the limit, more queries of the same
+      kind would meet it. The percentiles that so few cannot show are left out of the tables instead
+      (:func:`infscale.analysis.percentiles.fewest_queries`);
+    - ``performance`` (Server's p99 above its limit, which is the time limit of a trial) does, unless our own gates say
+      that the server did not keep up: then both say the same, and it is a finding about the server, SATURATED, without
+      which no search could find λ*.
+
+    Args:
+        said: what it says.
+        kept_up: whether the gates on the server are passed.
+    """
+    unmet = [name for name in said.unmet if name not in ("min_duration", "min_queries", "early_stopping")]
+    if not kept_up:
+        unmet = [name for name in unmet if name != "performance"]
+    verdict = {True: "VALID", False: "INVALID", None: "no verdict"}[said.valid]
+    because = f" for its constraint {', '.join(said.unmet)}" if said.unmet else ""
+    errors = f"; it logged: {'; '.join(said.errors)}" if said.errors else ""
+    # A verdict without a reason that we know is not explained away.
+    passed = not unmet and not said.errors and (said.valid is not False or bool(said.unmet))
+    note = "" if passed is (said.valid is not False) else "; it does not affect the verdict"
+    return Gate("load_tool", passed, None, 0.0, f"{said.tool} says {verdict}{because}{errors}{note}")
 
 
 def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:

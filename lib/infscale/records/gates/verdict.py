@@ -25,13 +25,14 @@ from infscale.records.gates.generator import (
     enough,
     host,
     lag,
+    load_tool,
     of_a_client,
     own_limits,
     run_delay,
     server,
 )
 from infscale.records.gates.server import saturated
-from infscale.records.gates.steady import steady
+from infscale.records.gates.steady import LATEST_CUT, steady
 from infscale.records.manifest import Generator, Host, ServerProcess, TrialManifest
 
 
@@ -86,7 +87,11 @@ def judge(
     keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
     if generator.client != "wire":
         sound, keeping_up = of_a_client(sound, keeping_up)
+    if generator.reported is not None:
+        sound = [*sound, load_tool(generator.reported, all(gate.passed for gate in keeping_up))]
     steadiness = [steady(samples, duration_s)]
+    if generator.client == "loadgen-offline":  # all requests are scheduled at once: each waits for those before it
+        steadiness = [Gate("steady", True, 0.0, LATEST_CUT, "requests that are all scheduled at once never settle")]
     failed = {INVALID: _failed(sound), SATURATED: _failed(keeping_up), UNSTEADY: _failed(steadiness), VALID: ()}
     name, reasons = next((name, gates) for name, gates in failed.items() if gates or name == VALID)
     return Verdict(name, reasons, (*sound, *keeping_up, *steadiness), errors_by_kind(samples))
