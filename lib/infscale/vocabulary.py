@@ -28,6 +28,9 @@ FRAMEWORK_NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "t
 LOADGEN = ("loadgen-single", "loadgen-server", "loadgen-offline")
 """Clients by which MLPerf LoadGen drives a trial, one for each of its scenarios: SingleStream, Server and Offline."""
 
+OFFLINE = "loadgen-offline"
+"""The client that schedules all requests at the start of a trial."""
+
 OTHER = "endpoint"
 """The framework of a server that is known by its address alone."""
 

@@ -50,7 +50,7 @@ from infscale.load.engine.run import REASONS_KEPT, Result
 from infscale.programs import package_version
 from infscale.records.manifest import Generator, Reason, Reported
 from infscale.records.samples import NEVER
-from infscale.vocabulary import LOADGEN
+from infscale.vocabulary import LOADGEN, OFFLINE
 
 IN_FLIGHT = clients.THREADS
 """Most requests of the Offline scenario at a time."""
@@ -335,7 +335,7 @@ class _Before:
 def _issuer(job: Job, rows: _Rows, send: clients.Send, before: _Before) -> Callable[[Sequence[Any]], None]:
     """Return the function that LoadGen calls with the samples of a query."""
     issued = 0
-    offline = job.client == "loadgen-offline"
+    offline = job.client == OFFLINE
 
     def issue(samples: Sequence[Any]) -> None:
         nonlocal issued

@@ -22,7 +22,7 @@ from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import Generator, Reported, TrialManifest, nan_if_none
 from infscale.records.runs import Run, Trial
 from infscale.records.samples import NEVER
-from infscale.vocabulary import LOADGEN
+from infscale.vocabulary import LOADGEN, OFFLINE
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Percentiles of every trial, by name."""
@@ -71,14 +71,21 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     if not run.trials:
         raise DataError(f"{run.folder} holds no finished trial")
     table = with_warm_up(pd.DataFrame([_judged(run, trial) for trial in run.trials]))
-    starts = zip(run.trials, table["duration_s"], table["timeout_s"], table["warm_up_s"], strict=True)
-    measured = [
-        measures(trial.samples(COLUMNS), duration_s, timeout_s, slo_ms, start_s)  # read again: all may not fit memory
-        for trial, duration_s, timeout_s, start_s in starts
-    ]
+    table["warm_up_s"] = table["warm_up_s"].mask(table["client"] == OFFLINE, 0.0)  # all is scheduled at the start
+    measured = []
+    for trial, start_s in zip(run.trials, table["warm_up_s"], strict=True):
+        samples = trial.samples(COLUMNS)  # read again: all may not fit memory
+        measured.append(measures(samples, _length_s(trial, samples), trial.manifest.timeout_s, slo_ms, start_s))
     table = pd.concat([table, pd.DataFrame(measured)], axis=1)
     table.loc[table["verdict"] == UNSTEADY, WITHHELD] = np.nan
     return without_short_percentiles(table)
+
+
+def _length_s(trial: Trial, samples: pd.DataFrame) -> float:
+    """Return the time over which a trial's rates are taken, s: of the arrivals, or until all of Offline is done."""
+    if trial.manifest.arm.client == OFFLINE and len(samples):
+        return float(samples["done_ns"].max()) / 1e9
+    return trial.manifest.duration_s
 
 
 def without_short_percentiles(table: pd.DataFrame) -> pd.DataFrame:

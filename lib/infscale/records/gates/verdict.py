@@ -34,6 +34,7 @@ from infscale.records.gates.generator import (
 from infscale.records.gates.server import saturated
 from infscale.records.gates.steady import LATEST_CUT, steady
 from infscale.records.manifest import Generator, Host, ServerProcess, TrialManifest
+from infscale.vocabulary import OFFLINE
 
 
 def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
@@ -90,7 +91,7 @@ def judge(
     if generator.reported is not None:
         sound = [*sound, load_tool(generator.reported, all(gate.passed for gate in keeping_up))]
     steadiness = [steady(samples, duration_s)]
-    if generator.client == "loadgen-offline":  # all requests are scheduled at once: each waits for those before it
+    if generator.client == OFFLINE:  # all requests are scheduled at once: each waits for those before it
         steadiness = [Gate("steady", True, 0.0, LATEST_CUT, "requests that are all scheduled at once never settle")]
     failed = {INVALID: _failed(sound), SATURATED: _failed(keeping_up), UNSTEADY: _failed(steadiness), VALID: ()}
     name, reasons = next((name, gates) for name, gates in failed.items() if gates or name == VALID)
