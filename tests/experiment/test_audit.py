@@ -10,13 +10,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from infscale.analysis.audit import MARGIN, judge
 from infscale.deployment import tfserving
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.fronts import gateway
 from infscale.errors import ConfigError, MissingError
 from infscale.experiment import audit
 from infscale.experiment.design.arm import Arm
+from infscale.findings.cache_audit import MARGIN, judge
 from infscale.load import loadgen_client
 from infscale.models.reference import model
 

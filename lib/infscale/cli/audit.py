@@ -12,7 +12,6 @@ from infscale.errors import one_of
 from infscale.vocabulary import NAMES, PROTOCOLS
 
 if TYPE_CHECKING:
-    from infscale.analysis.audit import Audit
     from infscale.deployment.endpoint import Endpoint
 
 PASSED, UNDECIDED, FAILED = 0, 3, 4
@@ -76,9 +75,9 @@ def _accuracy(endpoint: "Endpoint", protocol: str) -> int:
 
 def _caching(endpoint: "Endpoint", protocol: str, *, rate: float, duration: float, rounds: int, seed: int) -> int:
     from infscale.analysis.answers import UNDECIDED as OPEN
-    from infscale.analysis.audit import judge
     from infscale.experiment import audit
     from infscale.experiment.design.arm import Arm
+    from infscale.findings.cache_audit import judge, sentence
 
     table = audit.rounds(
         endpoint, Arm(protocol), rate_per_s=rate, duration_s=duration, count=rounds, seed=seed, say=_say
@@ -90,34 +89,6 @@ def _caching(endpoint: "Endpoint", protocol: str, *, rate: float, duration: floa
 
 def _say(line: str) -> None:
     print(f"  {line}", flush=True)
-
-
-def sentence(found: "Audit") -> str:
-    """Return in one sentence whether repeated and fresh requests differ in speed, and whether a cache is the factor."""
-    from infscale.analysis.answers import EQUAL
-    from infscale.analysis.answers import UNDECIDED as OPEN
-    from infscale.analysis.audit import MARGIN
-    from infscale.report.wording import interval_text
-    from infscale.vocabulary import number
-
-    ratio = found.ratio
-    if not ratio.lifetimes:
-        return "cannot conclude: no round had a trial of each kind that was neither INVALID nor UNSTEADY."
-    basis = f"{interval_text(ratio.low, ratio.high)}, {ratio.lifetimes} rounds"
-    times = f"the p50 response time of fresh ones is {number(ratio.value)} times that of repeated ones ({basis})"
-    if found.answer == OPEN:
-        return f"undecided whether repeated requests are answered faster than fresh ones: {times}."
-    fresh, repeated = found.hit_ratios
-    counted = f"answered {100 * repeated:.0f} % of the repeated and {100 * fresh:.0f} % of the fresh requests"
-    if found.answer == EQUAL:
-        remark = f", although a cache {counted}" if found.cached else ", and no cache is seen"
-        return f"repeated and fresh requests are equally fast within {MARGIN - 1:.0%}: {times}{remark}."
-    if ratio.value < 1:
-        return f"fresh requests are answered faster than repeated ones, which no cache does: {times}."
-    cause = (
-        f"a cache is the factor: it {counted}" if found.cached else "no cache counted hits, so that it is unexplained"
-    )
-    return f"repeated requests are answered faster than fresh ones: {times}; {cause}."
 
 
 command = Command(

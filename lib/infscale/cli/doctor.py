@@ -111,6 +111,13 @@ def _frameworks() -> list[Requirement]:
     return [requirement for framework in FRAMEWORKS.values() for requirement in framework.requirements()]
 
 
+def _loadgen() -> Requirement:
+    version = package_version(("mlperf_loadgen",), "mlcommons-loadgen")
+    return Requirement(
+        "LoadGen", version, "trials by MLPerf LoadGen, infscale audit --accuracy", "pip install mlcommons-loadgen"
+    )
+
+
 # -------------------------------------------------------------------------------- proxies and privileges
 
 
@@ -173,7 +180,7 @@ def _netem() -> Requirement:
 
 CHECKS: tuple[Callable[[], Requirement | list[Requirement]], ...] = (
     *(_system, _cpu, _governor, _steal, _memory, _disk),
-    *(_notebooks, _engine, _frameworks),
+    *(_notebooks, _engine, _frameworks, _loadgen),
     *(_envoy, _nginx, _redis, _fifo, _namespaces, _netem),
 )
 

@@ -2,7 +2,7 @@
 
 The first lets MLPerf LoadGen ask for every answer of the pool (its mode AccuracyOnly). The second is in the manner of
 MLPerf's TEST04, which looks for caches: trials of repeated and of fresh requests take turns on one server, with the
-same arrivals; :mod:`infscale.analysis.audit` says whether they differ.
+same arrivals; :mod:`infscale.findings.cache_audit` says whether they differ.
 """
 
 import math

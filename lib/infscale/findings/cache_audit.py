@@ -7,6 +7,8 @@ import pandas as pd
 
 from infscale.analysis.answers import DIFFERS, EQUAL, UNDECIDED
 from infscale.analysis.intervals import Interval, geometric_mean
+from infscale.report.wording import interval_text
+from infscale.vocabulary import number
 
 MARGIN = 1.1
 """Largest ratio of response times that counts as equal; MLPerf's TEST04 allows repeated queries as much."""
@@ -62,3 +64,25 @@ def _answer(ratio: Interval) -> str:
     if ratio.low >= 1 / MARGIN and ratio.high <= MARGIN:
         return EQUAL
     return DIFFERS if ratio.low > 1 or ratio.high < 1 else UNDECIDED
+
+
+def sentence(found: Audit) -> str:
+    """Return in one sentence whether repeated and fresh requests differ in speed, and whether a cache is the factor."""
+    ratio = found.ratio
+    if not ratio.lifetimes:
+        return "cannot conclude: no round had a trial of each kind that was neither INVALID nor UNSTEADY."
+    basis = f"{interval_text(ratio.low, ratio.high)}, {ratio.lifetimes} rounds"
+    times = f"the p50 response time of fresh ones is {number(ratio.value)} times that of repeated ones ({basis})"
+    if found.answer == UNDECIDED:
+        return f"undecided whether repeated requests are answered faster than fresh ones: {times}."
+    fresh, repeated = found.hit_ratios
+    counted = f"answered {100 * repeated:.0f} % of the repeated and {100 * fresh:.0f} % of the fresh requests"
+    if found.answer == EQUAL:
+        remark = f", although a cache {counted}" if found.cached else ", and no cache is seen"
+        return f"repeated and fresh requests are equally fast within {100 * (MARGIN - 1):.0f} %: {times}{remark}."
+    if ratio.value < 1:
+        return f"fresh requests are answered faster than repeated ones, which no cache does: {times}."
+    cause = (
+        f"a cache is the factor: it {counted}" if found.cached else "no cache counted hits, so that it is unexplained"
+    )
+    return f"repeated requests are answered faster than fresh ones: {times}; {cause}."

@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from infscale.analysis.answers import DIFFERS, EQUAL, UNDECIDED
-from infscale.analysis.audit import judge
-from infscale.cli.audit import sentence
+from infscale.findings.cache_audit import judge, sentence
 
 
 def rounds(
@@ -47,7 +46,7 @@ def test_a_difference_that_no_cache_explains_fails(hits: tuple[float, float] | N
 def test_equal_speed_passes_and_says_so() -> None:
     found = judge(rounds(1.0))
     assert (found.answer, found.passed) == (EQUAL, True)
-    assert "equally fast within 10%" in sentence(found)
+    assert "equally fast within 10 %" in sentence(found)
     assert "no cache is seen" in sentence(found)
 
 
