@@ -33,8 +33,14 @@ def design(**changes: Any) -> Design:
     ("levels", "message"),
     [
         ({"protocol": "soap"}, r"protocol='soap' is not known; accepted: grpc, rest"),
-        ({"client": "grpcio"}, "client='grpcio' is not known; accepted: requests, wire"),
-        ({"protocol": "grpc", "client": "requests"}, "accepted: grpcio, wire"),
+        (
+            {"client": "grpcio"},
+            "client='grpcio' is not known; accepted: loadgen-offline, loadgen-server, loadgen-single, requests, wire",
+        ),
+        (
+            {"protocol": "grpc", "client": "requests"},
+            "accepted: grpcio, loadgen-offline, loadgen-server, loadgen-single, wire",
+        ),
         ({"http": "3"}, "http='3' is not known; accepted: 1.1, 2"),
         ({"protocol": "grpc", "http": "2"}, "gRPC is always on HTTP/2"),
         ({"client": "requests", "http": "2"}, "client='requests' supports neither gzip nor HTTP/2; use client='wire'"),
