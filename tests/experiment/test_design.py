@@ -19,7 +19,6 @@ from infscale.experiment.design.arm import (
     FRONT_LEVELS,
     STORES,
     Arm,
-    closed_loop,
 )
 from infscale.experiment.design.design import P95, SATURATION, TOOLS, Contrast, Design, against_first
 from infscale.experiment.design.labels import BALANCERS, ENCODINGS, labels
@@ -45,6 +44,7 @@ def design(**changes: Any) -> Design:
         ({"client": "grpcio"}, r"client='grpcio' is not known; accepted: loadgen-offline, .*, requests, wire"),
         ({"protocol": "grpc", "client": "requests"}, "accepted: grpcio, .*, wire"),
         ({"client": "locust", "repeat": 0.5}, "client='locust' supports neither repeat nor zipf"),
+        ({"client": "loadgen-single", "zipf": 1.1}, "client='loadgen-single' supports neither repeat nor zipf"),
         ({"client": "locust-poisson", "gzip": True}, "client='locust-poisson' supports neither gzip nor HTTP/2"),
         ({"http": "3"}, "http='3' is not known; accepted: 1.1, 2"),
         ({"protocol": "grpc", "http": "2"}, "gRPC is always on HTTP/2"),
@@ -97,11 +97,13 @@ def test_arms_of_one_deployment_share_a_server() -> None:
 
 def test_a_closed_loop_is_one_by_its_client() -> None:
     """A loop that is taken for open gets arrivals, a saturation rate and gates that it does not have."""
-    closed = {name for name in CLIENTS if closed_loop(name)}
+    closed = {name for name in CLIENTS if CLIENTS[name].closed}
     assert closed == {"locust", "locust-poisson", "loadgen-single", "loadgen-offline"}
     assert Arm("grpc", client="locust").closed
     assert not Arm("grpc", client="loadgen-server").closed
     assert not REST.closed
+    assert [name for name, one in CLIENTS.items() if not one.rated] == ["loadgen-single"]
+    assert [name for name, one in CLIENTS.items() if one.at_once] == ["loadgen-offline"]
 
 
 def test_a_closed_loop_is_compared_with_an_open_one_in_one_finding_alone() -> None:

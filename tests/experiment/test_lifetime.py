@@ -7,12 +7,13 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from helpers.virtual_lab import Lab, move_in, run_in, trials_of
 from infscale.errors import DeploymentError, MissingError, ServerLostError
 from infscale.experiment import trial
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.design.design import SHARES, TOOLS, Contrast, Design, against_first
 from infscale.experiment.lifetime.lifetime import ATTEMPTS, BEYOND, CHECK_LIFETIMES, CURVE_LIFETIMES, order
 from infscale.experiment.session import RESTARTS
@@ -410,15 +411,27 @@ def test_a_closed_loop_has_no_search_and_its_throughput_has_a_part_in_the_rates(
     assert {one.arm_number for one in lab.plans if one.phase == "grid"} == {0, 1}
 
 
+def test_a_client_without_a_nominal_rate_is_tried_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """λ does not set how much LoadGen's SingleStream sends: at every rate it is the same load."""
+    lab = move_in(Lab(lambda arm: 1000.0), monkeypatch)
+    arms = (CLOSED, msgspec.structs.replace(CLOSED, client="loadgen-single", connections=0))
+    run = run_in(lab, design_of(arms=arms, contrasts=(Contrast(1, 0),)), tmp_path)
+    tried = Counter(one.arm_number for one in trials_of(run, "pilot"))
+    assert tried[0] > 2
+    assert tried[1] == 2
+
+
+@pytest.mark.parametrize("client", ["locust", "loadgen-server"])
 def test_a_client_that_is_not_installed_leaves_its_arm_out_with_the_command(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    client: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def missing() -> None:
-        raise MissingError("Locust is not installed: pip install locust")
+        raise MissingError("it is not installed: pip install it")
 
-    monkeypatch.setitem(trial.CHECKS, "locust", missing)
-    run = run_in(lab, design_of(finding=TOOLS, arms=(REST, CLOSED), contrasts=(Contrast(1, 0),)), tmp_path)
-    assert run.manifest.skipped == {1: "Locust is not installed: pip install locust"}
+    monkeypatch.setitem(trial.CHECKS, CLIENTS[client].tool, missing)
+    arms = (REST, msgspec.structs.replace(REST, client=client))
+    run = run_in(lab, design_of(finding=TOOLS, arms=arms, contrasts=(Contrast(1, 0),)), tmp_path)
+    assert run.manifest.skipped == {1: "it is not installed: pip install it"}
     assert run.measured == [0]
 
 

@@ -18,7 +18,7 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import P95, SATURATION, TOOLS
 from infscale.findings import FINDINGS, load_tools
 from infscale.findings.finding import Finding
-from infscale.records.manifest import REPORTED, KnownLoad, Tool
+from infscale.records.manifest import KnownLoad, Reported, Tool
 from infscale.records.runs import Run
 from infscale.report import results
 from infscale.report.wording import saturation_range
@@ -37,7 +37,7 @@ def known(late: int, p99_ms: float, corrected: float = 0.0, reported: float = 0.
         response={"p99_ms": p99_ms},
         roundtrip={"p99_ms": 1.0},
         corrected={"p99_ms": corrected} if corrected else {},
-        reported={"p99_ms": reported} if reported else {},
+        reported=Reported(tool="a tool", p99_ms=reported) if reported else None,
     )
 
 
@@ -56,8 +56,8 @@ def made(profile: str = "quick", left_out: Sequence[int] = ()) -> tuple[Run, Tab
     run.manifest.tools = {arm: LOADS[arms[arm].client] for arm in run.measured}
     trials = tables.trials.copy()
     times = np.where(trials["client"].str.startswith("locust"), 2.0, 1.0)
-    for name in REPORTED:
-        own = trials["finished_per_s"] if name == "per_s" else trials[f"response_{name}"]
+    for name in load_tools.QUANTITIES:
+        own = trials["finished_per_s"] if name == "throughput_per_s" else trials[f"response_{name}"]
         trials[f"reported_{name}"] = np.where(trials["client"] == "wire", np.nan, times * own)
     return run, dataclasses.replace(tables, trials=trials)
 
@@ -66,12 +66,12 @@ def test_every_tool_is_compared_with_the_engine_on_one_server_at_one_rate() -> N
     """An arm with another payload, or another server, would be a difference of that."""
     design = FINDING.design("quick")
     assert [(arm.protocol, arm.client) for arm in design.arms] == [
-        (protocol, client) for protocol in ("rest", "grpc") for client in load_tools.CLIENTS
+        (protocol, client) for protocol in ("rest", "grpc") for client in load_tools.COMPARED
     ]
     assert {arm.deployment for arm in design.arms} == {design.arms[0].deployment}
     assert len({(arm.batch, arm.encoding) for arm in design.arms}) == 1
     pairs = {(design.arms[one.arm].client, design.arms[one.reference].client) for one in design.contrasts}
-    assert pairs == {(client, "wire") for client in load_tools.CLIENTS if client != "wire"}
+    assert pairs == {(client, "wire") for client in load_tools.COMPARED if client != "wire"}
     saturation = {design.arms[one.arm].client for one in design.contrasts if one.metric == SATURATION}
     assert saturation == {"loadgen-server"}, "a closed loop has no saturation rate"
     assert {one.arm for one in design.contrasts if one.metric == P95} == {1, 2, 3, 5, 6, 7}
@@ -102,6 +102,15 @@ def test_why_they_differ_is_said_with_the_numbers_of_known_servers() -> None:
     assert "the load engine gets 9,000 requests/s answered at 50.0 µs of CPU a request, with a p99 of 700 ms" in limit
     assert "700 ms from the schedule, 1.00 ms from the send" in limit
     assert "2.00 ms from when a user was ready, 1.00 ms from the send, 3.00 ms as it reports" in limit
+
+
+def test_what_loadgen_would_not_print_is_no_number_of_it() -> None:
+    """Of fewer queries than its bound needs it has no p99: the tables leave it out, of its rows too."""
+    run, tables = made()
+    trials = tables.trials.copy()
+    trials.loc[trials["client"] == "loadgen-server", ["reported_p99_ms", "response_p99_ms"]] = np.nan
+    sentence = load_tools.answer(run, dataclasses.replace(tables, trials=trials))[0]
+    assert "LoadGen's Server scenario 2.00, 4.00, n/a, 400 requests/s (2.00, 4.00, n/a, 400 requests/s)" in sentence
 
 
 def test_a_tool_that_is_not_installed_costs_only_its_own_part() -> None:
@@ -185,11 +194,22 @@ def test_what_a_paced_user_omitted_is_added_by_the_rule_of_hdrhistogram(interval
 @pytest.mark.parametrize("protocol", ["rest", "grpc"])
 def test_a_stall_is_met_by_all_that_an_open_loop_sends_and_by_one_request_of_each_user(protocol: str) -> None:
     """It is the difference that the finding shows."""
-    open_loop = tools.load(Arm(protocol), 100.0, 2.0, seed=1, stall_ms=600.0)
+    engine, loadgen = (
+        tools.load(Arm(protocol, client=client), 100.0, 2.0, seed=1, stall_ms=600.0)
+        for client in ("wire", "loadgen-server")
+    )
     closed = tools.load(Arm(protocol, client="locust", connections=4), 100.0, 2.0, seed=1, stall_ms=600.0)
-    assert open_loop.late > 30
+    for one in (engine, loadgen):
+        assert one.late > 30
+        assert one.corrected == {}
+        assert closed.rows < one.rows
     assert closed.late >= 1
-    assert sum(1 for kind in (closed.response, closed.roundtrip, closed.corrected, closed.reported) if kind) == 4
-    assert closed.rows < open_loop.rows
+    assert closed.response
+    assert closed.roundtrip
     assert closed.corrected["p95_ms"] >= closed.response["p95_ms"]
-    assert (open_loop.corrected, open_loop.reported) == ({}, {})
+    assert engine.reported is None
+    for said, tool in ((closed.reported, "Locust"), (loadgen.reported, "MLPerf LoadGen")):
+        assert said is not None
+        assert said.tool.startswith(tool)
+        assert said.p99_ms is not None
+        assert said.files == [], "its logs are not kept"

@@ -12,19 +12,19 @@ import pytest
 from helpers.synthetic_run import TORCHSERVE, manifest_of, run_manifest_of
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.run_tables import from_trials
-from infscale.analysis.tables.trials import METRICS, WITHHELD, factors
+from infscale.analysis.tables.trials import METRICS, WITHHELD, factors, reported
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SHARES, Design
 from infscale.experiment.design.labels import labels
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 from infscale.records.manifest import (
-    REPORTED,
     GroupUsage,
     Implementation,
     KnownLoad,
     Lifetime,
     Pilot,
+    Reported,
     RunManifest,
     Tool,
 )
@@ -93,7 +93,7 @@ def rows_of(
             for lifetime in range(lifetimes):
                 row = {**identifier, **base, "rate_per_s": rate, "lifetime": lifetime}
                 row |= dict.fromkeys(("offered_per_s", "achieved_per_s", "goodput_per_s", "finished_per_s"), rate)
-                row |= {f"reported_{name}": float("nan") for name in REPORTED}
+                row |= reported(None)
                 row |= {f"mean_{part}_ms": float("nan") for part in (*PARTS, "response")}
                 row |= dict.fromkeys(WITHHELD, 2.0 + 0.1 * lifetime)
                 row |= {f"{name}_bound": False for name in METRICS}
@@ -277,6 +277,7 @@ def _manifest_of(design: Design, saturation_per_s: Of, left_out: Sequence[int]) 
 def _tool(arm: Arm) -> Tool:
     """What a client makes of known servers: an open loop has 60 late answers, a closed one 8."""
     times = {"p50_ms": 0.3, "p95_ms": 0.5, "p99_ms": 5.0 if arm.closed else 260.0}
+    said = Reported(tool="a tool", p50_ms=0.3, p95_ms=0.5, p99_ms=times["p99_ms"], throughput_per_s=200.0)
     load = KnownLoad(
         rate_per_s=200.0,
         stall_ms=300.0,
@@ -287,7 +288,7 @@ def _tool(arm: Arm) -> Tool:
         response=times,
         roundtrip=times,
         corrected={**times, "p99_ms": 250.0} if arm.closed else {},
-        reported={**times, "per_s": 200.0} if arm.client != "wire" else {},
+        reported=said if arm.client != "wire" else None,
     )
     return Tool(stall=load, limit=load)
 

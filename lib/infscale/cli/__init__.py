@@ -30,6 +30,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "This machine": {
         "serve": "Deploy a model and hold it open until Ctrl-C.",
         "locust": "Deploy a model and explore it with Locust's web page.",
+        "audit": "Say whether a server remembers requests, and whether its answers are right.",
         "doctor": "Say what this machine has, and how to get what is missing.",
     },
 }

@@ -76,9 +76,15 @@ NAMES: dict[str, tuple[str, str]] = {
     "--details": ("", "Say what every run shows, below each line."),
     "--quantile": ("NAME", "Percentile of the response time that the limit is for: p50, p95 or p99."),
     "--effect": ("RATIO", "Smallest ratio of two response times that should be detected, e.g. 1.1 for 10 %."),
+    "--rounds": ("N", "Rounds of one trial of each kind."),
+    "--accuracy": (
+        "",
+        "Have MLPerf LoadGen ask for every answer of the pool once, and compare them with the reference model's.",
+    ),
     # Servers.
     "--host": ("HOST", "Address at which the page is served."),
     "--port": ("PORT", "TCP port of the page; 0 for a free one."),
+    "--cache": ("WHERE", "Where a cache of answers is deployed: none, gateway or server (Triton's own)."),
     "--rest-port": ("PORT", "TCP port of the REST endpoint; 0 for a free one."),
     "--grpc-port": ("PORT", "TCP port of the gRPC endpoint; 0 for a free one."),
     "--way": ("WAY", "How to run TensorFlow Serving: auto, binary, docker or embedded."),

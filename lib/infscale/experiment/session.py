@@ -189,12 +189,14 @@ class Session:
         return outcome.manifest
 
     def store(self, trial_id: str, outcome: Outcome) -> None:
-        """Write a trial's rows, then its manifest."""
+        """Write a trial's rows and the logs of its load tool, then its manifest."""
         place = self.folder / "trials"
         samples.write(place / f"{trial_id}.parquet", outcome.samples.assign(trial_id=trial_id))
         if outcome.usage is not None:
             outcome.usage.to_parquet(place / f"{trial_id}.usage.parquet", index=False, compression="zstd")
         manifest = outcome.manifest
+        for name, text in outcome.logs.items():  # not beside the rows: packing removes the trials' own files
+            (self.folder / "logs" / f"{trial_id}.{name}").write_text(text, encoding="utf-8")
         manifest.trial_id, manifest.run_id = trial_id, self.manifest.run_id
         manifest.machine_digest = self.manifest.machine.digest()
         manifests.write(place / f"{trial_id}.json", manifest)

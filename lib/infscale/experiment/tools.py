@@ -4,18 +4,19 @@ Of a server that stalls, an open loop meets the stall with every request that co
 each user. A client that is asked for more than it can send shows its own limit.
 """
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from infscale.errors import MissingError
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
 from infscale.experiment.session import Report
 from infscale.experiment.trial import Plan, check_client, send
 from infscale.load import schedule
 from infscale.load.null_server import null_server
-from infscale.records.manifest import LATE_MS, REPORTED, KnownLoad, Tool
+from infscale.records.manifest import LATE_MS, PERCENTILES, KnownLoad, Tool
 from infscale.vocabulary import SCHEME
 
 STALL_RATE, STALL_S, STALL_MS = 200.0, 6.0, 300.0
@@ -29,7 +30,7 @@ BODY_BYTES = 3_200
 """Size of a request's body: about a row of the model ``mlp``."""
 
 _TIMEOUT_S = 60.0
-_QUANTILES = dict(zip(REPORTED[:3], (0.5, 0.95, 0.99), strict=True))
+_QUANTILES = dict(zip(PERCENTILES, (0.5, 0.95, 0.99), strict=True))
 
 Ints = npt.NDArray[np.int64]
 
@@ -80,7 +81,7 @@ def load(arm: Arm, rate_per_s: float, duration_s: float, seed: int, stall_ms: fl
         )
     rows = result.samples[result.samples["status"] == "ok"]
     response, roundtrip = ((rows["done_ns"] - rows[name]).to_numpy() for name in ("scheduled_ns", "sent_ns"))
-    paced = arm.client.startswith("locust")
+    users, said = CLIENTS[arm.client].tool == "locust", result.generator.reported
     interval_ns = int(1e9 * arm.limit() / rate_per_s)
     seconds = float(rows["done_ns"].max() - rows["sent_ns"].min()) / 1e9 if len(rows) else 0.0
     return KnownLoad(
@@ -92,8 +93,8 @@ def load(arm: Arm, rate_per_s: float, duration_s: float, seed: int, stall_ms: fl
         cpu_us=1e6 * result.generator.cpu_s / max(1, len(result.samples)),
         response=_percentiles(response),
         roundtrip=_percentiles(roundtrip),
-        corrected=_percentiles(with_omitted(response, interval_ns)) if paced else {},
-        reported=result.generator.reported,
+        corrected=_percentiles(with_omitted(response, interval_ns)) if users else {},
+        reported=said and msgspec.structs.replace(said, files=[]),  # its logs are of no trial
     )
 
 

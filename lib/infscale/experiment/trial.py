@@ -5,7 +5,7 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypedDict, Unpack
 
 import msgspec
@@ -16,12 +16,12 @@ import pandas as pd
 from infscale import machine
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
-from infscale.errors import ConfigError, MissingError, check_duration, check_rate
-from infscale.experiment.design.arm import Arm
+from infscale.errors import ConfigError, check_duration, check_rate
+from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
 from infscale.experiment.usage.foreign import Watch
-from infscale.load import ceiling, clients, locust_client, schedule
+from infscale.load import ceiling, clients, loadgen_client, locust_client, schedule
 from infscale.load.ceiling import Points
 from infscale.load.engine import run as engine
 from infscale.paths import project_root
@@ -47,7 +47,8 @@ class Plan:
 
     Attributes:
         arm: factor levels.
-        rate_per_s: arrival rate λ, requests/s; of a closed loop the nominal rate, which is the most that it sends.
+        rate_per_s: arrival rate λ, requests/s; of a closed loop the nominal rate, which is the most that it sends. λ
+            does not set how fast LoadGen's SingleStream and Offline send, see :mod:`infscale.load.loadgen_client`.
         duration_s: length of the arrivals, s; the trial ends when the last request has an outcome.
         timeout_s: time limit of a request, from the scheduled time, s.
         seed: of the run; ``key`` tells this trial's draws apart. Arms with the same seed and key get the same
@@ -88,11 +89,13 @@ class Outcome:
         samples: its rows (:mod:`infscale.records.samples`).
         manifest: what is known beside them, verdict included.
         usage: readings of processes (:mod:`infscale.records.usage`), if asked for.
+        logs: what a load tool wrote itself, by the name of the file.
     """
 
     samples: pd.DataFrame
     manifest: TrialManifest
     usage: pd.DataFrame | None = None
+    logs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -161,7 +164,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         started_at=started.isoformat(timespec="seconds"),
     )
     manifest.verdict = judge_trial(result.samples, manifest)
-    return Outcome(result.samples, manifest, used.rows)
+    return Outcome(result.samples, manifest, used.rows, result.logs)
 
 
 def _chosen(payload: Payload, plan: Plan, count: int, seed: np.random.SeedSequence) -> tuple[Payload, Choice]:
@@ -275,40 +278,48 @@ def _by_library(
     return clients.run(plan.arm.client, url, bodies, arrivals, choice, **connecting)
 
 
-def _by_locust(
-    plan: Plan,
-    url: str,
-    bodies: Sequence[bytes],
-    arrivals: Schedule,
-    choice: Choice,
-    **connecting: Unpack[Connecting],
-) -> engine.Result:
-    seed = int(np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, 0)).generate_state(1)[0])  # as of arrivals
-    return locust_client.run(
-        plan.arm.client,
-        url,
-        bodies,
-        choice,
-        rate_per_s=plan.rate_per_s,
-        duration_s=plan.duration_s,
-        seed=seed,
-        **connecting,
-    )
+def _by_tool(run: Callable[..., engine.Result]) -> Sender:
+    """Return what sends a load by the ``run`` of a load tool, which draws its own arrivals or waits."""
+
+    def send(
+        plan: Plan,
+        url: str,
+        bodies: Sequence[bytes],
+        arrivals: Schedule,
+        choice: Choice,
+        **connecting: Unpack[Connecting],
+    ) -> engine.Result:
+        seed = np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, 0))  # as of arrivals
+        return run(
+            plan.arm.client,
+            url,
+            bodies,
+            choice,
+            rate_per_s=plan.rate_per_s,
+            duration_s=plan.duration_s,
+            seed=int(seed.generate_state(1)[0]),
+            **connecting,
+        )
+
+    return send
 
 
 SENDERS: dict[str, Sender] = {
     "requests": _by_library,
     "grpcio": _by_library,
-    "locust": _by_locust,
-    "locust-poisson": _by_locust,
+    "locust": _by_tool(locust_client.run),
+    "locust-poisson": _by_tool(locust_client.run),
+    "loadgen-single": _by_tool(loadgen_client.run),
+    "loadgen-server": _by_tool(loadgen_client.run),
+    "loadgen-offline": _by_tool(loadgen_client.run),
 }
-"""What sends the load, by the client of :data:`infscale.experiment.design.arm.CLIENTS`."""
+"""What sends the load, by the client of :data:`infscale.experiment.design.arm.CLIENTS`; but for the load engine."""
 
 CHECKS: dict[str, Callable[[], None]] = {
     "locust": locust_client.check_installed,
-    "locust-poisson": locust_client.check_installed,
+    "loadgen": loadgen_client.check_installed,
 }
-"""What finds out whether a client is installed, for those that may be missing."""
+"""What finds out whether a load tool is installed, by its name."""
 
 
 def check_client(client: str) -> None:
@@ -317,9 +328,8 @@ def check_client(client: str) -> None:
     Raises:
         MissingError: it is not installed; the message says how to get it.
     """
-    if client != "wire" and client not in SENDERS:
-        raise MissingError(f"client={client!r} is not part of this version of infscale")
-    CHECKS.get(client, lambda: None)()
+    if tool := CLIENTS[client].tool:
+        CHECKS[tool]()
 
 
 def send(plan: Plan, url: str, bodies: Sequence[bytes], arrivals: Schedule, choice: Choice) -> engine.Result:

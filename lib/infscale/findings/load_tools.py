@@ -8,11 +8,11 @@ from infscale.analysis.intervals import geometric_mean
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.run_tables import moderate_rates
 from infscale.analysis.tables.trials import metric, used
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.design.design import TOOLS
 from infscale.findings.finding import Blocks, Finding, compared
 from infscale.records.gate import VALID
-from infscale.records.manifest import LATE_MS, REPORTED, KnownLoad
+from infscale.records.manifest import LATE_MS, PERCENTILES, KnownLoad
 from infscale.records.runs import Run
 from infscale.report.figures.arms import tools as drawing
 from infscale.report.figures.arms.summary import SUMMARY
@@ -21,7 +21,7 @@ from infscale.report.figures.picture import Picture
 from infscale.report.wording import with_interval
 from infscale.vocabulary import CANNOT, FRAMEWORK_NAMES, NAMES, PROTOCOLS, number
 
-CLIENTS = {
+COMPARED = {
     "wire": "the load engine",
     "locust": "Locust with evenly paced users",
     "locust-poisson": "Locust with its Poisson wait",
@@ -32,7 +32,8 @@ CLIENTS = {
 USERS = 8
 """Users of Locust, each with a connection of its own."""
 
-PERCENTILES = REPORTED[:3]
+QUANTITIES = (*PERCENTILES, "throughput_per_s")
+"""What a tool reports, by the names of :class:`infscale.records.manifest.Reported`."""
 
 # ---------------------------------------------------------------------------------------------- arms
 
@@ -41,11 +42,11 @@ def blocks(profile: str) -> Blocks:
     """Return the same requests through every tool, a block for each protocol and server."""
     frameworks = list(FRAMEWORK_NAMES) if profile == "full" else ["triton"]
     protocols = PROTOCOLS[:1] if profile == "tiny" else PROTOCOLS
-    return [[_arm(protocol, client, name) for client in CLIENTS] for name in frameworks for protocol in protocols]
+    return [[_arm(protocol, client, name) for client in COMPARED] for name in frameworks for protocol in protocols]
 
 
 def _arm(protocol: str, client: str, framework: str) -> Arm:
-    connections = USERS if client.startswith("locust") else 0
+    connections = USERS if CLIENTS[client].tool == "locust" else 0
     return Arm(protocol, client=client, connections=connections, framework=framework)
 
 
@@ -56,20 +57,21 @@ def tools_table(run: Run, tables: Tables) -> pd.DataFrame:
     """Return what rows and tools say at the larger rate of moderate load, a row for each arm with a VALID trial.
 
     Columns beside ``arm``: medians over lifetimes of the percentiles ``rows_p50_ms`` … (from the scheduled time, of a
-    closed loop from when a user was ready) and of ``rows_per_s``, and of what the tool says, ``reported_p50_ms`` … and
-    ``reported_per_s``; of the load engine these are the rows' own. ``rate_per_s`` is λ.
+    closed loop from when a user was ready) and of ``rows_throughput_per_s``, and of what the tool says,
+    ``reported_p50_ms`` … and ``reported_throughput_per_s``; of the load engine these are the rows' own. NaN is a
+    percentile that too few queries of LoadGen are behind. ``rate_per_s`` is λ.
     """
     rates = moderate_rates(run.manifest)
     trials = used(tables.trials)
     trials = trials[(trials["rate_per_s"] == trials["block"].map(rates)) & (trials["verdict"] == VALID)]
     ours = {f"rows_{name}": metric("response", name.removesuffix("_ms")) for name in PERCENTILES}
-    ours["rows_per_s"] = "finished_per_s"
+    ours["rows_throughput_per_s"] = "finished_per_s"
     frame = trials[["arm", "client", "rate_per_s"]].assign(
         **{name: trials[column].astype(float) for name, column in ours.items()},
-        **{f"reported_{name}": trials[f"reported_{name}"].astype(float) for name in REPORTED},
+        **{f"reported_{name}": trials[f"reported_{name}"].astype(float) for name in QUANTITIES},
     )
     own = frame["client"] == "wire"
-    for name in REPORTED:
+    for name in QUANTITIES:
         frame.loc[own, f"reported_{name}"] = frame.loc[own, f"rows_{name}"]
     return frame.drop(columns="client").groupby("arm").median().reset_index()
 
@@ -94,7 +96,7 @@ def _groups(run: Run, arms: Sequence[int]) -> dict[str, list[int]]:
 
 
 def _name(run: Run, arm: int) -> str:
-    return CLIENTS[run.manifest.design.arms[arm].client]
+    return COMPARED[run.manifest.design.arms[arm].client]
 
 
 def _said(run: Run, tables: Tables) -> list[str]:
@@ -115,9 +117,8 @@ def _said(run: Run, tables: Tables) -> list[str]:
 
 
 def _numbers(row: Mapping[Hashable, float]) -> str:
-    own = ", ".join(number(row[f"reported_{name}"]) for name in PERCENTILES)
-    rows = ", ".join(number(row[f"rows_{name}"]) for name in PERCENTILES)
-    return f"{own}, {number(row['reported_per_s'])} requests/s ({rows}, {number(row['rows_per_s'])} requests/s)"
+    own, rows = (", ".join(number(row[f"{kind}_{name}"]) for name in QUANTITIES) for kind in ("reported", "rows"))
+    return f"{own} requests/s ({rows} requests/s)"
 
 
 def _cpu(run: Run, tables: Tables) -> list[str]:
@@ -156,7 +157,8 @@ def _stalls(run: Run) -> list[str]:
 
 def _stall(stall: KnownLoad) -> str:
     said = [f"{number(stall.response['p99_ms'])} ms by its rows"] if stall.response else []
-    said += [f"{number(stall.reported['p99_ms'])} ms as it reports"] if stall.reported else []
+    reported = _reported_ms(stall).get("p99_ms")
+    said += [f"{number(reported)} ms as it reports"] if reported is not None else []
     said += [f"{number(stall.corrected['p99_ms'])} ms with what its users omitted"] if stall.corrected else []
     return (
         f"has {stall.late} of {stall.rows} answers later than {LATE_MS:g} ms, and a p99 of {', '.join(said) or 'n/a'}"
@@ -187,7 +189,13 @@ def _limit(limit: KnownLoad, arm: Arm) -> str:
 
 def _clocks(limit: KnownLoad, arm: Arm) -> list[tuple[dict[str, float], str]]:
     start = "from when a user was ready" if arm.closed else "from the schedule"
-    return [(limit.response, start), (limit.roundtrip, "from the send"), (limit.reported, "as it reports")]
+    return [(limit.response, start), (limit.roundtrip, "from the send"), (_reported_ms(limit), "as it reports")]
+
+
+def _reported_ms(load: KnownLoad) -> dict[str, float]:
+    """Return the percentiles that a tool reports, ms; none of a client that reports nothing."""
+    values = {name: getattr(load.reported, name, None) for name in PERCENTILES}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 # ------------------------------------------------------------------------------------------- pictures
@@ -217,7 +225,7 @@ def known_numbers(run: Run, _: Tables) -> pd.DataFrame:
         values = [
             ("p99 with a stall (ms)", "rows", stall.response.get("p99_ms")),
             ("p99 with a stall (ms)", "corrected", stall.corrected.get("p99_ms")),
-            ("p99 with a stall (ms)", "reported", stall.reported.get("p99_ms")),
+            ("p99 with a stall (ms)", "reported", _reported_ms(stall).get("p99_ms")),
             ("met the stall (requests)", "rows", stall.late),
             ("answered at most (requests/s)", "rows", limit.answered_per_s),
         ]

@@ -151,7 +151,8 @@ class _Rows:
     def now(self) -> int:
         return time.monotonic_ns() - self.start
 
-    def end(self, i: int, status: str, why: str = "") -> None:
+    def end(self, i: int, status: str, why: str = "", answer: bytes = b"") -> None:
+        """Note the outcome of request ``i``, and why it failed; who wants its ``answer`` overrides this."""
         self.done[i], self.status[i] = self.now(), status
         with self._lock:
             if why:
@@ -193,7 +194,7 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
                 raise requests.Timeout
             answer = session.post(job.url, data=job.bodies[job.choice[i]], headers=job.headers, timeout=left)
             if answer.status_code < 300:
-                rows.end(i, "ok")
+                rows.end(i, "ok", answer=answer.content)
             else:
                 rows.end(i, f"http_{answer.status_code}", excerpt(answer.content))
         except requests.Timeout:
@@ -230,7 +231,7 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     def ended(i: int, future: Any) -> None:
         code = future.code()
         if code is grpc.StatusCode.OK:
-            rows.end(i, "ok")
+            rows.end(i, "ok", answer=future.result())
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             rows.end(i, "timeout")
         else:
@@ -259,24 +260,25 @@ def _run_delay_s() -> float | None:
 
 
 class Meter:
-    """Measures what a client's process uses from the making of the meter to its reading."""
+    """Measures what a client's process uses from the making of the meter, or its last beginning, to its reading."""
 
     def __init__(self, scheduler: str) -> None:
         gc.collect()
         gc.disable()
         self.scheduler = scheduler
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew: what was used before does not count."""
         self._before, self._delayed = resource.getrusage(resource.RUSAGE_SELF), _run_delay_s()
 
-    def read(
-        self, client: str, start_ns: int, reasons: Counter[tuple[str, str]], reported: dict[str, float] | None = None
-    ) -> Generator:
+    def read(self, client: str, start_ns: int, reasons: Counter[tuple[str, str]]) -> Generator:
         """Return the record of a generator whose load began at ``start_ns`` on the monotonic clock and ends now.
 
         Args:
             client: its name.
             start_ns: the trial's time 0, ns.
             reasons: how many requests failed, by status and what was said.
-            reported: :attr:`infscale.records.manifest.Generator.reported`.
         """
         after, wall_s, delayed = (
             resource.getrusage(resource.RUSAGE_SELF),
@@ -296,7 +298,6 @@ class Meter:
             scheduler=self.scheduler,
             peak_memory_bytes=peak_memory_bytes(),
             reasons=[Reason(*key, count) for key, count in reasons.most_common(REASONS_KEPT)],
-            reported=reported or {},
         )
 
 

@@ -40,7 +40,7 @@ from infscale.load.engine.loop import MOST_REASON
 from infscale.load.engine.run import Result
 from infscale.load.engine.wire.http1 import excerpt
 from infscale.programs import package_version
-from infscale.records.manifest import REPORTED, Generator
+from infscale.records.manifest import Generator, Reported
 from infscale.records.samples import NEVER
 
 if TYPE_CHECKING:
@@ -427,13 +427,19 @@ def _measure(job: Job) -> tuple[dict[str, list[Any]], Generator]:
     environment.stats.total.start_time = time.time()
     go.set()
     gevent.sleep(max(0.0, job.duration_s - rows.now() / 1e9))
-    reported = None
     runner.stop()  # users that wait for an answer get it, or their timeout
-    if environment.stats.total.num_requests:
-        own = environment.stats.total
-        values = (*(float(own.get_response_time_percentile(p)) for p in (0.5, 0.95, 0.99)), float(own.total_rps))
-        reported = dict(zip(REPORTED, values, strict=True))
-    return rows.columns, meter.read(job.client, rows.start, rows.reasons, reported)
+    generator = meter.read(job.client, rows.start, rows.reasons)
+    generator.reported = _reported(environment.stats.total)
+    return rows.columns, generator
+
+
+def _reported(own: Any) -> Reported:
+    """Return what Locust says by an entry of its statistics, in whole ms; failures are among its requests."""
+    said = Reported(tool=f"Locust {package_version(('locust',), 'locust')}", requests=own.num_requests)
+    if own.num_requests:
+        said.p50_ms, said.p95_ms, said.p99_ms = (float(own.get_response_time_percentile(p)) for p in (0.5, 0.95, 0.99))
+        said.throughput_per_s = float(own.total_rps)
+    return said
 
 
 def _explore(job: Job, out: int) -> None:

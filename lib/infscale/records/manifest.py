@@ -76,6 +76,36 @@ def commonest(reasons: Iterable[Reason]) -> list[Reason]:
     return [Reason(status, text, requests) for (status, text), requests in counts.most_common()]
 
 
+PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
+"""Percentiles of times, ms, by the names that :class:`Reported` and :class:`KnownLoad` have for them."""
+
+
+class Reported(Record, kw_only=True):
+    """What a load tool of the field said of its own trial, by its own clock and rules, beside what our rows say.
+
+    Attributes:
+        tool: name and version.
+        valid: its own verdict; None for a tool that gives none.
+        unmet: the constraints behind a verdict that is not valid, by the tool's names.
+        errors: what it logged as an error.
+        requests: how many it counts as answered; for most tools any answer is one, failures too.
+        p50_ms, p95_ms, p99_ms: its percentiles of what it takes for the latency, ms; None where it prints none.
+        throughput_per_s: answered requests per second; None where it prints none.
+        files: names of its own logs, which are kept in the run's folder of logs; empty where none are kept.
+    """
+
+    tool: str
+    valid: bool | None = None
+    unmet: list[str] = []
+    errors: list[str] = []
+    requests: int | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    throughput_per_s: float | None = None
+    files: list[str] = []
+
+
 class Generator(Record, kw_only=True):
     """The load generator of a trial: what it used, and how it ended.
 
@@ -95,7 +125,7 @@ class Generator(Record, kw_only=True):
         reasons: why requests failed, the most frequent reasons first.
         shards: the engine's processes.
         share_by_target: requests sent to each replica, where the client picked.
-        reported: what a load tool itself says of the load, by :data:`REPORTED`; empty of other clients.
+        reported: what a load tool said itself; None of a generator that is none.
     """
 
     client: str = "wire"
@@ -115,11 +145,7 @@ class Generator(Record, kw_only=True):
     reasons: list[Reason] = []
     shards: list[Shard] = []
     share_by_target: list[int] = []
-    reported: dict[str, float] = {}
-
-
-REPORTED = ("p50_ms", "p95_ms", "p99_ms", "per_s")
-"""What load tools report: percentiles of their own response time (ms), and their own throughput (requests/s)."""
+    reported: Reported | None = None
 
 
 class ServerProcess(Record, kw_only=True):
@@ -418,10 +444,10 @@ class KnownLoad(Record, kw_only=True):
         answered_per_s: successes from the first send to the last answer, per second.
         cpu_us: the client's CPU time for one request, µs.
         response, roundtrip: percentiles from the scheduled time (of a closed loop, from when a user was ready to send)
-            and from the send, ms; by the first names of :data:`REPORTED`.
+            and from the send, ms; by :data:`PERCENTILES`.
         corrected: of users who are paced, the former with what coordinated omission left out
             (:func:`infscale.experiment.tools.with_omitted`); empty of others.
-        reported: what the client itself says; empty where it says nothing.
+        reported: what the client itself says; None of one that is no load tool.
     """
 
     rate_per_s: float
@@ -433,7 +459,7 @@ class KnownLoad(Record, kw_only=True):
     response: dict[str, float]
     roundtrip: dict[str, float]
     corrected: dict[str, float] = {}
-    reported: dict[str, float] = {}
+    reported: Reported | None = None
 
 
 LATE_MS = 10.0

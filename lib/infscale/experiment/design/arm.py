@@ -25,29 +25,33 @@ class Client:
         protocols: those that it speaks.
         closed: whether it is a closed loop: a request waits for the answer of an earlier one, so that a slow server is
             asked less. It has no schedule of arrivals, and no arrival rate that it could fail to keep up with.
+        tool: the load tool that it is a part of: "locust", "loadgen"; "" for none.
+        rated: whether λ sets how many requests it sends: what is sent of the nominal rate is judged then.
+        counted: whether that number is known before, so that repeats can be planned.
+        at_once: whether all requests are scheduled at the start: each waits for those before it.
     """
 
     protocols: tuple[str, ...] = PROTOCOLS
     closed: bool = False
+    tool: str = ""
+    rated: bool = True
+    counted: bool = True
+    at_once: bool = False
 
 
 CLIENTS = {
     "wire": Client(),
     "requests": Client(("rest",)),
     "grpcio": Client(("grpc",)),
-    "locust": Client(closed=True),
-    "locust-poisson": Client(closed=True),
-    "loadgen-single": Client(closed=True),
-    "loadgen-server": Client(),
-    "loadgen-offline": Client(closed=True),
+    "locust": Client(closed=True, tool="locust", counted=False),
+    "locust-poisson": Client(closed=True, tool="locust", counted=False),
+    "loadgen-single": Client(closed=True, tool="loadgen", rated=False, counted=False),
+    "loadgen-server": Client(tool="loadgen"),
+    "loadgen-offline": Client(closed=True, tool="loadgen", at_once=True),
 }
 """The load engine ("wire"), client libraries, and load tools: users of Locust, paced evenly or with its exponential
-wait; MLPerf LoadGen's scenarios SingleStream, Server (Poisson arrivals) and Offline (all requests at once)."""
-
-
-def closed_loop(client: str) -> bool:
-    """Return whether a client of :data:`CLIENTS` is a closed loop."""
-    return CLIENTS[client].closed
+wait; MLPerf LoadGen's scenarios SingleStream (one request after the other), Server (Poisson arrivals) and Offline (all
+requests at once)."""
 
 
 Level = str | int | float | bool
@@ -139,7 +143,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def closed(self) -> bool:
         """Whether the arm is a closed loop; see :class:`Client`."""
-        return closed_loop(self.client)
+        return CLIENTS[self.client].closed
 
     @property
     def sending(self) -> tuple[object, ...]:
@@ -187,10 +191,10 @@ def _check_client(arm: Arm) -> None:
     if arm.client != "wire" and (arm.gzip or arm.http != "1.1"):
         lacking = "neither gzip nor HTTP/2" if arm.protocol == "rest" else "no gzip"
         raise ConfigError(f"client={arm.client!r} supports {lacking}; use client='wire'")
-    if arm.client.startswith("locust") and (arm.repeat, arm.zipf) != (None, None):
+    if not CLIENTS[arm.client].counted and (arm.repeat, arm.zipf) != (None, None):
         raise ConfigError(
-            f"client={arm.client!r} supports neither repeat nor zipf: how many requests its users send is not known "
-            "before; use client='wire'"
+            f"client={arm.client!r} supports neither repeat nor zipf: how many requests it sends is not known before; "
+            "use client='wire'"
         )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from infscale.deployment.endpoint import Endpoint, check_answers
 from infscale.errors import ConfigError, MissingError, ServerLostError
+from infscale.experiment.design.arm import CLIENTS
 from infscale.experiment.design.design import FEWEST, SHARES
 from infscale.experiment.session import RESTARTS, Session, first_line
 from infscale.experiment.settle import drain
@@ -161,13 +162,13 @@ def throughput(session: Session, endpoint: Endpoint, arm: int, first: float = FI
     """Return what a closed loop gets answered when none of its users waits, requests/s, as both ends of a bracket.
 
     The rate is multiplied by :data:`NEAR` until the users reach it no longer, at two rates: a first one may have met a
-    disturbance.
+    disturbance. A client that has no nominal rate gets two trials.
     """
-    rate, most, short = first, 0.0, 0
+    rate, most, short, rated = first, 0.0, 0, CLIENTS[session.design.arms[arm].client].rated
     for step in range(MOST_TRIALS):
         drain(endpoint)
         reached = _completed_per_s(session, _pilot_trial(session, endpoint, arm, rate, step))
-        most, short = max(most, reached), short + (reached < rate / NEAR)
+        most, short = max(most, reached), short + (reached < rate / NEAR or not rated)
         if short > 1 or rate >= session.design.most_per_s:
             break
         rate = min(float(f"{rate * NEAR:.4g}"), session.design.most_per_s)

@@ -12,7 +12,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,10 +46,12 @@ class Result:
     Attributes:
         samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
         generator: CPU seconds, run delay and connections, over all shards and of each.
+        logs: what a load tool wrote itself, by the name of the file.
     """
 
     samples: pd.DataFrame
     generator: Generator
+    logs: Mapping[str, str] = field(default_factory=dict)
 
 
 class Interrupted(KeyboardInterrupt):

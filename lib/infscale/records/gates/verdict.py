@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from infscale.experiment.design.arm import closed_loop
+from infscale.experiment.design.arm import CLIENTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
 from infscale.records.gates.generator import (
     arrivals,
@@ -26,6 +26,7 @@ from infscale.records.gates.generator import (
     enough,
     host,
     lag,
+    load_tool,
     of_a_client,
     of_a_closed_loop,
     own_limits,
@@ -33,7 +34,7 @@ from infscale.records.gates.generator import (
     server,
 )
 from infscale.records.gates.server import saturated
-from infscale.records.gates.steady import steady
+from infscale.records.gates.steady import LATEST_CUT, steady
 from infscale.records.manifest import Generator, Host, ServerProcess, TrialManifest
 
 
@@ -86,11 +87,17 @@ def judge(
         enough(samples, duration_ns),
     ]
     keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
-    if closed_loop(generator.client):
-        sound, keeping_up = of_a_closed_loop(sound, keeping_up, len(samples), rate_per_s * duration_s)
+    client = CLIENTS[generator.client]
+    if client.closed:
+        planned = rate_per_s * duration_s if client.rated else None
+        sound, keeping_up = of_a_closed_loop(sound, keeping_up, len(samples), planned)
     elif generator.client != "wire":
         sound, keeping_up = of_a_client(sound, keeping_up)
+    if generator.reported is not None:
+        sound = [*sound, load_tool(generator.reported, all(gate.passed for gate in keeping_up))]
     steadiness = [steady(samples, duration_s)]
+    if client.at_once:
+        steadiness = [Gate("steady", True, 0.0, LATEST_CUT, "requests that are all scheduled at once never settle")]
     failed = {INVALID: _failed(sound), SATURATED: _failed(keeping_up), UNSTEADY: _failed(steadiness), VALID: ()}
     name, reasons = next((name, gates) for name, gates in failed.items() if gates or name == VALID)
     return Verdict(name, reasons, (*sound, *keeping_up, *steadiness), errors_by_kind(samples))
