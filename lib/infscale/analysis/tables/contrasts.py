@@ -174,8 +174,11 @@ def ratio_of(one: Contrast, tables: Mapping[str, pd.DataFrame]) -> Floats:
         return np.asarray(arm - reference, dtype=np.float64)
 
 
-def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean logarithm of p95 over the moderate rates, a row for each lifetime and a column for each arm."""
+def p95_values(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the logarithm of p95 of each trial at a moderate rate that is used: its value may be +∞ or NaN.
+
+    The columns are ``lifetime``, ``arm``, ``block``, ``rate_per_s`` and ``value``.
+    """
     frame = used(trials)
     moderate = [
         rate in manifest.rates_per_s.get(block, ())
@@ -187,7 +190,12 @@ def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
     sound = (saturated | (frame["verdict"] == VALID)) & (frame["n"] >= LEAST_REQUESTS)
     logs = np.log(frame[P95].to_numpy(dtype=np.float64))
     values = np.where(endless, np.inf, np.where(sound, logs, np.nan))
-    rows = frame.assign(value=values)[["lifetime", "arm", "block", "value"]]
+    return frame.assign(value=values)[["lifetime", "arm", "block", "rate_per_s", "value"]]
+
+
+def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean logarithm of p95 over the moderate rates, a row for each lifetime and a column for each arm."""
+    rows = p95_values(manifest, trials)
     table = rows.pivot_table(index="lifetime", columns="arm", values="value", aggfunc="mean")
     counts = rows.dropna().pivot_table(index="lifetime", columns="arm", values="value", aggfunc="count")
     wanted = {int(arm): len(manifest.rates_per_s[manifest.design.block(int(arm))]) for arm in table.columns}
