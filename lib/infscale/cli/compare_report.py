@@ -89,12 +89,14 @@ def of_endpoints(
     cases = []
     said = judgements(run, tables.contrasts, edges)
     for (_, row), judgement in zip(tables.contrasts.iterrows(), said, strict=True):
-        metric, known = row["metric"], np.isfinite(row["ratio_low"]) or np.isfinite(row["ratio_high"])
-        text = f"{contrast_text(row, names[row['arm']], names[row['reference']])}: {judgement}"
-        if judgement == NOT_WORSE and not known:
-            ratio = "both kept up with every rate"
-        else:
-            ratio = f"{number(row['ratio'])} ({interval_text(row['ratio_low'], row['ratio_high'])})"
+        metric, name = row["metric"], names[row["arm"]]
+        said_of = contrast_text(row, name, names[row["reference"]])
+        ratio = f"{number(row['ratio'])} ({interval_text(row['ratio_low'], row['ratio_high'])})"
+        if judgement == NOT_WORSE and not (row["ratio_low"] > 0 or np.isfinite(row["ratio_high"])):
+            most = tables.trials.loc[tables.trials["arm"] == row["arm"], "rate_per_s"].max()
+            ratio = "no ratio"
+            said_of = f"{name} kept up with every rate that was offered, up to {number(most)} requests/s"
+        text = f"{said_of}: {judgement}"
         if judgement == UNDECIDED and np.isfinite(row["spread"]):
             many = needed(row["spread"], edges[metric], 1)
             text += f" (an equal candidate would need about {many} lifetimes to be called not worse)"
