@@ -105,18 +105,20 @@ def drawn(
 
 
 def by_noise(runs: int) -> None:
-    """Print what is said of known ratios, by how lifetimes spread and are distributed."""
-    print("| truth | lifetimes | spread of p95, λ* | lifetimes are | worse | not worse | undecided |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    """Print worse / not worse of known ratios, by how lifetimes spread (rows) and are distributed (columns)."""
+    print(
+        f"| truth | lifetimes | spread of p95, λ* | {' | '.join(DRAWS)} |\n|---|---|---|{'---|' * len(DRAWS)}",
+        flush=True,
+    )
     for truth_name, truth in TRUTHS:
         for name, first, most in LOOKS:
             for spread_name, spreads in SPREADS:
-                for kind, draw in DRAWS.items():
-                    said = [
-                        gate(drawn(np.random.default_rng([SEED, k, first]), truth, spreads, draw), first, most)
-                        for k in range(runs)
-                    ]
-                    print(f"| {truth_name} | {name} | {spread_name} | {kind} | {shares(said)} |", flush=True)
+                cells = []
+                for draw in DRAWS.values():
+                    rngs = (np.random.default_rng([SEED, k, first]) for k in range(runs))
+                    counts = Counter(gate(drawn(rng, truth, spreads, draw), first, most) for rng in rngs)
+                    cells.append(" / ".join(f"{100 * counts[said] / runs:.1f}" for said in (WORSE, NOT_WORSE)))
+                print(f"| {truth_name} | {name} | {spread_name} | {' | '.join(cells)} |", flush=True)
 
 
 def server(
