@@ -1,6 +1,6 @@
 """The gate of ``infscale compare``: how often it calls a candidate worse that is not, and finds one that is.
 
-    python -m benchmarks.gate --simulate 2000                    # known truths and noise: docs/gate-simulated.md
+    python -m benchmarks.gate --simulate 2000                    # known truths and noise: docs/compare-simulated.md
     python -m benchmarks.gate --real 20 --budget 1m              # A/A: two real servers that sleep 5 ms
     python -m benchmarks.gate --real 10 --slowed 1.2             # the candidate sleeps 20 % longer
     python -m benchmarks.gate --real 20 --budget 1m --triton     # A/A: one Triton, as both
