@@ -138,20 +138,18 @@ def server(
 
     def values(lifetimes: int) -> Pair:
         factors = np.array([1.0, slowed]) * np.exp(rng.normal(0, offset, 2))
-        p95 = np.zeros(lifetimes)
         capacity = 0.95 * WORKERS / (SLEEP_S * factors.max())
-        for lifetime in range(lifetimes):
-            speeds = np.exp(rng.normal(0, spread, 2))
-            for share in (0.2, 0.4):
-                duration_s = max(1.0, 250 / (share * capacity))
-                times = np.sort(rng.uniform(0, duration_s, rng.poisson(share * capacity * duration_s)))
-                logs = []
-                for own in SLEEP_S * factors * speeds:
-                    service = np.full((1, times.size), own)
-                    noise = TRANSPORT_S + rng.exponential(jitter_s, times.size)
-                    response = responses(times[None], service, WORKERS)[0] + noise
-                    logs.append(np.log(np.quantile(response[times > 0.1 * duration_s], 0.95)))
-                p95[lifetime] += (logs[1] - logs[0]) / 2
+        service = SLEEP_S * factors * np.exp(rng.normal(0, spread, (lifetimes, 2)))
+        p95 = np.zeros(lifetimes)
+        for rate in (0.2 * capacity, 0.4 * capacity):
+            duration_s = max(1.0, 250 / rate)
+            times = np.cumsum(rng.exponential(1 / rate, (lifetimes, round(2 * rate * duration_s))), axis=1)
+            both = np.concatenate([times, times])
+            queued = responses(both, np.repeat(service.T.reshape(-1, 1), times.shape[1], axis=1), WORKERS)
+            response = queued + TRANSPORT_S + rng.exponential(jitter_s, both.shape)
+            response[(both < 0.1 * duration_s) | (both > duration_s)] = np.nan
+            logs = np.log(np.nanquantile(response, 0.95, axis=1))
+            p95 += (logs[lifetimes:] - logs[:lifetimes]) / 2
         loads = [lifetime_logs(searched(rng, lifetimes, 0.03, spread))["value"].to_numpy() - np.log(f) for f in factors]
         return p95, loads[1] - loads[0]
 

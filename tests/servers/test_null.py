@@ -337,7 +337,9 @@ def test_service_times_come_from_their_seed() -> None:
     assert stall(2, 1.0).tolist() == [0, 0, 1_000_000_000]
 
 
-@pytest.mark.parametrize("options", [{"reply_bytes": -1}, {"service_ns": np.array([-1])}, {"max_streams": -1}, {"workers": 0}])
+@pytest.mark.parametrize(
+    "options", [{"reply_bytes": -1}, {"service_ns": np.array([-1])}, {"max_streams": -1}, {"workers": 0}]
+)
 def test_bad_options_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="accepted"), null_server(**options):
         pass
