@@ -24,7 +24,7 @@ BETTER_HIGH = (SATURATION,)
 
 AT_MOST_LOAD = 0.20
 """Share by which the reference's λ* may be above the candidate's, unless it is given. With 0.15, within which two λ*
-count as equal, two of three equal candidates are called not worse after nine lifetimes; with 0.20 nine of ten."""
+count as equal, two of three equal candidates are called not worse after nine lifetimes; with 0.20 five of six."""
 
 
 def margins(at_most: float, at_most_load: float | None = None) -> dict[str, float]:
