@@ -1,6 +1,8 @@
-"""Servers that send what a test gives them, byte for byte, each connection in a thread of its own."""
+"""Servers that send what a test gives them, byte for byte, each connection in a thread of its own; and a proxy."""
 
+import select
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -44,3 +46,31 @@ def replying(reply: bytes, *, close: bool = False) -> Talk:
                 return
 
     return talk
+
+
+class Proxy:
+    """What a proxy does with its connections: it passes bytes on to ``address``, until it is told to cut them all."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._there, self._cuts, self._epoch = (host, int(port)), 0, 0
+
+    def cut(self, times: int = 1) -> None:
+        """Reset every connection at its next bytes, this and the next ``times`` − 1 times that one is opened."""
+        self._cuts, self._epoch = times, self._epoch + 1
+
+    def __call__(self, near: socket.socket) -> None:
+        """Serve one connection."""
+        epoch, doomed = self._epoch, self._cuts > 0
+        with socket.create_connection(self._there) as far:
+            other = {near: far, far: near}
+            while True:
+                for ready in select.select([near, far], [], [])[0]:
+                    data = ready.recv(65_536)
+                    if doomed or epoch != self._epoch:
+                        self._cuts = max(0, self._cuts - 1)
+                        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST, not FIN
+                        return
+                    if not data:
+                        return
+                    other[ready].sendall(data)

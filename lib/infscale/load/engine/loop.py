@@ -395,7 +395,8 @@ class Engine:
         why = os.strerror(error) if error else "the server closed the connection"
         self._settle(ended, self._now() - self._start, codec.reasons, why)
         if not codec.ready or connection.connecting:
-            outcome = status.of_errno(error, status.REFUSED if connection.connecting else status.BAD_RESPONSE)
+            otherwise = status.RESET if error else status.BAD_RESPONSE
+            outcome = status.of_errno(error, status.REFUSED if connection.connecting else otherwise)
             self._refused(connection, f"the connection ended before it was usable: {codec.message or why}", outcome)
             return
         self.lost += bool(finished)
