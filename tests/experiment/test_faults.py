@@ -106,7 +106,7 @@ def test_a_trial_whose_connections_a_proxy_cuts_is_invalid_and_repeated(
     def sabotaged(endpoint, plan, *rest):  # type: ignore[no-untyped-def]
         if plan.phase == "grid" and plan.lifetime == 1 and plan.attempt == 1:
             for proxy in proxies:
-                proxy.cut(20)
+                proxy.cut(10)
         return send(endpoint, plan, *rest)
 
     monkeypatch.setattr(trial, "_send", sabotaged)

@@ -53,22 +53,23 @@ class Proxy:
 
     def __init__(self, address: str) -> None:
         host, _, port = address.rpartition(":")
-        self._there, self._cuts, self._epoch = (host, int(port)), 0, 0
+        self._there, self._cuts = (host, int(port)), 0
 
-    def cut(self, times: int = 1) -> None:
-        """Reset every connection at its next bytes, this and the next ``times`` − 1 times that one is opened."""
-        self._cuts, self._epoch = times, self._epoch + 1
+    def cut(self, times: int) -> None:
+        """Reset so many connections, each when it has carried some requests."""
+        self._cuts = times
 
     def __call__(self, near: socket.socket) -> None:
         """Serve one connection."""
-        epoch, doomed = self._epoch, self._cuts > 0
+        reads = 0
         with socket.create_connection(self._there) as far:
             other = {near: far, far: near}
             while True:
                 for ready in select.select([near, far], [], [])[0]:
                     data = ready.recv(65_536)
-                    if doomed or epoch != self._epoch:
-                        self._cuts = max(0, self._cuts - 1)
+                    reads += ready is near
+                    if reads > 3 and self._cuts > 0:  # after HTTP/2's greetings
+                        self._cuts -= 1
                         near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST, not FIN
                         return
                     if not data:

@@ -395,8 +395,7 @@ class Engine:
         why = os.strerror(error) if error else "the server closed the connection"
         self._settle(ended, self._now() - self._start, codec.reasons, why)
         if not codec.ready or connection.connecting:
-            otherwise = status.RESET if error and not codec.message else status.BAD_RESPONSE
-            outcome = status.of_errno(error, status.REFUSED if connection.connecting else otherwise)
+            outcome = status.of_errno(error, status.REFUSED if connection.connecting else status.BAD_RESPONSE)
             self._refused(connection, f"the connection ended before it was usable: {codec.message or why}", outcome)
             return
         self.lost += bool(finished)

@@ -130,8 +130,6 @@ class Tls:
 
     def end(self, finished: list[Finished]) -> None:
         """Take the end of the connection."""
-        if not self._shaken:
-            self.message = self.message or "the connection ended within the TLS handshake"
         self._inner.end(finished)
 
     def cancel(self, token: int) -> None:
