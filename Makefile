@@ -32,7 +32,7 @@ paper: .venv/.complete
 	$(BIN)/infscale --end-with-parent paper --profile $(PROFILE) $(TIME) $(if $(NEW),--new)
 
 test: .venv/.complete
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 figures: $(DRAW)/.complete
 	$(DRAW)/bin/infscale --end-with-parent figures $(if $(RUN),--run $(RUN))

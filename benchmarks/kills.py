@@ -1,10 +1,10 @@
 """A run that is killed again and again: nothing may be lost, doubled, torn or left behind.
 
-A small design (REST and gRPC on Triton, two lifetimes) is measured by a process of its own, which SIGKILL ends at a
-random moment, and which is started again until the run is complete; then the next run begins, until there were so many
-kills. After each kill every trial on disk must read whole, and the processes that the killed one had started must end.
-A complete run must hold each trial of its plan exactly once, and nothing else may be in its folder, or among temporary
-files.
+A small design (REST and gRPC on Triton, two lifetimes) is measured by a process of its own, once undisturbed; then by
+one that SIGKILL ends at a random moment of the time which that took, and which is started again until the run is
+complete; then the next run begins, until there were so many kills. After each kill every trial on disk must read
+whole, and the processes that the killed one had started must end. A complete run must hold each trial of its plan
+exactly once, and nothing else may be in its folder, or among temporary files.
 
     python -m benchmarks.kills [--kills 50] [--seed 1]
 """
@@ -30,9 +30,6 @@ from infscale.records import manifest as manifests
 from infscale.records.manifest import RunManifest
 from infscale.records.runs import load_run
 
-EARLIEST_S, LATEST_S = 1.0, 9.0
-"""A kill comes between these times after the start of its process, s."""
-
 PATIENCE_S = 30.0
 """Longest time that the processes of a killed one may take to end, s."""
 
@@ -57,22 +54,30 @@ FILES = {"run.json", "pids.txt", "logs", "trials.parquet", "samples.parquet", "u
 
 def survive(kills: int, seed: int, say: Callable[[str], None] = print) -> list[str]:
     """Kill runs until there were ``kills`` kills, and return what was wrong."""
-    rng, faults = random.Random(seed), list[str]()
-    left = kills
+    rng, left = random.Random(seed), kills
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory() as scratch:
+        _, faults = _one_run(Path(scratch), rng, 0.0, 0, say)
+    whole_s = time.monotonic() - began
     while left > 0 and not faults:
         with tempfile.TemporaryDirectory() as scratch:
-            used, faults = _one_run(Path(scratch), rng, left, say)
+            used, faults = _one_run(Path(scratch), rng, whole_s, left, say)
             left -= used
     return faults
 
 
-def _one_run(scratch: Path, rng: random.Random, most: int, say: Callable[[str], None]) -> tuple[int, list[str]]:
-    """Kill one run at most ``most`` times until it is complete; return the number of kills, and what was wrong."""
+def _one_run(
+    scratch: Path, rng: random.Random, whole_s: float, most: int, say: Callable[[str], None]
+) -> tuple[int, list[str]]:
+    """Kill one run at most ``most`` times until it is complete; return the number of kills, and what was wrong.
+
+    A kill comes at a random moment of the ``whole_s`` seconds that a run takes.
+    """
     place, temporary = scratch / "raw", scratch / "tmp"
     temporary.mkdir()
     kills = 0
     for _ in range(MOST_STARTS):
-        limit_s = rng.uniform(EARLIEST_S, LATEST_S) if kills < most else None
+        limit_s = rng.uniform(0.0, whole_s) if kills < most else None
         errors = (scratch / "errors.txt").open("wb")
         with (
             errors,

@@ -69,8 +69,8 @@ def pytest_configure_node(node: Any) -> None:
 sys.addaudithook(watch.note)
 
 
-LONGEST = {"test_whole_findings.py", "test_notebooks.py", "test_toy_framework.py", "test_images.py", "test_compare.py"}
-"""Modules that take minutes, because they measure on real servers."""
+LONGEST = ("test_whole_findings.py", "test_notebooks.py", "test_kills.py", "test_faults.py", "test_compare.py")
+"""Modules that take minutes, because they measure on real servers; the longest first."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by marker
@@ -78,12 +78,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that use a fixture which starts a server, and put the longest modules first.
 
     Processes get whole modules, so that servers are shared: a long one that comes last would keep one of them busy
-    alone. What shares nothing is given out test by test.
+    alone.
     """
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     for item in items:
-        alone = item.path.name == "test_whole_findings.py"
-        item.add_marker(pytest.mark.xdist_group(item.nodeid if alone else item.path.name))
         if "server_process" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.server)
 

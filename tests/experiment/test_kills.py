@@ -9,3 +9,4 @@ def test_a_run_that_is_killed_ten_times_at_random_moments_is_whole_in_the_end() 
     """``python -m benchmarks.kills`` does it fifty times."""
     lines: list[str] = []
     assert survive(10, seed=20, say=lines.append) == [], "\n".join(lines)
+    assert any(line.startswith("kill") and ": 0 trials" not in line and "no run" not in line for line in lines)

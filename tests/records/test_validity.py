@@ -323,6 +323,32 @@ def test_overloaded_queues_are_found(rho: float, n: int) -> None:
     assert share_saturated(rho, n, 2000) >= stats.binom.ppf(0.005, 2000, 0.97)
 
 
+def whole_verdict(queue: pd.DataFrame, duration_s: float) -> str:
+    """The verdict of every gate on the rows of a queue, sent by a generator that is never late."""
+    response = (queue["done_ns"] - queue["scheduled_ns"]).to_numpy()
+    frame = samples.synthetic(queue["scheduled_ns"].to_numpy(), response)
+    return judge(frame, duration_s, generator_of(), host_of()).name
+
+
+@pytest.mark.parametrize(
+    ("requests", "rho", "most"), [(8, 1.5, 0.01), (20, 1.5, 0.01), (40, 1.5, 0.01), (90, 1.5, 0.05)]
+)
+def test_few_requests_do_not_make_an_overloaded_server_valid(requests: int, rho: float, most: float) -> None:
+    """A server that does two requests a second, asked for three during 4 s, was VALID in every second trial."""
+    rng = np.random.default_rng(20)
+    valid = 0
+    for _ in range(400):
+        valid += whole_verdict(*mm1(rng, rho, requests)) == VALID
+    assert valid <= stats.binom.ppf(0.995, 400, most)
+
+
+@pytest.mark.parametrize("requests", [20, 50])
+def test_few_requests_are_enough_for_a_server_that_mostly_has_none(requests: int) -> None:
+    rng = np.random.default_rng(21)
+    verdicts = [whole_verdict(*mm1(rng, 0.02, requests)) for _ in range(200)]
+    assert np.mean([name == VALID for name in verdicts]) >= 0.95
+
+
 @given(
     st.lists(st.tuples(st.integers(0, 100), st.floats(-1e6, 1e6)), min_size=3, max_size=30, unique_by=lambda p: p[0])
 )

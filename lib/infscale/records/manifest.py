@@ -119,7 +119,8 @@ class Generator(Record, kw_only=True):
 class ServerProcess(Record, kw_only=True):
     """The server of a trial: its command line, its processes, its start-up time.
 
-    ``died`` says whether it ended in the trial, ``stopped`` whether it stood still at the trial's end (SIGSTOP).
+    ``died`` says whether it ended in the trial, ``stopped`` whether it stood still at the trial's end (SIGSTOP),
+    ``cut`` whether connections to it were cut, by itself or on the way, in a trial that was to be repeated for that.
     """
 
     command: list[str]
@@ -127,6 +128,7 @@ class ServerProcess(Record, kw_only=True):
     ready_s: float
     died: bool = False
     stopped: bool = False
+    cut: bool = False
 
 
 class ForeignCpu(Record, kw_only=True):

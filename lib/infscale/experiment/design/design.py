@@ -23,12 +23,12 @@ MARGINS = {P95: 1.10, SATURATION: 1.15}
 SHARES = (0.2, 0.4)
 """Moderate load: shares of the smallest saturation rate of a block, as the first lifetime found it."""
 
-REQUESTS_MIN = 40
-"""Fewest requests by which a trial is judged. Of trials with fewer at 1.5 times what a server can do, more than one in
-twenty would be VALID (docs/gates-simulated.md)."""
+REQUESTS_MIN = 60
+"""Fewest requests by which a trial is judged. Of trials with fewer at 1.5 times what a server with one worker can do,
+more than one in twenty would be VALID (docs/gates-simulated.md)."""
 
-FEWEST = 60
-"""Fewest requests that a trial is planned for: a Poisson count of that mean is below the minimum once in 300."""
+FEWEST = 90
+"""Fewest requests that a trial is planned for: a Poisson count of that mean is below the minimum once in 3,000."""
 
 SEARCH_REQUESTS = 500
 """Fewest requests of a trial in the search for λ*: growth over a trial needs that many to be seen."""

@@ -129,7 +129,7 @@ def _verdict(session: Session, endpoint: Endpoint, one: _Search, number: int) ->
         seconds = session.design.duration_s(rate, search=True)
         key = number + 1, 50 + one.trials, one.arm
         plan = session.plan(one.arm, rate, key, seconds, phase="search", lifetime=number, usage=True)
-        manifest = session.run(endpoint, name, plan)
+        manifest = session.run(endpoint, name, plan, repeatable=not one.invalid)
         verdict = manifest.judged.short
         session.say(f"lifetime {number + 1}: {session.labels[one.arm]} λ={rate:g}/s, search for λ*: {verdict}")
     return manifest.judged.name

@@ -6,6 +6,7 @@ when the loop gets to it and *sent* when a connection is free for it; the wait f
 time.
 """
 
+import heapq
 import os
 from array import array
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,10 @@ READ_SIZE, MOST_READ = 16_384, 1_048_576
 
 MOST_TRIES = 20
 """How often a request is sent that the server refuses without processing it."""
+
+PAUSE_NS, MOST_PAUSE_NS = 1_000_000, 20_000_000
+"""Time between the second time that a request is refused so and its next try, ns; each further pause is twice as long,
+up to the second number. The first time may have been before the server's limit was known: it is sent again at once."""
 
 MOST_REASONS, MOST_REASON = 200, 300
 """How many different reasons of failures are kept, and the characters of each: a server may put anything into them."""
@@ -81,6 +86,7 @@ class Engine:
         self._live: dict[int, Connection] = {}  # by number
         self._by_fd: dict[int, Connection] = {}
         self._tries: dict[int, int] = {}  # of requests that were refused
+        self._later: list[tuple[int, int, Pool]] = []  # a heap of those that pause: until when, request, pool
 
     # --- before the trial ---
 
@@ -103,12 +109,16 @@ class Engine:
         deadline = schedule[0] + self._limits.timeout_ns if count else 0
         while True:
             t = self._send_due()
+            if self._later:
+                self._send_later(t)
             if t >= deadline:
                 deadline = self._expire(t)
             if self._settled >= count:
                 return
             i = self._next
             wake = schedule[i] if i < count and schedule[i] < deadline else deadline
+            if self._later:
+                wake = min(wake, self._later[0][0])
             if self._handle(wait(start + wake)):
                 break
         for j in range(count):
@@ -357,9 +367,22 @@ class Engine:
             if tries > MOST_TRIES:
                 reason = f"the server refused it {MOST_TRIES} times without processing it"
                 self._settle([(token, instead, 0, 0)], self._now() - self._start, otherwise=reason)
+            elif outcome[token] == status.PENDING and tries == 2:
+                self._retry(token, connection.pool)
             elif outcome[token] == status.PENDING:
-                self.retried += 1
-                Engine._dispatch(self, token, connection.pool)
+                pause = min(PAUSE_NS << (tries - 3), MOST_PAUSE_NS)
+                heapq.heappush(self._later, (self._now() - self._start + pause, token, connection.pool))
+
+    def _send_later(self, t: int) -> None:
+        """Send the requests again whose pause has ended."""
+        while self._later and self._later[0][0] <= t:
+            _, i, pool = heapq.heappop(self._later)
+            if self.rows.outcome[i] == status.PENDING:
+                self._retry(i, pool)
+
+    def _retry(self, i: int, pool: Pool) -> None:
+        self.retried += 1
+        Engine._dispatch(self, i, pool)
 
     def _lose(self, connection: Connection, error: int | None = None) -> None:
         """Fail the requests of a connection that has ended, by a system call's ``error`` (errno) or without one."""

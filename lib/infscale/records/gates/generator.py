@@ -40,6 +40,9 @@ STEAL_MAX = 0.02
 FOREIGN_MAX = 0.10
 """Largest accepted CPU time of processes without a part in the trial, as a share of one core."""
 
+IDLE_IN_FLIGHT, IDLE_REQUESTS_MIN = 0.5, 10
+"""Mean number of requests in flight below which a server is mostly idle, and the fewest requests that show it."""
+
 RAISE = {
     "EMFILE": "open files of a process: raise its hard limit (ulimit -Hn), or allow fewer connections",
     "ENFILE": "open files of the system: raise fs.file-max (sysctl)",
@@ -104,10 +107,21 @@ def own_limits(samples: pd.DataFrame, limit: str = "") -> Gate:
 
 
 def server(process: ServerProcess | None) -> Gate:
-    """Judge whether the server was there during the whole trial: one that was killed, or stopped, is not saturated."""
-    fault = "" if process is None else "died" if process.died else "was stopped (SIGSTOP)" if process.stopped else ""
-    text = f"the server {fault} during the trial" if fault else "the server was there to the end"
-    return Gate("server", not fault, None, 0.0, text)
+    """Judge whether the server was there during the whole trial: one that was killed, or stopped, is not saturated.
+
+    Neither is one whose connections were cut once; one that sheds load so cuts them again when the trial is repeated.
+    """
+    faults = (
+        {}
+        if process is None
+        else {
+            "the server died during the trial": process.died,
+            "the server was stopped (SIGSTOP) during the trial": process.stopped,
+            "connections to the server were cut, without any other sign that it did not keep up": process.cut,
+        }
+    )
+    found = [text for text, is_so in faults.items() if is_so]
+    return Gate("server", not found, None, 0.0, found[0] if found else "the server was there to the end")
 
 
 def clock(samples: pd.DataFrame) -> Gate:
@@ -123,10 +137,15 @@ def clock(samples: pd.DataFrame) -> Gate:
     return Gate("clock", not disordered, disordered, 0.0, wrong if disordered else "times are in order")
 
 
-def enough(samples: pd.DataFrame) -> Gate:
-    """Judge whether there are enough requests to tell a server that keeps up from one that does not."""
+def enough(samples: pd.DataFrame, duration_ns: float) -> Gate:
+    """Judge whether there are enough requests to tell a server that keeps up from one that does not.
+
+    A few are enough where a server mostly has none: by Little's law a saturated one has at least one in flight.
+    """
     n = len(samples)
-    return Gate("enough", n >= REQUESTS_MIN, n, REQUESTS_MIN, f"{n} requests (too few to say below {REQUESTS_MIN})")
+    in_flight = float((samples["done_ns"] - samples["scheduled_ns"]).sum()) / duration_ns
+    least = IDLE_REQUESTS_MIN if in_flight < IDLE_IN_FLIGHT else REQUESTS_MIN
+    return Gate("enough", n >= least, n, least, f"{n} requests (too few to say below {least})")
 
 
 def lag(samples: pd.DataFrame) -> Gate:

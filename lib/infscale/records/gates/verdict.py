@@ -81,7 +81,7 @@ def judge(
         host(machine),
         server(process),
         clock(samples),
-        enough(samples),
+        enough(samples, duration_ns),
     ]
     keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
     if generator.client != "wire":

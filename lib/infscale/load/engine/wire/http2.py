@@ -65,6 +65,7 @@ class Http2:
         self.withheld: dict[int, int] = {}
         self.held = 0
         self._barren = 0
+        self._kept = 0  # places of streams that the server refused
         self._farewell = ""  # what the server's GOAWAY says
         self._requests = requests
         self._grpc = grpc
@@ -114,6 +115,7 @@ class Http2:
                 self._barren = 0
                 del self.streams[stream]
                 self.free += 1
+                self._release()
                 self._withhold(stream, token)
                 self.out.append(frame(wire.RST_STREAM, 0, stream, uint32(wire.CANCEL)))
                 return
@@ -162,11 +164,20 @@ class Http2:
             raise ProtocolError(f"more than {MOST_BARREN:,} frames in a row that bring no reply on")
 
     def _give_back(self, stream: int, state: Stream, instead: int) -> None:
-        """Take a request for one that the server has not processed (RFC 9113, section 8.7)."""
+        """Take a request for one that the server has not processed (RFC 9113, section 8.7).
+
+        While others are being answered, its place stays taken until one of them is: another request would be refused.
+        """
         del self.streams[stream]
-        self.free += 1
+        self._kept += 1
+        if not self.streams:
+            self._release()
         self._withhold(stream, state.token)
         self.refused.append((state.token, instead))
+
+    def _release(self) -> None:
+        self.free += self._kept
+        self._kept = 0
 
     def _withhold(self, stream: int, token: int) -> bool:
         """Forget what waits for a window of a stream that has ended, and return whether anything did."""
@@ -179,6 +190,7 @@ class Http2:
         self._barren = 0
         del self.streams[stream]
         self.free += 1
+        self._release()
         finished.append((state.token, outcome, state.received, state.first))
         if outcome != status.OK and state.message:
             self.message = self.reasons[state.token] = state.message
@@ -205,6 +217,8 @@ class Http2:
                 if after:
                     del streams[stream]
                     self.free += 1
+                    if self._kept:
+                        self._release()
                     self._unreturned += body
                     self._barren = 0
                     finished.append((state.token, status.OK, after - position, now))
@@ -347,6 +361,7 @@ class Http2:
                 self._flow.reframe(value)
         self.out.append(frame(wire.SETTINGS, wire.ACK, 0))
         self.ready = True
+        self._kept = 0
         self.free = min(self._limit, self._server_limit) - len(self.streams)
         self._flow.pump(self.out)
 
