@@ -25,6 +25,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "A service of your own": {
         "load": "Send an open-loop load to a URL and judge the result.",
+        "capacity": "Find the highest rate at which a URL keeps a limit of its response time.",
         "compare": "Compare REST and gRPC on one service.",
     },
     "This machine": {

@@ -108,6 +108,12 @@ class Found:
     trials: list[Trial]
 
 
+def goodput_per_s(found: Found) -> tuple[float, float]:
+    """Return the rate of the long trial nearest to the estimate, and its requests in time, per second."""
+    near = min((one for one in found.trials if one.long), key=lambda one: abs(math.log(one.rate_per_s / found.value)))
+    return near.rate_per_s, near.rate_per_s * (1 - near.late / near.requests)
+
+
 class SpoiltError(Exception):
     """The generator or its host failed in a trial, which says nothing."""
 
