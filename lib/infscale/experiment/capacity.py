@@ -118,6 +118,10 @@ class SpoiltError(Exception):
     """The generator or its host failed in a trial, which says nothing."""
 
 
+class TooLongError(ConfigError):
+    """A trial with enough requests would take more than :data:`MOST_S`."""
+
+
 Run = Callable[[float, int, bool], Trial]
 """Runs a trial: its rate, the requests that are to count, and whether it is long."""
 
@@ -280,7 +284,7 @@ class _State:
             crossings = CROSSINGS / 4 * rate * self.slo.limit_ms / 1e3
             requests = min(requests, math.ceil(max(SCOUT_LATE / self.slo.late, crossings, LEAST_REQUESTS)))
         if requests / rate > MOST_S:
-            raise ConfigError(
+            raise TooLongError(
                 f"slo={self.slo} needs trials of {requests:,} requests, which take {requests / rate / 60:.0f} minutes "
                 f"at {rate:g} requests/s; accepted: a percentile or limit whose trials take 10 minutes or less"
             )
@@ -302,7 +306,7 @@ def search(run: Run, slo: Slo, first: float, *, most: float = math.inf, longest_
         longest_s: trials are not made longer than this for the sake of the queue, s; the interval is wider then.
 
     Raises:
-        ConfigError: trials with enough requests would take too long.
+        ConfigError: trials with enough requests would take too long, and it is not that no faster one kept the limit.
     """
     state, why = _State(run, slo, most, longest_s), ""
     try:
@@ -310,6 +314,10 @@ def search(run: Run, slo: Slo, first: float, *, most: float = math.inf, longest_
             return Found(*_widened(fit, slo, longest_s), "", "", state.trials)
     except SpoiltError as error:
         why = f"the load generator or its host failed: {error}"
+    except TooLongError:
+        if not state.trials or state.bracket(long=False)[0]:
+            raise
+        why = f"at lower rates trials would take more than {MOST_S / 60:.0f} minutes"
     low, high = state.bracket(long=False)
     if why and math.isinf(high) and not low:
         return Found(math.nan, math.nan, math.nan, "?", why, state.trials)
