@@ -2,9 +2,10 @@
 
     python -m benchmarks.truth.capacity [RUNS]
 
-prints the table of docs/capacity-simulated.md. Service times have a mean of 1 ms. The search is
+prints the tables of docs/capacity-simulated.md. Service times have a mean of 1 ms. The search is
 the one of ``infscale capacity`` (:func:`infscale.experiment.capacity.search`); only its trials are simulated: Poisson
-arrivals at an idle server, response times by Lindley's recursion.
+arrivals at an idle server, response times by Lindley's recursion. A second table is of the metric of designs: the ratio
+of two arms' rates, from a short search in each lifetime.
 """
 
 import math
@@ -14,10 +15,17 @@ from functools import cache
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 from scipy import optimize
 
-from infscale.experiment.capacity import WARM_UP, Found, Trial, most_late, observe, search
-from infscale.experiment.design.slo import Slo
+from benchmarks.truth.search import START_ERROR
+from infscale.analysis.answers import interval
+from infscale.analysis.tables.saturation import by_slo, lifetime_logs
+from infscale.experiment.capacity import ALPHA, WARM_UP, Found, Trial, most_late, observe, search
+from infscale.experiment.design.design import SEARCH_REQUESTS
+from infscale.experiment.design.slo import SCOUT_LATE, Slo
+from infscale.experiment.lifetime.search import DITHER, STEP, _Search
+from infscale.records.gate import SATURATED, VALID
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,6 +36,9 @@ CASES = (
     *((queue, "p99", limit, 5.0) for limit in (35, 100) for queue in QUEUES),
 )
 """Queue, percentile, its limit in ms (mean service times), and the longest trial for the sake of the queue in s."""
+
+SPREAD = 0.05
+"""Standard deviation of the logarithm of a server's speed between lifetimes."""
 
 
 @cache
@@ -83,8 +94,69 @@ def found(seed: int, number: int, queue: str, slo: Slo, longest_s: float) -> Fou
     return search(lambda *what: trial(rng, queue, slo, *what), slo, first, longest_s=longest_s)
 
 
+def in_lifetimes(rng: np.random.Generator, slo: Slo, speed: float, lifetimes: int, spread: float) -> pd.DataFrame:
+    """Return the trials of one arm, M/M/1, in the search for the rate at an SLO that every lifetime of a run has.
+
+    Args:
+        rng: of everything.
+        slo: the objective.
+        speed: of the server: its mean service time is 1 ms ÷ speed.
+        lifetimes: how many.
+        spread: standard deviation of the logarithm of the speed between lifetimes.
+    """
+    start, rows = math.log(1e3 * speed * truth("M/M/1", Slo(slo.percentile, speed * slo.limit_ms))), []
+    middles: list[float] = []
+    for number in range(lifetimes):
+        now = speed * math.exp(rng.normal(0, spread))
+        middle = float(np.mean(middles)) if middles else start + rng.normal(0, START_ERROR)
+        one = _Search(0, math.exp(middle + math.log(STEP) * rng.uniform(-DITHER, DITHER)), 1e9)
+        while not one.done:
+            requests = math.ceil(max(SEARCH_REQUESTS, SCOUT_LATE / slo.late))
+            warm = math.ceil(WARM_UP * requests)
+            late = responses(rng, "M/M/1", one.rate / 1e3 / now, requests)[warm:] > slo.limit_ms * now
+            kept = bool(late.mean() <= slo.late)
+            rows.append((number, one.rate, kept))
+            one.judge(VALID if kept else SATURATED)
+        if one.low and math.isfinite(one.high):
+            middles.append(math.log(one.low * one.high) / 2)
+    table = pd.DataFrame(rows, columns=["lifetime", "rate_per_s", "slo_kept"])
+    return table.assign(arm=0, phase="capacity", verdict=VALID)
+
+
+def contrasts(runs: int) -> None:
+    """Print how often the interval of a ratio of two arms' rates at an SLO holds it, and how far it is off."""
+    print(
+        "| objective | speeds | lifetimes | true ratio | holds it | mean ratio | ends differ by |\n" + "|---" * 7 + "|"
+    )
+    for percentile, limit in (("p99", 10), ("p99", 35), ("p95", 20)):
+        slo = Slo(percentile, limit)
+        for speeds in ((1.0, 1.0), (1.0, 1.5)):
+            first, second = (one * truth("M/M/1", Slo(percentile, one * limit)) for one in speeds)
+            for lifetimes in (7, 20):
+                rng, found = np.random.default_rng(20261126), []
+                for _ in range(runs):
+                    logs = [
+                        lifetime_logs(by_slo(in_lifetimes(rng, slo, speed, lifetimes, SPREAD)))["value"].to_numpy()
+                        for speed in speeds
+                    ]
+                    low, high = interval(logs[1] - logs[0], ALPHA)
+                    found.append((low, high, float(np.mean(logs[1] - logs[0]))))
+                low, high, mean = np.array(found).T
+                true = math.log(second / first)
+                cells = [
+                    f"{percentile} < {limit} ms",
+                    f"{speeds[0]:g}, {speeds[1]:g}",
+                    f"{lifetimes}",
+                    f"{second / first:.3f}",
+                    f"{((low <= true) & (true <= high)).mean():.1%}",
+                    f"{np.exp(np.mean(mean[np.isfinite(mean)])):.3f}",
+                    f"{np.median(np.exp(high - low)) - 1:.1%}",
+                ]
+                print(f"| {' | '.join(cells)} |".replace("%", " %"), flush=True)
+
+
 def main(runs: int) -> None:
-    """Print the table."""
+    """Print the table of searches."""
     print(
         "| queue | objective | longest trial | truth | holds it | truth below | above | ends differ by | bias |"
         " trials | hopeless | requests | no interval |"
@@ -115,4 +187,7 @@ def main(runs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 2000)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else 2000
+    main(count)
+    print()
+    contrasts(3 * count // 10)  # a run has up to forty searches

@@ -107,13 +107,13 @@ def design_of(rest: str, grpc: str, **sizes: "Unpack[Sizes]") -> "Design":
     import msgspec
 
     from infscale.experiment.design.arm import Arm
-    from infscale.experiment.design.design import MARGINS, Contrast, Design
+    from infscale.experiment.design.design import USUAL, Contrast, Design
 
     design = Design(
         finding="compare",
         question=f"Which answers faster, {rest} or {grpc}, and up to which arrival rate?",
         arms=tuple(Arm(protocol, framework=OTHER, model="as given") for protocol in PROTOCOLS),
-        contrasts=tuple(Contrast(0, 1, metric) for metric in MARGINS),
+        contrasts=tuple(Contrast(0, 1, metric) for metric in USUAL),
         profile="compare",
         curve=2,
     )

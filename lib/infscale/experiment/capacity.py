@@ -14,7 +14,7 @@ import numpy.typing as npt
 from scipy import special
 
 from infscale.errors import ConfigError
-from infscale.experiment.design.slo import Slo
+from infscale.experiment.design.slo import SCOUT_LATE, Slo
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,9 +30,8 @@ WARM_UP = 0.1
 BATCHES = 20
 """Equal parts of a trial, in requests: how much their late shares differ tells how much requests depend on another."""
 
-LATE, SCOUT_LATE, LEAST_REQUESTS = 50, 10, 200
-"""Late requests that a long trial at the limit expects, and one that only looks for the neighbourhood; fewest requests
-of any trial."""
+LATE, LEAST_REQUESTS = 50, 200
+"""Late requests that a long trial at the limit expects; fewest requests of any trial."""
 
 RELAXATIONS = 80
 """Relaxation times of the queue that a long trial lasts, unless that takes longer than a trial may."""

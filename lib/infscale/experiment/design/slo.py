@@ -13,6 +13,10 @@ UNITS_MS = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 """Units of a limit, ms."""
 
 
+SCOUT_LATE = 10
+"""Late requests that a short trial at the limit expects."""
+
+
 class Slo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A limit of a percentile of the response time, from the scheduled time.
 
