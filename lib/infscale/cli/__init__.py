@@ -26,6 +26,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "A service of your own": {
         "load": "Send an open-loop load to a URL and judge the result.",
+        "capacity": "Find the highest rate at which a URL keeps a limit of its response time.",
         "compare": "Say whether a version, framework or protocol is worse than another.",
     },
     "This machine": {

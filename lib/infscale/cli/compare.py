@@ -199,7 +199,7 @@ def design_of(reference: str, candidate: str, **sizes: "Unpack[Sizes]") -> "Desi
     import msgspec
 
     from infscale.experiment.design.arm import Arm
-    from infscale.experiment.design.design import MARGINS, Contrast, Design
+    from infscale.experiment.design.design import USUAL, Contrast, Design
     from infscale.experiment.design.time_plan import least_s
 
     urls = dict(zip(SIDES, (reference, candidate), strict=True))
@@ -207,7 +207,7 @@ def design_of(reference: str, candidate: str, **sizes: "Unpack[Sizes]") -> "Desi
         finding="compare",
         question=f"Is {candidate} worse than {reference}?",
         arms=tuple(Arm(protocol_of(url), framework=OTHER, model=side) for side, url in urls.items()),
-        contrasts=tuple(Contrast(1, 0, metric) for metric in MARGINS),
+        contrasts=tuple(Contrast(1, 0, metric) for metric in USUAL),
         profile="compare",
         curve=2,
     )

@@ -11,7 +11,7 @@ import pandas as pd
 from infscale.analysis.tables import Tables
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import MARGINS, Contrast, Design
+from infscale.experiment.design.design import USUAL, Contrast, Design
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.picture import Picture
@@ -145,7 +145,7 @@ def _numbered(blocks: Blocks, reference: int) -> tuple[tuple[Arm, ...], tuple[Co
         start, compared_with = len(arms), min(reference, len(block) - 1)
         arms += block
         others = [place for place in range(len(block)) if place != compared_with]
-        contrasts += [Contrast(start + place, start + compared_with, metric) for place in others for metric in MARGINS]
+        contrasts += [Contrast(start + place, start + compared_with, metric) for place in others for metric in USUAL]
     return tuple(arms), tuple(contrasts)
 
 

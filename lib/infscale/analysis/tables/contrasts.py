@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.answers import UNDECIDED, Claim, answers, claim, corrected, looks, needed
-from infscale.analysis.tables.saturation import lifetime_logs
+from infscale.analysis.tables.saturation import by_slo, lifetime_logs
 from infscale.analysis.tables.trials import Row, identified, kept_up, used
-from infscale.experiment.design.design import MARGINS, P95, SATURATION, Contrast
+from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION, Contrast
 from infscale.records.gate import INVALID, SATURATED, VALID, Floats
 from infscale.records.manifest import RunManifest
 from infscale.vocabulary import number
@@ -135,7 +135,7 @@ def lifetime_values(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     """Return the logarithm of each contrast's ratio in each lifetime of its group, in their order.
 
     Of p95 it is the mean over the moderate rates. An arm that did not keep up with one of them in at least half of the
-    lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* see
+    lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* and of the rate at the SLO see
     :func:`infscale.analysis.tables.saturation.lifetime_logs`. NaN where the lifetime says nothing: a trial is INVALID
     or UNSTEADY, has too few requests, or both arms are infinite.
     """
@@ -161,8 +161,10 @@ def values_at_looks(
 def lifetime_tables(manifest: RunManifest, trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the logarithms of what contrasts compare, by metric: a row for each lifetime, a column for each arm."""
     lifetimes = range(max((one.number for one in manifest.lifetimes), default=-1) + 1)
-    saturation = lifetime_logs(trials).pivot(index="lifetime", columns="arm", values="value")
-    tables = {P95: _p95(manifest, trials), SATURATION: saturation}
+    saturation, capacity = (
+        lifetime_logs(own).pivot(index="lifetime", columns="arm", values="value") for own in (trials, by_slo(trials))
+    )
+    tables = {P95: _p95(manifest, trials), SATURATION: saturation, CAPACITY: capacity}
     return {metric: table.reindex(index=lifetimes) for metric, table in tables.items()}
 
 
