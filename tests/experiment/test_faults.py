@@ -4,12 +4,16 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from helpers.trials import MACHINE
+from helpers.raw_server import Proxy, server
 from infscale.deployment import deploy
+from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes import ports
 from infscale.deployment.processes.pids import living
 from infscale.errors import DataError, DeploymentError
@@ -36,10 +40,12 @@ DESIGN = Design(
 
 
 def cells(run: Run) -> set[tuple[int, float, int]]:
-    """Arm, rate and lifetime of all trials at set rates that are not INVALID, but for what a busy machine makes so."""
+    """Arm, rate and lifetime of all trials at set rates but those that the server was lost to.
+
+    What only a busy machine makes INVALID was run, and is in them.
+    """
     grid = (one.manifest for one in run.trials if one.manifest.phase == "grid")
-    good = (m for m in grid if m.judged.name != INVALID or set(m.judged.reasons) <= MACHINE)
-    return {(m.arm_number, m.rate_per_s, m.lifetime) for m in good}
+    return {(m.arm_number, m.rate_per_s, m.lifetime) for m in grid if "server" not in m.judged.reasons}
 
 
 def planned(run: Run) -> set[tuple[int, float, int]]:
@@ -78,6 +84,41 @@ def test_a_trial_whose_server_is_lost_is_invalid_and_repeated(
     assert reason in lost[0].judged.text
     assert cells(run) == planned(run), "the trial is repeated, and the next ones run"
     assert not [line for line in living(folder / "pids.txt") if "measuring process" not in line]
+
+
+@pytest.mark.server
+def test_a_trial_whose_connections_a_proxy_cuts_is_invalid_and_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was SATURATED at a rate that the server can do twice over, and the arm lost a lifetime by it."""
+    from infscale.experiment import trial
+
+    folder = folder_for(DESIGN, tmp_path)
+    send, proxies = trial._send, list[Proxy]()
+
+    @contextmanager
+    def proxied(*args: Any, **options: Any) -> Iterator[Endpoint]:
+        with deploy(*args, **options) as endpoint, ExitStack() as stack:
+            proxies[:] = [Proxy(endpoint.address(protocol)) for protocol in ("rest", "grpc")]
+            rest, grpc = (stack.enter_context(server(proxy)).split("/")[2] for proxy in proxies)
+            yield replace(endpoint, rest=rest, grpc=grpc)
+
+    def sabotaged(endpoint, plan, *rest):  # type: ignore[no-untyped-def]
+        if plan.phase == "grid" and plan.lifetime == 1 and plan.attempt == 1:
+            for proxy in proxies:
+                proxy.cut(10)
+        return send(endpoint, plan, *rest)
+
+    monkeypatch.setattr(trial, "_send", sabotaged)
+    run = measure_in(folder, say=lambda _: None, start=proxied)
+    assert run.manifest.status == "complete"
+    first = [one.manifest for one in run.trials if one.manifest.lifetime == 1 and one.manifest.phase == "grid"]
+    lost = [m for m in first if "server" in m.judged.reasons]
+    assert lost, "a machine so busy that requests piled up in each of four trials"
+    assert {m.judged.name for m in lost} == {INVALID}
+    assert all("connections to the server were cut" in m.judged.text for m in lost)
+    assert not [m.judged.short for m in first if m.attempt == 1 and m.judged.name != INVALID and not m.judged.errors]
+    assert cells(run) == planned(run), "the trial is repeated, and the next ones run"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), OSError(30, "Read-only file system")])

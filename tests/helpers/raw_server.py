@@ -1,6 +1,8 @@
-"""Servers that send what a test gives them, byte for byte, each connection in a thread of its own."""
+"""Servers that send what a test gives them, byte for byte, each connection in a thread of its own; and a proxy."""
 
+import select
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -44,3 +46,32 @@ def replying(reply: bytes, *, close: bool = False) -> Talk:
                 return
 
     return talk
+
+
+class Proxy:
+    """What a proxy does with its connections: it passes bytes on to ``address``, until it is told to cut them all."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.rpartition(":")
+        self._there, self._cuts = (host, int(port)), 0
+
+    def cut(self, times: int) -> None:
+        """Reset so many connections, each when it has carried some requests."""
+        self._cuts = times
+
+    def __call__(self, near: socket.socket) -> None:
+        """Serve one connection."""
+        reads = 0
+        with socket.create_connection(self._there) as far:
+            other = {near: far, far: near}
+            while True:
+                for ready in select.select([near, far], [], [])[0]:
+                    data = ready.recv(65_536)
+                    reads += ready is near
+                    if reads > 3 and self._cuts > 0:  # after HTTP/2's greetings
+                        self._cuts -= 1
+                        near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST, not FIN
+                        return
+                    if not data:
+                        return
+                    other[ready].sendall(data)

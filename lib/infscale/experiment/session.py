@@ -169,8 +169,14 @@ class Session:
         path = self.folder / "trials" / f"{trial_id}.json"
         return manifests.read(path, TrialManifest) if path.exists() else None
 
-    def run(self, endpoint: Endpoint, trial_id: str, plan: Plan) -> TrialManifest:
+    def run(self, endpoint: Endpoint, trial_id: str, plan: Plan, *, repeatable: bool = False) -> TrialManifest:
         """Run one trial and store it, also where the server was lost under it; an interrupted one is not stored.
+
+        Args:
+            endpoint: what answers.
+            trial_id: the trial's name.
+            plan: the trial.
+            repeatable: whether it can be run again: it is INVALID then if connections were cut, else SATURATED.
 
         Raises:
             KeyboardInterrupt: asked to stop in its middle.
@@ -180,7 +186,8 @@ class Session:
         server = outcome.manifest.server
         server.died = bool(endpoint.command) and not endpoint.processes()
         server.stopped = not server.died and _stopped(endpoint)
-        if server.died or server.stopped:
+        server.cut = repeatable and not (server.died or server.stopped) and outcome.manifest.judged.cut
+        if server.died or server.stopped or server.cut:
             outcome.manifest.verdict = judge_trial(outcome.samples, outcome.manifest)
         self.store(trial_id, outcome)
         if server.died or server.stopped:

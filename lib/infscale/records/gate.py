@@ -43,6 +43,14 @@ class Verdict(msgspec.Struct, frozen=True):
     errors: dict[str, int]
 
     @property
+    def cut(self) -> bool:
+        """Whether nothing speaks for saturation but requests that ended with their connection, or got none."""
+        failed = {gate.name for gate in self.gates if not gate.passed}
+        return (
+            "errors" in failed and not failed & {"in_flight", "response"} and set(self.errors) <= {"reset", "refused"}
+        )
+
+    @property
     def text(self) -> str:
         """The verdict and the sentence of every gate that decided it."""
         return "; ".join([self.name, *(gate.text for gate in self.gates if gate.name in self.reasons)])

@@ -25,9 +25,9 @@ from infscale.records.gate import Verdict
 VERSION = 3
 """The version of manifests that this program writes and reads."""
 
-Phase = Literal["pilot", "grid", "sensitivity", "search"]
+Phase = Literal["pilot", "grid", "sensitivity", "search", "capacity"]
 """Why a trial was made: the rough search of the first lifetime, a trial at a set rate, the same of an arm of the
-sensitivity check, or a step in the search for λ*."""
+sensitivity check, or a step in the search for λ* or for the rate at the SLO."""
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -151,7 +151,8 @@ class Generator(Record, kw_only=True):
 class ServerProcess(Record, kw_only=True):
     """The server of a trial: its command line, its processes, its start-up time.
 
-    ``died`` says whether it ended in the trial, ``stopped`` whether it stood still at the trial's end (SIGSTOP).
+    ``died`` says whether it ended in the trial, ``stopped`` whether it stood still at the trial's end (SIGSTOP),
+    ``cut`` whether connections to it were cut, by itself or on the way, in a trial that was to be repeated for that.
     """
 
     command: list[str]
@@ -159,6 +160,7 @@ class ServerProcess(Record, kw_only=True):
     ready_s: float
     died: bool = False
     stopped: bool = False
+    cut: bool = False
 
 
 class ForeignCpu(Record, kw_only=True):
@@ -488,6 +490,8 @@ class RunManifest(Record, kw_only=True):
         lifetimes: those that ended, in order.
         brackets: by arm and lifetime, the largest rate that kept up and the smallest that did not in the search for
             λ*, requests/s; None for one that was not found.
+        capacity_brackets: the same of the rate at the design's SLO: the largest that kept it and the smallest that did
+            not.
         first_look: the number of lifetimes at the first look at a contrast; None before it is set.
         ends_at_s: seconds of measuring after which no lifetime is begun.
         more_s: seconds that were added to the budget, one for each time.
@@ -511,6 +515,7 @@ class RunManifest(Record, kw_only=True):
     curve_per_s: dict[int, list[float]] = {}
     lifetimes: list[Lifetime] = []
     brackets: dict[int, dict[int, tuple[float | None, float | None]]] = {}
+    capacity_brackets: dict[int, dict[int, tuple[float | None, float | None]]] = {}
     first_look: int | None = None
     ends_at_s: float = 0.0
     more_s: list[float] = []

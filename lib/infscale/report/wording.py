@@ -7,17 +7,21 @@ import pandas as pd
 
 from infscale.analysis.answers import DIFFERS, EQUAL
 from infscale.analysis.intervals import MIN_LIFETIMES, Interval
-from infscale.experiment.design.design import MARGINS, P95, SATURATION
+from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION
 from infscale.experiment.design.labels import count
 from infscale.vocabulary import number
 
 BOUNDARIES = {"response": "response time", "roundtrip": "round-trip time"}
 
 
+RATES = {SATURATION: "saturation rate λ*", CAPACITY: "rate at the SLO"}
+"""Metrics that are rates, in words."""
+
+
 def metric_text(name: str) -> str:
     """Return the name of a metric in words: "p95 response time" for ``response_p95_ms``, "saturation rate λ*"."""
-    if name == SATURATION:
-        return "saturation rate λ*"
+    if name in RATES:
+        return RATES[name]
     boundary, quantile, _ = name.split("_")
     return f"{quantile} {BOUNDARIES[boundary]}"
 
@@ -44,10 +48,16 @@ WORDS = {
     (P95, False): "is faster than",
     (SATURATION, True): "keeps up with more load than",
     (SATURATION, False): "keeps up with less load than",
+    (CAPACITY, True): "keeps the SLO up to a higher rate than",
+    (CAPACITY, False): "keeps the SLO only up to a lower rate than",
 }
 """What is said of an arm whose ratio is above 1 (True) or below."""
 
-QUANTITIES = {P95: (f"p95 {BOUNDARIES['response']}", "as long"), SATURATION: ("λ*", "as high")}
+QUANTITIES = {
+    P95: (f"p95 {BOUNDARIES['response']}", "as long"),
+    SATURATION: ("λ*", "as high"),
+    CAPACITY: (RATES[CAPACITY], "as high"),
+}
 """What a contrast compares, and how a multiple of it is called."""
 
 
@@ -66,7 +76,7 @@ def contrast_text(row: "pd.Series[Any]", arm: str = "", reference: str = "") -> 
         return f"{arm} and {reference} are {equal_text(row['metric'])} (ratio {number(row['ratio'])}, {_basis(row)})"
     if row["answer"] == DIFFERS:
         return f"{arm} {WORDS[row['metric'], row['ratio'] > 1]} {reference}: its {what} is {_times(row, much)}"
-    question = "is faster" if row["metric"] == P95 else "has the higher λ*"
+    question = "is faster" if row["metric"] == P95 else f"has the higher {what}"
     would = f"would decide a ratio of {row['needed_ratio']:g}"
     needed = f"; {needed_text(row['needed'])} {would}" if np.isfinite(row["needed"]) else ""
     return f"undecided whether {arm} or {reference} {question} ({what} ratio {_ratio(row)}, {_basis(row)}{needed})"

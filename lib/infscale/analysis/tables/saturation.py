@@ -20,15 +20,53 @@ def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     for such an estimate, "≥" where an arm kept up with every rate in a lifetime, "<" where it kept up with none, "?"
     where no trial could be used, or the arm is a closed loop; the value is then the median over lifetimes, of the known
     end where a bracket has one only. ``steps`` is the ratio of the two ends of a bracket (its geometric mean).
+
+    Of a run whose design has an SLO, ``capacity_per_s`` is the rate at which it is kept, by the same rules, with
+    ``capacity_low_per_s``, ``capacity_high_per_s``, ``capacity_bound``, ``capacity_lifetimes`` and ``capacity_steps``.
     """
-    own = trials[trials["phase"] != "sensitivity"]
+    own = trials[~trials["phase"].isin(("sensitivity", CAPACITY_PHASE))]
     brackets = dict(iter(lifetime_brackets(own).groupby("arm")))
     values = {arm: group["value"].to_numpy() for arm, group in lifetime_logs(own).groupby("arm")}
     rows = [
         {"arm": arm, **_estimate(brackets.get(arm), values.get(arm)), **_counts(group)}
         for arm, group in own.groupby("arm")
     ]
-    return identified(pd.DataFrame(rows), own)
+    table = pd.DataFrame(rows)
+    tried = by_slo(trials)
+    if len(tried):
+        ends, logs = lifetime_brackets(tried), lifetime_logs(tried)
+        rates = [
+            {"arm": arm, **_estimate(ends[ends["arm"] == arm], logs.loc[logs["arm"] == arm, "value"].to_numpy())}
+            for arm in sorted(set(tried["arm"]))
+        ]
+        table = table.merge(pd.DataFrame(rates).rename(columns=CAPACITY_COLUMNS), on="arm", how="left")
+    return identified(table, own)
+
+
+CAPACITY_PHASE = "capacity"
+"""The phase of trials in the search for the rate at the SLO."""
+
+CAPACITY_COLUMNS = {
+    "saturation_per_s": "capacity_per_s",
+    "low_per_s": "capacity_low_per_s",
+    "high_per_s": "capacity_high_per_s",
+    "bound": "capacity_bound",
+    "saturation_lifetimes": "capacity_lifetimes",
+    "steps": "capacity_steps",
+}
+"""The columns of λ*, and those of the rate at the SLO."""
+
+
+def by_slo(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials of the search for the rate at the SLO as those of a search for λ*: VALID where it was kept.
+
+    So :func:`lifetime_brackets` and :func:`lifetime_logs` give that rate: the one at which half of the trials keep it.
+    """
+    own = trials[trials["phase"] == CAPACITY_PHASE]
+    if own.empty:
+        return own
+    kept = own["slo_kept"].map({True: VALID, False: SATURATED})
+    return own.assign(phase="search", verdict=own["verdict"].where(own["verdict"] == INVALID, kept))
 
 
 def _counts(group: pd.DataFrame) -> Row:

@@ -17,6 +17,7 @@ from infscale.experiment.design.arm import CLIENTS, FACTORS, Arm
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 from infscale.records.gates.generator import gaps_distance
+from infscale.records.gates.late import late_share
 from infscale.records.gates.server import FIRST_PART
 from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import PERCENTILES, Reported, TrialManifest, nan_if_none
@@ -157,7 +158,17 @@ def _judged(run: Run, trial: Trial) -> Row:
         **_components(manifest),
         **reported(manifest.generator.reported),
         "own_warm_up_s": nan_if_none(gates["steady"]) * manifest.duration_s,
+        **_late(run, samples, manifest),
     }
+
+
+def _late(run: Run, samples: pd.DataFrame, manifest: TrialManifest) -> Row:
+    """Return the share of late requests by the design's SLO, and whether it was kept; nothing without an SLO."""
+    slo = run.manifest.design.objective
+    if slo is None:
+        return {}
+    share = late_share(samples, slo.limit_ms, manifest.duration_s)
+    return {"late_share": share, "slo_kept": share <= slo.late}
 
 
 def _finished_per_s(samples: pd.DataFrame, duration_s: float) -> float:

@@ -9,6 +9,7 @@ import msgspec
 from infscale.errors import ConfigError, check_duration, check_rate, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import labels
+from infscale.experiment.design.slo import SCOUT_LATE, Slo, parse
 from infscale.experiment.design.types import check_types
 
 P95 = "response_p95_ms"
@@ -17,8 +18,14 @@ P95 = "response_p95_ms"
 SATURATION = "saturation_per_s"
 """Metric of a contrast: the saturation rate λ*, requests/s."""
 
-MARGINS = {P95: 1.10, SATURATION: 1.15}
+CAPACITY = "capacity_per_s"
+"""Metric of a contrast: the rate at the design's SLO, requests/s."""
+
+MARGINS = {P95: 1.10, SATURATION: 1.15, CAPACITY: 1.15}
 """The metrics of contrasts, each with the ratio within which two arms count as equal."""
+
+USUAL = P95, SATURATION
+"""The metrics by which arms are compared where nothing else is said: the third needs an SLO."""
 
 TOOLS = "load-tools"
 """The finding that compares load tools: the only one in which a closed loop is compared with an open one."""
@@ -79,6 +86,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         timeout_s: time limit of a request, from the scheduled time, s.
         seed: of arrivals, payload choice and order.
         most_per_s: no rate above is tried, requests/s.
+        slo: a percentile of the response time and its limit, such as "p99<50ms"; the rate at which it is kept is then
+            searched in every lifetime, beside λ*. None for no such search.
 
     Raises:
         ConfigError: a size is not what it must be, two arms are equal, or a contrast names an arm that is not there.
@@ -101,6 +110,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeout_s: float = 1.0
     seed: int = msgspec.field(default_factory=lambda: secrets.randbits(48))
     most_per_s: float = 30_000.0
+    slo: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -114,9 +124,21 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ConfigError(f"{name}={value!r} is not a name for files; accepted: a name without '/'")
         for name in self.beside:
             one_of("beside", name, BESIDE)
+        self._check_slo()
         self._check_contrasts()
         self._check_sensitivity()
         self._check_sizes()
+
+    def _check_slo(self) -> None:
+        if (slo := self.objective) and slo.limit_ms >= 1e3 * self.timeout_s:
+            raise ConfigError(f"slo={self.slo!r}: the limit is not below timeout_s={self.timeout_s:g}; accepted: less")
+        if not slo and any(one.metric == CAPACITY for one in self.contrasts):
+            raise ConfigError(f"contrasts: metric={CAPACITY!r} needs the design's slo, such as slo='p99<50ms'")
+
+    @property
+    def objective(self) -> Slo | None:
+        """Return what :attr:`slo` says; None without one."""
+        return None if self.slo is None else parse(self.slo)
 
     def _check_contrasts(self) -> None:
         references: dict[int, int] = {}
@@ -242,6 +264,14 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         least = max(self.requests, min(SEARCH_REQUESTS, 3 * self.requests)) if search else self.requests
         return max(self.trial_s, max(least, FEWEST) / rate_per_s)
 
+    def slo_duration_s(self, rate_per_s: float) -> float:
+        """Return the seconds of arrivals of a trial in the search for the rate at the SLO.
+
+        It holds the requests of one in the search for λ*, and so many that the limit allows ten late ones.
+        """
+        least = SCOUT_LATE / self.objective.late if self.objective else 0.0
+        return max(self.duration_s(rate_per_s, search=True), least / rate_per_s)
+
     def protocols(self) -> tuple[str, ...]:
         """Return the protocols of the arms, each once."""
         return tuple(dict.fromkeys(arm.protocol for arm in self.arms))
@@ -253,7 +283,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 def metrics_of(arm: Arm, reference: Arm) -> tuple[str, ...]:
     """Return the metrics in which two arms can be compared: a closed loop has no saturation rate."""
-    return tuple(metric for metric in MARGINS if metric != SATURATION or not (arm.closed or reference.closed))
+    return tuple(metric for metric in USUAL if metric != SATURATION or not (arm.closed or reference.closed))
 
 
 def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
@@ -271,7 +301,7 @@ def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contra
         start += len(block)
     return arms, tuple(
         Contrast(arm, reference, metric)
-        for metric in MARGINS
+        for metric in USUAL
         for arm, reference in pairs
         if metric in metrics_of(arms[arm], arms[reference])
     )

@@ -10,7 +10,7 @@ from infscale.vocabulary import OTHER, clock
 
 # Seconds beside the arrivals themselves, measured on two cores; they only feed the plan: the generator's ceiling by
 # protocol, the anchor, the start of a server, the warm-up of an arm, the pause after a trial, the pilot of an arm; and
-# the trials of a search for λ*; the loads of a client on servers whose behaviour is known.
+# the trials of a search for λ* or for the rate at an SLO; the loads of a client on servers whose behaviour is known.
 _CEILING_S, _ANCHOR_S, _START_S, _WARM_S, _BETWEEN_S, _PILOT_S, _SEARCH_TRIALS = 2.0, 8.0, 4.0, 1.2, 0.3, 6.0, 3
 _TOOL_S = 13.0
 
@@ -22,7 +22,7 @@ def lifetime_s(design: Design, arms: Sequence[int]) -> float:
     """Return the rough duration of one lifetime of a group of arms, s."""
     ours = [alike for alike in design.deployments(arms) if design.arms[alike[0]].framework != OTHER]
     starts = len(ours) * _START_S
-    trials = len(SHARES) + _SEARCH_TRIALS
+    trials = len(SHARES) + _SEARCH_TRIALS * (2 if design.slo else 1)
     return starts + len(arms) * (_WARM_S + trials * (design.trial_s + _BETWEEN_S))
 
 

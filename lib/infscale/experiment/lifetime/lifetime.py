@@ -165,7 +165,7 @@ def _trial(session: Session, endpoint: Endpoint, arm: int, number: int, k: int, 
             seconds = session.design.duration_s(rate)
             key = number + 1, k, attempt  # with the same arrivals a trial might fail again for the same reason
             plan = session.plan(arm, rate, key, seconds, phase=phase, lifetime=number, attempt=attempt, usage=True)
-            manifest = session.run(endpoint, name, plan)
+            manifest = session.run(endpoint, name, plan, repeatable=attempt < ATTEMPTS)
             session.say(f"lifetime {number + 1}: {session.labels[arm]} λ={rate:g}/s: {manifest.judged.short}")
         if manifest.judged.name not in (INVALID, UNSTEADY):
             return

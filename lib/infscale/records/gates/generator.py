@@ -198,10 +198,21 @@ def own_limits(samples: pd.DataFrame, limit: str = "") -> Gate:
 
 
 def server(process: ServerProcess | None) -> Gate:
-    """Judge whether the server was there during the whole trial: one that was killed, or stopped, is not saturated."""
-    fault = "" if process is None else "died" if process.died else "was stopped (SIGSTOP)" if process.stopped else ""
-    text = f"the server {fault} during the trial" if fault else "the server was there to the end"
-    return Gate("server", not fault, None, 0.0, text)
+    """Judge whether the server was there during the whole trial: one that was killed, or stopped, is not saturated.
+
+    Neither is one whose connections were cut once; one that sheds load so cuts them again when the trial is repeated.
+    """
+    faults = (
+        {}
+        if process is None
+        else {
+            "the server died during the trial": process.died,
+            "the server was stopped (SIGSTOP) during the trial": process.stopped,
+            "connections to the server were cut, without any other sign that it did not keep up": process.cut,
+        }
+    )
+    found = [text for text, is_so in faults.items() if is_so]
+    return Gate("server", not found, None, 0.0, found[0] if found else "the server was there to the end")
 
 
 def clock(samples: pd.DataFrame) -> Gate:
