@@ -9,8 +9,8 @@ import pytest
 from infscale import cli
 from infscale.cli import audit as command
 from infscale.deployment.endpoint import Endpoint
-from infscale.experiment import audit
-from infscale.experiment.audit import Accuracy
+from infscale.experiment.beside import audit
+from infscale.experiment.beside.audit import Accuracy
 from infscale.load import loadgen_client
 
 

@@ -14,7 +14,7 @@ from infscale.deployment import tfserving
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.fronts import gateway
 from infscale.errors import ConfigError, MissingError
-from infscale.experiment import audit
+from infscale.experiment.beside import audit
 from infscale.experiment.design.arm import Arm
 from infscale.findings.cache_audit import MARGIN, judge
 from infscale.load import loadgen_client

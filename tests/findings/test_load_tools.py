@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from helpers.tables import searched
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.trials import factors
-from infscale.experiment import tools
+from infscale.experiment.beside import tools
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import P95, SATURATION, TOOLS
 from infscale.findings import FINDINGS, load_tools

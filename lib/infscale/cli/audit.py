@@ -66,7 +66,7 @@ def _served(framework: str, model: str, cache: str) -> "Iterator[Endpoint]":
 
 
 def _accuracy(endpoint: "Endpoint", protocol: str) -> int:
-    from infscale.experiment import audit
+    from infscale.experiment.beside import audit
 
     found = audit.accuracy(endpoint, protocol)
     print(f"{endpoint.label}: {found.text}.", flush=True)
@@ -75,7 +75,7 @@ def _accuracy(endpoint: "Endpoint", protocol: str) -> int:
 
 def _caching(endpoint: "Endpoint", protocol: str, *, rate: float, duration: float, rounds: int, seed: int) -> int:
     from infscale.analysis.answers import UNDECIDED as OPEN
-    from infscale.experiment import audit
+    from infscale.experiment.beside import audit
     from infscale.experiment.design.arm import Arm
     from infscale.findings.cache_audit import judge, sentence
 

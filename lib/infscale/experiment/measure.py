@@ -10,7 +10,7 @@ from pathlib import Path
 from infscale.deployment import deploy
 from infscale.deployment.fronts import staleness
 from infscale.errors import ConfigError, DeploymentError, MissingError, check_duration
-from infscale.experiment import tools
+from infscale.experiment.beside import tools
 from infscale.experiment.check import check
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import first_look

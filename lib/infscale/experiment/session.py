@@ -20,7 +20,8 @@ from infscale.deployment.fronts import FRONTS
 from infscale.deployment.processes.pids import record_pids
 from infscale.deployment.processes.ports import other_ports_if_taken
 from infscale.errors import DataError, DeploymentError, MissingError, ServerLostError
-from infscale.experiment import anchor, trial
+from infscale.experiment import trial
+from infscale.experiment.beside import anchor
 from infscale.experiment.design.arm import Arm, Level
 from infscale.experiment.design.labels import labels
 from infscale.experiment.folder import now

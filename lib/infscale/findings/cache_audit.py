@@ -50,7 +50,7 @@ def judge(rounds: pd.DataFrame) -> Audit:
     interval is Student's t over rounds; it is looked at once.
 
     Args:
-        rounds: of :func:`infscale.experiment.audit.rounds`.
+        rounds: of :func:`infscale.experiment.beside.audit.rounds`.
     """
     wide = rounds.pivot(index="round", columns="kind", values="p50_ms").reindex(columns=["fresh", "repeated"]).dropna()
     ratio = geometric_mean(wide["fresh"] / wide["repeated"])

@@ -382,7 +382,7 @@ class Pilot(Record, kw_only=True):
 
 
 class Anchor(Record, kw_only=True):
-    """What a session measured of the one arm that every run has (:mod:`infscale.experiment.anchor`).
+    """What a session measured of the one arm that every run has (:mod:`infscale.experiment.beside.anchor`).
 
     Attributes:
         rate_per_s: λ, requests/s.
@@ -448,7 +448,7 @@ class KnownLoad(Record, kw_only=True):
         response, roundtrip: percentiles from the scheduled time (of a closed loop, from when a user was ready to send)
             and from the send, ms; by :data:`PERCENTILES`.
         corrected: of users who are paced, the former with what coordinated omission left out
-            (:func:`infscale.experiment.tools.with_omitted`); empty of others.
+            (:func:`infscale.experiment.beside.tools.with_omitted`); empty of others.
         reported: what the client itself says; None of one that is no load tool.
     """
 

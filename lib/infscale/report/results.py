@@ -55,7 +55,8 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         left_out: labels of the arms that could not be measured.
         machine: where it was measured, and how fast that machine was, in words.
         speed: additions in a Python loop, a second; None where it was not measured.
-        anchors_ms: median response time of the anchor (:mod:`infscale.experiment.anchor`) in each session that has it.
+        anchors_ms: median response time of the anchor (:mod:`infscale.experiment.beside.anchor`) in each session that
+            has it.
         run_id, commit, environment_digest, profile: where it comes from.
     """
 

@@ -75,7 +75,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         sensitivity: further arms that show how much fixed defaults decide; each belongs to the block of the arms with
             its deployment. They follow ``arms`` in the numbering of arms.
         beside: what else is measured once, beside the trials, see :data:`BESIDE`.
-        anchor: whether every session begins with the arm that all runs share (:mod:`infscale.experiment.anchor`).
+        anchor: whether every session begins with the arm that all runs share
+            (:mod:`infscale.experiment.beside.anchor`).
         profile: the name under which the sizes are known.
         budget_s: time for measuring, s.
         least: fewest lifetimes of each group of arms, whatever the budget; also the fewest of a first look.
@@ -166,7 +167,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 f"contrasts: {' and '.join(labels([arm, reference]))} are a closed and an open loop, whose times do "
                 f"not compare; accepted: both of one kind (only the finding {TOOLS} compares the kinds)"
             )
-        if contrast.metric not in metrics_of(arm, reference):
+        if contrast.metric != P95 and (arm.closed or reference.closed):
             closed = arm if arm.closed else reference
             raise ConfigError(
                 f"contrasts: {contrast.metric} of a closed loop (client={closed.client!r}): "
