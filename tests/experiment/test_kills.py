@@ -4,6 +4,7 @@ import pytest
 from benchmarks.kills import survive
 
 
+@pytest.mark.timeout(1800)  # beside other tests a start takes its time, and there are a dozen of them
 @pytest.mark.server
 def test_a_run_that_is_killed_ten_times_at_random_moments_is_whole_in_the_end() -> None:
     """``python -m benchmarks.kills`` does it fifty times."""
