@@ -120,7 +120,7 @@ def in_lifetimes(rng: np.random.Generator, slo: Slo, speed: float, lifetimes: in
         if one.low and math.isfinite(one.high):
             middles.append(math.log(one.low * one.high) / 2)
     table = pd.DataFrame(rows, columns=["lifetime", "rate_per_s", "slo_kept"])
-    return table.assign(arm=0, phase="capacity", verdict=VALID)
+    return table.assign(arm=0, phase="capacity", verdict=VALID, closed=False)
 
 
 def contrasts(runs: int) -> None:

@@ -168,7 +168,7 @@ def test_intervals_hold_the_capacity_where_chance_has_a_part_in_the_verdicts(sof
         _, tried = searched(session, judge, 14, seed=seed, start=TRUTH * float(np.exp(rng.normal(0, 0.3))))
         lifetimes = np.repeat(np.arange(14), [len(own) for own in tried])
         columns = {"rate_per_s": np.concatenate(tried), "verdict": made, "lifetime": lifetimes}
-        trials = pd.DataFrame({**columns, "arm": 0, "phase": "search"})
+        trials = pd.DataFrame({**columns, "arm": 0, "phase": "search", "closed": False})
         values = lifetime_logs(trials)["value"].to_numpy()
         error = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
         held += abs(values.mean() - math.log(TRUTH)) <= error

@@ -4,6 +4,8 @@ Of a server that stalls, an open loop meets the stall with every request that co
 each user. A client that is asked for more than it can send shows its own limit.
 """
 
+from collections.abc import Callable
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +14,6 @@ from infscale.errors import MissingError
 from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
-from infscale.experiment.session import Report
 from infscale.experiment.trial import Plan, check_client, send
 from infscale.load import schedule
 from infscale.load.null_server import null_server
@@ -35,7 +36,7 @@ _QUANTILES = dict(zip(PERCENTILES, (0.5, 0.95, 0.99), strict=True))
 Ints = npt.NDArray[np.int64]
 
 
-def measure(design: Design, say: Report) -> dict[int, Tool]:
+def measure(design: Design, say: Callable[[str], None]) -> dict[int, Tool]:
     """Return what the client of each arm made of the two servers, by arm; clients that are not installed are left out.
 
     Raises:
