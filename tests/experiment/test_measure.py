@@ -304,6 +304,16 @@ def test_a_complete_run_is_not_measured_again_unless_asked(done: tuple[Run, Lab]
     assert folder_for(design, place, fresh=True) != run.folder
 
 
+def test_a_run_that_was_killed_while_it_began_is_not_continued(tmp_path: Path) -> None:
+    # Its folder has no name yet, and is removed by the next: what was measured into it would go, too.
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    folder_for(single(), tmp_path).rename(tmp_path / f".new-{ended.pid}")
+    folder = folder_for(single(), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
+    assert not folder.name.startswith(".")
+
+
 def test_runs_that_begin_in_the_same_second_have_names_of_their_own(tmp_path: Path) -> None:
     # Tables and figures lie by a run's name: those of one would be taken for the other's.
     names = {folder_for(single(), tmp_path / str(place)).name for place in range(5)}

@@ -99,7 +99,7 @@ class Outcome:
 
     @property
     def verdict(self) -> str:
-        """VALID, SATURATED or INVALID."""
+        """VALID, UNSTEADY, SATURATED or INVALID."""
         return self.manifest.judged.name
 
 

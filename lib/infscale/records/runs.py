@@ -242,7 +242,7 @@ def readable(place: Path | str) -> list[tuple[Path, RunManifest]]:
     One whose manifest cannot be read is warned of and passed over: one damaged file must not end what does without it.
     """
     found = []
-    for file in sorted(in_project(place).glob("*/run.json")):
+    for file in sorted(in_project(place).glob("[!.]*/run.json")):  # hidden ones are still being made, or were left so
         try:
             found.append((file.parent, manifests.read(file, RunManifest)))
         except DataError as error:
