@@ -1,5 +1,6 @@
 """LoadGen's trials on real servers: if these fail, a run lacks what its load tool said, or says it of another trial."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from infscale.deployment.endpoint import Endpoint
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Design
+from infscale.experiment.design.slo import Slo
 from infscale.experiment.folder import folder_for
 from infscale.experiment.session import Session
 from infscale.experiment.trial import Outcome, Plan
@@ -39,6 +41,20 @@ def test_loadgen_drives_a_trial_on_every_framework(endpoint: Endpoint, protocol:
     assert manifest.arm.client == client
     assert manifest.usage["client"].cpu_user_s == manifest.generator.cpu_user_s
     assert manifest.usage["server"].processes
+
+
+def test_in_a_search_at_an_slo_it_judges_itself_by_that_slo(deployed: Callable[[str], Endpoint]) -> None:
+    """Else its Server metric would be of another limit: that of a request, after which it counts as failed."""
+    arm, slo = Arm("grpc", client="loadgen-server"), Slo("p95", 0.01)
+    plan = Plan(arm, rate_per_s=100, duration_s=2, phase="capacity", slo=slo)
+    outcome = trial.run(deployed("tfserving"), plan)
+    assert re.search(r'"effective_target_latency_ns", "value": 10000\b', outcome.logs[DETAIL])
+    assert re.search(r'"effective_target_latency_percentile", "value": 0.95\b', outcome.logs[DETAIL])
+    said = outcome.manifest.generator.reported
+    assert said is not None
+    assert said.valid is False
+    assert "performance" in said.unmet
+    assert "load_tool" not in outcome.manifest.judged.reasons, "what ends the search is what its rows say"
 
 
 def test_its_logs_are_kept_with_the_run_by_the_name_of_the_trial(

@@ -15,9 +15,10 @@ from infscale.analysis.tables import Tables
 from infscale.analysis.tables.trials import factors
 from infscale.experiment.beside import tools
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import P95, SATURATION, TOOLS
+from infscale.experiment.design.design import CAPACITY, P95, SATURATION, TOOLS
 from infscale.findings import FINDINGS, load_tools
 from infscale.findings.finding import Finding
+from infscale.records.gate import VALID
 from infscale.records.manifest import KnownLoad, Reported, Tool
 from infscale.records.runs import Run
 from infscale.report import results
@@ -75,6 +76,8 @@ def test_every_tool_is_compared_with_the_engine_on_one_server_at_one_rate() -> N
     saturation = {design.arms[one.arm].client for one in design.contrasts if one.metric == SATURATION}
     assert saturation == {"loadgen-server"}, "a closed loop has no saturation rate"
     assert {one.arm for one in design.contrasts if one.metric == P95} == {1, 2, 3, 5, 6, 7}
+    assert {one.arm for one in design.contrasts if one.metric == CAPACITY} == {3, 7}, "nor a rate at an SLO"
+    assert design.slo == load_tools.SLO
     assert design.beside == ("tools",)
 
 
@@ -87,7 +90,31 @@ def test_what_a_tool_reports_stands_beside_what_its_rows_say() -> None:
     assert ", 800 requests/s (2.00, 4.00, " in rest
     assert "the load engine 2.00, 4.00, " in rest
     assert "LoadGen's Server scenario 2.00, 4.00, " in rest
-    assert "µs a request, with 95 % intervals: the load engine 50.0 [" in load_tools.answer(run, tables)[2]
+    cpu = next(one for one in load_tools.answer(run, tables) if "the client's CPU" in one)
+    assert "µs a request, with 95 % intervals: the load engine 50.0 [" in cpu
+
+
+def test_the_rate_at_the_slo_stands_beside_what_loadgen_says_of_it() -> None:
+    """It is LoadGen's Server metric: of its own verdicts a reader must see how often they are those of the rows."""
+    run, tables = made()
+    trials = tables.trials.assign(reported_verdict="", reported_unmet="")
+    own = (trials["client"] == "loadgen-server") & (trials["phase"] == "capacity")
+    trials.loc[own, "reported_verdict"] = np.where(trials.loc[own, "verdict"] == VALID, "VALID", "INVALID")
+    first = trials[own & (trials["verdict"] == VALID)].index[0]
+    trials.loc[first, ["reported_verdict", "reported_unmet"]] = "INVALID", "early_stopping"
+    sentences = load_tools.answer(run, dataclasses.replace(tables, trials=trials))
+    rest = next(one for one in sentences if "the highest λ at which p99<20ms is kept" in one)
+    assert "REST: the highest λ" in rest
+    assert "the load engine: 79" in rest
+    assert "LoadGen's Server scenario: 79" in rest
+    assert "says VALID of 3 of the 4 trials whose rows keep it, and of 0 of the 4 whose rows do not; 1 of those" in rest
+    assert "Locust" not in rest
+    assert any("its rate at p99<20ms is 79" in one for one in sentences)
+
+
+def test_of_a_run_without_an_slo_no_rate_at_one_is_told() -> None:
+    run, tables = searched(msgspec.structs.replace(FINDING.design("quick"), slo=None, contrasts=()))
+    assert not [one for one in load_tools.answer(run, tables) if "p99<" in one or "LoadGen itself" in one]
 
 
 def test_why_they_differ_is_said_with_the_numbers_of_known_servers() -> None:

@@ -180,7 +180,7 @@ def searched(
 ) -> tuple[Run, Tables]:
     """A run of four lifetimes, and its tables: every arm brackets its λ* within 5 %, and has its p95 at both rates.
 
-    Arms that are closed loops have no λ*.
+    Arms that are closed loops have no λ*. Of a design with an SLO the rate that keeps it is 80 % of λ*.
 
     Lifetimes differ by less than 0.1 %. Each trial used 100 µs of the client's and of every server's CPU a request.
     ``left_out``: arms that could not be measured.
@@ -193,17 +193,20 @@ def searched(
         arm, block = design.arms[number], design.block(number)
         capacity = saturation_per_s(arm)
         ends = [(0.95 * capacity, "search", VALID), (1.05 * capacity, "search", SATURATED)]
+        if design.slo:
+            ends += [(0.75 * capacity, "capacity", VALID), (0.85 * capacity, "capacity", SATURATED)]
         ends = [] if arm.closed else ends  # of a closed loop no λ* is searched
         rates = [(rate, "grid", VALID) for rate in manifest.rates_per_s[block]]
         for rate, phase, verdict in (*rates, *ends):
             for lifetime in range(LIFETIMES):
                 noise = 1 + 0.0001 * ((7 * number + lifetime) % 5)
                 name = f"t{len(trials)}"
-                at = rate * noise if phase == "search" else rate
+                at = rate if phase == "grid" else rate * noise
                 rows.append(
                     {"arm": number, "phase": phase, "rate_per_s": at, "lifetime": lifetime, "verdict": verdict}
                     | {"trial_id": name, "response_p95_ms": p95_ms(arm) * noise, "hit_ratio": _hit_ratio(arm)}
                     | {"bytes_out": 3200.0 * arm.batch, "response_p50_ms": p95_ms(arm) * noise / 2}
+                    | ({"slo_kept": verdict == VALID} if design.slo else {})
                 )
                 known = manifest_of(
                     arm,

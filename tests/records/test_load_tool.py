@@ -54,6 +54,14 @@ def test_one_that_both_see_missed_stays_a_finding_about_the_server() -> None:
     assert "does not affect the verdict" in text_of(verdict)
 
 
+def test_a_limit_that_a_search_at_an_slo_goes_beyond_is_no_fault() -> None:
+    """It must find rates on both sides: an INVALID one says nothing, and the search would end without an upper end."""
+    missed = generator_of(client="loadgen-server", reported=said(["performance", "early_stopping"]))
+    assert judge(rows(), 2.0, missed, host_of(), at_slo=True).name == VALID
+    failed = generator_of(client="loadgen-server", reported=said(["performance"], errors=["x"]))
+    assert judge(rows(), 2.0, failed, host_of(), at_slo=True).name == INVALID
+
+
 @pytest.mark.parametrize("unmet", ["min_duration", "min_queries", "early_stopping"])
 def test_a_length_that_we_have_set_ourselves_makes_no_trial_invalid(unmet: str) -> None:
     verdict = verdict_of(said([unmet]))

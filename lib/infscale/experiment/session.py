@@ -274,6 +274,7 @@ class Session:
             arm_number=arm,
             block=self.design.block(arm),
             usage=usage,
+            slo=self.design.objective if phase == "capacity" else None,
         )
 
 

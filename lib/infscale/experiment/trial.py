@@ -18,6 +18,7 @@ from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError, check_duration, check_rate
 from infscale.experiment.design.arm import CLIENTS, Arm
+from infscale.experiment.design.slo import Slo
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
 from infscale.experiment.usage.foreign import Watch
@@ -55,6 +56,7 @@ class Plan:
             arrivals and the same payload choice, which is what pairs them.
         phase, lifetime, attempt, arm_number, block: as of :class:`infscale.records.manifest.TrialManifest`.
         usage: whether to read meanwhile what every process uses (:mod:`infscale.experiment.usage`).
+        slo: the objective whose rate is searched, for load tools that judge it themselves; None in other trials.
 
     Raises:
         ConfigError: λ, the duration or the time limit is not a positive number, or the seed not a whole one.
@@ -72,6 +74,7 @@ class Plan:
     arm_number: int = 0
     block: int = 0
     usage: bool = False
+    slo: Slo | None = None
 
     def __post_init__(self) -> None:
         check_rate(self.rate_per_s, "rate_per_s")
@@ -278,8 +281,11 @@ def _by_library(
     return clients.run(plan.arm.client, url, bodies, arrivals, choice, **connecting)
 
 
-def _by_tool(run: Callable[..., engine.Result]) -> Sender:
-    """Return what sends a load by the ``run`` of a load tool, which draws its own arrivals or waits."""
+def _by_tool(run: Callable[..., engine.Result], *, judges: bool = False) -> Sender:
+    """Return what sends a load by the ``run`` of a load tool, which draws its own arrivals or waits.
+
+    One that ``judges`` by a limit itself is given that of the plan.
+    """
 
     def send(
         plan: Plan,
@@ -298,6 +304,7 @@ def _by_tool(run: Callable[..., engine.Result]) -> Sender:
             rate_per_s=plan.rate_per_s,
             duration_s=plan.duration_s,
             seed=int(seed.generate_state(1)[0]),
+            **({"slo": plan.slo} if judges else {}),
             **connecting,
         )
 
@@ -309,9 +316,9 @@ SENDERS: dict[str, Sender] = {
     "grpcio": _by_library,
     "locust": _by_tool(locust_client.run),
     "locust-poisson": _by_tool(locust_client.run),
-    "loadgen-single": _by_tool(loadgen_client.run),
-    "loadgen-server": _by_tool(loadgen_client.run),
-    "loadgen-offline": _by_tool(loadgen_client.run),
+    "loadgen-single": _by_tool(loadgen_client.run, judges=True),
+    "loadgen-server": _by_tool(loadgen_client.run, judges=True),
+    "loadgen-offline": _by_tool(loadgen_client.run, judges=True),
 }
 """What sends the load, by the client of :data:`infscale.experiment.design.arm.CLIENTS`; but for the load engine."""
 

@@ -10,15 +10,15 @@ from infscale.analysis.tables.run_tables import moderate_rates
 from infscale.analysis.tables.trials import metric, used
 from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.design.design import TOOLS
-from infscale.findings.finding import Blocks, Finding, compared
-from infscale.records.gate import VALID
+from infscale.findings.finding import SIZES, Blocks, Finding, compared
+from infscale.records.gate import INVALID, VALID
 from infscale.records.manifest import LATE_MS, PERCENTILES, KnownLoad
 from infscale.records.runs import Run
 from infscale.report.figures.arms import tools as drawing
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.arms.usage import COSTS
 from infscale.report.figures.picture import Picture
-from infscale.report.wording import with_interval
+from infscale.report.wording import capacity_text, with_interval
 from infscale.vocabulary import CANNOT, FRAMEWORK_NAMES, NAMES, PROTOCOLS, number
 
 COMPARED = {
@@ -28,6 +28,9 @@ COMPARED = {
     "loadgen-server": "LoadGen's Server scenario",
 }
 """The clients that are compared, and how they are called; the first is the reference."""
+
+SLO = "p99<20ms"
+"""The limit whose highest rate is searched with the load engine and with LoadGen."""
 
 USERS = 8
 """Users of Locust, each with a connection of its own."""
@@ -83,7 +86,14 @@ def lead(run: Run, tables: Tables) -> list[str]:
 
 def answer(run: Run, tables: Tables) -> list[str]:
     """Return sentences on what the tools say, on the client's CPU, on why they differ, and on each arm."""
-    return [*_said(run, tables), *_cpu(run, tables), *_stalls(run), *_limits(run), *compared(run, tables)]
+    return [
+        *_said(run, tables),
+        *_at_slo(run, tables),
+        *_cpu(run, tables),
+        *_stalls(run),
+        *_limits(run),
+        *compared(run, tables),
+    ]
 
 
 def _groups(run: Run, arms: Sequence[int]) -> dict[str, list[int]]:
@@ -119,6 +129,36 @@ def _said(run: Run, tables: Tables) -> list[str]:
 def _numbers(row: Mapping[Hashable, float]) -> str:
     own, rows = (", ".join(number(row[f"{kind}_{name}"]) for name in QUANTITIES) for kind in ("reported", "rows"))
     return f"{own} requests/s ({rows} requests/s)"
+
+
+def _at_slo(run: Run, tables: Tables) -> list[str]:
+    """Return up to which rate the SLO is kept, which is LoadGen's Server metric, and whether LoadGen agrees."""
+    slo, sentences = run.manifest.design.slo, []
+    if slo is None or "capacity_per_s" not in tables.summary:
+        return []
+    found = {int(row["arm"]): row for _, row in tables.summary.iterrows() if not row["closed"]}
+    for title, arms in _groups(run, [arm for arm in run.measured if arm in found]).items():
+        rates = "; ".join(f"{_name(run, arm)}: {capacity_text(found[arm]).removeprefix('is ')}" for arm in arms)
+        sentences.append(
+            f"{title}: the highest λ at which {slo} is kept, which is the metric of LoadGen's Server scenario: {rates}."
+            f"{_agreement(tables.trials, arms)}"
+        )
+    return sentences
+
+
+def _agreement(trials: pd.DataFrame, arms: Sequence[int]) -> str:
+    """Return how many trials of the search LoadGen judges as their rows do; "" without any."""
+    own = trials[(trials["phase"] == "capacity") & trials["arm"].isin(arms) & (trials["verdict"] != INVALID)]
+    judged = own[own["reported_verdict"] != ""]
+    if judged.empty:
+        return ""
+    kept, passed = judged["slo_kept"].astype(bool), judged["reported_verdict"] == VALID
+    short = judged[kept & ~passed]["reported_unmet"].str.split().map(lambda unmet: unmet == ["early_stopping"])
+    return (
+        f" LoadGen itself says VALID of {int((kept & passed).sum())} of the {int(kept.sum())} trials whose rows keep "
+        f"it, and of {int((~kept & passed).sum())} of the {int((~kept).sum())} whose rows do not; {int(short.sum())} "
+        "of those that keep it have too few queries for its early-stopping rule alone."
+    )
 
 
 def _cpu(run: Run, tables: Tables) -> list[str]:
@@ -259,5 +299,6 @@ FINDING = Finding(
     lead=lead,
     pictures=(SUMMARY, SAID, KNOWN, COSTS),
     notebook="19-load-tools",
+    sizes={profile: {"slo": SLO} for profile in SIZES},
     beside=("tools",),
 )

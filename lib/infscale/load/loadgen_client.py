@@ -41,6 +41,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from infscale.errors import EngineError, MissingError, one_of
+from infscale.experiment.design.slo import Slo
 from infscale.load import clients
 from infscale.load.clients import Ints
 from infscale.load.engine.child import allow_files, prioritise
@@ -96,12 +97,15 @@ class Job(clients.Job):
         duration_ns: length of SingleStream.
         seed: of LoadGen's arrivals.
         accuracy: whether every body is asked for once, for its answer.
+        latency_ns, percentile: the limit by which Server judges itself; 0 takes the time limit of a request.
     """
 
     rate_per_s: float = 1.0
     duration_ns: int = 0
     seed: int = 0
     accuracy: bool = False
+    latency_ns: int = 0
+    percentile: float = 0.99
 
 
 def run(
@@ -118,6 +122,7 @@ def run(
     headers: Mapping[str, str],
     ca: str = "",
     cores: Sequence[int] = (),
+    slo: Slo | None = None,
 ) -> Result:
     """Let LoadGen send requests, and return when every one has an outcome.
 
@@ -130,8 +135,9 @@ def run(
         rate_per_s: λ of Server, requests/s.
         duration_s: length of SingleStream, s.
         seed: of Server's arrivals.
-        timeout_s: time from handing a request over to giving it up, s; Server's limit of latency, too.
+        timeout_s: time from handing a request over to giving it up, s.
         connections, headers, ca, cores: as of :func:`infscale.load.clients.run`.
+        slo: the percentile and the limit by which Server judges itself; None takes p99 within ``timeout_s``.
 
     Raises:
         ConfigError: an unknown client.
@@ -161,6 +167,7 @@ def run(
         rate_per_s=rate_per_s,
         duration_ns=int(duration_s * 1e9),
         seed=seed,
+        **({} if slo is None else {"latency_ns": int(slo.limit_ms * 1e6), "percentile": 1 - slo.late}),
     )
     answer = _in_process(job, longest_s)
     due, n = answer["due"], len(answer["due"])
@@ -356,7 +363,8 @@ def _settings(loadgen: Any, job: Job) -> Any:
         settings.min_duration_ms, settings.min_query_count = max(1, job.duration_ns // 1_000_000), 1
         settings.single_stream_expected_latency_ns = int(FASTEST_S * 1e9)
     settings.server_target_qps = job.rate_per_s
-    settings.server_target_latency_ns = job.timeout_ns  # the only limit that a trial has
+    settings.server_target_latency_ns = job.latency_ns or job.timeout_ns  # in most trials the only limit there is
+    settings.server_target_latency_percentile = job.percentile
     settings.offline_expected_qps = 1e-3  # so that the number of samples is the one above
     settings.schedule_rng_seed = job.seed
     return settings

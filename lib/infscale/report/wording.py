@@ -7,6 +7,7 @@ import pandas as pd
 
 from infscale.analysis.answers import DIFFERS, EQUAL
 from infscale.analysis.intervals import MIN_LIFETIMES, Interval
+from infscale.analysis.tables.saturation import CAPACITY_COLUMNS
 from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION
 from infscale.experiment.design.labels import count
 from infscale.vocabulary import number
@@ -161,8 +162,14 @@ def saturation_text(arm: "pd.Series[Any]") -> str:
     return f"is {saturation_range(arm)}"
 
 
-def saturation_range(arm: "pd.Series[Any]") -> str:
-    """Return the same without the verb, for a table."""
+def capacity_text(arm: "pd.Series[Any]") -> str:
+    """Return an arm's rate at the SLO with the verb, as :func:`saturation_text` does; its run's design has an SLO."""
+    own = pd.Series({as_saturation: arm[name] for as_saturation, name in CAPACITY_COLUMNS.items()})
+    return f"is {saturation_range(own.fillna({'bound': '?'}), 'the SLO was kept at')}"
+
+
+def saturation_range(arm: "pd.Series[Any]", kept: str = "it kept up with") -> str:
+    """Return the same without the verb, for a table; ``kept`` says what was found of all rates, or of none."""
     value, low, high = number(arm["saturation_per_s"]), arm["low_per_s"], arm["high_per_s"]
     lifetimes = count(int(arm["saturation_lifetimes"]), "lifetime")
     match arm["bound"]:
@@ -171,9 +178,9 @@ def saturation_range(arm: "pd.Series[Any]") -> str:
             interval = f"{interval_text(low, high)}, {lifetimes}" if known else f"{lifetimes}, no interval"
             return f"{value} requests/s ({interval})"
         case "≥":
-            return f"about {value} requests/s or more ({_some(arm)} it kept up with every rate)"
+            return f"about {value} requests/s or more ({_some(arm)} {kept} every rate)"
         case "<":
-            return f"below {value} requests/s ({_some(arm)} it kept up with no rate)"
+            return f"below {value} requests/s ({_some(arm)} {kept} no rate)"
         case _:
             return "not defined for a closed loop" if arm.get("closed", False) else "unknown (no usable trial)"
 

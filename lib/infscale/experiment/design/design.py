@@ -282,9 +282,14 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return tuple(dict.fromkeys(arm.framework for arm in self.arms))
 
 
-def metrics_of(arm: Arm, reference: Arm) -> tuple[str, ...]:
-    """Return the metrics in which two arms can be compared: a closed loop has no saturation rate."""
-    return tuple(metric for metric in USUAL if metric != SATURATION or not (arm.closed or reference.closed))
+def metrics_of(arm: Arm, reference: Arm, *, slo: bool = False) -> tuple[str, ...]:
+    """Return the metrics in which two arms can be compared; the rate at the SLO where the design has one.
+
+    A closed loop has no saturation rate and no rate at an SLO.
+    """
+    if arm.closed or reference.closed:
+        return (P95,)
+    return (*USUAL, CAPACITY) if slo else USUAL
 
 
 def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:

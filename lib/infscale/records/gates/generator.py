@@ -133,7 +133,7 @@ def _nominal(rows: int, planned: float | None) -> Gate:
     return Gate("delivered", share >= least, share, least, text)
 
 
-def load_tool(said: Reported, kept_up: bool) -> Gate:
+def load_tool(said: Reported, *, too_slow_counts: bool) -> Gate:
     """Judge what a load tool says of its own run, which we may not call VALID where it says INVALID.
 
     An error that it logged always counts. Of the constraints of LoadGen,
@@ -143,16 +143,18 @@ def load_tool(said: Reported, kept_up: bool) -> Gate:
     - ``early_stopping`` does not either: where the share of slow queries is within the limit, more queries of the same
       kind would meet it. The percentiles that so few cannot show are left out of the tables instead
       (:func:`infscale.analysis.percentiles.fewest_queries`);
-    - ``performance`` (Server's p99 above its limit, which is the time limit of a trial) does, unless our own gates say
-      that the server did not keep up: then both say the same, and it is a finding about the server, SATURATED, without
-      which no search could find λ*.
+    - ``performance`` (Server's percentile above its limit, which is the time limit of a trial, or the SLO that is
+      searched for) does, unless our own gates say that the server did not keep up: then both say the same, and it is a
+      finding about the server, SATURATED, without which no search could find λ*. In the search for the rate at an SLO
+      it never does: a limit that is not kept is what ends it.
 
     Args:
         said: what it says.
-        kept_up: whether the gates on the server are passed.
+        too_slow_counts: whether ``performance`` does: not where our own gates say that the server did not keep up, nor
+            in a search for the rate at an SLO.
     """
     unmet = [name for name in said.unmet if name not in ("min_duration", "min_queries", "early_stopping")]
-    if not kept_up:
+    if not too_slow_counts:
         unmet = [name for name in unmet if name != "performance"]
     verdict = {True: "says VALID", False: "says INVALID", None: "gives no verdict"}[said.valid]
     because = f" for its constraint {', '.join(said.unmet)}" if said.unmet else ""

@@ -48,6 +48,7 @@ def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
         rate_per_s=manifest.rate_per_s,
         ceiling_per_s=manifest.ceiling_per_s,
         process=manifest.server,
+        at_slo=manifest.phase == "capacity",
     )
 
 
@@ -60,6 +61,7 @@ def judge(
     rate_per_s: float = 0.0,
     ceiling_per_s: float | None = None,
     process: ServerProcess | None = None,
+    at_slo: bool = False,
 ) -> Verdict:
     """Return the verdict of one load.
 
@@ -71,6 +73,7 @@ def judge(
         rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known, or the client is a closed loop.
         ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
         process: the server's process; None of a server that was not started here.
+        at_slo: whether it is part of the search for the rate at an SLO, where a limit that is not kept is no fault.
     """
     duration_ns = duration_s * 1e9
     sound = [
@@ -94,7 +97,8 @@ def judge(
     elif generator.client != "wire":
         sound, keeping_up = of_a_client(sound, keeping_up)
     if generator.reported is not None:
-        sound = [*sound, load_tool(generator.reported, all(gate.passed for gate in keeping_up))]
+        kept_up = all(gate.passed for gate in keeping_up)
+        sound = [*sound, load_tool(generator.reported, too_slow_counts=kept_up and not at_slo)]
     steadiness = [steady(samples, duration_s)]
     if client.at_once:
         steadiness = [Gate("steady", True, 0.0, LATEST_CUT, "requests that are all scheduled at once never settle")]
