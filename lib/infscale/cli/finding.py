@@ -25,7 +25,8 @@ def finding(
         name: such as "encodings".
         profile: "quick", "full" or "tiny".
         budget_s: time for measuring, s; None takes the profile's.
-        slo: a percentile and its limit, such as "p99<50ms", whose highest rate is searched, too; None the finding's own.
+        slo: a percentile and its limit, such as "p99<50ms", whose highest rate is searched, too; None takes the
+            finding's own, if it has one.
         more_s: time to be added to the newest complete run, s.
         new: measure afresh.
         data: folder of runs, from the project's root; None for data/raw.
@@ -100,9 +101,7 @@ def _run(
     figures: str,
 ) -> None:
     place = Path(data) if data else None
-    finding(
-        name, profile, budget_s=budget, slo=slo or None, more_s=more or 0.0, new=new, data=place, figures=figures
-    )
+    finding(name, profile, budget_s=budget, slo=slo or None, more_s=more or 0.0, new=new, data=place, figures=figures)
 
 
 command = Command(

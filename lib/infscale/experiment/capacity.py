@@ -108,8 +108,12 @@ class Found:
 
 
 def goodput_per_s(found: Found) -> tuple[float, float]:
-    """Return the rate of the long trial nearest to the estimate, and its requests in time, per second."""
-    near = min((one for one in found.trials if one.long), key=lambda one: abs(math.log(one.rate_per_s / found.value)))
+    """Return the rate of the whole long trial nearest to the estimate, and its requests in time, per second.
+
+    One that was ended early has no goodput: it shows how late the first requests were.
+    """
+    whole = [one for one in found.trials if one.long and not one.hopeless]
+    near = min(whole, key=lambda one: abs(math.log(one.rate_per_s / found.value)))
     return near.rate_per_s, near.rate_per_s * (1 - near.late / near.requests)
 
 

@@ -138,6 +138,8 @@ def _at_slo(run: Run, tables: Tables) -> list[str]:
         return []
     found = {int(row["arm"]): row for _, row in tables.summary.iterrows() if not row["closed"]}
     for title, arms in _groups(run, [arm for arm in run.measured if arm in found]).items():
+        if not any(CLIENTS[run.manifest.design.arms[arm].client].tool == "loadgen" for arm in arms):
+            continue
         rates = "; ".join(f"{_name(run, arm)}: {capacity_text(found[arm]).removeprefix('is ')}" for arm in arms)
         sentences.append(
             f"{title}: the highest λ at which {slo} is kept, which is the metric of LoadGen's Server scenario: {rates}."

@@ -17,6 +17,7 @@ from infscale.deployment.endpoint import PARITY, Endpoint
 from infscale.errors import ConfigError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.design import FEWEST
 from infscale.experiment.trial import POOL, Outcome, Plan
 from infscale.load import loadgen_client
 from infscale.models.reference import Array, inputs, max_difference, model
@@ -151,7 +152,7 @@ def rounds(
     Args:
         endpoint: serves a reference model of float32 rows.
         arm: how it is asked; its ``repeat`` is set here.
-        rate_per_s, duration_s, timeout_s: of each trial.
+        rate_per_s, duration_s, timeout_s: of each trial; it lasts longer where it would have too few requests to judge.
         count: number of rounds.
         seed: of arrivals and bodies.
         say: gets a line for each round.
@@ -165,6 +166,7 @@ def rounds(
         )
     arms = {kind: msgspec.structs.replace(arm, repeat=repeat, zipf=None) for kind, repeat in REPEATS.items()}
     table = []
+    duration_s = max(duration_s, FEWEST / rate_per_s)
     for number in range(count + 1):
         order = list(arms) if (number + seed) % 2 else list(arms)[::-1]
         pair = []

@@ -24,8 +24,12 @@ STALL_RATE, STALL_S, STALL_MS = 200.0, 6.0, 300.0
 """λ (requests/s) and length (s) of the load on a server that stalls once in its middle, and for how long (ms): 5 % of
 the load meets the stall in an open loop, and 8 of 1,200 requests, less than 1 %, in a closed one of 8 users."""
 
-LIMIT_RATE, LIMIT_S = 60_000.0, 0.5
-"""λ (requests/s) and length (s) of a load that shows what a client can send: on two cores none can send so much."""
+LIMIT_RATE, LIMIT_S = 300_000.0, 0.5
+"""λ (requests/s) of a load that shows what a client can send: on two cores none can send so much. Its length (s) for
+clients that send until a time is over; the others are given a number of requests."""
+
+LIMIT_REQUESTS = {"wire": 60_000, "others": 10_000}
+"""Requests of that load for the load engine, and for what is slower, to which they take seconds."""
 
 BODY_BYTES = 3_200
 """Size of a request's body: about a row of the model ``mlp``."""
@@ -51,12 +55,19 @@ def measure(design: Design, say: Callable[[str], None]) -> dict[int, Tool]:
             continue
         if arm.sending not in known:
             stall = load(arm, STALL_RATE, STALL_S, design.seed, STALL_MS)
-            limit = load(arm, LIMIT_RATE, LIMIT_S, design.seed)
+            limit = load(arm, LIMIT_RATE, _limit_s(arm.client), design.seed)
             known[arm.sending] = Tool(stall=stall, limit=limit)
             most = f"at most {limit.answered_per_s:.0f} requests/s"
             say(f"{label}: of a server that stalls once, {stall.late} answers are late; {most}")
         found[number] = known[arm.sending]
     return found
+
+
+def _limit_s(client: str) -> float:
+    """Return the length of the load that shows a client's limit, s."""
+    if not CLIENTS[client].counted:
+        return LIMIT_S
+    return LIMIT_REQUESTS.get(client, LIMIT_REQUESTS["others"]) / LIMIT_RATE
 
 
 def load(arm: Arm, rate_per_s: float, duration_s: float, seed: int, stall_ms: float = 0.0) -> KnownLoad:

@@ -12,7 +12,7 @@ from infscale.vocabulary import OTHER, clock
 # protocol, the anchor, the start of a server, the warm-up of an arm, the pause after a trial, the pilot of an arm; and
 # the trials of a search for λ* or for the rate at an SLO; the loads of a client on servers whose behaviour is known.
 _CEILING_S, _ANCHOR_S, _START_S, _WARM_S, _BETWEEN_S, _PILOT_S, _SEARCH_TRIALS = 2.0, 8.0, 4.0, 1.2, 0.3, 6.0, 3
-_TOOL_S = 13.0
+_TOOL_S = 9.0
 
 MOST_AT_FIRST = 40
 """Most lifetimes before the first look: a long run looks early, so that later lifetimes go where they decide most."""
