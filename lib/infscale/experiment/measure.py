@@ -176,13 +176,16 @@ def _seconds(session: Session, arms: Sequence[int]) -> float:
 
 
 def _first_look(session: Session) -> int:
-    """Return the number of lifetimes of the first look: as many as the budget buys, by the length of the first ones."""
+    """Return the number of lifetimes of the first look: what the budget buys, to the nearest, by the first ones' length.
+
+    Half a round more than the budget, at most, and half a round less come equally often.
+    """
     manifest, design = session.manifest, session.design
     groups = [arms for arms in design.groups() if lifetime.there(session, arms)]
     left_s = manifest.ends_at_s - session.elapsed_s()
     second_s = sum(one.extra_s for one in manifest.lifetimes) / 2  # the curve's second half
     each_s = sum(_seconds(session, arms) for arms in groups)
-    bought = 1 + int(max(0.0, left_s - second_s) / max(each_s, 0.1))
+    bought = 1 + round(max(0.0, left_s - second_s) / max(each_s, 0.1))
     return first_look(min(bought, design.most or bought), design.least)
 
 
