@@ -132,17 +132,16 @@ class Finding:
         chosen |= {name: value for name, value in sizes.items() if value is not None}
         arms, contrasts = _numbered(blocks, self.reference, slo="slo" in chosen)
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
-        return Design(
+        design = Design(
             finding=self.name,
             question=self.question,
             arms=arms,
-            contrasts=contrasts,
             sensitivity=tuple(sensitivity),
             beside=self.beside,
             anchor=profile != "tiny",
             profile=profile,
-            **values,
         )
+        return msgspec.structs.replace(design, contrasts=contrasts, **values)
 
 
 def _numbered(blocks: Blocks, reference: int, *, slo: bool) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:

@@ -167,7 +167,8 @@ def run(
         rate_per_s=rate_per_s,
         duration_ns=int(duration_s * 1e9),
         seed=seed,
-        **({} if slo is None else {"latency_ns": int(slo.limit_ms * 1e6), "percentile": 1 - slo.late}),
+        latency_ns=0 if slo is None else int(slo.limit_ms * 1e6),
+        percentile=0.99 if slo is None else 1 - slo.late,
     )
     answer = _in_process(job, longest_s)
     due, n = answer["due"], len(answer["due"])
