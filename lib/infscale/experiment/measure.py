@@ -176,9 +176,9 @@ def _seconds(session: Session, arms: Sequence[int]) -> float:
 
 
 def _first_look(session: Session) -> int:
-    """Return the number of lifetimes of the first look: what the budget buys, to the nearest, by the first ones' length.
+    """Return the number of lifetimes of the first look: what the budget buys, by the length of the first ones.
 
-    Half a round more than the budget, at most, and half a round less come equally often.
+    It is the nearest number: a run ends up to half a round after its budget as often as before it.
     """
     manifest, design = session.manifest, session.design
     groups = [arms for arms in design.groups() if lifetime.there(session, arms)]

@@ -156,10 +156,11 @@ def _agreement(trials: pd.DataFrame, arms: Sequence[int]) -> str:
         return ""
     kept, passed = judged["slo_kept"].astype(bool), judged["reported_verdict"] == VALID
     short = judged[kept & ~passed]["reported_unmet"].str.split().map(lambda unmet: unmet == ["early_stopping"])
+    too_few = f"; {int(short.sum())} of those that keep it have too few queries for its early-stopping rule"
     return (
         f" LoadGen itself says VALID of {int((kept & passed).sum())} of the {int(kept.sum())} trials whose rows keep "
-        f"it, and of {int((~kept & passed).sum())} of the {int((~kept).sum())} whose rows do not; {int(short.sum())} "
-        "of those that keep it have too few queries for its early-stopping rule alone."
+        f"it, and of {int((~kept & passed).sum())} of the {int((~kept).sum())} whose rows do not"
+        f"{too_few if short.any() else ''}."
     )
 
 

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from infscale.report.figures.legends import legend, mark
-from infscale.report.figures.parts import COLOURS, PAGE_IN, PLAIN, by_protocol, row_title, styled
+from infscale.report.figures.parts import COLOURS, PAGE_IN, PLAIN, by_protocol, log_axis, row_title, styled
 from infscale.vocabulary import NAMES
 
 KINDS = {
@@ -18,6 +20,10 @@ KINDS = {
 
 MARKERS = {"rows": ("o", True), "corrected": ("D", True), "reported": ("s", False)}
 """Matplotlib's marker of each kind, and whether it is filled."""
+
+
+LOG_FROM = 20
+"""A panel is logarithmic where its largest value is more than so many times the smallest."""
 
 
 @styled
@@ -41,9 +47,7 @@ def draw(table: pd.DataFrame) -> Figure:
                 y = [height[label] for label in some["label"]]
                 ax.plot(some["value"], y, marker, color=colour, markerfacecolor=face, markersize=4 if filled else 6.5)
         ax.set_xlabel(name)
-        ax.set_xlim(0, 1.08 * max(1e-9, np.nanmax([0.0, *table.loc[table["panel"] == name, "value"]])))
-        ax.xaxis.set_major_locator(MaxNLocator(4))
-        ax.xaxis.set_major_formatter(PLAIN)
+        _scale(ax, table.loc[table["panel"] == name, "value"].dropna().to_numpy(dtype=float))
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(list(height.values()), [row_title(label) for label in labels])
     axes[0].set_ylim(-0.6, len(labels) - 0.4)
@@ -52,6 +56,17 @@ def draw(table: pd.DataFrame) -> Figure:
     kinds = [mark(KINDS[kind], MARKERS[kind][0], "0.3", filled=MARKERS[kind][1]) for kind in shown]
     legend(figure, [*protocols, *kinds])
     return figure
+
+
+def _scale(ax: Axes, values: NDArray[np.float64]) -> None:
+    """Begin an axis at 0, or make it logarithmic where the small values would all be marks at 0."""
+    if len(values) and values.min() > 0 and values.max() > LOG_FROM * values.min():
+        ax.set_xlim(values.min() / 1.5, values.max() * 1.5)
+        log_axis(ax, "x", (1, 3))
+        return
+    ax.set_xlim(0, 1.08 * max(1e-9, values.max(initial=0.0)))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.xaxis.set_major_formatter(PLAIN)
 
 
 REPORTED_CAPTION = (
