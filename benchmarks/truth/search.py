@@ -36,7 +36,7 @@ def searched(rng: np.random.Generator, lifetimes: int, softness: float, spread: 
             rows.append((number, one.rate, verdict))
             one.judge(verdict)
         middles.append(np.log(one.low * one.high) / 2)
-    return pd.DataFrame(rows, columns=["lifetime", "rate_per_s", "verdict"]).assign(arm=0, phase="search")
+    return pd.DataFrame(rows, columns=["lifetime", "rate_per_s", "verdict"]).assign(arm=0, phase="search", closed=False)
 
 
 def main(runs: int) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from infscale.analysis.percentiles import Times, early_stopping, pooled_percentile
+from infscale.analysis.percentiles import Times, early_stopping, fewest_queries, pooled_percentile
 from infscale.analysis.tables.trials import measures
 from infscale.records import samples
 
@@ -85,6 +85,19 @@ def test_early_stopping_takes_as_many_queries_as_mlperf_says(over: int, least: i
     """With fewer, a limit would be called kept that is not."""
     assert early_stopping(least, over)
     assert not early_stopping(least - 1, over)
+
+
+@pytest.mark.parametrize(("p", "over", "least"), [(0.99, 0, 459), (0.99, 1, 662), (0.99, 10, 2010), (0.90, 1, 64)])
+def test_the_floor_of_a_percentile_is_mlperfs(p: float, over: int, least: int) -> None:
+    """The numbers are those of MLPerf's rules, and those that LoadGen prints (tests/load/test_loadgen.py)."""
+    assert fewest_queries(p, over) == least
+
+
+@given(st.floats(0.3, 0.995), st.integers(0, 30), st.floats(0.8, 0.999), st.floats(0, 0.2))
+def test_the_floor_is_the_first_that_the_binomial_tail_allows(p: float, over: int, c: float, d: float) -> None:
+    n = fewest_queries(p, over, c, d)
+    assert stats.binom.cdf(over, n, 1 - p + d) <= 1 - c + 1e-9
+    assert stats.binom.cdf(over, n - 1, 1 - p + d) > 1 - c - 1e-9 or n == over + 1
 
 
 def test_the_interval_of_a_pooled_percentile_covers_it_as_often_as_it_says() -> None:

@@ -135,7 +135,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--quick"], "infscale: No such option '--quick'."),
         (["plan", "--profil", "full"], "infscale: No such option '--profil'. Did you mean '--profile'?"),
         (["load"], "infscale: Missing argument 'URL'."),
-        (["compare", "--rest", "http://127.0.0.1:1/"], "infscale: Missing option '--grpc'."),
+        (["compare", "http://127.0.0.1:1/"], "infscale: Missing argument 'CANDIDATE'."),
         (["figures", "draft"], "infscale: Got unexpected extra argument (draft)"),
     ],
 )
@@ -158,7 +158,6 @@ def test_what_is_not_known_is_two_lines_and_exit_code_2(
         ["paper", "--more", "5 minutes"],
         ["finding", "--more", "1e3s", "encodings"],
         ["finding", "--budget", "quarter", "encodings"],
-        ["compare", "--budget", "5ms"],
         ["plan", "--effect", "-1"],
         ["advice", "--slo", "20"],
     ],
@@ -180,8 +179,7 @@ def test_a_budget_is_a_time_with_its_unit(text: str, seconds: float) -> None:
         assert command_of(name).make_context(name, ["--budget", text]).params["budget"] == seconds
     assert command_of("paper").make_context("paper", ["--more", text]).params["more"] == seconds
     assert command_of("paper").make_context("paper", []).params["budget"] is None, "the profile's"
-    urls = ["--rest", "http://a/", "--grpc", "grpc://a/b.C/D", "--body-rest", "x", "--body-grpc", "x"]
-    assert command_of("compare").make_context("compare", urls).params["budget"] == 240
+    assert command_of("compare").make_context("compare", ["http://a/", "grpc://a/b.C/D"]).params["budget"] == 180
 
 
 def test_an_option_takes_several_values_up_to_the_next_option() -> None:

@@ -25,7 +25,8 @@ def program(folder: Path, name: str, text: str) -> None:
 def test_it_names_every_part_and_the_main_job_can_run_where_the_tests_can() -> None:
     shown = subprocess.run([sys.executable, "-m", "infscale.cli", "doctor"], capture_output=True, text=True)
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    parts = "CPU governor steal Java TorchServe TensorFlow Docker Triton Envoy nginx Redis SCHED_FIFO namespaces netem"
+    parts = "CPU governor steal Java TorchServe TensorFlow Docker Triton Locust LoadGen Envoy nginx Redis"
+    parts += " SCHED_FIFO netem namespaces"
     assert [part for part in parts.split() if part not in shown.stdout] == []
     assert "make paper can run here" in shown.stdout
 

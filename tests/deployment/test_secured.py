@@ -25,7 +25,7 @@ from infscale.deployment.fronts import gateway
 from infscale.deployment.own.attach import attach, attached
 from infscale.errors import ConfigError, DeploymentError
 from infscale.experiment import trial
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import CLIENTS, Arm
 
 TOKEN, HOST = "Bearer a-secret", "model.example"
 HEADERS = {"Authorization": TOKEN, "Host": HOST}
@@ -121,10 +121,7 @@ def endpoint(options: dict[str, Any]) -> Iterator[Endpoint]:
         yield endpoint
 
 
-CLIENTS = [("rest", "wire"), ("grpc", "wire"), ("rest", "requests"), ("grpc", "grpcio")]
-
-
-@pytest.mark.parametrize(("protocol", "client"), CLIENTS)
+@pytest.mark.parametrize(("protocol", "client"), [(p, name) for name, one in CLIENTS.items() for p in one.protocols])
 def test_every_client_sends_the_headers_over_tls_in_a_trial(endpoint: Endpoint, protocol: str, client: str) -> None:
     arm = Arm(protocol, client=client, connections=2)
     outcome = trial.run(endpoint, trial.Plan(arm, rate_per_s=40, duration_s=0.5))

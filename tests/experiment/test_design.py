@@ -12,10 +12,18 @@ from hypothesis import strategies as st
 
 from infscale.errors import ConfigError
 from infscale.experiment.check import check
-from infscale.experiment.design.arm import DEPLOYMENT_FACTORS, FACTORS, FRONT_LEVELS, STORES, Arm
-from infscale.experiment.design.design import SATURATION, Contrast, Design, against_first
+from infscale.experiment.design.arm import (
+    CLIENTS,
+    DEPLOYMENT_FACTORS,
+    FACTORS,
+    FRONT_LEVELS,
+    STORES,
+    Arm,
+)
+from infscale.experiment.design.design import P95, SATURATION, TOOLS, Contrast, Design, against_first
 from infscale.experiment.design.labels import BALANCERS, ENCODINGS, labels
 from infscale.experiment.design.time_plan import check_budget, first_look, least_s, lifetimes, time_plan
+from infscale.findings.finding import Finding
 from infscale.vocabulary import FRAMEWORK_NAMES, HTTP, OTHER, PICKS, PROTOCOLS
 
 REST, GRPC = Arm("rest", framework="triton"), Arm("grpc", framework="triton")
@@ -33,8 +41,11 @@ def design(**changes: Any) -> Design:
     ("levels", "message"),
     [
         ({"protocol": "soap"}, r"protocol='soap' is not known; accepted: grpc, rest"),
-        ({"client": "grpcio"}, "client='grpcio' is not known; accepted: requests, wire"),
-        ({"protocol": "grpc", "client": "requests"}, "accepted: grpcio, wire"),
+        ({"client": "grpcio"}, r"client='grpcio' is not known; accepted: loadgen-offline, .*, requests, wire"),
+        ({"protocol": "grpc", "client": "requests"}, "accepted: grpcio, .*, wire"),
+        ({"client": "locust", "repeat": 0.5}, "client='locust' supports neither repeat nor zipf"),
+        ({"client": "loadgen-single", "zipf": 1.1}, "client='loadgen-single' supports neither repeat nor zipf"),
+        ({"client": "locust-poisson", "gzip": True}, "client='locust-poisson' supports neither gzip nor HTTP/2"),
         ({"http": "3"}, "http='3' is not known; accepted: 1.1, 2"),
         ({"protocol": "grpc", "http": "2"}, "gRPC is always on HTTP/2"),
         ({"client": "requests", "http": "2"}, "client='requests' supports neither gzip nor HTTP/2; use client='wire'"),
@@ -82,6 +93,43 @@ def test_arms_of_one_deployment_share_a_server() -> None:
     assert REST.deployment == GRPC.deployment == Arm("rest", framework="triton", batch=16, http="1.1").deployment
     assert REST.deployment != Arm("rest", framework="triton", cache=True).deployment
     assert set(DEPLOYMENT_FACTORS) < set(FACTORS)
+
+
+def test_a_closed_loop_is_one_by_its_client() -> None:
+    """A loop that is taken for open gets arrivals, a saturation rate and gates that it does not have."""
+    closed = {name for name in CLIENTS if CLIENTS[name].closed}
+    assert closed == {"locust", "locust-poisson", "loadgen-single", "loadgen-offline"}
+    assert Arm("grpc", client="locust").closed
+    assert not Arm("grpc", client="loadgen-server").closed
+    assert not REST.closed
+    assert [name for name, one in CLIENTS.items() if not one.rated] == ["loadgen-single"]
+    assert [name for name, one in CLIENTS.items() if one.at_once] == ["loadgen-offline"]
+
+
+def test_a_closed_loop_is_compared_with_an_open_one_in_one_finding_alone() -> None:
+    """A closed loop asks a slow server less: its times beside those of an open loop flatter the server."""
+    arms = (REST, msgspec.structs.replace(REST, client="locust"))
+    with pytest.raises(
+        ConfigError, match=r"wire and locust are a closed and an open loop|locust and wire are a closed"
+    ):
+        design(arms=arms, contrasts=(Contrast(1, 0),))
+    design(arms=arms, contrasts=())
+    assert design(finding=TOOLS, arms=arms, contrasts=(Contrast(1, 0),)).contrasts
+    both = tuple(msgspec.structs.replace(arm, client="locust") for arm in (REST, GRPC))
+    assert design(arms=both).contrasts
+    with pytest.raises(ConfigError, match="sensitivity: client='locust' is a closed loop"):
+        design(sensitivity=arms[1:])
+
+
+def test_a_closed_loop_has_no_saturation_rate_to_compare() -> None:
+    """It cannot be asked for more than it answers, so that a search would end at the largest rate."""
+    both = [msgspec.structs.replace(arm, client="locust") for arm in (REST, GRPC)]
+    with pytest.raises(ConfigError, match=r"saturation_per_s of a closed loop \(client='locust'\): it cannot be asked"):
+        design(arms=tuple(both), contrasts=(Contrast(1, 0, SATURATION),))
+    arms, contrasts = against_first(both, [REST, GRPC])
+    assert {(one.arm, one.metric) for one in contrasts} == {(1, P95), (3, P95), (3, SATURATION)}
+    assert Finding("own", "?", blocks=[both]).design().contrasts == (Contrast(1, 0, P95),)
+    assert len(arms) == 4
 
 
 def test_every_factor_is_a_column() -> None:

@@ -7,12 +7,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from helpers.virtual_lab import Lab, move_in, run_in, trials_of
 from infscale.errors import DeploymentError, MissingError, ServerLostError
-from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SHARES, Design, against_first
+from infscale.experiment import trial
+from infscale.experiment.design.arm import CLIENTS, Arm
+from infscale.experiment.design.design import SHARES, TOOLS, Contrast, Design, against_first
 from infscale.experiment.lifetime.lifetime import ATTEMPTS, BEYOND, CHECK_LIFETIMES, CURVE_LIFETIMES, order
 from infscale.experiment.session import RESTARTS
 from infscale.experiment.trial import Plan
@@ -389,6 +391,48 @@ def test_a_run_ends_when_what_it_needs_is_gone_in_its_middle(lab: Lab, tmp_path:
     assert run.manifest.status == "complete"
     assert {m.lifetime for m in trials_of(run, "grid")} == {0}
     assert run.manifest.skipped == dict.fromkeys((0, 1), "Triton is not installed")
+
+
+CLOSED = Arm("rest", framework="triton", client="locust", connections=8)
+
+
+def test_a_closed_loop_has_no_search_and_its_throughput_has_a_part_in_the_rates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A search for the λ* of users who wait would go up for ever, and rates that they do not reach are no load."""
+    lab = move_in(Lab(lambda arm: 100.0 if arm.closed else 300.0), monkeypatch)
+    contrasts = (Contrast(1, 0),)
+    run = run_in(lab, design_of(finding=TOOLS, arms=(REST, CLOSED), contrasts=contrasts), tmp_path)
+    assert {one.arm_number for one in lab.plans if one.phase == "search"} == {0}
+    assert set(run.manifest.brackets) == {0}
+    throughput = run.manifest.pilot[1].saturation_per_s
+    assert throughput == pytest.approx(100.0, rel=0.2)
+    assert run.manifest.rates_per_s[0] == pytest.approx([share * throughput for share in SHARES], rel=0.01)
+    assert {one.arm_number for one in lab.plans if one.phase == "grid"} == {0, 1}
+
+
+def test_a_client_without_a_nominal_rate_is_tried_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """λ does not set how much LoadGen's SingleStream sends: at every rate it is the same load."""
+    lab = move_in(Lab(lambda arm: 1000.0), monkeypatch)
+    arms = (CLOSED, msgspec.structs.replace(CLOSED, client="loadgen-single", connections=0))
+    run = run_in(lab, design_of(arms=arms, contrasts=(Contrast(1, 0),)), tmp_path)
+    tried = Counter(one.arm_number for one in trials_of(run, "pilot"))
+    assert tried[0] > 2
+    assert tried[1] == 2
+
+
+@pytest.mark.parametrize("client", ["locust", "loadgen-server"])
+def test_a_client_that_is_not_installed_leaves_its_arm_out_with_the_command(
+    client: str, lab: Lab, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def missing() -> None:
+        raise MissingError("it is not installed: pip install it")
+
+    monkeypatch.setitem(trial.CHECKS, CLIENTS[client].tool, missing)
+    arms = (REST, msgspec.structs.replace(REST, client=client))
+    run = run_in(lab, design_of(finding=TOOLS, arms=arms, contrasts=(Contrast(1, 0),)), tmp_path)
+    assert run.manifest.skipped == {1: "it is not installed: pip install it"}
+    assert run.measured == [0]
 
 
 def test_a_version_of_http_that_this_server_does_not_speak_leaves_its_arm_out(lab: Lab, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """If these fail, a capacity is reported that an arm does not have, or with an interval that claims too much."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,21 +10,31 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from benchmarks.truth.capacity import truth
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from helpers.synthetic_run import TRANSPORT_NS
 from helpers.virtual_lab import Lab, move_in, quiet, run_in, trials_of
+from infscale.analysis.tables import tabulate
 from infscale.analysis.tables.saturation import lifetime_logs
 from infscale.deployment.endpoint import Endpoint
+from infscale.errors import ConfigError
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import Contrast, Design
+from infscale.experiment.design.design import CAPACITY as CAPACITY_RATE
+from infscale.experiment.design.design import MARGINS, Contrast, Design
+from infscale.experiment.design.slo import Slo
 from infscale.experiment.folder import folder_for
 from infscale.experiment.lifetime import pilot, search
 from infscale.experiment.lifetime.search import CEILING_SHARE, MOST_INVALID, MOST_TRIALS, STEP
 from infscale.experiment.session import Session
+from infscale.experiment.trial import Plan
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Verdict
+from infscale.records.gates.late import late_share
 from infscale.records.manifest import Pilot
+from infscale.records.runs import load_run
+from infscale.report.wording import contrast_text
 
 REST, GRPC = Arm("rest", framework="triton"), Arm("grpc", framework="triton")
 CAPACITY = {REST: 300.0, GRPC: 800.0}
@@ -75,7 +86,7 @@ def searched(
     """Return the bracket of each of some lifetimes, and the rates that were tried."""
     tried: list[list[float]] = []
 
-    def verdict(_: Session, __: Endpoint, one: Any, number: int) -> str:
+    def verdict(_: Session, __: Endpoint, one: Any, number: int, *, slo: bool) -> str:
         tried[-1].append(one.rate)
         return judge(one.rate)
 
@@ -157,7 +168,7 @@ def test_intervals_hold_the_capacity_where_chance_has_a_part_in_the_verdicts(sof
         _, tried = searched(session, judge, 14, seed=seed, start=TRUTH * float(np.exp(rng.normal(0, 0.3))))
         lifetimes = np.repeat(np.arange(14), [len(own) for own in tried])
         columns = {"rate_per_s": np.concatenate(tried), "verdict": made, "lifetime": lifetimes}
-        trials = pd.DataFrame({**columns, "arm": 0, "phase": "search"})
+        trials = pd.DataFrame({**columns, "arm": 0, "phase": "search", "closed": False})
         values = lifetime_logs(trials)["value"].to_numpy()
         error = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
         held += abs(values.mean() - math.log(TRUTH)) <= error
@@ -257,6 +268,98 @@ def test_a_search_on_a_host_that_is_always_disturbed_ends_without_a_bracket(lab:
     assert set(run.manifest.brackets[1].values()) == {(None, None)}
     assert sum(m.arm_number == 1 for m in trials_of(run, "search")) == 2 * MOST_INVALID
     assert all(low and high for low, high in run.manifest.brackets[0].values())
+
+
+# --------------------------------------------------------------------------------------------- the rate at the SLO
+
+SLO = Slo("p95", 20.0)
+
+
+def by_slo(**changes: Any) -> Design:
+    """Return a design that compares the two arms by the rate at an SLO, beside p95 and λ*."""
+    contrasts = tuple(Contrast(1, 0, metric) for metric in MARGINS)
+    return pair(slo="p95<20ms", contrasts=contrasts, least=6, requests=300, **changes)
+
+
+def test_the_rate_at_the_slo_is_that_of_the_queue_and_its_ratio_a_contrast(lab: Lab, tmp_path: Path) -> None:
+    """Of two servers with constant service it is known; that of REST is far below its λ*."""
+    run = run_in(lab, by_slo(), tmp_path)
+    tables = tabulate(run)
+    arms = tables.arms.sort_values("arm").to_dict("records")
+    truths = []
+    for number, arm in enumerate((REST, GRPC)):
+        service_ms = 1e3 / CAPACITY[arm]
+        truths.append(CAPACITY[arm] * truth("M/D/1", Slo("p95", (SLO.limit_ms - TRANSPORT_NS / 1e6) / service_ms)))
+        found = arms[number]
+        assert found["capacity_low_per_s"] < found["capacity_per_s"] < found["capacity_high_per_s"]
+        assert found["capacity_per_s"] == pytest.approx(truths[-1], rel=0.12)
+        assert found["capacity_lifetimes"] == 6
+        assert found["capacity_bound"] == ""
+    assert arms[0]["capacity_high_per_s"] < arms[0]["saturation_per_s"]
+    row = tables.contrasts[tables.contrasts["metric"] == CAPACITY_RATE].iloc[0]
+    assert row["ratio_low"] < truths[1] / truths[0] < row["ratio_high"]
+    assert row["answer"] == "differs"
+    assert "gRPC keeps the SLO up to a higher rate than REST: its rate at the SLO is" in contrast_text(
+        row, "gRPC", "REST"
+    )
+
+
+def test_its_brackets_are_stored_and_hold_what_the_trials_kept(lab: Lab, tmp_path: Path) -> None:
+    run = run_in(lab, by_slo(), tmp_path)
+    for number in (0, 1):
+        for lifetime, (low, high) in run.manifest.capacity_brackets[number].items():
+            assert low is not None
+            assert high is not None
+            own = [one for one in run.trials if one.manifest.phase == "capacity"]
+            own = [one for one in own if (one.manifest.arm_number, one.manifest.lifetime) == (number, lifetime)]
+            shares = {
+                one.manifest.rate_per_s: late_share(one.samples(), SLO.limit_ms, one.manifest.duration_s) for one in own
+            }
+            assert shares[low] <= SLO.late < shares[high]
+            assert len(own) <= MOST_TRIALS
+            assert all(one.manifest.duration_s * one.manifest.rate_per_s > 200 for one in own)
+    stored = tabulate(load_run(run.folder)).trials  # packed: the rows are still there
+    kept = stored[stored["phase"] == "capacity"]
+    assert (kept["slo_kept"] == (kept["late_share"] <= SLO.late)).all()
+
+
+def test_an_interrupted_search_for_it_goes_on_where_it_was(lab: Lab, tmp_path: Path) -> None:
+    """Its trials are long: none is measured twice."""
+    whole = run_in(lab, by_slo(), tmp_path / "whole")
+    tried: list[tuple[int, ...]] = []
+
+    def stop(plan: Plan) -> None:
+        if plan.phase == "capacity":
+            tried.append(plan.key)
+            if len(tried) == 3:
+                raise KeyboardInterrupt
+
+    lab.before = stop
+    with pytest.raises(KeyboardInterrupt):
+        run_in(lab, by_slo(), tmp_path / "parts")
+    run = run_in(lab, by_slo(), tmp_path / "parts")
+    assert len(tried) == len(set(tried)) + 1, "only the trial that was interrupted is measured again"
+    assert run.manifest.capacity_brackets == whole.manifest.capacity_brackets
+
+
+def test_a_run_without_an_slo_searches_none_and_has_no_such_columns(lab: Lab, tmp_path: Path) -> None:
+    run = run_in(lab, pair(), tmp_path)
+    assert trials_of(run, "capacity") == []
+    assert run.manifest.capacity_brackets == {}
+    assert not any("capacity" in name for name in tabulate(run).arms.columns)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"slo": "50ms"}, "slo='50ms' is no limit of a percentile"),
+        ({"slo": "p95<2s"}, "slo='p95<2s': the limit is not below timeout_s=1; accepted: less"),
+        ({"contrasts": (Contrast(1, 0, CAPACITY_RATE),)}, "metric='capacity_per_s' needs the design's slo"),
+    ],
+)
+def test_a_design_whose_slo_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        pair(**changes)
 
 
 # ---------------------------------------------------------------------------------------------------------- the pilot

@@ -16,6 +16,7 @@ import pytest
 from helpers import synthetic_run
 from helpers.docker_stand_in import docker
 from helpers.waiting import await_true, gone
+from infscale import load
 from infscale.analysis import cost
 from infscale.analysis.tables import usage as usage_table
 from infscale.analysis.tables.trials import trials_table
@@ -256,6 +257,18 @@ def test_a_trial_tells_what_client_and_server_used(endpoint: Endpoint, protocol:
     own = outcome.usage
     assert own["time_ns"].min() < 0 < own["time_ns"].max()
     assert set(of(own, "client")["pid"]) == {shard.pid for shard in generator.shards}
+
+
+def test_every_program_that_sends_a_load_is_read_as_the_client() -> None:
+    """One that is not known would be a stranger's CPU, and a trial without a client."""
+    package = Path(load.__file__).parent
+    files = [file for file in package.rglob("*.py") if 'if __name__ == "__main__"' in file.read_text()]
+    names = [".".join(("infscale.load", *file.relative_to(package).with_suffix("").parts)) for file in files]
+    assert "infscale.load.locust_client" in names
+    for name in names:
+        command = [sys.executable, "-c", "import sys; sys.stdin.read()", name]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+            assert process.pid in [one.pid for one in usage.clients()], name
 
 
 @pytest.mark.parametrize(("protocol", "client"), [("rest", "requests"), ("grpc", "grpcio")])

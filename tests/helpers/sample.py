@@ -57,7 +57,9 @@ def _drawn() -> Path:
     with filelock.FileLock(folder / "lock"):
         if not (folder / "done").exists():
             with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as pool:
-                list(pool.map(_draw, FINDINGS, [folder] * len(FINDINGS)))
+                # One without a sample fails the tests that ask for it, and no other.
+                there = [name for name in FINDINGS if runs.newest(SAMPLE, name)]
+                list(pool.map(_draw, there, [folder] * len(there)))
             (folder / "done").touch()
     return folder
 

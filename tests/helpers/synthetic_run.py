@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import MARGINS, Contrast, Design
+from infscale.experiment.design.design import USUAL, Contrast, Design
 from infscale.load.null_server import lindley
 from infscale.machine import Machine
 from infscale.records import manifest as manifests
@@ -152,7 +152,7 @@ def run_manifest_of(
         finding="protocols",
         question="REST or gRPC?",
         arms=tuple(Arm(protocol, framework=FRAMEWORK[name]) for name, protocol in arms),
-        contrasts=tuple(Contrast(2 * k, 2 * k + 1, metric) for metric in MARGINS for k in range(len(names))),
+        contrasts=tuple(Contrast(2 * k, 2 * k + 1, metric) for metric in USUAL for k in range(len(names))),
         least=min(4, lifetimes),
         trial_s=duration_s,
         curve=max(0, len(grid) - 2),

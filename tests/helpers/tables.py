@@ -12,13 +12,22 @@ import pytest
 from helpers.synthetic_run import TORCHSERVE, manifest_of, run_manifest_of
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.run_tables import from_trials
-from infscale.analysis.tables.trials import METRICS, WITHHELD, factors
+from infscale.analysis.tables.trials import METRICS, WITHHELD, factors, reported
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SHARES, Design
 from infscale.experiment.design.labels import labels
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
-from infscale.records.manifest import GroupUsage, Implementation, Lifetime, Pilot, RunManifest
+from infscale.records.manifest import (
+    GroupUsage,
+    Implementation,
+    KnownLoad,
+    Lifetime,
+    Pilot,
+    Reported,
+    RunManifest,
+    Tool,
+)
 from infscale.records.runs import Run, Trial
 
 ARMS = (Arm("rest", "json", framework="torchserve"), Arm("grpc", "raw", framework="torchserve"))
@@ -84,6 +93,7 @@ def rows_of(
             for lifetime in range(lifetimes):
                 row = {**identifier, **base, "rate_per_s": rate, "lifetime": lifetime}
                 row |= dict.fromkeys(("offered_per_s", "achieved_per_s", "goodput_per_s", "finished_per_s"), rate)
+                row |= reported(None)
                 row |= {f"mean_{part}_ms": float("nan") for part in (*PARTS, "response")}
                 row |= dict.fromkeys(WITHHELD, 2.0 + 0.1 * lifetime)
                 row |= {f"{name}_bound": False for name in METRICS}
@@ -170,6 +180,8 @@ def searched(
 ) -> tuple[Run, Tables]:
     """A run of four lifetimes, and its tables: every arm brackets its λ* within 5 %, and has its p95 at both rates.
 
+    Arms that are closed loops have no λ*. Of a design with an SLO the rate that keeps it is 80 % of λ*.
+
     Lifetimes differ by less than 0.1 %. Each trial used 100 µs of the client's and of every server's CPU a request.
     ``left_out``: arms that could not be measured.
     """
@@ -180,17 +192,21 @@ def searched(
     for number in run.measured:
         arm, block = design.arms[number], design.block(number)
         capacity = saturation_per_s(arm)
-        ends = ((0.95 * capacity, "search", VALID), (1.05 * capacity, "search", SATURATED))
+        ends = [(0.95 * capacity, "search", VALID), (1.05 * capacity, "search", SATURATED)]
+        if design.slo:
+            ends += [(0.75 * capacity, "capacity", VALID), (0.85 * capacity, "capacity", SATURATED)]
+        ends = [] if arm.closed else ends  # of a closed loop no λ* is searched
         rates = [(rate, "grid", VALID) for rate in manifest.rates_per_s[block]]
         for rate, phase, verdict in (*rates, *ends):
             for lifetime in range(LIFETIMES):
                 noise = 1 + 0.0001 * ((7 * number + lifetime) % 5)
                 name = f"t{len(trials)}"
-                at = rate * noise if phase == "search" else rate
+                at = rate if phase == "grid" else rate * noise
                 rows.append(
                     {"arm": number, "phase": phase, "rate_per_s": at, "lifetime": lifetime, "verdict": verdict}
                     | {"trial_id": name, "response_p95_ms": p95_ms(arm) * noise, "hit_ratio": _hit_ratio(arm)}
                     | {"bytes_out": 3200.0 * arm.batch, "response_p50_ms": p95_ms(arm) * noise / 2}
+                    | ({"slo_kept": verdict == VALID} if design.slo else {})
                 )
                 known = manifest_of(
                     arm,
@@ -245,6 +261,7 @@ def _manifest_of(design: Design, saturation_per_s: Of, left_out: Sequence[int]) 
             Lifetime(arms=arms, number=number, seconds=10.0) for number in range(LIFETIMES) for arms in design.groups()
         ],
         first_look=LIFETIMES,
+        tools={number: _tool(design.arms[number]) for number in measured} if "tools" in design.beside else {},
         implementations={
             name: Implementation(
                 name=name,
@@ -258,6 +275,25 @@ def _manifest_of(design: Design, saturation_per_s: Of, left_out: Sequence[int]) 
             for name in names
         },
     )
+
+
+def _tool(arm: Arm) -> Tool:
+    """What a client makes of known servers: an open loop has 60 late answers, a closed one 8."""
+    times = {"p50_ms": 0.3, "p95_ms": 0.5, "p99_ms": 5.0 if arm.closed else 260.0}
+    said = Reported(tool="a tool", p50_ms=0.3, p95_ms=0.5, p99_ms=times["p99_ms"], throughput_per_s=200.0)
+    load = KnownLoad(
+        rate_per_s=200.0,
+        stall_ms=300.0,
+        rows=1200,
+        late=8 if arm.closed else 60,
+        answered_per_s=900.0,
+        cpu_us=50.0,
+        response=times,
+        roundtrip=times,
+        corrected={**times, "p99_ms": 250.0} if arm.closed else {},
+        reported=said if arm.client != "wire" else None,
+    )
+    return Tool(stall=load, limit=load)
 
 
 def _implementation(arm: Arm) -> str:

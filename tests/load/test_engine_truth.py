@@ -21,7 +21,7 @@ from helpers.virtual_server import VirtualServer
 from infscale.load import schedule as arrivals
 from infscale.load.engine import run as engine
 from infscale.load.engine import status
-from infscale.load.engine.interfaces import Limits
+from infscale.load.engine.interfaces import GiveUp, Limits
 from infscale.load.engine.job import Job, codec_factory
 from infscale.load.engine.loop import Engine
 from infscale.load.null_server import Times, lindley, null_server, service_times, stall
@@ -51,12 +51,13 @@ def measure(
     max_streams: int | None = None,
     keep_alive: bool = True,
     edges: bool = False,
+    give_up: GiveUp | None = None,
 ) -> tuple[pd.DataFrame, Engine, VirtualServer]:
     """The engine's rows of one trial in virtual time."""
     times = np.asarray(schedule, np.int64)
     bodies = [b"first body", b"", b"third body" * 5000]
     choice = np.arange(len(times), dtype=np.int32) % len(bodies)
-    limits = Limits(timeout_ns, connections, open_first, keep_alive)
+    limits = Limits(timeout_ns, connections, open_first, keep_alive, give_up)
     job = Job(URLS[scheme], bodies, array("q", times.tobytes()), array("i", choice.tobytes()), limits)
     http1 = partial(Http1Server, replies(b"reply"), {})
     served = http1 if scheme == "http" else partial(Http2Server, b"reply", max_streams)
@@ -67,6 +68,28 @@ def measure(
     loop.close()
     rows = pd.DataFrame({name: np.asarray(column) for name, column in vars(loop.rows).items()})
     return rows.assign(scheduled=times), loop, world
+
+
+@by_connections
+def test_a_load_is_given_up_when_so_many_requests_were_late_and_not_before(scheme: str, connections: int) -> None:
+    """A server that takes 2 ms for each of 1,000 requests/s falls behind by 1 ms with each."""
+    schedule, service = np.arange(1_000) * 10**6, np.full(1_000, 2 * 10**6)
+    after, begin, most = 20 * 10**6, 100 * 10**6, 50
+    rows, _, _ = measure(scheme, schedule, service, connections=connections, give_up=GiveUp(after, begin, most))
+    whole, _, _ = measure(scheme, schedule, service, connections=connections)
+    sent = rows["outcome"] != status.UNSENT
+    late = schedule[(whole["done"] - schedule > after) & (schedule >= begin)]
+    assert 0 < sent.sum() < 1_000
+    assert sent[: sent.sum()].all()
+    last = int(rows["due"].max())
+    assert late[most - 1] + after <= last + 2 * 10**6
+    assert late[most - 1] + after > last - 3 * 10**6
+    done = rows["outcome"] == status.OK
+    pd.testing.assert_series_equal(rows.loc[done, "done"], whole.loc[done, "done"])
+    more, _, _ = measure(
+        scheme, schedule, service, connections=connections, give_up=GiveUp(after, begin, len(late) + 1)
+    )
+    pd.testing.assert_frame_equal(more, whole)
 
 
 def from_gaps(workload: Sequence[tuple[int, int]]) -> tuple[Times, Times]:

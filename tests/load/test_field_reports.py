@@ -432,8 +432,10 @@ def test_a_terminal_that_is_gone_costs_no_row(tmp_path: Path) -> None:
 
     with server(talk) as url:
         words = ("load", url, "--rate", "50", "--duration", "60", "--out", str(out))
+        default = "import signal, sys; signal.signal(1, signal.SIG_DFL)"  # under nohup these tests ignore it
+        program = f"{default}; from infscale.cli import main; sys.exit(main())"
         with subprocess.Popen(
-            [sys.executable, "-m", "infscale.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [sys.executable, "-c", program, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
             await_true(asked.is_set)
             assert process.stdout is not None

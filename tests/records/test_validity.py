@@ -512,3 +512,72 @@ def test_a_client_library_that_is_late_is_slow_not_void() -> None:
     held = frame.assign(due_ns=np.where(np.arange(len(frame)) % 10 == 0, NEVER, frame["due_ns"]))
     assert verdict_of(held, generator_of(client="requests")).name == SATURATED
     assert verdict_of(late, generator_of(client="requests"), host_of(steal_fraction=0.5)).name == INVALID
+
+
+# --- closed loops -------------------------------------------------------------------------------------
+
+
+def closed(n_per_s: float = 400.0, users: int = 8, response_ms: float = 2.0) -> pd.DataFrame:
+    """Rows of users who are paced evenly, each ready when its last answer has come and its turn is there."""
+    gap, count = users / n_per_s, int(DURATION_S * n_per_s / users)
+    ready = np.sort(((np.arange(users)[:, None] / n_per_s + gap * np.arange(count)) * 1e9).astype(np.int64).ravel())
+    jitter = np.random.default_rng(1).lognormal(0, 0.1, len(ready))
+    return samples.synthetic(ready, (response_ms * 1e6 * jitter).astype(np.int64))
+
+
+LOCUST = generator_of(client="locust")
+
+
+def test_a_sound_closed_loop_is_valid_and_says_what_was_not_judged() -> None:
+    verdict = verdict_of(closed(), LOCUST)
+    assert verdict.name == VALID
+    gates = {gate.name: gate for gate in verdict.gates}
+    for name in ("lag", "arrivals", "in_flight", "response"):
+        assert gates[name].value is None
+        assert gates[name].text.startswith("not judged: ")
+    assert (
+        gates["delivered"].text == "the client sent 1600 of 1600 requests of the nominal rate (100.0%; at least 82.5%)"
+    )
+
+
+def test_users_who_do_not_reach_the_nominal_rate_are_saturated() -> None:
+    """Their times would be shown as those of a load that was never there."""
+    verdict = verdict_of(closed(n_per_s=300.0), LOCUST)
+    assert (verdict.name, verdict.reasons) == (SATURATED, ("delivered",))
+    assert verdict_of(closed(n_per_s=380.0), LOCUST).name == VALID
+
+
+def test_users_of_a_server_that_hangs_are_saturated_not_void() -> None:
+    """They send too few requests to judge, because the server answers none: that is its doing."""
+    few = closed(n_per_s=8.0, response_ms=999.0).assign(status="timeout")
+    assert len(few) < 40
+    assert verdict_of(few, LOCUST).name == SATURATED
+    assert verdict_of(few.iloc[:10], LOCUST, rate_per_s=2.0).name == INVALID, "nobody asked for enough"
+
+
+def test_failures_and_the_host_are_judged_in_a_closed_loop_too() -> None:
+    assert verdict_of(with_status(closed(), 0.02, "http_503"), LOCUST).reasons == ("errors",)
+    assert verdict_of(closed(), LOCUST, host_of(steal_fraction=0.5)).name == INVALID
+
+
+def test_a_client_without_a_nominal_rate_is_never_short_of_it() -> None:
+    """SingleStream sends its next request when the last is answered: λ is no load that it could miss."""
+    single = generator_of(client="loadgen-single")
+    slow = closed(n_per_s=100.0, users=1, response_ms=9.0)
+    verdict = verdict_of(slow, single)
+    assert verdict.name == VALID
+    assert verdict_of(slow, LOCUST).name == SATURATED
+    gates = {gate.name: gate.text for gate in verdict.gates}
+    for name in ("delivered", "enough"):
+        assert gates[name].startswith("not judged: the client has no nominal rate")
+    hangs = closed(n_per_s=1.0, users=1, response_ms=990.0).assign(status="timeout")
+    assert (verdict_of(hangs, single).name, len(hangs)) == (SATURATED, 4), "not thrown away for its few requests"
+
+
+def test_an_offline_load_that_waits_for_itself_is_valid_and_its_failures_count() -> None:
+    """All its requests are there at once: the queue is the load, and says nothing about the server."""
+    offline, n = generator_of(client="loadgen-offline"), int(400 * DURATION_S)
+    rows = samples.synthetic(np.zeros(n, np.int64), np.arange(1, n + 1) * 5_000_000)
+    assert verdict_of(rows, offline).name == VALID
+    assert verdict_of(rows, generator_of(client="loadgen-server")).name != VALID
+    assert verdict_of(with_status(rows, 0.02, "http_503"), offline).reasons == ("errors",)

@@ -23,7 +23,7 @@ from helpers.synthetic_run import TORCHSERVE, build
 from helpers.tables import searched
 from infscale.analysis.tables import Tables, tabulate
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import P95
+from infscale.experiment.design.design import CAPACITY, P95, SATURATION, USUAL
 from infscale.findings import FINDINGS
 from infscale.findings.finding import Finding
 from infscale.models import reference
@@ -354,10 +354,16 @@ def test_every_contrast_has_a_row_below_its_question_and_no_word_is_broken() -> 
     assert len(names) == table["contrast"].nunique() + 3
     assert [name for name in names if "÷" not in name] == ["Protocols", "Encodings", "Load balancing"]
     assert set(names) - {"Protocols", "Encodings", "Load balancing"} == set(table["contrast"])
-    for ax, metric in zip(figure.axes, overview.COLUMNS, strict=True):
+    for ax, metric in zip(figure.axes, USUAL, strict=True):
         marks = [line for line in ax.get_lines() if line.get_marker() in ("D", "s", "o")]
         heights = {float(np.asarray(line.get_ydata())[0]) for line in marks}
         assert len(heights) == (table["metric"] == metric).sum()
+    check_layout(figure)
+
+
+def test_the_rate_at_an_slo_has_a_column_where_a_contrast_has_it() -> None:
+    figure = shown(contrast("a ÷ b"), contrast("a ÷ b", metric=CAPACITY), contrast("a ÷ b", metric=SATURATION))
+    assert [ax.get_title().split("\n")[0] for ax in figure.axes][2:] == ["rate at the SLO"]
     check_layout(figure)
 
 

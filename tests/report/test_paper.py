@@ -39,7 +39,7 @@ from infscale.vocabulary import number
 
 NOTEBOOKS = ["30-summarise", "40-figures", "60-advice", "50-paper-values"]
 F0 = FINDINGS["protocols"]
-OTHERS = ("encodings", "hybrid", "caching", "load-balancing", "porting", "client-stacks", "network")
+OTHERS = ("encodings", "hybrid", "caching", "load-balancing", "porting", "client-stacks", "network", "load-tools")
 TWO = Finding("two", "Is REST slower?", [[Arm("grpc", framework="triton"), Arm("rest", framework="triton")]])
 
 

@@ -311,6 +311,23 @@ def test_the_fifo_server_takes_the_service_times_in_order_of_receipt_over_both_p
     assert last - first >= 0.1
 
 
+@pytest.mark.server
+def test_workers_serve_at_the_same_time() -> None:
+    """The gate's servers take as many requests at a time as they have workers, each for as long as is set."""
+    service = np.full(3, 200_000_000, np.int64)
+    with null_server(service_ns=service, workers=2) as running, Client(running.grpc) as client:
+        began = time.monotonic()
+        for _ in range(3):
+            client.open("application/grpc")
+        client.until(h2.events.StreamEnded, 2)
+        second = time.monotonic() - began
+        client.until(h2.events.StreamEnded, 3)
+        third = time.monotonic() - began
+    assert second >= 0.2
+    assert third >= 0.4
+    assert third - second >= 0.1, "the third waited for a worker, and the second did not"
+
+
 def test_service_times_come_from_their_seed() -> None:
     drawn = service_times("exponential", 0.004, 10_000, seed=3)
     assert (drawn == service_times("exponential", 0.004, 10_000, seed=3)).all()
@@ -320,7 +337,9 @@ def test_service_times_come_from_their_seed() -> None:
     assert stall(2, 1.0).tolist() == [0, 0, 1_000_000_000]
 
 
-@pytest.mark.parametrize("options", [{"reply_bytes": -1}, {"service_ns": np.array([-1])}, {"max_streams": -1}])
+@pytest.mark.parametrize(
+    "options", [{"reply_bytes": -1}, {"service_ns": np.array([-1])}, {"max_streams": -1}, {"workers": 0}]
+)
 def test_bad_options_are_named(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="accepted"), null_server(**options):
         pass

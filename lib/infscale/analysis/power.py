@@ -11,12 +11,12 @@ from infscale.analysis.tables.contrasts import contrasts_table
 from infscale.analysis.tables.trials import trials_table
 from infscale.errors import ConfigError, DataError
 from infscale.experiment.design import time_plan
-from infscale.experiment.design.design import MARGINS, P95, SATURATION, Design
+from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION, Design
 from infscale.experiment.design.labels import count, labels
 from infscale.records.runs import Run, find_run, load_run
 from infscale.vocabulary import clock, number
 
-NAMES = {P95: "p95 response time at moderate load", SATURATION: "saturation rate λ*"}
+NAMES = {P95: "p95 response time at moderate load", SATURATION: "saturation rate λ*", CAPACITY: "rate at the SLO"}
 """How metrics are shown."""
 
 POWER = 0.8

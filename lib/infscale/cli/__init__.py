@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 
@@ -25,10 +26,13 @@ SECTIONS: dict[str, dict[str, str]] = {
     },
     "A service of your own": {
         "load": "Send an open-loop load to a URL and judge the result.",
-        "compare": "Compare REST and gRPC on one service.",
+        "capacity": "Find the highest rate at which a URL keeps a limit of its response time.",
+        "compare": "Say whether a version, framework or protocol is worse than another.",
     },
     "This machine": {
         "serve": "Deploy a model and hold it open until Ctrl-C.",
+        "locust": "Deploy a model and explore it with Locust's web page.",
+        "audit": "Say whether a server remembers requests, and whether its answers are right.",
         "doctor": "Say what this machine has, and how to get what is missing.",
     },
 }
@@ -36,6 +40,10 @@ SECTIONS: dict[str, dict[str, str]] = {
 
 CONTINUED = ("paper", "finding")
 """Commands that go on with an interrupted run when they are called again."""
+
+JUDGING = ("compare",)
+"""Commands whose exit code 1 is a judgement. Their errors are 2, also those of this program: else a CI job would read a
+traceback as a slower server."""
 
 NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """Errors of system calls that tell a user enough: no right to a file, a file system that is read-only, or full."""
@@ -112,7 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
     Exit codes of every command: 0 done; 1 a known error, described in one message; 2 an unknown command or option, or a
-    missing one; 130 ended by Ctrl-C; 141 the reader of the output has ended. A command may have others.
+    missing one; 130 ended by Ctrl-C; 141 the reader of the output has ended. A command may have others. Of the commands
+    in :data:`JUDGING` any error is 2.
     """
     _print_anything()
     ctx = None
@@ -130,19 +139,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except InfscaleError as error:
         print(f"infscale: {error}", file=sys.stderr)
-        return 1
+        return _failed(ctx)
     except BrokenPipeError:  # the reader of our output (head, less) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell reports SIGPIPE
     except OSError as error:
         if error.errno not in NOT_ALLOWED:
-            raise
+            return _unexpected(ctx)
         where = f"{error.filename}: " if error.filename else ""
         print(f"infscale: {where}{error.strerror}", file=sys.stderr)
-        return 1
+        return _failed(ctx)
     except KeyboardInterrupt:
         continued = ctx is not None and ctx.invoked_subcommand in CONTINUED
         advice = "; finished trials are kept, the same command continues" if continued else ""
         print(f"\ninfscale: interrupted{advice}", file=sys.stderr)
         return 130
+    except Exception:
+        return _unexpected(ctx)
     return code if isinstance(code, int) else 0
+
+
+def _failed(ctx: click.Context | None) -> int:
+    """Return the exit code of a known error."""
+    return 2 if ctx is not None and ctx.invoked_subcommand in JUDGING else 1
+
+
+def _unexpected(ctx: click.Context | None) -> int:
+    """Raise the exception that is being handled; in a command that judges, show it and return the code of an error."""
+    if _failed(ctx) == 1:
+        raise
+    traceback.print_exc()
+    return 2

@@ -1,5 +1,6 @@
-"""``infscale compare``: REST or gRPC, for a service of one's own: paired trials, searches for λ*, and two sentences."""
+"""``infscale compare``: is a candidate worse than its reference? Two endpoints, or two stored runs."""
 
+import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,75 +9,166 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import click
+
 from infscale.cli.load import bodies_of, headers_of
-from infscale.cli.options import Command, Duration, Milliseconds, Number, option
-from infscale.errors import ConfigError, DeploymentError
-from infscale.vocabulary import NAMES, OTHER, PROTOCOLS, number
+from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, option
+from infscale.errors import ConfigError, DeploymentError, InfscaleError
+from infscale.vocabulary import NAMES, OTHER
 
 if TYPE_CHECKING:
-    from infscale.analysis.tables import Tables
+    from infscale.cli.compare_report import Comparison
     from infscale.deployment.endpoint import Endpoint
     from infscale.experiment.design.design import Design
     from infscale.findings.finding import Sizes
     from infscale.payloads.encoders import Payload
     from infscale.records.runs import Run
 
+SCHEMES = {"http": "rest", "https": "rest", "grpc": "grpc", "grpcs": "grpc"}
+"""Schemes of the addresses that can be compared, and what each speaks."""
 
-SCHEMES = {"rest": ("http", "https"), "grpc": ("grpc", "grpcs")}
-"""Schemes of the addresses that can be compared, by protocol."""
+SIDES = ("reference", "candidate")
+"""The two that are compared, as the ``model`` of their arms."""
+
+CODES = {"not worse": 0, "worse": 1, "undecided": 3}
+"""Exit codes by judgement; an error of any kind is 2 (:data:`infscale.cli.JUDGING`)."""
+
+SHORT_S = 0.5
+"""Length of a trial, s, where the budget does not hold the fewest lifetimes with trials of a second and a curve."""
 
 # ------------------------------------------------------------------------------------------ the command
 
 
 def _run(
     *,
-    rest: str,
-    grpc: str,
-    body_rest: Sequence[str],
-    body_grpc: Sequence[str],
-    header_rest: Sequence[str],
-    header_grpc: Sequence[str],
+    reference: str,
+    candidate: str,
+    at_most: float,
+    at_most_load: float | None,
+    junit: str,
+    markdown: str,
     slo: float,
+    data: str,
+    **others: Any,
+) -> int:
+    """Judge the candidate, print why, and return the exit code.
+
+    Raises:
+        InfscaleError: bad input, an endpoint that does not answer, or runs that cannot be compared.
+    """
+    from infscale.analysis.candidate.judgement import margins
+    from infscale.cli import compare_report as reports
+
+    files = {reports.junit: _out("--junit", junit), reports.markdown: _out("--markdown", markdown)}
+    edges = margins(at_most, at_most_load)
+    try:
+        if "://" in reference and "://" in candidate:
+            comparison = _endpoints(reference, candidate, edges, slo, data, **others)
+        elif "://" in reference or "://" in candidate:
+            raise ConfigError(
+                f"{reference} and {candidate}: accepted: two addresses, or the folders of two stored runs"
+            )
+        else:
+            comparison = _stored(reference, candidate, edges)
+    except InfscaleError as error:
+        for write, file in files.items():
+            if file:
+                write(file, str(error))
+        raise
+    print(reports.text(comparison))
+    for write, file in files.items():
+        if file:
+            write(file, comparison)
+    return CODES[comparison.judgement]
+
+
+def _out(name: str, file: str) -> Path | None:
+    """Return where a report goes; a minute of load must not end with a folder that is not there."""
+    if not file:
+        return None
+    path = Path(file)
+    if path.is_dir() or not path.parent.is_dir() or not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"{name} {file!r} cannot be written")
+    return path
+
+
+def _stored(reference: str, candidate: str, edges: dict[str, float]) -> "Comparison":
+    """Return what two stored runs say."""
+    from infscale.analysis.candidate.stored import compared
+    from infscale.cli import compare_report as reports
+    from infscale.records.runs import load_run
+
+    runs = load_run(reference), load_run(candidate)
+    return reports.of_runs(*runs, compared(*runs, edges), edges)
+
+
+def _endpoints(
+    reference: str,
+    candidate: str,
+    edges: dict[str, float],
+    slo: float,
+    data: str,
+    *,
+    body: Sequence[str],
+    body_reference: Sequence[str],
+    body_candidate: Sequence[str],
+    header: Sequence[str],
+    header_reference: Sequence[str],
+    header_candidate: Sequence[str],
     budget: float,
     more: float | None,
     timeout: float,
     ca: str,
     max_rate: float,
-    data: str,
-) -> None:
-    """Check the options, measure, and print the comparison.
-
-    Raises:
-        InfscaleError: bad input, or an endpoint that does not answer.
-    """
-    from infscale.analysis.allocation import allocate
+) -> "Comparison":
+    """Load two endpoints in turn, and return what that says."""
+    from infscale.analysis.answers import UNDECIDED
+    from infscale.analysis.candidate.judgement import judgements, overall
     from infscale.analysis.tables import tabulate
+    from infscale.analysis.tables.contrasts import contrasts_table
+    from infscale.analysis.tables.trials import trials_table
+    from infscale.cli import compare_report as reports
     from infscale.experiment.design.time_plan import check_budget, time_plan
     from infscale.experiment.measure import measure, measure_in
 
-    requests = Requests(
-        bodies={"rest": bodies_of("--body-rest", body_rest), "grpc": bodies_of("--body-grpc", body_grpc)},
-        headers={"rest": headers_of(header_rest), "grpc": headers_of(header_grpc)},
-        paths={"rest": _path("rest", rest), "grpc": _path("grpc", grpc)},
-        timeout_s=max(Requests.timeout_s, timeout),
-        ca=ca,
-    )
-    design = design_of(rest, grpc, budget_s=budget, timeout_s=timeout, most_per_s=max_rate)
+    if body and protocol_of(reference) != protocol_of(candidate):
+        raise ConfigError(
+            "--body goes to both, of which one is REST and one gRPC; give --body-reference and --body-candidate"
+        )
+    common = {"timeout_s": max(Requests.timeout_s, timeout), "ca": ca}
+    sides = {
+        name: Requests.of(
+            url, bodies_of(f"--body-{name}", own_body) or shared, headers_of([*header, *own_header]), **common
+        )
+        for shared in [bodies_of("--body", body) or (b"",)]
+        for name, url, own_body, own_header in (
+            (SIDES[0], reference, body_reference, header_reference),
+            (SIDES[1], candidate, body_candidate, header_candidate),
+        )
+    }
+    design = design_of(reference, candidate, budget_s=budget, timeout_s=timeout, most_per_s=max_rate)
     folder = _to_continue(data, design) if more else None
     if folder is None:
         check_budget(design)
-    start = partial(attached, rest, grpc, requests)
-    with start(OTHER, ""):
-        if folder is None:
-            print(time_plan(design), flush=True)
+    if faults := [fault for one in sides.values() if (fault := one.fault())]:
+        raise DeploymentError(f"no good answer from {'; '.join(faults)}")
+    start = partial(attached, sides)
+
+    def allocate(run: "Run", groups: Sequence[Sequence[int]]) -> list[int]:
+        """Go on while the candidate is not judged: looks keep claims within their error however long that is."""
+        said = judgements(run, contrasts_table(run.manifest, trials_table(run)), edges)
+        return [0] if overall(said) == UNDECIDED else []
+
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None:
+            print(time_plan(design), flush=True)
             run = measure(design, Path(data or scratch), fresh=True, start=start, allocate=allocate)
         else:
             run = measure_in(folder, more_s=more or 0.0, start=start, allocate=allocate)
-        print("\n".join([*report(tabulate(run, slo), slo), *failures(run)]))
-        if data:
-            print(f"The run is in {run.folder}; infscale figures --run {run.folder} draws it.")
+        comparison = reports.of_endpoints(run, tabulate(run, slo), names_of(reference, candidate), edges, slo)
+    if data:
+        print(f"The run is in {run.folder}; infscale figures --run {run.folder} draws it.")
+    return comparison
 
 
 def _to_continue(data: str, design: "Design") -> Path:
@@ -102,83 +194,110 @@ def _to_continue(data: str, design: "Design") -> Path:
     return folder
 
 
-def design_of(rest: str, grpc: str, **sizes: "Unpack[Sizes]") -> "Design":
-    """Return the design of a comparison: both protocols in turn, p95 at moderate load and λ*."""
+def design_of(reference: str, candidate: str, **sizes: "Unpack[Sizes]") -> "Design":
+    """Return the design of a comparison: both endpoints in turn, p95 at moderate load and λ*."""
     import msgspec
 
     from infscale.experiment.design.arm import Arm
-    from infscale.experiment.design.design import MARGINS, Contrast, Design
+    from infscale.experiment.design.design import USUAL, Contrast, Design
+    from infscale.experiment.design.time_plan import least_s
 
+    urls = dict(zip(SIDES, (reference, candidate), strict=True))
     design = Design(
         finding="compare",
-        question=f"Which answers faster, {rest} or {grpc}, and up to which arrival rate?",
-        arms=tuple(Arm(protocol, framework=OTHER, model="as given") for protocol in PROTOCOLS),
-        contrasts=tuple(Contrast(0, 1, metric) for metric in MARGINS),
+        question=f"Is {candidate} worse than {reference}?",
+        arms=tuple(Arm(protocol_of(url), framework=OTHER, model=side) for side, url in urls.items()),
+        contrasts=tuple(Contrast(1, 0, metric) for metric in USUAL),
         profile="compare",
         curve=2,
     )
-    return msgspec.structs.replace(design, **sizes)
+    design = msgspec.structs.replace(design, **sizes)
+    short = design.budget_s < least_s(design)
+    return msgspec.structs.replace(design, trial_s=SHORT_S, curve=0) if short else design
 
 
-def _path(protocol: str, url: str) -> str:
+def protocol_of(url: str) -> str:
+    """Return what an address speaks, "rest" or "grpc".
+
+    Raises:
+        ConfigError: another scheme, or a Unix socket.
+    """
     from infscale.load.engine.job import parse
 
     target = parse(url)
-    if target.scheme not in SCHEMES[protocol] or target.socket_path:
-        accepted = " or ".join(f"{scheme}://host:port/path" for scheme in SCHEMES[protocol])
-        raise ConfigError(f"--{protocol} {url!r} cannot be compared; accepted: {accepted}")
-    return target.path
+    if target.scheme not in SCHEMES or target.socket_path:
+        accepted = " or ".join(f"{scheme}://host:port/path" for scheme in SCHEMES)
+        raise ConfigError(f"{url!r} cannot be compared; accepted: {accepted}")
+    return SCHEMES[target.scheme]
 
 
-# ------------------------------------------------------------------------------------------ the endpoint
+def names_of(reference: str, candidate: str) -> list[str]:
+    """Return how sentences name the reference and the candidate: what each speaks, and where."""
+    from infscale.load.engine.job import parse
+
+    targets = [parse(url) for url in (reference, candidate)]
+    short = [f"{NAMES[SCHEMES[target.scheme]]} at {target.authority}" for target in targets]
+    long = [f"{text}{target.path}" for text, target in zip(short, targets, strict=True)]
+    shown = long if short[0] == short[1] and long[0] != long[1] else short
+    return [f"the {side} ({text})" for side, text in zip(SIDES, shown, strict=True)]
+
+
+# ----------------------------------------------------------------------------------------- the endpoints
 
 
 @dataclass(frozen=True)
 class Requests:
-    """The user's own requests, sent unchanged: bodies, headers and path by protocol.
+    """The user's own requests to one endpoint, sent unchanged.
 
-    The first one of each, before the measurement, may take ``timeout_s`` seconds. ``ca`` is the file of the
-    certificates that vouch for the service; "" for the system's.
+    The first one, before the measurement, may take ``timeout_s`` seconds. ``ca`` is the file of the certificates that
+    are trusted; "" for the system's.
     """
 
-    bodies: Mapping[str, tuple[bytes, ...]]
-    headers: Mapping[str, dict[str, str]]
-    paths: Mapping[str, str]
+    url: str
+    protocol: str
+    path: str
+    bodies: tuple[bytes, ...]
+    headers: Mapping[str, str]
     timeout_s: float = 5.0
     ca: str = ""
 
+    @classmethod
+    def of(cls, url: str, bodies: tuple[bytes, ...], headers: Mapping[str, str], **others: Any) -> "Requests":
+        """Return the requests to a URL."""
+        from infscale.load.engine.job import parse
+
+        return cls(url, protocol_of(url), parse(url).path, bodies, headers, **others)
+
     def payload(self, endpoint: "Endpoint", protocol: str, encoding: str, batch: int) -> "Payload":
-        """Return the pool of one protocol; ``encoding`` and ``batch`` are the user's, whatever is asked for."""
+        """Return the pool; ``encoding`` and ``batch`` are the user's, whatever is asked for."""
         from infscale.payloads.encoders import Payload
 
-        bodies, headers = list(self.bodies[protocol]), self.headers[protocol]
-        return Payload(protocol, "as given", self.paths[protocol], bodies, _no_decoder, headers)
+        return Payload(self.protocol, "as given", self.path, list(self.bodies), _no_decoder, dict(self.headers))
 
     def answered(self, endpoint: "Endpoint") -> bool:
-        """Return whether a request succeeds over each protocol."""
-        return not any(self.fault(endpoint, protocol) for protocol in PROTOCOLS)
+        """Return whether a request succeeds."""
+        return not self.fault()
 
-    def fault(self, endpoint: "Endpoint", protocol: str) -> str:
+    def fault(self) -> str:
         """Send one request and return why it failed; "" if it succeeded."""
         import numpy as np
 
         from infscale.load.engine import run as engine
 
-        url = f"{endpoint.scheme(protocol)}://{endpoint.address(protocol)}{self.paths[protocol]}"
         one = np.zeros(1, np.int64)
         result = engine.run(
-            url,
-            self.bodies[protocol][:1],
+            self.url,
+            self.bodies[:1],
             [one],
             [one.astype(np.int32)],
             timeout_s=self.timeout_s,
             connections=1,
-            headers=self.headers[protocol],
+            headers=self.headers,
             ca=self.ca,
         )
         status = str(result.samples["status"].iloc[0])
         why = next((reason.text for reason in result.generator.reasons), result.generator.error)
-        return "" if status == "ok" else f"{url}: {status} {why}".rstrip()
+        return "" if status == "ok" else f"{self.url}: {status} {why}".rstrip()
 
 
 def _no_decoder(body: bytes) -> Any:
@@ -186,111 +305,85 @@ def _no_decoder(body: bytes) -> Any:
 
 
 @contextmanager
-def attached(rest: str, grpc: str, requests: Requests, framework: str, model: str, **_: object) -> "Iterator[Endpoint]":
-    """Yield the user's service as an endpoint, after one request over each protocol has succeeded.
+def attached(sides: Mapping[str, Requests], framework: str, model: str, **_: object) -> "Iterator[Endpoint]":
+    """Yield one of the user's endpoints, after a request to it has succeeded.
+
+    Args:
+        sides: the requests to each of :data:`SIDES`.
+        framework: of the arm.
+        model: which side.
 
     Raises:
-        DeploymentError: a request failed; with the reason.
+        DeploymentError: the request failed; with the reason.
     """
     from infscale.deployment.endpoint import Endpoint
     from infscale.load.engine.job import parse
 
-    targets = {"rest": parse(rest), "grpc": parse(grpc)}
-    endpoint = Endpoint(
+    requests = sides[model]
+    target = parse(requests.url)
+    if fault := requests.fault():
+        raise DeploymentError(f"no good answer from {fault}")
+    yield Endpoint(
         framework=framework,
-        implementation="endpoint",
+        implementation=model,
         version="unknown",
-        label=f"{targets['rest'].authority}, {targets['grpc'].authority}",
+        label=f"{NAMES[requests.protocol]} at {target.authority}",
         runtime="unknown",
-        model="as given",
-        rest=targets["rest"].authority,
-        grpc=targets["grpc"].authority,
+        model=model,
+        rest=target.authority if requests.protocol == "rest" else "",
+        grpc=target.authority if requests.protocol == "grpc" else "",
         own=requests,
-        tls=tuple(p for p, target in targets.items() if target.tls),
+        tls=(requests.protocol,) if target.tls else (),
         ca=requests.ca,
     )
-    faults = [fault for protocol in PROTOCOLS if (fault := requests.fault(endpoint, protocol))]
-    if faults:
-        raise DeploymentError(f"no good answer from {'; '.join(faults)}")
-    yield endpoint
-
-
-# -------------------------------------------------------------------------------------------- the answer
-
-
-def report(tables: "Tables", slo_ms: float) -> list[str]:
-    """Return the answer as lines: a sentence for each contrast, then the numbers that they rest on.
-
-    Args:
-        tables: of the run.
-        slo_ms: limit of the p95 response time, ms.
-    """
-    import numpy as np
-
-    from infscale.report.limits import validity
-    from infscale.report.wording import contrast_text, saturation_text
-
-    names = [NAMES[protocol] for protocol in PROTOCOLS]
-    sentences = [contrast_text(row, *names) for _, row in tables.contrasts.iterrows()]
-    lines = [f"{text[0].upper()}{text[1:]}." for text in sentences] + [""]
-    for row in tables.ratios.sort_values("rate_per_s").to_dict("records"):
-        known = np.isfinite(row["ratio_low"])
-        interval = f"[{number(row['ratio_low'])}, {number(row['ratio_high'])}]" if known else "(no interval)"
-        value = f"{number(row['ratio'])} {interval}" if np.isfinite(row["ratio"]) else "unknown: one did not keep up"
-        lines.append(
-            f"  λ = {number(row['rate_per_s'])} requests/s: p95 REST ÷ gRPC {value}, {row['lifetimes']} lifetimes"
-        )
-    for _, arm in tables.arms.iterrows():
-        points = tables.points[tables.points["arm"] == arm["arm"]]
-        within = points[(points["verdict"] == "VALID") & (points["response_p95_ms"] <= slo_ms)]
-        most = f"up to {number(within['rate_per_s'].max())} requests/s" if len(within) else "at no rate that was tried"
-        cpu = points["engine_cpu_us_per_request"].median()
-        lines.append(
-            f"  {NAMES[arm['protocol']]}: λ* {saturation_text(arm)}; p95 within {slo_ms:g} ms {most}; "
-            f"client CPU {number(cpu)} µs a request"
-        )
-    return [*lines, "  " + validity(tables)]
-
-
-def failures(run: "Run") -> list[str]:
-    """Return why requests failed, the most frequent reasons of each protocol, as lines."""
-    from infscale.cli.load_report import SHOWN
-    from infscale.records.manifest import commonest
-
-    lines = []
-    for protocol in PROTOCOLS:
-        trials = [trial.manifest for trial in run.trials if trial.manifest.arm.protocol == protocol]
-        reasons = commonest(reason for trial in trials for reason in trial.generator.reasons)
-        lines += [f"  {NAMES[protocol]}: {r.requests:,} × {r.status}: {r.text}" for r in reasons[:SHOWN]]
-    return ["  Failed requests, at any rate:", *lines] if lines else []
 
 
 # ------------------------------------------------------------------------------------------ the options
 
-ENDPOINTS, MEASUREMENT = "Endpoints", "Measurement"
+REQUESTS, JUDGEMENT, MEASUREMENT, OUTPUT = "Requests", "Judgement", "Measurement of two endpoints", "Output"
+
+NOTES = """\
+REFERENCE and CANDIDATE are two addresses (http, https, grpc or grpcs, each with its path), which are loaded in turn, \
+or the folders of two complete runs of one design on one machine.
+
+The candidate is worse where the 95 % interval of its p95 response time at moderate load, or of its λ*, lies wholly \
+beyond the margin; not worse where both end within it; else undecided. Of candidates that are as good as their \
+references, fewer than one in twenty are called worse.
+
+Exit codes: 0 not worse; 1 worse; 2 an error, also in the options; 3 undecided; 130 ended by Ctrl-C.
+"""
 
 command = Command(
     "compare",
     _run,
     [
-        option("--rest", section=ENDPOINTS, required=True),
-        option("--grpc", section=ENDPOINTS, required=True),
-        option("--body-rest", section=ENDPOINTS, required=True),
-        option("--body-grpc", section=ENDPOINTS, required=True),
-        option("--header-rest", section=ENDPOINTS),
-        option("--header-grpc", section=ENDPOINTS),
-        option("--ca", section=ENDPOINTS, default=""),
-        option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95."),
-        option("--budget", section=MEASUREMENT, default="4m", type=Duration()),
+        click.Argument(["reference"], help="The old one: an address, or the folder of a run."),
+        click.Argument(["candidate"], help="The new one."),
+        option("--body", section=REQUESTS, note="Of both."),
+        option("--body-reference", section=REQUESTS),
+        option("--body-candidate", section=REQUESTS),
+        option("--header", section=REQUESTS),
+        option("--header-reference", section=REQUESTS),
+        option("--header-candidate", section=REQUESTS),
+        option("--ca", section=REQUESTS, default=""),
+        option("--at-most", section=JUDGEMENT, default="5%", type=Percent()),
+        option("--at-most-load", section=JUDGEMENT, type=Percent(), note="Default: 20%, or --at-most if that is more."),
+        option("--budget", section=MEASUREMENT, default="3m", type=Duration()),
         option("--more", section=MEASUREMENT, type=Duration(), note="Needs --data."),
         option("--timeout", section=MEASUREMENT, default="2", type=Number(above=0)),
         option("--max-rate", section=MEASUREMENT, default="30000", type=Number(above=0)),
-        option("--data", section="Folders", default="", note="Default: the run is thrown away."),
+        option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95; judges nothing."),
+        option("--junit", section=OUTPUT, default=""),
+        option("--markdown", section=OUTPUT, default=""),
+        option("--data", section=OUTPUT, default="", note="Default: the run is thrown away."),
     ],
-    help="Load two addresses of one running service beyond what they can take, for about four minutes, and say which "
-    "protocol answers faster. Do not point it at what others rely on.",
+    help="Say whether a candidate is worse than its reference: two versions, frameworks or protocols of a service. "
+    "Both are loaded beyond what they can take, for about three minutes: do not point it at what others rely on.",
+    notes=NOTES,
     examples=(
-        "infscale compare --rest http://127.0.0.1:8080/predict --body-rest row.json \\\n"
-        "      --grpc grpc://127.0.0.1:8500/package.Service/Method --body-grpc row.bin --slo 50ms",
+        "infscale compare http://127.0.0.1:8080/predict http://127.0.0.1:8081/predict --body row.json --at-most 5%",
+        "infscale compare grpc://127.0.0.1:8500/package.Service/Method http://127.0.0.1:8080/predict \\\n"
+        "      --body-reference row.bin --body-candidate row.json --junit compare.xml",
+        "infscale compare data/raw/2026-11-26T165910-quick data/raw/2026-11-27T091532-quick",
     ),
 )

@@ -99,6 +99,17 @@ def _notebooks() -> Requirement:
     )
 
 
+def _locust() -> Requirement:
+    get = f"{sys.executable} -m pip install locust"
+    return Requirement("Locust", package_version(("locust", "gevent"), "locust"), "closed loops (F=load-tools)", get)
+
+
+def _loadgen() -> Requirement:
+    version = package_version(("mlperf_loadgen",), "mlcommons-loadgen")
+    get = f"{sys.executable} -m pip install mlcommons-loadgen"
+    return Requirement("LoadGen", version, "trials by MLPerf LoadGen (F=load-tools), infscale audit --accuracy", get)
+
+
 def _engine() -> Requirement:
     version = package_version(("grpc", "hpack", "google"), "grpcio")
     return Requirement("gRPC", version and f"grpcio {version}", "requests over gRPC", _INSTALL, needed=True)
@@ -174,7 +185,7 @@ def _netem() -> Requirement:
 CHECKS: tuple[Callable[[], Requirement | list[Requirement]], ...] = (
     *(_system, _cpu, _governor, _steal, _memory, _disk),
     *(_notebooks, _engine, _frameworks),
-    *(_envoy, _nginx, _redis, _fifo, _namespaces, _netem),
+    *(_locust, _loadgen, _envoy, _nginx, _redis, _fifo, _namespaces, _netem),
 )
 
 

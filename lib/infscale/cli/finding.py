@@ -13,6 +13,7 @@ def finding(
     profile: str,
     *,
     budget_s: float | None = None,
+    slo: str | None = None,
     more_s: float = 0.0,
     new: bool = False,
     data: Path | None = None,
@@ -24,6 +25,8 @@ def finding(
         name: such as "encodings".
         profile: "quick", "full" or "tiny".
         budget_s: time for measuring, s; None takes the profile's.
+        slo: a percentile and its limit, such as "p99<50ms", whose highest rate is searched, too; None takes the
+            finding's own, if it has one.
         more_s: time to be added to the newest complete run, s.
         new: measure afresh.
         data: folder of runs, from the project's root; None for data/raw.
@@ -45,7 +48,7 @@ def finding(
     from infscale.report.results import load, result_file
 
     one_of("finding", name, FINDINGS)
-    design = FINDINGS[name].design(profile, budget_s=budget_s)
+    design = FINDINGS[name].design(profile, budget_s=budget_s, slo=slo)
     place = in_project(data or "data/raw")
     if more_s:
         folder = to_continue(place, name)
@@ -87,9 +90,18 @@ def to_continue(place: Path, finding: str = "") -> Path:
     return folder
 
 
-def _run(name: str, profile: str, budget: float | None, more: float | None, new: bool, data: str, figures: str) -> None:
+def _run(
+    name: str,
+    profile: str,
+    budget: float | None,
+    slo: str,
+    more: float | None,
+    new: bool,
+    data: str,
+    figures: str,
+) -> None:
     place = Path(data) if data else None
-    finding(name, profile, budget_s=budget, more_s=more or 0.0, new=new, data=place, figures=figures)
+    finding(name, profile, budget_s=budget, slo=slo or None, more_s=more or 0.0, new=new, data=place, figures=figures)
 
 
 command = Command(
@@ -99,6 +111,13 @@ command = Command(
         click.Argument(["name"], help="Such as encodings, hybrid or caching; an unknown name lists them all."),
         option("--profile", section="Measurement", default="quick"),
         option("--budget", section="Measurement", type=Duration(), note="Default: the profile's."),
+        option(
+            "--slo",
+            section="Measurement",
+            default="",
+            metavar="'pNN<TIME'",
+            note="With its percentile, as in 'p99<50ms': the highest rate that keeps it is searched, too.",
+        ),
         option("--more", section="Measurement", type=Duration()),
         option("--new", section="Measurement"),
         option("--data", section="Folders", note="Default: data/raw."),

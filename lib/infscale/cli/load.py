@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infscale.cli.options import Command, Number, Whole, option, parse_number
+from infscale.cli.options import Command, Number, Option, Whole, option, parse_number
 from infscale.errors import SET_BY_CLIENTS, ConfigError, check_header, one_of
 
 if TYPE_CHECKING:
@@ -305,6 +305,29 @@ def _out(name: str) -> Path | None:
 
 ARRIVALS, REQUESTS, CONNECTION, OUTPUT = "Arrivals", "Requests", "Connections", "Output"
 
+
+def request_options() -> list[Option]:
+    """Return the options of what is sent, and how: those of every command that loads a URL."""
+    return [
+        option("--body", section=REQUESTS),
+        option("--order", section=REQUESTS, default="random"),
+        option("--method", section=REQUESTS, default="POST"),
+        option("--header", section=REQUESTS),
+        option("--gzip", section=REQUESTS),
+        option("--timeout", section=CONNECTION, default="5", type=Number(above=0)),
+        option("--connections", section=CONNECTION, type=Whole(1), note="Default: 256; over HTTP/2 and gRPC 8."),
+        option("--streams", section=CONNECTION, default="0", type=Whole(0)),
+        option("--shards", section=CONNECTION, default="1", type=Whole(1, most=256)),
+        option("--no-keep-alive", section=CONNECTION),
+        option("--authority", section=CONNECTION, default=""),
+        option("--connect-to", section=CONNECTION, default=""),
+        option("--ca", section=CONNECTION, default=""),
+        option("--cert", section=CONNECTION, default=""),
+        option("--key", section=CONNECTION, default=""),
+        option("--insecure", section=CONNECTION),
+    ]
+
+
 command = Command(
     "load",
     _run,
@@ -325,22 +348,7 @@ command = Command(
         option("--trace-column", section=ARRIVALS, default=""),
         option("--warmup", section=ARRIVALS, default="0", type=Number()),
         option("--seed", section=ARRIVALS, default="1", type=Whole(0)),
-        option("--body", section=REQUESTS),
-        option("--order", section=REQUESTS, default="random"),
-        option("--method", section=REQUESTS, default="POST"),
-        option("--header", section=REQUESTS),
-        option("--gzip", section=REQUESTS),
-        option("--timeout", section=CONNECTION, default="5", type=Number(above=0)),
-        option("--connections", section=CONNECTION, type=Whole(1), note="Default: 256; over HTTP/2 and gRPC 8."),
-        option("--streams", section=CONNECTION, default="0", type=Whole(0)),
-        option("--shards", section=CONNECTION, default="1", type=Whole(1, most=256)),
-        option("--no-keep-alive", section=CONNECTION),
-        option("--authority", section=CONNECTION, default=""),
-        option("--connect-to", section=CONNECTION, default=""),
-        option("--ca", section=CONNECTION, default=""),
-        option("--cert", section=CONNECTION, default=""),
-        option("--key", section=CONNECTION, default=""),
-        option("--insecure", section=CONNECTION),
+        *request_options(),
         option("--out", section=OUTPUT, default=""),
         option("--json", section=OUTPUT),
     ],

@@ -42,18 +42,19 @@ NAMES: dict[str, tuple[str, str]] = {
     ),
     "--seed": ("N", "Seed of the arrivals and of the choice of bodies."),
     # Requests.
-    "--rest": ("URL", "http or https, with its path."),
-    "--grpc": ("URL", "grpc or grpcs, ending in /package.Service/Method."),
     "--body": ("FILE...", "Request bodies, or folders of them. Without it they are empty."),
     "--order": ("NAME", "How bodies are taken: random, in-order or shuffled (each once, then all again)."),
     "--method": ("NAME", "HTTP method."),
-    "--body-rest": ("FILE...", "HTTP bodies of the REST requests."),
-    "--body-grpc": ("FILE...", "Serialised protobuf messages of the gRPC requests."),
+    "--body-reference": ("FILE...", "Bodies of the requests to the reference; over gRPC serialised protobuf messages."),
+    "--body-candidate": ("FILE...", "The same of the candidate."),
     "--header": ("'K: V'", "Header of every request; may be repeated."),
-    "--header-rest": ("'K: V'", "Header of every REST request; may be repeated."),
-    "--header-grpc": ("'K: V'", "Header of every gRPC request; may be repeated."),
+    "--header-reference": ("'K: V'", "Header of every request to the reference; may be repeated."),
+    "--header-candidate": ("'K: V'", "The same of the candidate."),
     "--payload": ("WHAT", "What a request carries."),
+    "--protocol": ("NAME", "rest or grpc."),
     "--protocols": ("NAME...", "Only these: rest, grpc."),
+    "--encoding": ("NAME", "How a tensor becomes bytes; without it the framework's own form."),
+    "--batch": ("N", "Rows in one request."),
     "--repeat": ("F", "Fraction of the requests that repeat an earlier one, 0 to 1."),
     "--gzip": ("", "Compress the bodies (gRPC: the messages)."),
     # Connections.
@@ -70,10 +71,22 @@ NAMES: dict[str, tuple[str, str]] = {
     "--insecure": ("", "Trust any certificate."),
     # Judgement.
     "--slo": ("TIME", "Limit of the response time, such as 50ms, 0.2s or 800us."),
+    "--at-most": ("SHARE", "Most by which the candidate's p95 response time may be longer, such as 5%."),
+    "--at-most-load": ("SHARE", "Most by which the reference's λ* may be above the candidate's, such as 15%."),
+    "--junit": ("FILE.xml", "Write a test case for each contrast to this file."),
+    "--markdown": ("FILE", 'Append the judgement and a table to this file, such as "$GITHUB_STEP_SUMMARY".'),
     "--details": ("", "Say what every run shows, below each line."),
     "--quantile": ("NAME", "Percentile of the response time that the limit is for: p50, p95 or p99."),
     "--effect": ("RATIO", "Smallest ratio of two response times that should be detected, e.g. 1.1 for 10 %."),
+    "--rounds": ("N", "Rounds of one trial of each kind."),
+    "--accuracy": (
+        "",
+        "Have MLPerf LoadGen ask for every answer of the pool once, and compare them with the reference model's.",
+    ),
     # Servers.
+    "--host": ("HOST", "Address at which the page is served."),
+    "--port": ("PORT", "TCP port of the page; 0 for a free one."),
+    "--cache": ("WHERE", "Where a cache of answers is deployed: none, gateway or server (Triton's own)."),
     "--rest-port": ("PORT", "TCP port of the REST endpoint; 0 for a free one."),
     "--grpc-port": ("PORT", "TCP port of the gRPC endpoint; 0 for a free one."),
     "--way": ("WAY", "How to run TensorFlow Serving: auto, binary, docker or embedded."),
@@ -238,6 +251,22 @@ class Milliseconds(click.ParamType[float]):
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the time in ms."""
         return milliseconds(str(value), _name(param))
+
+
+class Percent(click.ParamType[float]):
+    """A share above 0 and up to 100 %, such as ``5%``; the value is the share, such as 0.05."""
+
+    name = "share"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the share."""
+        if isinstance(value, float):
+            return value
+        known = re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", str(value).strip())
+        if known is None or not 0 < float(known[1]) <= 100:
+            accepted = "above 0% and up to 100%, as in 5%"
+            raise ConfigError(f"{_name(param)} {value!r} cannot be used; accepted: {accepted}")
+        return float(known[1]) / 100
 
 
 SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}

@@ -1,12 +1,13 @@
 """``infscale serve``: deploy a model, hold it open until Ctrl-C, and print commands that speak to it."""
 
+import contextlib
 import os
 import select
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,19 +21,28 @@ if TYPE_CHECKING:
     from infscale.deployment.endpoint import Endpoint
 
 
-def _run(framework: str, model: str, start_timeout: float | None, answer_timeout: float | None, **options: Any) -> None:
-    """Serve until Ctrl-C or SIGTERM, which are the normal end.
+def _run(framework: str, model: str, **options: Any) -> None:
+    until_interrupted(lambda: serve(framework, model, say, **deploying(options)))
 
-    Raises:
-        InfscaleError: as :func:`serve`.
-    """
+
+def say(text: str) -> None:
+    """Print a text at once, also where the output is read by a program."""
+    print(text, flush=True)
+
+
+def deploying(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a command as :func:`infscale.deployment.deploy` takes them, without those not given."""
+    longer = {"start_timeout": "start_timeout_s", "answer_timeout": "answer_timeout_s"}
+    return {longer.get(name, name): value for name, value in options.items() if value not in (None, ())}
+
+
+def until_interrupted(work: Callable[[], None]) -> None:
+    """Work until Ctrl-C or SIGTERM, which are the normal end."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.default_int_handler)
-    options |= {"start_timeout_s": start_timeout, "answer_timeout_s": answer_timeout}
-    options = {name: value for name, value in options.items() if value not in (None, ())}
     try:
-        serve(framework, model, lambda text: print(text, flush=True), **options)
+        work()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
 
@@ -55,7 +65,7 @@ def serve(framework: str, model: str, say: Callable[[str], None], **options: Any
 
     with servers.deploy(framework, model, **options) as endpoint, working_folder("serve") as folder:
         say(instructions(endpoint, folder))
-        _wait_for_end(endpoint)
+        wait_for_end(endpoint)
         raise DeploymentError(f"{endpoint.label} ended by itself", endpoint.log_tail())
 
 
@@ -90,48 +100,59 @@ def _load(url: str, headers: list[str], body: Path) -> str:
     return shlex.join(["infscale", "load", url, "--rate", "100", "--duration", "5", "--body", str(body), *options])
 
 
-def _wait_for_end(endpoint: "Endpoint") -> None:
-    """Wait until the server's first process ends, without polling; return at once if there is none."""
+def wait_for_end(endpoint: "Endpoint", *others: int) -> None:
+    """Wait until the server's first process ends, or one of other processes, without polling.
+
+    Return at once if there is none of the server's.
+
+    Args:
+        endpoint: of the server.
+        others: ids of processes.
+    """
     running = endpoint.processes()
     if not running:
         return
-    try:
-        descriptor = os.pidfd_open(running[0].pid)
-    except ProcessLookupError:
-        return
-    try:
-        select.select([descriptor], [], [])
-    finally:
-        os.close(descriptor)
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for pid in (running[0].pid, *others):
+            try:
+                descriptors.append(os.pidfd_open(pid))
+            except ProcessLookupError:
+                return
+            stack.callback(os.close, descriptors[-1])
+        select.select(descriptors, [], [])
 
+
+DEPLOYMENT: tuple[click.Parameter, ...] = (
+    click.Argument(["framework"], help="tfserving, torchserve or triton."),
+    click.Argument(
+        ["model"],
+        required=False,
+        default="mlp",
+        help="noop, mlp, cnn, image or photo, or the path of a model of your own. Default: mlp.",
+    ),
+    option(
+        "--payload",
+        section="Model",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        note="A file or a folder of files, for a model of your own.",
+    ),
+    option("--protocols", section="Model", note="Default: both."),
+    option("--way", section="Server", note="Default: auto."),
+    option("--start-timeout", section="Server", type=Number(above=0), note="Default: 60."),
+    option("--answer-timeout", section="Server", type=Number(above=0), note="Default: 10."),
+    option("--rest-port", section="Server", default="0", type=Whole(0)),
+    option("--grpc-port", section="Server", default="0", type=Whole(0)),
+    option("--log-folder", section="Server", type=click.Path(path_type=Path)),
+    option("--pid-log", section="Server", type=click.Path(path_type=Path)),
+)
+"""What is deployed, and how: arguments and options of a command."""
 
 command = Command(
     "serve",
     _run,
-    [
-        click.Argument(["framework"], help="tfserving, torchserve or triton."),
-        click.Argument(
-            ["model"],
-            required=False,
-            default="mlp",
-            help="noop, mlp, cnn, image or photo, or the path of a model of your own. Default: mlp.",
-        ),
-        option(
-            "--payload",
-            section="Model",
-            type=click.Path(path_type=Path),
-            metavar="FILE",
-            note="A file or a folder of files, for a model of your own.",
-        ),
-        option("--protocols", section="Model", note="Default: both."),
-        option("--way", section="Server", note="Default: auto."),
-        option("--start-timeout", section="Server", type=Number(above=0), note="Default: 60."),
-        option("--answer-timeout", section="Server", type=Number(above=0), note="Default: 10."),
-        option("--rest-port", section="Server", default="0", type=Whole(0)),
-        option("--grpc-port", section="Server", default="0", type=Whole(0)),
-        option("--log-folder", section="Server", type=click.Path(path_type=Path)),
-        option("--pid-log", section="Server", type=click.Path(path_type=Path)),
-    ],
+    DEPLOYMENT,
     help="Deploy a model on a real serving system and hold it open until Ctrl-C. Prints a curl line and a load line "
     "for it that work.",
     examples=("infscale serve triton mlp", "infscale serve tfserving cnn --rest-port 8501 --grpc-port 8500"),

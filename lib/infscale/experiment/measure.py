@@ -10,6 +10,7 @@ from pathlib import Path
 from infscale.deployment import deploy
 from infscale.deployment.fronts import staleness
 from infscale.errors import ConfigError, DeploymentError, MissingError, check_duration
+from infscale.experiment.beside import tools
 from infscale.experiment.check import check
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import first_look
@@ -94,6 +95,9 @@ def measure_in(
             if more_s:
                 _reopen(session, more_s)
             with session.measuring():
+                if "tools" in session.design.beside and not session.manifest.tools:
+                    session.manifest.tools = tools.measure(session.design, say)
+                    session.save()
                 _lifetimes(session, allocate)
                 if "staleness" in session.design.beside and not session.manifest.staleness:
                     session.manifest.staleness = _staleness(session)
@@ -172,9 +176,9 @@ def _seconds(session: Session, arms: Sequence[int]) -> float:
 
 
 def _first_look(session: Session) -> int:
-    """Return the number of lifetimes of the first look: what the budget buys, to the nearest, by the first ones' length.
+    """Return the number of lifetimes of the first look: what the budget buys, by the length of the first ones.
 
-    Half a round more than the budget, at most, and half a round less come equally often.
+    It is the nearest number: a run ends up to half a round after its budget as often as before it.
     """
     manifest, design = session.manifest, session.design
     groups = [arms for arms in design.groups() if lifetime.there(session, arms)]

@@ -20,7 +20,8 @@ from infscale.deployment.fronts import FRONTS
 from infscale.deployment.processes.pids import record_pids
 from infscale.deployment.processes.ports import other_ports_if_taken
 from infscale.errors import DataError, DeploymentError, MissingError, ServerLostError
-from infscale.experiment import anchor, trial
+from infscale.experiment import trial
+from infscale.experiment.beside import anchor
 from infscale.experiment.design.arm import Arm, Level
 from infscale.experiment.design.labels import labels
 from infscale.experiment.folder import now
@@ -196,12 +197,14 @@ class Session:
         return outcome.manifest
 
     def store(self, trial_id: str, outcome: Outcome) -> None:
-        """Write a trial's rows, then its manifest."""
+        """Write a trial's rows and the logs of its load tool, then its manifest."""
         place = self.folder / "trials"
         samples.write(place / f"{trial_id}.parquet", outcome.samples.assign(trial_id=trial_id))
         if outcome.usage is not None:
             outcome.usage.to_parquet(place / f"{trial_id}.usage.parquet", index=False, compression="zstd")
         manifest = outcome.manifest
+        for name, text in outcome.logs.items():  # not beside the rows: packing removes the trials' own files
+            (self.folder / "logs" / f"{trial_id}.{name}").write_text(text, encoding="utf-8")
         manifest.trial_id, manifest.run_id = trial_id, self.manifest.run_id
         manifest.machine_digest = self.manifest.machine.digest()
         manifests.write(place / f"{trial_id}.json", manifest)
@@ -271,6 +274,7 @@ class Session:
             arm_number=arm,
             block=self.design.block(arm),
             usage=usage,
+            slo=self.design.objective if phase == "capacity" else None,
         )
 
 

@@ -5,7 +5,8 @@ import math
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol, TypedDict, Unpack
 
 import msgspec
 import numpy as np
@@ -16,11 +17,12 @@ from infscale import machine
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError, check_duration, check_rate
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import CLIENTS, Arm
+from infscale.experiment.design.slo import Slo
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
 from infscale.experiment.usage.foreign import Watch
-from infscale.load import ceiling, clients, schedule
+from infscale.load import ceiling, clients, loadgen_client, locust_client, schedule
 from infscale.load.ceiling import Points
 from infscale.load.engine import run as engine
 from infscale.paths import project_root
@@ -36,6 +38,7 @@ POOL = 256
 DRAWS = ("arrivals", "payload")
 """What is drawn for a trial, each from a seed of its own."""
 
+Schedule = npt.NDArray[np.int64]
 Choice = npt.NDArray[np.int32]
 
 
@@ -45,13 +48,15 @@ class Plan:
 
     Attributes:
         arm: factor levels.
-        rate_per_s: arrival rate λ, requests/s.
+        rate_per_s: arrival rate λ, requests/s; of a closed loop the nominal rate, which is the most that it sends. λ
+            does not set how fast LoadGen's SingleStream and Offline send, see :mod:`infscale.load.loadgen_client`.
         duration_s: length of the arrivals, s; the trial ends when the last request has an outcome.
         timeout_s: time limit of a request, from the scheduled time, s.
         seed: of the run; ``key`` tells this trial's draws apart. Arms with the same seed and key get the same
             arrivals and the same payload choice, which is what pairs them.
         phase, lifetime, attempt, arm_number, block: as of :class:`infscale.records.manifest.TrialManifest`.
         usage: whether to read meanwhile what every process uses (:mod:`infscale.experiment.usage`).
+        slo: the objective whose rate is searched, for load tools that judge it themselves; None in other trials.
 
     Raises:
         ConfigError: λ, the duration or the time limit is not a positive number, or the seed not a whole one.
@@ -69,6 +74,7 @@ class Plan:
     arm_number: int = 0
     block: int = 0
     usage: bool = False
+    slo: Slo | None = None
 
     def __post_init__(self) -> None:
         check_rate(self.rate_per_s, "rate_per_s")
@@ -86,11 +92,13 @@ class Outcome:
         samples: its rows (:mod:`infscale.records.samples`).
         manifest: what is known beside them, verdict included.
         usage: readings of processes (:mod:`infscale.records.usage`), if asked for.
+        logs: what a load tool wrote itself, by the name of the file.
     """
 
     samples: pd.DataFrame
     manifest: TrialManifest
     usage: pd.DataFrame | None = None
+    logs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -109,10 +117,12 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
 
     Raises:
         ConfigError: the encoding is unknown, or the server's REST does not speak the arm's HTTP version.
-        EngineError: the load engine failed.
+        MissingError: the arm's client is not installed.
+        EngineError: the load engine, or the client, failed.
         Interrupted: Ctrl-C ended it in its middle; the exception has the rows
             (:class:`infscale.load.engine.run.Interrupted`).
     """
+    check_client(plan.arm.client)
     payload = payload_of(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(DRAWS)}
     arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
@@ -157,7 +167,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         started_at=started.isoformat(timespec="seconds"),
     )
     manifest.verdict = judge_trial(result.samples, manifest)
-    return Outcome(result.samples, manifest, used.rows)
+    return Outcome(result.samples, manifest, used.rows, result.logs)
 
 
 def _chosen(payload: Payload, plan: Plan, count: int, seed: np.random.SeedSequence) -> tuple[Payload, Choice]:
@@ -202,8 +212,8 @@ def _send(
     headers = {**endpoint.headers, **payload.headers}
     if arm.client != "wire":
         mark()
-        result = clients.run(
-            arm.client,
+        result = SENDERS[arm.client](
+            plan,
             url,
             payload.bodies,
             arrivals,
@@ -233,6 +243,127 @@ def _send(
         pick=arm.pick,
         mark=mark,
     )
+
+
+class Connecting(TypedDict):
+    """How a client is connected, beside the URL; as of :func:`infscale.load.clients.run`."""
+
+    timeout_s: float
+    connections: int
+    headers: Mapping[str, str]
+    ca: str
+    cores: Sequence[int]
+
+
+class Sender(Protocol):
+    """A function that sends the load of a plan by another client than the load engine."""
+
+    def __call__(
+        self,
+        plan: Plan,
+        url: str,
+        bodies: Sequence[bytes],
+        arrivals: Schedule,
+        choice: Choice,
+        **connecting: Unpack[Connecting],
+    ) -> engine.Result:
+        """Send it, and return when every request has an outcome; a closed loop leaves the arrivals alone."""
+
+
+def _by_library(
+    plan: Plan,
+    url: str,
+    bodies: Sequence[bytes],
+    arrivals: Schedule,
+    choice: Choice,
+    **connecting: Unpack[Connecting],
+) -> engine.Result:
+    return clients.run(plan.arm.client, url, bodies, arrivals, choice, **connecting)
+
+
+def _by_tool(run: Callable[..., engine.Result], *, judges: bool = False) -> Sender:
+    """Return what sends a load by the ``run`` of a load tool, which draws its own arrivals or waits.
+
+    One that ``judges`` by a limit itself is given that of the plan.
+    """
+
+    def send(
+        plan: Plan,
+        url: str,
+        bodies: Sequence[bytes],
+        arrivals: Schedule,
+        choice: Choice,
+        **connecting: Unpack[Connecting],
+    ) -> engine.Result:
+        seed = np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, 0))  # as of arrivals
+        return run(
+            plan.arm.client,
+            url,
+            bodies,
+            choice,
+            rate_per_s=plan.rate_per_s,
+            duration_s=plan.duration_s,
+            seed=int(seed.generate_state(1)[0]),
+            **({"slo": plan.slo} if judges else {}),
+            **connecting,
+        )
+
+    return send
+
+
+SENDERS: dict[str, Sender] = {
+    "requests": _by_library,
+    "grpcio": _by_library,
+    "locust": _by_tool(locust_client.run),
+    "locust-poisson": _by_tool(locust_client.run),
+    "loadgen-single": _by_tool(loadgen_client.run, judges=True),
+    "loadgen-server": _by_tool(loadgen_client.run, judges=True),
+    "loadgen-offline": _by_tool(loadgen_client.run, judges=True),
+}
+"""What sends the load, by the client of :data:`infscale.experiment.design.arm.CLIENTS`; but for the load engine."""
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "locust": locust_client.check_installed,
+    "loadgen": loadgen_client.check_installed,
+}
+"""What finds out whether a load tool is installed, by its name."""
+
+
+def check_client(client: str) -> None:
+    """Find out whether a client can be used here.
+
+    Raises:
+        MissingError: it is not installed; the message says how to get it.
+    """
+    if tool := CLIENTS[client].tool:
+        CHECKS[tool]()
+
+
+def send(plan: Plan, url: str, bodies: Sequence[bytes], arrivals: Schedule, choice: Choice) -> engine.Result:
+    """Send a load by the client of a plan's arm to an address, and return when every request has an outcome.
+
+    For servers that no deployment has started: it is as in a trial, without what a trial records beside the rows.
+
+    Args:
+        plan: the arm, λ, the length and the time limit.
+        url: as of :func:`infscale.load.clients.run`.
+        bodies, arrivals, choice: the pool, the scheduled times (ns), and which body each request carries.
+
+    Raises:
+        MissingError: the client is not installed.
+    """
+    check_client(plan.arm.client)
+    connecting = Connecting(
+        timeout_s=plan.timeout_s,
+        connections=plan.arm.limit(),
+        headers={},
+        ca="",
+        cores=tuple((machine.split_cores() or ((),))[0]),
+    )
+    if plan.arm.client == "wire":
+        first = min(8, plan.arm.limit())
+        return engine.run(url, bodies, [arrivals], [choice], open_first=first, **connecting)
+    return SENDERS[plan.arm.client](plan, url, bodies, arrivals, choice, **connecting)
 
 
 _payloads: dict[tuple[object, ...], Payload] = {}

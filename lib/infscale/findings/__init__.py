@@ -9,6 +9,7 @@ from infscale.findings import (
     encodings,
     hybrid,
     load_balancing,
+    load_tools,
     network,
     porting,
     protocols,
@@ -30,6 +31,7 @@ FINDINGS: dict[str, Finding] = {
         porting,
         client_stacks,
         network,
+        load_tools,
     )
 }
 """The findings of the project by name, in the order of the report."""

@@ -11,11 +11,11 @@ import pandas as pd
 from infscale.analysis.tables import Tables
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import MARGINS, Contrast, Design
+from infscale.experiment.design.design import Contrast, Design, metrics_of
 from infscale.records.runs import Run
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.picture import Picture
-from infscale.report.wording import contrast_text, saturation_text, with_interval
+from infscale.report.wording import capacity_text, contrast_text, saturation_text, with_interval
 from infscale.vocabulary import number
 
 Blocks = Sequence[Sequence[Arm]]
@@ -34,6 +34,7 @@ class Sizes(TypedDict, total=False):
     timeout_s: float | None
     seed: int | None
     most_per_s: float | None
+    slo: str | None
 
 
 SIZES: dict[str, Sizes] = {
@@ -53,11 +54,12 @@ def compared(run: Run, tables: Tables) -> list[str]:
     contrasts: dict[int, list[pd.Series[Any]]] = {}
     for _, row in tables.contrasts.iterrows():
         contrasts.setdefault(int(row["arm"]), []).append(row)
-    return [_sentence(row, arms, contrasts.get(arm, [])) for arm, row in arms.items()]
+    slo = run.manifest.design.slo
+    return [_sentence(row, arms, contrasts.get(arm, []), slo) for arm, row in arms.items()]
 
 
 def _sentence(
-    arm: "pd.Series[Any]", arms: "Mapping[int, pd.Series[Any]]", contrasts: "Sequence[pd.Series[Any]]"
+    arm: "pd.Series[Any]", arms: "Mapping[int, pd.Series[Any]]", contrasts: "Sequence[pd.Series[Any]]", slo: str | None
 ) -> str:
     said = "; ".join(contrast_text(row, "it") for row in contrasts)
     said = f"{said}. Its" if said else "its"
@@ -66,8 +68,16 @@ def _sentence(
     if reference is not None and np.isfinite([arm["bytes_out"], reference["bytes_out"]]).all():
         share = f" ({number(arm['bytes_out'] / reference['bytes_out'])} times as many as the reference's)"
     return (
-        f"{arm['label']}: {said} saturation rate λ* {saturation_text(arm)}. A request has "
+        f"{arm['label']}: {said} saturation rate λ* {saturation_text(arm)}{_at_slo(arm, slo)}. A request has "
         f"{_bytes(arm['bytes_out'])}{share}, an answer {_bytes(arm['bytes_in'])}."
+    )
+
+
+def _at_slo(arm: "pd.Series[Any]", slo: str | None) -> str:
+    return (
+        ""
+        if slo is None or arm["closed"] or "capacity_per_s" not in arm
+        else f", its rate at {slo} {capacity_text(arm)}"
     )
 
 
@@ -120,23 +130,22 @@ class Finding:
         sensitivity = self.sensitivity(profile) if callable(self.sensitivity) else self.sensitivity
         chosen = {**SIZES[profile], **self.sizes.get(profile, {})}
         chosen |= {name: value for name, value in sizes.items() if value is not None}
-        arms, contrasts = _numbered(blocks, self.reference)
+        arms, contrasts = _numbered(blocks, self.reference, slo="slo" in chosen)
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
         design = Design(
             finding=self.name,
             question=self.question,
             arms=arms,
-            contrasts=contrasts,
             sensitivity=tuple(sensitivity),
             beside=self.beside,
             anchor=profile != "tiny",
             profile=profile,
         )
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()}
-        return msgspec.structs.replace(design, **values)
+        return msgspec.structs.replace(design, contrasts=contrasts, **values)
 
 
-def _numbered(blocks: Blocks, reference: int) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
-    """Return the arms of all blocks, and the contrasts of each arm with its block's reference, by p95 and by λ*."""
+def _numbered(blocks: Blocks, reference: int, *, slo: bool) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
+    """Return the arms of all blocks, and the contrasts of each arm with its block's reference, by every metric."""
     if not isinstance(blocks, Sequence) or not all(isinstance(block, Sequence) for block in blocks):
         raise ConfigError("blocks: accepted: a list of blocks, each a list of arms, as in [[Arm(…), Arm(…)]]")
     arms: list[Arm] = []
@@ -145,7 +154,11 @@ def _numbered(blocks: Blocks, reference: int) -> tuple[tuple[Arm, ...], tuple[Co
         start, compared_with = len(arms), min(reference, len(block) - 1)
         arms += block
         others = [place for place in range(len(block)) if place != compared_with]
-        contrasts += [Contrast(start + place, start + compared_with, metric) for place in others for metric in MARGINS]
+        contrasts += [
+            Contrast(start + place, start + compared_with, metric)
+            for place in others
+            for metric in metrics_of(block[place], block[compared_with], slo=slo)
+        ]
     return tuple(arms), tuple(contrasts)
 
 

@@ -151,7 +151,8 @@ class _Rows:
     def now(self) -> int:
         return time.monotonic_ns() - self.start
 
-    def end(self, i: int, status: str, why: str = "") -> None:
+    def end(self, i: int, status: str, why: str = "", answer: bytes = b"") -> None:
+        """Note the outcome of request ``i``, and why it failed; who wants its ``answer`` overrides this."""
         self.done[i], self.status[i] = self.now(), status
         with self._lock:
             if why:
@@ -193,7 +194,7 @@ def _requests(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
                 raise requests.Timeout
             answer = session.post(job.url, data=job.bodies[job.choice[i]], headers=job.headers, timeout=left)
             if answer.status_code < 300:
-                rows.end(i, "ok")
+                rows.end(i, "ok", answer=answer.content)
             else:
                 rows.end(i, f"http_{answer.status_code}", excerpt(answer.content))
         except requests.Timeout:
@@ -230,7 +231,7 @@ def _grpcio(job: Job, rows: _Rows) -> tuple[Send, Callable[[], None]]:
     def ended(i: int, future: Any) -> None:
         code = future.code()
         if code is grpc.StatusCode.OK:
-            rows.end(i, "ok")
+            rows.end(i, "ok", answer=future.result())
         elif code is grpc.StatusCode.DEADLINE_EXCEEDED:
             rows.end(i, "timeout")
         else:
@@ -258,6 +259,48 @@ def _run_delay_s() -> float | None:
     return sum(delays) / 1e9 if delays else None
 
 
+class Meter:
+    """Measures what a client's process uses from the making of the meter, or its last beginning, to its reading."""
+
+    def __init__(self, scheduler: str) -> None:
+        gc.collect()
+        gc.disable()
+        self.scheduler = scheduler
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin anew: what was used before does not count."""
+        self._before, self._delayed = resource.getrusage(resource.RUSAGE_SELF), _run_delay_s()
+
+    def read(self, client: str, start_ns: int, reasons: Counter[tuple[str, str]]) -> Generator:
+        """Return the record of a generator whose load began at ``start_ns`` on the monotonic clock and ends now.
+
+        Args:
+            client: its name.
+            start_ns: the trial's time 0, ns.
+            reasons: how many requests failed, by status and what was said.
+        """
+        after, wall_s, delayed = (
+            resource.getrusage(resource.RUSAGE_SELF),
+            (time.monotonic_ns() - start_ns) / 1e9,
+            _run_delay_s(),
+        )
+        user, system = after.ru_utime - self._before.ru_utime, after.ru_stime - self._before.ru_stime
+        return Generator(
+            client=client,
+            cpu_s=user + system,
+            cpu_user_s=user,
+            cpu_system_s=system,
+            wall_s=wall_s,
+            start_ns=start_ns,
+            # Threads that ended meanwhile take their delays along.
+            run_delay_s=None if delayed is None or self._delayed is None else max(0.0, delayed - self._delayed),
+            scheduler=self.scheduler,
+            peak_memory_bytes=peak_memory_bytes(),
+            reasons=[Reason(*key, count) for key, count in reasons.most_common(REASONS_KEPT)],
+        )
+
+
 def _drive(job: Job) -> _Answer:
     if job.cores:
         os.sched_setaffinity(0, job.cores)
@@ -265,11 +308,8 @@ def _drive(job: Job) -> _Answer:
     scheduler = prioritise()  # threads that start from here on have it, too
     rows = _Rows(job)
     send, close = {"requests": _requests, "grpcio": _grpcio}[job.client](job, rows)
-    gc.collect()
-    gc.disable()
-    before, delayed = resource.getrusage(resource.RUSAGE_SELF), _run_delay_s()
-    began = time.monotonic_ns()
-    rows.start = began + _START_IN_NS
+    meter = Meter(scheduler)
+    rows.start = time.monotonic_ns() + _START_IN_NS
     for i, scheduled in enumerate(job.schedule.tolist()):
         early = scheduled - rows.now()
         if early > 0:
@@ -277,23 +317,8 @@ def _drive(job: Job) -> _Answer:
         rows.due[i] = rows.now()
         send(i)
     rows.wait()
-    after, wall_s = resource.getrusage(resource.RUSAGE_SELF), (time.monotonic_ns() - rows.start) / 1e9
-    delayed_since = _run_delay_s()
+    generator = meter.read(job.client, rows.start, rows.reasons)
     close()
-    user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
-    generator = Generator(
-        client=job.client,
-        cpu_s=user + system,
-        cpu_user_s=user,
-        cpu_system_s=system,
-        wall_s=wall_s,
-        start_ns=rows.start,
-        # Threads that ended meanwhile take their delays along.
-        run_delay_s=None if delayed is None or delayed_since is None else max(0.0, delayed_since - delayed),
-        scheduler=scheduler,
-        peak_memory_bytes=peak_memory_bytes(),
-        reasons=[Reason(*key, count) for key, count in rows.reasons.most_common(REASONS_KEPT)],
-    )
     return {"due": rows.due, "sent": rows.sent, "done": rows.done, "status": rows.status, "generator": generator}
 
 

@@ -45,6 +45,7 @@ def null_server(
     reply_bytes: int = 2,
     chunked: bool = False,
     service_ns: Times | None = None,
+    workers: int = 1,
     max_streams: int | None = None,
     real_time: bool = True,
 ) -> Iterator[NullServer]:
@@ -55,16 +56,19 @@ def null_server(
         chunked: send HTTP/1.1 replies in one chunk instead of with a Content-Length.
         service_ns: service times of one FIFO server for both ports: the reply to the i-th request received is sent at
             end_i = max(receipt_i, end_{i−1}) + service_ns[i]; requests beyond the array take 0. None replies at once.
+        workers: how many requests the FIFO server works on at a time; each takes the first worker that is free.
         max_streams: most streams of an HTTP/2 connection, announced and enforced; None for no limit.
         real_time: ask for SCHED_FIFO, as the engine does.
 
     Raises:
-        ConfigError: a negative size, service time or limit.
+        ConfigError: a negative size, service time or limit, or no worker.
         DeploymentError: the process did not start.
     """
     service = np.ascontiguousarray([] if service_ns is None else service_ns, dtype=np.int64)
     if reply_bytes < 0 or (service < 0).any() or (max_streams is not None and max_streams < 0):
         raise ConfigError(f"{reply_bytes=}, {max_streams=} and service_ns must not be negative; accepted: 0 or more")
+    if workers < 1:
+        raise ConfigError(f"{workers=} cannot answer; accepted: 1 or more")
     cores = split_cores()
     spec = {
         "host": "127.0.0.1",
@@ -73,6 +77,7 @@ def null_server(
         "max_streams": max_streams,
         "fifo": service_ns is not None,
         "service_bytes": service.nbytes,
+        "workers": workers,
         "cores": sorted(cores[1]) if cores else None,
         "real_time": real_time,
     }

@@ -16,6 +16,7 @@ from infscale.errors import ConfigError
 from infscale.load import schedule as arrivals
 from infscale.load import trace
 from infscale.load.engine import run as engine
+from infscale.load.engine.interfaces import GiveUp
 from infscale.load.engine.job import parse
 from infscale.load.schedule import Process, Schedule
 from infscale.records import manifest as manifests
@@ -56,6 +57,7 @@ class Load:
         insecure: trust any certificate.
         certificate, key: files of the client's own certificate and its key; "" for none.
         out: where the rows are to be stored; None for nowhere.
+        give_up: when each shard ends its load early; None for never.
     """
 
     url: str
@@ -84,6 +86,7 @@ class Load:
     certificate: str
     key: str
     out: Path | None
+    give_up: GiveUp | None = None
 
 
 @dataclass(frozen=True)
@@ -207,6 +210,7 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
             authority=load.authority,
             certificate=load.certificate,
             key=load.key,
+            give_up=load.give_up,
             progress=progress,
         )
     except engine.Interrupted as error:

@@ -25,9 +25,9 @@ from infscale.records.gate import Verdict
 VERSION = 3
 """The version of manifests that this program writes and reads."""
 
-Phase = Literal["pilot", "grid", "sensitivity", "search"]
+Phase = Literal["pilot", "grid", "sensitivity", "search", "capacity"]
 """Why a trial was made: the rough search of the first lifetime, a trial at a set rate, the same of an arm of the
-sensitivity check, or a step in the search for λ*."""
+sensitivity check, or a step in the search for λ* or for the rate at the SLO."""
 
 
 class Record(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -76,6 +76,36 @@ def commonest(reasons: Iterable[Reason]) -> list[Reason]:
     return [Reason(status, text, requests) for (status, text), requests in counts.most_common()]
 
 
+PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
+"""Percentiles of times, ms, by the names that :class:`Reported` and :class:`KnownLoad` have for them."""
+
+
+class Reported(Record, kw_only=True):
+    """What a load tool of the field said of its own trial, by its own clock and rules, beside what our rows say.
+
+    Attributes:
+        tool: name and version.
+        valid: its own verdict; None for a tool that gives none.
+        unmet: the constraints behind a verdict that is not valid, by the tool's names.
+        errors: what it logged as an error.
+        requests: how many it counts as answered; for most tools any answer is one, failures too.
+        p50_ms, p95_ms, p99_ms: its percentiles of what it takes for the latency, ms; None where it prints none.
+        throughput_per_s: answered requests per second; None where it prints none.
+        files: names of its own logs, which are kept in the run's folder of logs; empty where none are kept.
+    """
+
+    tool: str
+    valid: bool | None = None
+    unmet: list[str] = []
+    errors: list[str] = []
+    requests: int | None = None
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    p99_ms: float | None = None
+    throughput_per_s: float | None = None
+    files: list[str] = []
+
+
 class Generator(Record, kw_only=True):
     """The load generator of a trial: what it used, and how it ended.
 
@@ -95,6 +125,7 @@ class Generator(Record, kw_only=True):
         reasons: why requests failed, the most frequent reasons first.
         shards: the engine's processes.
         share_by_target: requests sent to each replica, where the client picked.
+        reported: what a load tool said itself; None of a generator that is none.
     """
 
     client: str = "wire"
@@ -114,6 +145,7 @@ class Generator(Record, kw_only=True):
     reasons: list[Reason] = []
     shards: list[Shard] = []
     share_by_target: list[int] = []
+    reported: Reported | None = None
 
 
 class ServerProcess(Record, kw_only=True):
@@ -332,7 +364,7 @@ class Pilot(Record, kw_only=True):
 
     Attributes:
         implementation: what answered.
-        saturation_per_s: roughly the saturation rate λ*, requests/s.
+        saturation_per_s: roughly the saturation rate λ*, requests/s; of a closed loop the most that it got answered.
         bracket_per_s: the largest rate that kept up and the smallest that did not, requests/s; None if not kept.
         encode_us, decode_us: the client's CPU time for one request and one answer, µs; None if not measured.
         differences: largest absolute difference of the outputs from the reference, by protocol and encoding; None
@@ -350,7 +382,7 @@ class Pilot(Record, kw_only=True):
 
 
 class Anchor(Record, kw_only=True):
-    """What a session measured of the one arm that every run has (:mod:`infscale.experiment.anchor`).
+    """What a session measured of the one arm that every run has (:mod:`infscale.experiment.beside.anchor`).
 
     Attributes:
         rate_per_s: λ, requests/s.
@@ -404,6 +436,45 @@ class Stale(Record, kw_only=True):
     stale: int
 
 
+class KnownLoad(Record, kw_only=True):
+    """What one client made of a load on the null server, whose behaviour is known.
+
+    Attributes:
+        rate_per_s, stall_ms: nominal rate, requests/s, and how long the server stood still once, ms.
+        rows: requests that were sent.
+        late: those of them whose answer took longer than :data:`LATE_MS`.
+        answered_per_s: successes from the first send to the last answer, per second.
+        cpu_us: the client's CPU time for one request, µs.
+        response, roundtrip: percentiles from the scheduled time (of a closed loop, from when a user was ready to send)
+            and from the send, ms; by :data:`PERCENTILES`.
+        corrected: of users who are paced, the former with what coordinated omission left out
+            (:func:`infscale.experiment.beside.tools.with_omitted`); empty of others.
+        reported: what the client itself says; None of one that is no load tool.
+    """
+
+    rate_per_s: float
+    stall_ms: float
+    rows: int
+    late: int
+    answered_per_s: float
+    cpu_us: float
+    response: dict[str, float]
+    roundtrip: dict[str, float]
+    corrected: dict[str, float] = {}
+    reported: Reported | None = None
+
+
+LATE_MS = 10.0
+"""Response time above which an answer of the null server is late, ms: it takes less than one."""
+
+
+class Tool(Record, kw_only=True):
+    """What one client made of a null server that stalls once, and of one that takes whatever comes."""
+
+    stall: KnownLoad
+    limit: KnownLoad
+
+
 class RunManifest(Record, kw_only=True):
     """What is known of one run beside its trials.
 
@@ -419,6 +490,8 @@ class RunManifest(Record, kw_only=True):
         lifetimes: those that ended, in order.
         brackets: by arm and lifetime, the largest rate that kept up and the smallest that did not in the search for
             λ*, requests/s; None for one that was not found.
+        capacity_brackets: the same of the rate at the design's SLO: the largest that kept it and the smallest that did
+            not.
         first_look: the number of lifetimes at the first look at a contrast; None before it is set.
         ends_at_s: seconds of measuring after which no lifetime is begun.
         more_s: seconds that were added to the budget, one for each time.
@@ -428,6 +501,7 @@ class RunManifest(Record, kw_only=True):
         implementations: by name.
         restarts: sentences on servers that were lost under load.
         staleness: by circumstance, what a cache answered after a swap.
+        tools: by arm, what its client made of servers whose behaviour is known.
         design_digest, code_digest, environment_digest, machine: what must be equal for a run to be continued.
     """
 
@@ -441,6 +515,7 @@ class RunManifest(Record, kw_only=True):
     curve_per_s: dict[int, list[float]] = {}
     lifetimes: list[Lifetime] = []
     brackets: dict[int, dict[int, tuple[float | None, float | None]]] = {}
+    capacity_brackets: dict[int, dict[int, tuple[float | None, float | None]]] = {}
     first_look: int | None = None
     ends_at_s: float = 0.0
     more_s: list[float] = []
@@ -450,6 +525,7 @@ class RunManifest(Record, kw_only=True):
     implementations: dict[str, Implementation] = {}
     restarts: list[str] = []
     staleness: dict[str, Stale] = {}
+    tools: dict[int, Tool] = {}
     design_digest: str
     code_digest: str
     environment_digest: str

@@ -39,7 +39,8 @@ COLUMNS = (
     "rows",
     "started_at",
 )
-"""Fields of a trial's manifest that are columns of ``trials.parquet``, beside the arm's factors and the verdict."""
+"""Fields of a trial's manifest that are columns of ``trials.parquet``, beside the arm's factors, whether it is a
+closed loop, and the verdict."""
 
 
 def pack(folder: Path) -> None:
@@ -148,7 +149,8 @@ def _write_files(folder: Path, trials: Sequence[Trial], watched: Sequence[Trial]
 def _row(manifest: TrialManifest) -> dict[str, object]:
     fixed = {name: getattr(manifest, name) for name in COLUMNS}
     verdict = manifest.verdict.name if manifest.verdict else ""
-    return {**fixed, **manifest.arm.levels(), "verdict": verdict, "manifest": msgspec.json.encode(manifest).decode()}
+    arm = {**manifest.arm.levels(), "closed": manifest.arm.closed}
+    return {**fixed, **arm, "verdict": verdict, "manifest": msgspec.json.encode(manifest).decode()}
 
 
 def _write(path: Path, table: pa.Table) -> None:

@@ -50,6 +50,10 @@ when its answer began and ended. The ``done_ns`` of a request that timed out is 
 which the engine gave it up; its answer would have come later. ``bytes_out`` and ``bytes_in`` count
 the bytes that this request sent and received, framing included; over TLS, ``bytes_in`` counts them
 after decryption. They are ``NEVER`` where they were not counted, as with a client library.
+
+A closed loop (:attr:`infscale.experiment.design.arm.Arm.closed`) has no schedule: ``scheduled_ns`` and ``due_ns`` are
+when a user was ready to send, and what it did not send while it waited has no row. In LoadGen's Offline, where all is
+sent at once, ``scheduled_ns`` is the start.
 """
 
 FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent"})

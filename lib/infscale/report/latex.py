@@ -12,7 +12,7 @@ import pandas as pd
 
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.trials import QUANTILES, metric
-from infscale.experiment.design.design import P95
+from infscale.experiment.design.design import CAPACITY, P95, SATURATION
 from infscale.experiment.design.labels import labels
 from infscale.records.manifest import RunManifest
 from infscale.report.claims import Claim
@@ -121,10 +121,14 @@ def _percentile_macros(point: "pd.Series[Any]", arm: tuple[object, ...], quantil
         yield macro_name(*name, end), _tex_number(point[f"{column}_{end}"]), f"ms, {end} end of its 95 % interval"
 
 
+OF_METRIC = {P95: "p95", SATURATION: "saturation", CAPACITY: "capacity"}
+"""What the names of macros hold of a contrast's metric."""
+
+
 def _ratio_macros(tables: Tables) -> Iterator[Macro]:
     names = _arm_names(tables)
     for _, row in tables.contrasts.iterrows():
-        name = (*names[row["arm"]], "ratio", "p95" if row["metric"] == P95 else "saturation")
+        name = (*names[row["arm"]], "ratio", OF_METRIC[row["metric"]])
         what = f"{row['label']} / {row['reference_label']}, {row['lifetimes']} lifetimes: {row['answer']}"
         yield macro_name(*name), _tex_number(row["ratio"]), what
         for end in ("low", "high"):
@@ -135,7 +139,7 @@ def _ratio_macros(tables: Tables) -> Iterator[Macro]:
 
 def _claim_macros(claim: Claim) -> Iterator[Macro]:
     """Yield a contrast of another finding, named after it and both arms: ratio, interval, answer and lifetimes."""
-    what = "p95" if claim.metric == P95 else "saturation"
+    what = OF_METRIC[claim.metric]
     name = (claim.finding, claim.subject, claim.arm, "over", claim.reference, what)
     pair = f"{claim.arm} / {claim.reference}{f' ({claim.subject})' if claim.subject else ''}, run {claim.run_id}"
     values = {"ratio": claim.ratio, "low": claim.low, "high": claim.high}

@@ -78,7 +78,12 @@ def _payload(design: Design, trials: pd.DataFrame) -> list[str]:
 
 
 def _method(design: Design) -> list[str]:
+    closed = [
+        "The rate of a closed loop is nominal, and its times run from when a user was ready to send: what its users "
+        "did not send while they waited is in no number of it."
+    ]
     return [
+        *(closed if any(arm.closed for arm in design.arms) else []),
         "Only the contrasts that were named before the run are claims; other numbers describe it, with plain 95 % "
         "intervals.",
         f"λ* depends on the length of a trial: {design.trial_s:g} s here, longer where requests would be too few.",

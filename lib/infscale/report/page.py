@@ -156,6 +156,7 @@ PHASES = {
     "grid": "at set rates",
     "sensitivity": "of the sensitivity check",
     "search": "in the search for λ*",
+    "capacity": "in the search for the rate at the SLO",
 }
 """Why trials were made, in words."""
 

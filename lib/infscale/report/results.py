@@ -1,5 +1,6 @@
 """Results of findings: what a finding's run says, as a file that any report takes in."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -8,6 +9,7 @@ import msgspec
 
 from infscale.analysis.tables import Tables
 from infscale.errors import DataError
+from infscale.experiment.design.design import TOOLS
 from infscale.machine import Machine
 from infscale.paths import in_project
 from infscale.records.manifest import RunManifest
@@ -53,7 +55,8 @@ class FindingResult(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         left_out: labels of the arms that could not be measured.
         machine: where it was measured, and how fast that machine was, in words.
         speed: additions in a Python loop, a second; None where it was not measured.
-        anchors_ms: median response time of the anchor (:mod:`infscale.experiment.anchor`) in each session that has it.
+        anchors_ms: median response time of the anchor (:mod:`infscale.experiment.beside.anchor`) in each session that
+            has it.
         run_id, commit, environment_digest, profile: where it comes from.
     """
 
@@ -80,7 +83,11 @@ def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingRe
     The folder may be given from the project's root.
     """
     folder, manifest, own = in_project(folder), run.manifest, claims(run, tables)
-    drawn = [save_picture(picture, run, tables, folder) for picture in finding.pictures]
+    drawn = [
+        save_picture(picture, run, part, folder)
+        for pictures, part in loops_apart(finding, tables)
+        for picture in pictures
+    ]
     result = FindingResult(
         name=finding.name,
         question=finding.question,
@@ -101,6 +108,19 @@ def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingRe
     text = msgspec.json.format(msgspec.json.encode(result), indent=1).decode()
     write(result_file(folder, finding.name), text + "\n")
     return result
+
+
+def loops_apart(finding: Reported, tables: Tables) -> list[tuple[list[Picture], Tables]]:
+    """Return a finding's pictures with the tables that they are drawn from.
+
+    Open and closed loops share no axis: where a run has both, each picture is drawn of either, that of the closed ones
+    with "closed" in its name. The finding that compares load tools shows them together, and says so.
+    """
+    pictures, closed = list(finding.pictures), tables.summary["closed"].astype(bool)
+    if finding.name == TOOLS or closed.all() or not closed.any():
+        return [(pictures, tables)]
+    named = [dataclasses.replace(one, name="-".join(filter(None, (one.name, "closed")))) for one in pictures]
+    return [(pictures, tables.of_loop(closed=False)), (named, tables.of_loop(closed=True))]
 
 
 def machine_text(machine: Machine) -> str:

@@ -7,17 +7,22 @@ import pandas as pd
 
 from infscale.analysis.answers import DIFFERS, EQUAL
 from infscale.analysis.intervals import MIN_LIFETIMES, Interval
-from infscale.experiment.design.design import MARGINS, P95, SATURATION
+from infscale.analysis.tables.saturation import CAPACITY_COLUMNS
+from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION
 from infscale.experiment.design.labels import count
 from infscale.vocabulary import number
 
 BOUNDARIES = {"response": "response time", "roundtrip": "round-trip time"}
 
 
+RATES = {SATURATION: "saturation rate λ*", CAPACITY: "rate at the SLO"}
+"""Metrics that are rates, in words."""
+
+
 def metric_text(name: str) -> str:
     """Return the name of a metric in words: "p95 response time" for ``response_p95_ms``, "saturation rate λ*"."""
-    if name == SATURATION:
-        return "saturation rate λ*"
+    if name in RATES:
+        return RATES[name]
     boundary, quantile, _ = name.split("_")
     return f"{quantile} {BOUNDARIES[boundary]}"
 
@@ -44,10 +49,16 @@ WORDS = {
     (P95, False): "is faster than",
     (SATURATION, True): "keeps up with more load than",
     (SATURATION, False): "keeps up with less load than",
+    (CAPACITY, True): "keeps the SLO up to a higher rate than",
+    (CAPACITY, False): "keeps the SLO only up to a lower rate than",
 }
 """What is said of an arm whose ratio is above 1 (True) or below."""
 
-QUANTITIES = {P95: (f"p95 {BOUNDARIES['response']}", "as long"), SATURATION: ("λ*", "as high")}
+QUANTITIES = {
+    P95: (f"p95 {BOUNDARIES['response']}", "as long"),
+    SATURATION: ("λ*", "as high"),
+    CAPACITY: (RATES[CAPACITY], "as high"),
+}
 """What a contrast compares, and how a multiple of it is called."""
 
 
@@ -66,7 +77,7 @@ def contrast_text(row: "pd.Series[Any]", arm: str = "", reference: str = "") -> 
         return f"{arm} and {reference} are {equal_text(row['metric'])} (ratio {number(row['ratio'])}, {_basis(row)})"
     if row["answer"] == DIFFERS:
         return f"{arm} {WORDS[row['metric'], row['ratio'] > 1]} {reference}: its {what} is {_times(row, much)}"
-    question = "is faster" if row["metric"] == P95 else "has the higher λ*"
+    question = "is faster" if row["metric"] == P95 else f"has the higher {what}"
     would = f"would decide a ratio of {row['needed_ratio']:g}"
     needed = f"; {needed_text(row['needed'])} {would}" if np.isfinite(row["needed"]) else ""
     return f"undecided whether {arm} or {reference} {question} ({what} ratio {_ratio(row)}, {_basis(row)}{needed})"
@@ -151,8 +162,14 @@ def saturation_text(arm: "pd.Series[Any]") -> str:
     return f"is {saturation_range(arm)}"
 
 
-def saturation_range(arm: "pd.Series[Any]") -> str:
-    """Return the same without the verb, for a table."""
+def capacity_text(arm: "pd.Series[Any]") -> str:
+    """Return an arm's rate at the SLO with the verb, as :func:`saturation_text` does; its run's design has an SLO."""
+    own = pd.Series({as_saturation: arm[name] for as_saturation, name in CAPACITY_COLUMNS.items()})
+    return f"is {saturation_range(own.fillna({'bound': '?'}), 'the SLO was kept at')}"
+
+
+def saturation_range(arm: "pd.Series[Any]", kept: str = "it kept up with") -> str:
+    """Return the same without the verb, for a table; ``kept`` says what was found of all rates, or of none."""
     value, low, high = number(arm["saturation_per_s"]), arm["low_per_s"], arm["high_per_s"]
     lifetimes = count(int(arm["saturation_lifetimes"]), "lifetime")
     match arm["bound"]:
@@ -161,11 +178,11 @@ def saturation_range(arm: "pd.Series[Any]") -> str:
             interval = f"{interval_text(low, high)}, {lifetimes}" if known else f"{lifetimes}, no interval"
             return f"{value} requests/s ({interval})"
         case "≥":
-            return f"about {value} requests/s or more ({_some(arm)} it kept up with every rate)"
+            return f"about {value} requests/s or more ({_some(arm)} {kept} every rate)"
         case "<":
-            return f"below {value} requests/s ({_some(arm)} it kept up with no rate)"
+            return f"below {value} requests/s ({_some(arm)} {kept} no rate)"
         case _:
-            return "unknown (no usable trial)"
+            return "not defined for a closed loop" if arm.get("closed", False) else "unknown (no usable trial)"
 
 
 def _some(arm: "pd.Series[Any]") -> str:

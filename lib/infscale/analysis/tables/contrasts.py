@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.answers import UNDECIDED, Claim, answers, claim, corrected, looks, needed
-from infscale.analysis.tables.saturation import lifetime_logs
+from infscale.analysis.tables.saturation import by_slo, lifetime_logs
 from infscale.analysis.tables.trials import Row, identified, kept_up, used
-from infscale.experiment.design.design import MARGINS, P95, SATURATION, Contrast
+from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION, Contrast
 from infscale.records.gate import INVALID, SATURATED, VALID, Floats
 from infscale.records.manifest import RunManifest
 from infscale.vocabulary import number
@@ -135,7 +135,7 @@ def lifetime_values(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     """Return the logarithm of each contrast's ratio in each lifetime of its group, in their order.
 
     Of p95 it is the mean over the moderate rates. An arm that did not keep up with one of them in at least half of the
-    lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* see
+    lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* and of the rate at the SLO see
     :func:`infscale.analysis.tables.saturation.lifetime_logs`. NaN where the lifetime says nothing: a trial is INVALID
     or UNSTEADY, has too few requests, or both arms are infinite.
     """
@@ -161,8 +161,10 @@ def values_at_looks(
 def lifetime_tables(manifest: RunManifest, trials: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Return the logarithms of what contrasts compare, by metric: a row for each lifetime, a column for each arm."""
     lifetimes = range(max((one.number for one in manifest.lifetimes), default=-1) + 1)
-    saturation = lifetime_logs(trials).pivot(index="lifetime", columns="arm", values="value")
-    tables = {P95: _p95(manifest, trials), SATURATION: saturation}
+    saturation, capacity = (
+        lifetime_logs(own).pivot(index="lifetime", columns="arm", values="value") for own in (trials, by_slo(trials))
+    )
+    tables = {P95: _p95(manifest, trials), SATURATION: saturation, CAPACITY: capacity}
     return {metric: table.reindex(index=lifetimes) for metric, table in tables.items()}
 
 
@@ -174,8 +176,11 @@ def ratio_of(one: Contrast, tables: Mapping[str, pd.DataFrame]) -> Floats:
         return np.asarray(arm - reference, dtype=np.float64)
 
 
-def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean logarithm of p95 over the moderate rates, a row for each lifetime and a column for each arm."""
+def p95_values(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the logarithm of p95 of each trial at a moderate rate that is used: its value may be +∞ or NaN.
+
+    The columns are ``lifetime``, ``arm``, ``block``, ``rate_per_s`` and ``value``.
+    """
     frame = used(trials)
     moderate = [
         rate in manifest.rates_per_s.get(block, ())
@@ -187,7 +192,12 @@ def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
     sound = (saturated | (frame["verdict"] == VALID)) & (frame["n"] >= LEAST_REQUESTS)
     logs = np.log(frame[P95].to_numpy(dtype=np.float64))
     values = np.where(endless, np.inf, np.where(sound, logs, np.nan))
-    rows = frame.assign(value=values)[["lifetime", "arm", "block", "value"]]
+    return frame.assign(value=values)[["lifetime", "arm", "block", "rate_per_s", "value"]]
+
+
+def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean logarithm of p95 over the moderate rates, a row for each lifetime and a column for each arm."""
+    rows = p95_values(manifest, trials)
     table = rows.pivot_table(index="lifetime", columns="arm", values="value", aggfunc="mean")
     counts = rows.dropna().pivot_table(index="lifetime", columns="arm", values="value", aggfunc="count")
     wanted = {int(arm): len(manifest.rates_per_s[manifest.design.block(int(arm))]) for arm in table.columns}

@@ -18,6 +18,7 @@ def fits_table(points: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
     """
     merged = points.merge(arms[["arm", "saturation_per_s"]], on="arm")
     usable = (merged["verdict"] == VALID) & np.isfinite(merged["response_mean_ms"])
+    usable &= ~merged["closed"].astype(bool)  # whose arrivals are no Poisson process
     below = merged[usable & ~(merged["rate_per_s"] > merged["saturation_per_s"])]
     rows: list[Row] = []
     for arm, group in below.groupby("arm"):

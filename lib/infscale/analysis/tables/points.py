@@ -82,7 +82,7 @@ def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> Row:
     bound = saturated or bool(chosen[f"{name}_bound"].any())
     low, high = (nan, nan) if bound else (mean.low, mean.high)
     row: Row = {name: mean.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
-    row[f"{name}_note"] = _withheld(mean.value, len(chosen), bound)
+    row[f"{name}_note"] = _withheld(mean.value, len(chosen), bound) + _floor(chosen, name, mean.value)
     if name == metric("roundtrip", "p99") and chosen["n"].sum() < P99_REQUESTS:
         row |= {name: nan, f"{name}_low": nan, f"{name}_high": nan, f"{name}_bound": False, f"{name}_note": FEW}
         bound = True
@@ -106,6 +106,13 @@ def _withheld(value: float, lifetimes: int, bound: bool) -> str:
     if bound:
         return "a lower bound"
     return "" if lifetimes >= MIN_LIFETIMES else f"only {lifetimes} lifetimes; an interval needs {MIN_LIFETIMES}"
+
+
+def _floor(chosen: pd.DataFrame, name: str, value: float) -> str:
+    """Return in brackets how many of LoadGen's queries a withheld percentile needs; empty for other clients."""
+    notes = {part for text in chosen.get("floor_note", ()) for part in text.split("; ")}
+    needed = [part for part in sorted(notes) if np.isnan(value) and f"_{part.partition(' ')[0]}_" in name]
+    return f" ({needed[0]} in a trial, by LoadGen's bound)" if needed else ""
 
 
 def shares_table(trials: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:

@@ -58,6 +58,10 @@ class Tables:
     queues: pd.DataFrame
     distributions: pd.DataFrame
 
+    def of_loop(self, *, closed: bool) -> "Tables":
+        """Return the tables with the rows of closed loops alone, or of open ones."""
+        return Tables(**{name: table[table["closed"].astype(bool) == closed] for name, table in self.by_name().items()})
+
     def by_name(self) -> dict[str, pd.DataFrame]:
         """Return the tables by their names."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}

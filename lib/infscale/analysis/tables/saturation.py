@@ -18,17 +18,55 @@ def arms_table(trials: pd.DataFrame) -> pd.DataFrame:
     (:func:`lifetime_logs`). ``saturation_per_s`` is their geometric mean over ``saturation_lifetimes``, with the 95 %
     interval ``low_per_s`` to ``high_per_s`` (Student's t on the logarithms; NaN below three lifetimes). ``bound`` is ""
     for such an estimate, "≥" where an arm kept up with every rate in a lifetime, "<" where it kept up with none, "?"
-    where no trial could be used; the value is then the median over lifetimes, of the known end where a bracket has one
-    only. ``steps`` is the ratio of the two ends of a bracket (its geometric mean).
+    where no trial could be used, or the arm is a closed loop; the value is then the median over lifetimes, of the known
+    end where a bracket has one only. ``steps`` is the ratio of the two ends of a bracket (its geometric mean).
+
+    Of a run whose design has an SLO, ``capacity_per_s`` is the rate at which it is kept, by the same rules, with
+    ``capacity_low_per_s``, ``capacity_high_per_s``, ``capacity_bound``, ``capacity_lifetimes`` and ``capacity_steps``.
     """
-    own = trials[trials["phase"] != "sensitivity"]
+    own = trials[~trials["phase"].isin(("sensitivity", CAPACITY_PHASE))]
     brackets = dict(iter(lifetime_brackets(own).groupby("arm")))
     values = {arm: group["value"].to_numpy() for arm, group in lifetime_logs(own).groupby("arm")}
     rows = [
         {"arm": arm, **_estimate(brackets.get(arm), values.get(arm)), **_counts(group)}
         for arm, group in own.groupby("arm")
     ]
-    return identified(pd.DataFrame(rows), own)
+    table = pd.DataFrame(rows)
+    tried = by_slo(trials)
+    if len(tried):
+        ends, logs = lifetime_brackets(tried), lifetime_logs(tried)
+        rates = [
+            {"arm": arm, **_estimate(ends[ends["arm"] == arm], logs.loc[logs["arm"] == arm, "value"].to_numpy())}
+            for arm in sorted(set(tried["arm"]))
+        ]
+        table = table.merge(pd.DataFrame(rates).rename(columns=CAPACITY_COLUMNS), on="arm", how="left")
+    return identified(table, own)
+
+
+CAPACITY_PHASE = "capacity"
+"""The phase of trials in the search for the rate at the SLO."""
+
+CAPACITY_COLUMNS = {
+    "saturation_per_s": "capacity_per_s",
+    "low_per_s": "capacity_low_per_s",
+    "high_per_s": "capacity_high_per_s",
+    "bound": "capacity_bound",
+    "saturation_lifetimes": "capacity_lifetimes",
+    "steps": "capacity_steps",
+}
+"""The columns of λ*, and those of the rate at the SLO."""
+
+
+def by_slo(trials: pd.DataFrame) -> pd.DataFrame:
+    """Return the trials of the search for the rate at the SLO as those of a search for λ*: VALID where it was kept.
+
+    So :func:`lifetime_brackets` and :func:`lifetime_logs` give that rate: the one at which half of the trials keep it.
+    """
+    own = trials[trials["phase"] == CAPACITY_PHASE]
+    if own.empty:
+        return own
+    kept = own["slo_kept"].map({True: VALID, False: SATURATED})
+    return own.assign(phase="search", verdict=own["verdict"].where(own["verdict"] == INVALID, kept))
 
 
 def _counts(group: pd.DataFrame) -> Row:
@@ -127,9 +165,10 @@ def lifetime_brackets(trials: pd.DataFrame) -> pd.DataFrame:
 
     It comes from the trials of the search, and where those alone do not have both ends, from those at set rates too. It
     lies where a step from "kept up" (VALID) to "did not" (SATURATED, or UNSTEADY in the search) contradicts the fewest
-    verdicts. NaN where nothing kept up, or everything did.
+    verdicts. NaN where nothing kept up, or everything did. A closed loop has none: it is never asked for more than it
+    answers.
     """
-    own = trials[trials["phase"].isin(("grid", "search"))]
+    own = trials[trials["phase"].isin(("grid", "search")) & ~trials["closed"].astype(bool)]
     rows = []
     for (arm, lifetime), group in own.groupby(["arm", "lifetime"]):
         search = group[group["phase"] == "search"]

@@ -11,15 +11,16 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.dependence import quantiles
-from infscale.analysis.percentiles import early_stopping, trial_times
+from infscale.analysis.percentiles import early_stopping, fewest_queries, trial_times
 from infscale.errors import DataError
-from infscale.experiment.design.arm import FACTORS, Arm
+from infscale.experiment.design.arm import CLIENTS, FACTORS, Arm
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
 from infscale.records.gates.generator import gaps_distance
+from infscale.records.gates.late import late_share
 from infscale.records.gates.server import FIRST_PART
 from infscale.records.gates.verdict import judge_trial
-from infscale.records.manifest import TrialManifest, nan_if_none
+from infscale.records.manifest import PERCENTILES, Reported, TrialManifest, nan_if_none
 from infscale.records.runs import Run, Trial
 from infscale.records.samples import NEVER
 
@@ -27,11 +28,16 @@ QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Percentiles of every trial, by name."""
 BOUNDARIES = ("response", "roundtrip")
 """Response time (from the scheduled time) and round-trip time (from sending)."""
+LOADGEN = tuple(name for name, client in CLIENTS.items() if client.tool == "loadgen")
+"""Clients whose percentiles have LoadGen's floor."""
+AT_ONCE = tuple(name for name, client in CLIENTS.items() if client.at_once)
+"""Clients that schedule all requests at the start of a trial."""
 POINT = ["arm", "rate_per_s"]
 """What tells the points of a curve apart."""
-IDENTITY = ["run_id", "arm", "block", "label", "system", "implementation", *FACTORS]
+IDENTITY = ["run_id", "arm", "block", "label", "system", "implementation", *FACTORS, "closed"]
 """What every table with a row for an arm says of it: its number, the number of the arm that it is compared with, its
-label (for display alone), the name and the identifier of what answered, and every factor."""
+label (for display alone), the name and the identifier of what answered, every factor, and whether it is a closed loop,
+which follows from the client."""
 COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status", "bytes_out", "bytes_in")
 """The columns of the samples that are read."""
 
@@ -52,8 +58,9 @@ WITHHELD = [*METRICS, *OF_SUCCESSES, "response_mean_ms"]
 
 
 def factors(arm: Arm) -> Row:
-    """Return the columns of an arm's factors; a number that is not set is NaN."""
-    return {name: float("nan") if level is None else level for name, level in arm.levels().items()}
+    """Return the columns of an arm's factors, and ``closed``; a number that is not set is NaN."""
+    levels = {name: float("nan") if level is None else level for name, level in arm.levels().items()}
+    return {**levels, "closed": arm.closed}
 
 
 def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
@@ -70,14 +77,39 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     if not run.trials:
         raise DataError(f"{run.folder} holds no finished trial")
     table = with_warm_up(pd.DataFrame([_judged(run, trial) for trial in run.trials]))
-    starts = zip(run.trials, table["duration_s"], table["timeout_s"], table["warm_up_s"], strict=True)
-    measured = [
-        measures(trial.samples(COLUMNS), duration_s, timeout_s, slo_ms, start_s)  # read again: all may not fit memory
-        for trial, duration_s, timeout_s, start_s in starts
-    ]
+    table["warm_up_s"] = table["warm_up_s"].mask(table["client"].isin(AT_ONCE), 0.0)  # all is scheduled at the start
+    measured = []
+    for trial, start_s in zip(run.trials, table["warm_up_s"], strict=True):
+        samples = trial.samples(COLUMNS)  # read again: all may not fit memory
+        measured.append(measures(samples, _length_s(trial, samples), trial.manifest.timeout_s, slo_ms, start_s))
     table = pd.concat([table, pd.DataFrame(measured)], axis=1)
     table.loc[table["verdict"] == UNSTEADY, WITHHELD] = np.nan
-    return table
+    return without_short_percentiles(table)
+
+
+def _length_s(trial: Trial, samples: pd.DataFrame) -> float:
+    """Return the time over which a trial's rates are taken, s: of arrivals, or to the end where all come at once."""
+    if trial.manifest.arm.client in AT_ONCE and len(samples):
+        return float(samples["done_ns"].max()) / 1e9
+    return trial.manifest.duration_s
+
+
+def without_short_percentiles(table: pd.DataFrame) -> pd.DataFrame:
+    """Return ``table`` without the percentiles that too few of LoadGen's queries are behind, and with ``floor_note``.
+
+    LoadGen estimates a percentile only from :func:`infscale.analysis.percentiles.fewest_queries` queries on. The ones
+    that its summary prints beside (``reported_…``) have no such floor there, and get the same one here.
+    """
+    loadgen, notes = table["client"].isin(LOADGEN), pd.Series("", table.index)
+    for name, p in QUANTILES.items():
+        floor = fewest_queries(p)
+        own = [metric(boundary, name) for boundary in (*BOUNDARIES, *(f"{one}_ok" for one in BOUNDARIES))]
+        short = loadgen & (table["n"] < floor)
+        table.loc[short, own] = np.nan
+        table.loc[short, [f"{metric(boundary, name)}_bound" for boundary in BOUNDARIES]] = False
+        table.loc[loadgen & ~(table["reported_requests"] >= floor), f"reported_{name}_ms"] = np.nan
+        notes[short] += f"{name} needs {floor} queries; "
+    return table.assign(floor_note=notes.str.removesuffix("; "))
 
 
 def identities(trials: pd.DataFrame) -> pd.DataFrame:
@@ -124,8 +156,19 @@ def _judged(run: Run, trial: Trial) -> Row:
         "hit_ratio": _hit_ratio(manifest.cache),
         **_costs(manifest, len(samples)),
         **_components(manifest),
+        **reported(manifest.generator.reported),
         "own_warm_up_s": nan_if_none(gates["steady"]) * manifest.duration_s,
+        **_late(run, samples, manifest),
     }
+
+
+def _late(run: Run, samples: pd.DataFrame, manifest: TrialManifest) -> Row:
+    """Return the share of late requests by the design's SLO, and whether it was kept; nothing without an SLO."""
+    slo = run.manifest.design.objective
+    if slo is None:
+        return {}
+    share = late_share(samples, slo.limit_ms, manifest.duration_s)
+    return {"late_share": share, "slo_kept": share <= slo.late}
 
 
 def _finished_per_s(samples: pd.DataFrame, duration_s: float) -> float:
@@ -170,6 +213,15 @@ def _costs(manifest: TrialManifest, requests: int) -> Row:
         "loadavg_1m": nan_if_none(host.loadavg_1m),
         "steal_fraction": nan_if_none(host.steal_fraction),
     }
+
+
+def reported(said: Reported | None) -> Row:
+    """Return columns of what a load tool says of its own trial; NaN, and an empty text, where none says anything."""
+    said = said or Reported(tool="")
+    numbers = ("requests", *PERCENTILES, "throughput_per_s")
+    verdict = {True: VALID, False: INVALID, None: ""}[said.valid]
+    row: Row = {f"reported_{name}": nan_if_none(getattr(said, name)) for name in numbers}
+    return {"reported_by": said.tool, "reported_verdict": verdict, "reported_unmet": " ".join(said.unmet), **row}
 
 
 def _components(manifest: TrialManifest) -> Row:

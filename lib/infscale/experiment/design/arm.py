@@ -1,6 +1,7 @@
 """Arms: combinations of factor levels. An arm says what is deployed, and how it is asked."""
 
 import math
+from dataclasses import dataclass
 
 import msgspec
 
@@ -15,6 +16,44 @@ before replicas; a network link or TLS."""
 STORES = ("", "memory", "redis")
 """Where a caching gateway keeps answers."""
 
+
+@dataclass(frozen=True)
+class Client:
+    """What a client can drive, and how.
+
+    Attributes:
+        protocols: those that it speaks.
+        closed: whether it is a closed loop: a request waits for the answer of an earlier one, so that a slow server is
+            asked less. It has no schedule of arrivals, and no arrival rate that it could fail to keep up with.
+        tool: the load tool that it is a part of: "locust", "loadgen"; "" for none.
+        rated: whether λ sets how many requests it sends: what is sent of the nominal rate is judged then.
+        counted: whether that number is known before, so that repeats can be planned.
+        at_once: whether all requests are scheduled at the start: each waits for those before it.
+    """
+
+    protocols: tuple[str, ...] = PROTOCOLS
+    closed: bool = False
+    tool: str = ""
+    rated: bool = True
+    counted: bool = True
+    at_once: bool = False
+
+
+CLIENTS = {
+    "wire": Client(),
+    "requests": Client(("rest",)),
+    "grpcio": Client(("grpc",)),
+    "locust": Client(closed=True, tool="locust", counted=False),
+    "locust-poisson": Client(closed=True, tool="locust", counted=False),
+    "loadgen-single": Client(closed=True, tool="loadgen", rated=False, counted=False),
+    "loadgen-server": Client(tool="loadgen"),
+    "loadgen-offline": Client(closed=True, tool="loadgen", at_once=True),
+}
+"""The load engine ("wire"), client libraries, and load tools: users of Locust, paced evenly or with its exponential
+wait; MLPerf LoadGen's scenarios SingleStream (one request after the other), Server (Poisson arrivals) and Offline (all
+requests at once)."""
+
+
 Level = str | int | float | bool
 """The level of a factor."""
 
@@ -28,10 +67,11 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         protocol: "rest" or "grpc".
         encoding: how a tensor becomes bytes; "" takes the framework's own form (JSON over REST, tensors over gRPC).
-        connections: most connections at a time; 0 takes :data:`infscale.vocabulary.CONNECTIONS`.
+        connections: most connections at a time; 0 takes :data:`infscale.vocabulary.CONNECTIONS`. A user of Locust is a
+            connection: so many users are started.
         batch: rows in one request.
         gzip: whether request bodies are compressed.
-        client: "wire" (the load engine), or a library: "requests" over REST, "grpcio" over gRPC.
+        client: what sends the requests, see :data:`CLIENTS`.
         repeat: fraction of requests that repeat an earlier one; None draws from a pool of distinct bodies.
         zipf: exponent of the popularity of requests by Zipf's law; None for no such law.
         http: REST's HTTP version, "1.1" or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
@@ -83,7 +123,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         check_types(self)
         one_of("protocol", self.protocol, PROTOCOLS)
-        one_of("client", self.client, {"rest": ("wire", "requests"), "grpc": ("wire", "grpcio")}[self.protocol])
+        one_of("client", self.client, [name for name, one in CLIENTS.items() if self.protocol in one.protocols])
         one_of("pick", self.pick, ("", *PICKS))
         one_of("http", self.http, HTTP)
         one_of("front", self.front, FRONT_LEVELS)
@@ -99,6 +139,16 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def limit(self) -> int:
         """Return the most connections at a time, with the default put in."""
         return self.connections or CONNECTIONS["grpc" if self.http == "2" else self.protocol]
+
+    @property
+    def closed(self) -> bool:
+        """Whether the arm is a closed loop; see :class:`Client`."""
+        return CLIENTS[self.client].closed
+
+    @property
+    def sending(self) -> tuple[object, ...]:
+        """Return what decides how much a client can send, whatever the server."""
+        return self.protocol, self.client, self.connections
 
     @property
     def deployment(self) -> tuple[object, ...]:
@@ -141,6 +191,11 @@ def _check_client(arm: Arm) -> None:
     if arm.client != "wire" and (arm.gzip or arm.http != "1.1"):
         lacking = "neither gzip nor HTTP/2" if arm.protocol == "rest" else "no gzip"
         raise ConfigError(f"client={arm.client!r} supports {lacking}; use client='wire'")
+    if not CLIENTS[arm.client].counted and (arm.repeat, arm.zipf) != (None, None):
+        raise ConfigError(
+            f"client={arm.client!r} supports neither repeat nor zipf: how many requests it sends is not known before; "
+            "use client='wire'"
+        )
 
 
 def _check_deployment(arm: Arm) -> None:

@@ -9,6 +9,7 @@ import msgspec
 from infscale.errors import ConfigError, check_duration, check_rate, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.labels import labels
+from infscale.experiment.design.slo import SCOUT_LATE, Slo, parse
 from infscale.experiment.design.types import check_types
 
 P95 = "response_p95_ms"
@@ -17,8 +18,17 @@ P95 = "response_p95_ms"
 SATURATION = "saturation_per_s"
 """Metric of a contrast: the saturation rate λ*, requests/s."""
 
-MARGINS = {P95: 1.10, SATURATION: 1.15}
+CAPACITY = "capacity_per_s"
+"""Metric of a contrast: the rate at the design's SLO, requests/s."""
+
+MARGINS = {P95: 1.10, SATURATION: 1.15, CAPACITY: 1.15}
 """The metrics of contrasts, each with the ratio within which two arms count as equal."""
+
+USUAL = P95, SATURATION
+"""The metrics by which arms are compared where nothing else is said: the third needs an SLO."""
+
+TOOLS = "load-tools"
+"""The finding that compares load tools: the only one in which a closed loop is compared with an open one."""
 
 SHARES = (0.2, 0.4)
 """Moderate load: shares of the smallest saturation rate of a block, as the first lifetime found it."""
@@ -33,8 +43,9 @@ FEWEST = 90
 SEARCH_REQUESTS = 500
 """Fewest requests of a trial in the search for λ*: growth over a trial needs that many to be seen."""
 
-BESIDE = ("staleness",)
-"""What can be measured once, beside the trials: how many answers of a cache are stale after the model was swapped."""
+BESIDE = ("staleness", "tools")
+"""What can be measured once, beside the trials: how many answers of a cache are stale after the model was swapped; and
+what each of the design's clients says of a server that stalls once, and sends at most, on the null server."""
 
 
 class Contrast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +75,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         sensitivity: further arms that show how much fixed defaults decide; each belongs to the block of the arms with
             its deployment. They follow ``arms`` in the numbering of arms.
         beside: what else is measured once, beside the trials, see :data:`BESIDE`.
-        anchor: whether every session begins with the arm that all runs share (:mod:`infscale.experiment.anchor`).
+        anchor: whether every session begins with the arm that all runs share
+            (:mod:`infscale.experiment.beside.anchor`).
         profile: the name under which the sizes are known.
         budget_s: time for measuring, s.
         least: fewest lifetimes of each group of arms, whatever the budget; also the fewest of a first look.
@@ -75,6 +87,8 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         timeout_s: time limit of a request, from the scheduled time, s.
         seed: of arrivals, payload choice and order.
         most_per_s: no rate above is tried, requests/s.
+        slo: a percentile of the response time and its limit, such as "p99<50ms"; the rate at which it is kept is then
+            searched in every lifetime, beside λ*. None for no such search.
 
     Raises:
         ConfigError: a size is not what it must be, two arms are equal, or a contrast names an arm that is not there.
@@ -97,6 +111,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     timeout_s: float = 1.0
     seed: int = msgspec.field(default_factory=lambda: secrets.randbits(48))
     most_per_s: float = 30_000.0
+    slo: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -110,9 +125,21 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 raise ConfigError(f"{name}={value!r} is not a name for files; accepted: a name without '/'")
         for name in self.beside:
             one_of("beside", name, BESIDE)
+        self._check_slo()
         self._check_contrasts()
         self._check_sensitivity()
         self._check_sizes()
+
+    def _check_slo(self) -> None:
+        if (slo := self.objective) and slo.limit_ms >= 1e3 * self.timeout_s:
+            raise ConfigError(f"slo={self.slo!r}: the limit is not below timeout_s={self.timeout_s:g}; accepted: less")
+        if not slo and any(one.metric == CAPACITY for one in self.contrasts):
+            raise ConfigError(f"contrasts: metric={CAPACITY!r} needs the design's slo, such as slo='p99<50ms'")
+
+    @property
+    def objective(self) -> Slo | None:
+        """Return what :attr:`slo` says; None without one."""
+        return None if self.slo is None else parse(self.slo)
 
     def _check_contrasts(self) -> None:
         references: dict[int, int] = {}
@@ -123,6 +150,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             pair = {contrast.arm, contrast.reference}
             if len(pair) < 2 or not pair <= set(range(len(self.arms))):
                 raise ConfigError(f"contrasts: {contrast} does not name two of {len(self.arms)} arms")
+            self._check_loops(contrast)
             if references.setdefault(contrast.arm, contrast.reference) != contrast.reference:
                 raise ConfigError(f"contrasts: arm {contrast.arm} has two references; accepted: one, of its block")
         if both := references.keys() & set(references.values()):
@@ -131,11 +159,29 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 "one reference for all arms of a block, which get the same arrivals"
             )
 
+    def _check_loops(self, contrast: Contrast) -> None:
+        """Refuse what a closed loop cannot be compared in: it sends less where the server is slower."""
+        arm, reference = (self.arms[k] for k in (contrast.arm, contrast.reference))
+        if arm.closed != reference.closed and self.finding != TOOLS:
+            raise ConfigError(
+                f"contrasts: {' and '.join(labels([arm, reference]))} are a closed and an open loop, whose times do "
+                f"not compare; accepted: both of one kind (only the finding {TOOLS} compares the kinds)"
+            )
+        if contrast.metric != P95 and (arm.closed or reference.closed):
+            closed = arm if arm.closed else reference
+            raise ConfigError(
+                f"contrasts: {contrast.metric} of a closed loop (client={closed.client!r}): "
+                "it cannot be asked for more than it answers, so that it has no saturation rate λ*; "
+                f"accepted: {', '.join(metrics_of(arm, reference))}"
+            )
+
     def _check_sensitivity(self) -> None:
         deployments = {arm.deployment for arm in self.arms}
         for arm in self.sensitivity:
             if arm.deployment not in deployments:
                 raise ConfigError(f"sensitivity: no arm of the design has the deployment of {labels([arm])[0]}: {arm}")
+            if arm.closed:
+                raise ConfigError(f"sensitivity: client={arm.client!r} is a closed loop; accepted: open loops")
 
     def _check_sizes(self) -> None:
         for name in ("trial_s", "timeout_s", "budget_s"):
@@ -219,6 +265,14 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         least = max(self.requests, min(SEARCH_REQUESTS, 3 * self.requests)) if search else self.requests
         return max(self.trial_s, max(least, FEWEST) / rate_per_s)
 
+    def slo_duration_s(self, rate_per_s: float) -> float:
+        """Return the seconds of arrivals of a trial in the search for the rate at the SLO.
+
+        It holds the requests of one in the search for λ*, and so many that the limit allows ten late ones.
+        """
+        least = SCOUT_LATE / self.objective.late if self.objective else 0.0
+        return max(self.duration_s(rate_per_s, search=True), least / rate_per_s)
+
     def protocols(self) -> tuple[str, ...]:
         """Return the protocols of the arms, each once."""
         return tuple(dict.fromkeys(arm.protocol for arm in self.arms))
@@ -228,8 +282,20 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return tuple(dict.fromkeys(arm.framework for arm in self.arms))
 
 
+def metrics_of(arm: Arm, reference: Arm, *, slo: bool = False) -> tuple[str, ...]:
+    """Return the metrics in which two arms can be compared; the rate at the SLO where the design has one.
+
+    A closed loop has no saturation rate and no rate at an SLO.
+    """
+    if arm.closed or reference.closed:
+        return (P95,)
+    return (*USUAL, CAPACITY) if slo else USUAL
+
+
 def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
     """Return the arms of all blocks, and contrasts of p95 and of λ* of each arm with the first of its block.
+
+    Those of a closed loop are of p95 alone.
 
     The two fit :class:`Design`'s ``arms`` and ``contrasts``.
     """
@@ -239,4 +305,9 @@ def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contra
     for block in blocks:
         pairs += [(start + k, start) for k in range(1, len(block))]
         start += len(block)
-    return arms, tuple(Contrast(arm, reference, metric) for metric in MARGINS for arm, reference in pairs)
+    return arms, tuple(
+        Contrast(arm, reference, metric)
+        for metric in USUAL
+        for arm, reference in pairs
+        if metric in metrics_of(arms[arm], arms[reference])
+    )

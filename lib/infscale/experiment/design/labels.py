@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from infscale.experiment.design.arm import FACTORS, Arm
+from infscale.experiment.design.arm import CLIENTS, FACTORS, Arm
 from infscale.vocabulary import FRAMEWORK_NAMES, NAMES
 
 ENCODINGS = {
@@ -133,10 +133,11 @@ def slow(arm: Arm) -> str:
 
 
 def connections(arm: Arm) -> str:
-    """Return the number of connections, if it is not the default."""
+    """Return the number of connections, or of Locust's users, if it is not the default."""
     if not arm.reuse:
         return "one connection a request"
-    return count(arm.connections, "connection") if arm.connections else ""
+    noun = "user" if CLIENTS[arm.client].tool == "locust" else "connection"
+    return count(arm.connections, noun) if arm.connections else ""
 
 
 def count(number: int, noun: str) -> str:

@@ -10,8 +10,9 @@ from infscale.vocabulary import OTHER, clock
 
 # Seconds beside the arrivals themselves, measured on two cores; they only feed the plan: the generator's ceiling by
 # protocol, the anchor, the start of a server, the warm-up of an arm, the pause after a trial, the pilot of an arm; and
-# the trials of a search for λ*.
+# the trials of a search for λ* or for the rate at an SLO; the loads of a client on servers whose behaviour is known.
 _CEILING_S, _ANCHOR_S, _START_S, _WARM_S, _BETWEEN_S, _PILOT_S, _SEARCH_TRIALS = 2.0, 8.0, 4.0, 1.2, 0.3, 6.0, 3
+_TOOL_S = 9.0
 
 MOST_AT_FIRST = 40
 """Most lifetimes before the first look: a long run looks early, so that later lifetimes go where they decide most."""
@@ -21,7 +22,7 @@ def lifetime_s(design: Design, arms: Sequence[int]) -> float:
     """Return the rough duration of one lifetime of a group of arms, s."""
     ours = [alike for alike in design.deployments(arms) if design.arms[alike[0]].framework != OTHER]
     starts = len(ours) * _START_S
-    trials = len(SHARES) + _SEARCH_TRIALS
+    trials = len(SHARES) + _SEARCH_TRIALS * (2 if design.slo else 1)
     return starts + len(arms) * (_WARM_S + trials * (design.trial_s + _BETWEEN_S))
 
 
@@ -34,6 +35,8 @@ def first_s(design: Design, arms: Sequence[int]) -> float:
 def fixed_s(design: Design) -> float:
     """Return the rough time that the first lifetimes take beyond the later ones, the ceilings and the anchor, s."""
     once = _CEILING_S * len(design.protocols()) + _ANCHOR_S * design.anchor
+    if "tools" in design.beside:
+        once += _TOOL_S * len({arm.sending for arm in design.arms})
     return once + sum(first_s(design, arms) for arms in design.groups())
 
 

@@ -6,10 +6,12 @@ from collections import Counter
 import numpy as np
 
 from infscale.deployment.endpoint import Endpoint, check_answers
-from infscale.errors import ConfigError, ServerLostError
+from infscale.errors import ConfigError, MissingError, ServerLostError
+from infscale.experiment.design.arm import CLIENTS
 from infscale.experiment.design.design import FEWEST, SHARES
 from infscale.experiment.session import RESTARTS, Session, first_line
 from infscale.experiment.settle import drain
+from infscale.experiment.trial import check_client
 from infscale.load.codec_cost import cpu_us, decoding, encoded
 from infscale.records import samples
 from infscale.records.gate import INVALID, UNSTEADY, VALID, Verdict
@@ -52,9 +54,11 @@ def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int
     """
     arm = session.design.arms[number]
     try:
+        check_client(arm.client)
         endpoint.scheme(arm.protocol, arm.http)
-    except ConfigError as error:  # another server of this framework would take it
-        session.manifest.skipped[number] = str(error)
+    except (ConfigError, MissingError) as error:  # another server of this framework, or machine, would take it
+        session.manifest.skipped[number] = first_line(error)
+        session.say(f"{session.labels[number]}: left out: {session.manifest.skipped[number]}")
         return
     own = endpoint.own is not None
     payload, encode = (endpoint.payload(arm.protocol), None) if own else encoded(endpoint, arm)
@@ -62,7 +66,8 @@ def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int
     try:
         first = min(FIRST_RATE, FIRST_BYTES_PER_S / max(1, len(payload.bodies[0])))
         session.warm(endpoint, arm, first, most=1)  # the searches that follow go on warming it
-        low, high = bracket(session, endpoint, number, first)
+        find_rate = throughput if arm.closed else bracket
+        low, high = find_rate(session, endpoint, number, first)
         drain(endpoint)
     except ServerLostError as error:
         losses[number] += 1
@@ -81,7 +86,8 @@ def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int
         ready_s=round(endpoint.ready_s, 3),
     )
     session.save()
-    session.say(f"{session.labels[number]}: λ* near {session.manifest.pilot[number].saturation_per_s:.0f} requests/s")
+    what = "at most" if arm.closed else "λ* near"
+    session.say(f"{session.labels[number]}: {what} {session.manifest.pilot[number].saturation_per_s:.0f} requests/s")
 
 
 def rough_per_s(session: Session, arm: int) -> float:
@@ -150,6 +156,25 @@ def bracket(session: Session, endpoint: Endpoint, arm: int, first: float = FIRST
             inside = [r for r in (guess * NEAR**0.5, guess / NEAR**0.5) if low * 1.05 < r < high / 1.05]
             rate = float(f"{inside[0] if guess and inside else np.sqrt(low * high):.4g}")
     return low or high / NEAR, max(low, high)
+
+
+def throughput(session: Session, endpoint: Endpoint, arm: int, first: float = FIRST_RATE) -> tuple[float, float]:
+    """Return what a closed loop gets answered when none of its users waits, requests/s, as both ends of a bracket.
+
+    The rate is multiplied by :data:`NEAR` until the users reach it no longer, at two rates: a first one may have met a
+    disturbance. A client that has no nominal rate gets two trials.
+    """
+    rate, most, short, rated = first, 0.0, 0, CLIENTS[session.design.arms[arm].client].rated
+    for step in range(MOST_TRIALS):
+        drain(endpoint)
+        reached = _completed_per_s(session, _pilot_trial(session, endpoint, arm, rate, step))
+        most, short = max(most, reached), short + (reached < rate / NEAR or not rated)
+        if short > 1 or rate >= session.design.most_per_s:
+            break
+        rate = min(float(f"{rate * NEAR:.4g}"), session.design.most_per_s)
+    if not most:
+        raise ServerLostError(f"{session.labels[arm]}: no request was answered in the first trials")
+    return most, most
 
 
 def _pilot_trial(session: Session, endpoint: Endpoint, arm: int, rate: float, step: int) -> TrialManifest:

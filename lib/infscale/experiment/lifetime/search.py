@@ -1,4 +1,4 @@
-"""The search for λ* of all arms of a lifetime, in turn.
+"""The search for λ* of all arms of a lifetime, in turn; and in the same way for the rate at the design's SLO.
 
 An arm's rate goes up by a step while it keeps up and down while it does not, until both ends of a bracket of one step
 are known. The first rate is the middle of what earlier lifetimes found, moved at random by up to half a step up or
@@ -16,7 +16,10 @@ from infscale.deployment.endpoint import Endpoint
 from infscale.experiment.session import Session
 from infscale.experiment.settle import drain
 from infscale.load import ceiling
-from infscale.records.gate import INVALID, UNSTEADY, VALID
+from infscale.records import samples
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
+from infscale.records.gates.late import late_share
+from infscale.records.manifest import Phase, TrialManifest
 
 STEP = 1.25
 """Ratio of the two ends of a bracket."""
@@ -77,37 +80,52 @@ class _Search:
 
 
 def run(session: Session, endpoints: Mapping[int, Endpoint], number: int) -> None:
-    """Search λ* of every arm once, and store the brackets in the manifest.
+    """Search λ* of every arm once, then the rate at the SLO if there is one, and store the brackets in the manifest.
+
+    A closed loop has neither.
 
     Args:
         session: of the run.
         endpoints: what answers each arm, by its number.
         number: of the lifetime, from 0.
     """
-    searches = [_begin(session, endpoints[arm], arm, number) for arm in endpoints]
+    _search(session, endpoints, number, slo=False)
+    if session.design.slo:
+        _search(session, endpoints, number, slo=True)
+
+
+def _search(session: Session, endpoints: Mapping[int, Endpoint], number: int, *, slo: bool) -> None:
+    brackets = session.manifest.capacity_brackets if slo else session.manifest.brackets
+    open_arms = [arm for arm in endpoints if not session.design.arms[arm].closed]
+    searches = [_begin(session, endpoints[arm], arm, number, slo=slo) for arm in open_arms]
     for turn in range(MOST_TRIALS):
         pending = [one for one in searches if not one.done]
         for one in pending[::-1] if (number + turn) % 2 else pending:
-            one.judge(_verdict(session, endpoints[one.arm], one, number))
+            one.judge(_verdict(session, endpoints[one.arm], one, number, slo=slo))
     for one in searches:
-        session.manifest.brackets.setdefault(one.arm, {})[number] = (
-            one.low or None,
-            one.high if math.isfinite(one.high) else None,
-        )
+        brackets.setdefault(one.arm, {})[number] = (one.low or None, one.high if math.isfinite(one.high) else None)
     session.save()
 
 
-def _begin(session: Session, endpoint: Endpoint, arm: int, number: int) -> _Search:
+def _begin(session: Session, endpoint: Endpoint, arm: int, number: int, *, slo: bool) -> _Search:
     """Return an arm's search at its first rate."""
+    brackets = session.manifest.capacity_brackets if slo else session.manifest.brackets
     earlier = [
         math.log(low * high) / 2
-        for lifetime, (low, high) in session.manifest.brackets.get(arm, {}).items()
+        for lifetime, (low, high) in brackets.get(arm, {}).items()
         if lifetime < number and low and high
     ]
-    middle = float(np.exp(np.mean(earlier))) if earlier else session.manifest.pilot[arm].saturation_per_s
-    move = np.random.default_rng([session.design.seed, number, arm, 5]).uniform(-DITHER, DITHER)
+    otherwise = _below(session, arm, number) if slo else session.manifest.pilot[arm].saturation_per_s
+    middle = float(np.exp(np.mean(earlier))) if earlier else otherwise
+    move = np.random.default_rng([session.design.seed, number, arm, 6 if slo else 5]).uniform(-DITHER, DITHER)
     most = _most(session, endpoint, arm)
     return _Search(arm, min(middle * STEP**move, most), most)
+
+
+def _below(session: Session, arm: int, number: int) -> float:
+    """Return where the first search for the rate at the SLO begins: a step below the λ* that was just found."""
+    low, high = session.manifest.brackets[arm][number]
+    return (low or high or session.manifest.pilot[arm].saturation_per_s) / STEP
 
 
 def _most(session: Session, endpoint: Endpoint, arm: int) -> float:
@@ -119,17 +137,31 @@ def _most(session: Session, endpoint: Endpoint, arm: int) -> float:
     return min(session.design.most_per_s, CEILING_SHARE * 0.99 * top) if top else session.design.most_per_s
 
 
-def _verdict(session: Session, endpoint: Endpoint, one: _Search, number: int) -> str:
-    """Return the verdict of one trial, from disk if it is there."""
+def _verdict(session: Session, endpoint: Endpoint, one: _Search, number: int, *, slo: bool) -> str:
+    """Return the verdict of one trial, from disk if it is there; by the SLO that is VALID where it was kept."""
     rate = one.rate = min(float(f"{one.rate:.4g}"), one.most) if one.rate < one.most else one.most
-    name = f"{session.name(one.arm)}-search{one.trials}-l{number}"
+    name = f"{session.name(one.arm)}-{'slo' if slo else 'search'}{one.trials}-l{number}"
     manifest = session.stored(name)
     if manifest is None:
         drain(endpoint)
-        seconds = session.design.duration_s(rate, search=True)
-        key = number + 1, 50 + one.trials, one.arm
-        plan = session.plan(one.arm, rate, key, seconds, phase="search", lifetime=number, usage=True)
+        seconds = session.design.slo_duration_s(rate) if slo else session.design.duration_s(rate, search=True)
+        key = number + 1, (50 if not slo else 50 + MOST_TRIALS) + one.trials, one.arm
+        phase: Phase = "capacity" if slo else "search"
+        plan = session.plan(one.arm, rate, key, seconds, phase=phase, lifetime=number, usage=not slo)
         manifest = session.run(endpoint, name, plan, repeatable=not one.invalid)
         verdict = manifest.judged.short
-        session.say(f"lifetime {number + 1}: {session.labels[one.arm]} λ={rate:g}/s, search for λ*: {verdict}")
-    return manifest.judged.name
+        what = f"search for the rate at {session.design.slo}" if slo else "search for λ*"
+        session.say(f"lifetime {number + 1}: {session.labels[one.arm]} λ={rate:g}/s, {what}: {verdict}")
+    return _by_slo(session, manifest) if slo else manifest.judged.name
+
+
+def _by_slo(session: Session, manifest: TrialManifest) -> str:
+    """Return VALID where a trial kept the SLO, SATURATED where it did not, INVALID where it says nothing.
+
+    Whether it became steady, and whether a queue grew, is not asked: its late requests are counted.
+    """
+    slo = session.design.objective
+    if manifest.judged.name == INVALID or slo is None:
+        return INVALID
+    rows = samples.read(session.folder / "trials" / f"{manifest.trial_id}.parquet")
+    return VALID if late_share(rows, slo.limit_ms, manifest.duration_s) <= slo.late else SATURATED

@@ -31,7 +31,8 @@ _WIDTH = 10
 """Numbers of one row of readings, see :class:`infscale.experiment.usage.sampler_child.Readings`."""
 
 _SCRIPT = Path(__file__).with_name("sampler_child.py")
-_CLIENTS = ("infscale.load.engine", "infscale.load.clients")
+_CLIENTS = tuple(f"infscale.load.{name}" for name in ("engine", "clients", "loadgen_client", "locust_client"))
+"""The modules by which a load generator is started."""
 
 
 def clients() -> list[psutil.Process]:

@@ -132,6 +132,21 @@ class Io(Protocol):
 
 
 @dataclass(frozen=True)
+class GiveUp:
+    """When a load is ended early: so many requests had not succeeded in time that the rest need not be sent.
+
+    Attributes:
+        after_ns: time from a request's scheduled time within which it must succeed, ns.
+        from_ns: requests scheduled before do not count, ns since the trial's start.
+        most: how many late requests of one engine process end it.
+    """
+
+    after_ns: int
+    from_ns: int
+    most: int
+
+
+@dataclass(frozen=True)
 class Limits:
     """What the engine may use.
 
@@ -140,12 +155,14 @@ class Limits:
         connections: most connections at a time.
         open_first: number of connections that are opened before the trial.
         keep_alive: False opens a connection for every request.
+        give_up: when the load is ended early; None for never.
     """
 
     timeout_ns: int
     connections: int
     open_first: int
     keep_alive: bool = True
+    give_up: GiveUp | None = None
 
 
 class Rows:

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 
 from infscale.load.engine import status
-from infscale.load.engine.interfaces import END, READ, WRITE, CodecFactory, Io, Limits, Rows
+from infscale.load.engine.interfaces import END, READ, WRITE, CodecFactory, GiveUp, Io, Limits, Rows
 from infscale.load.engine.pool import Connection, Pool
 from infscale.load.engine.status import Finished
 
@@ -81,6 +81,7 @@ class Engine:
         self._begun = 0  # attempts at a connection
         self._oldest = 0
         self._settled = 0
+        self._looked = self._late = 0  # requests whose time to succeed is over, and how many of them are late
         # A connection's number modulo the number of targets is its target. Each target has its share of connections.
         self._pools = [Pool(k, max(1, limits.connections // targets)) for k in range(targets)]
         self._live: dict[int, Connection] = {}  # by number
@@ -102,10 +103,10 @@ class Engine:
     # --- the trial ---
 
     def run(self, start: int) -> None:
-        """Run the schedule from the monotonic time ``start`` until every request has an outcome."""
+        """Run the schedule from the monotonic time ``start`` until every request has an outcome, or it is given up."""
         self._start = start
         self._count = count = len(self._schedule)
-        schedule, rows, wait = self._schedule, self.rows, self._io.wait
+        schedule, rows, wait, give_up = self._schedule, self.rows, self._io.wait, self._limits.give_up
         deadline = schedule[0] + self._limits.timeout_ns if count else 0
         while True:
             t = self._send_due()
@@ -115,6 +116,8 @@ class Engine:
                 deadline = self._expire(t)
             if self._settled >= count:
                 return
+            if give_up and self._late_by(t, give_up) >= give_up.most:
+                break
             i = self._next
             wake = schedule[i] if i < count and schedule[i] < deadline else deadline
             if self._later:
@@ -125,6 +128,16 @@ class Engine:
             if rows.outcome[j] == status.PENDING:
                 rows.outcome[j] = status.UNSENT if rows.sent[j] < 0 else status.TIMEOUT
                 rows.done[j] = -1 if rows.sent[j] < 0 else self._now() - start
+
+    def _late_by(self, t: int, give_up: GiveUp) -> int:
+        """Return how many of the requests whose time to succeed is over at ``t`` have not succeeded in it."""
+        schedule, rows, i = self._schedule, self.rows, self._looked
+        while i < self._next and schedule[i] + give_up.after_ns <= t:
+            in_time = rows.outcome[i] == status.OK and rows.done[i] - schedule[i] <= give_up.after_ns
+            self._late += not in_time and schedule[i] >= give_up.from_ns
+            i += 1
+        self._looked = i
+        return self._late
 
     def _send_due(self) -> int:
         """Dispatch the requests that are due, and return the time (ns since the start)."""

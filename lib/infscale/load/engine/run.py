@@ -12,7 +12,7 @@ import sys
 import time
 from array import array
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import pandas as pd
 
 from infscale.errors import ConfigError, EngineError, one_of
 from infscale.load.engine import status
-from infscale.load.engine.interfaces import Limits
+from infscale.load.engine.interfaces import GiveUp, Limits
 from infscale.load.engine.job import Ended, Greeting, Job, named, parse
 from infscale.records.manifest import Generator, Reason, Shard, commonest
 from infscale.vocabulary import PICKS
@@ -46,10 +46,12 @@ class Result:
     Attributes:
         samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
         generator: CPU seconds, run delay and connections, over all shards and of each.
+        logs: what a load tool wrote itself, by the name of the file.
     """
 
     samples: pd.DataFrame
     generator: Generator
+    logs: Mapping[str, str] = field(default_factory=dict)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -169,6 +171,7 @@ def run(
     authority: str = "",
     certificate: str = "",
     key: str = "",
+    give_up: GiveUp | None = None,
     progress: Callable[[float], None] | None = None,
     mark: Callable[[], None] | None = None,
 ) -> Result:
@@ -197,6 +200,7 @@ def run(
         authority: ``host`` or ``host:port`` that the requests name (``Host``, ``:authority``) and whose certificate
             is expected; "" for that of a header ``host``, or the URL's own.
         certificate, key: files of the client's own certificate and its key; "" for none.
+        give_up: when each engine process ends its load early; what it did not send is "unsent" then. None for never.
         progress: called a few times a second with the seconds since the schedule's start.
         mark: called just before the start, and after the end while the engine's processes still run.
 
@@ -214,7 +218,7 @@ def run(
         raise ConfigError("the schedule holds no request (rate × duration is too small)")
     if timeout_s <= 0 or connections < 1:
         raise ConfigError(f"timeout_s={timeout_s} and connections={connections} must be positive")
-    limits = Limits(int(timeout_s * 1e9), connections, open_first, keep_alive)
+    limits = Limits(int(timeout_s * 1e9), connections, open_first, keep_alive, give_up)
     children: list[_Child] = []
     try:
         for schedule, choice in zip(schedules, choices, strict=True):

@@ -1,12 +1,14 @@
 """Gates on the load generator and the host: may the trial's numbers be believed?"""
 
+import math
+
 import msgspec
 import numpy as np
 import pandas as pd
 
 from infscale.experiment.design.design import REQUESTS_MIN
 from infscale.records.gate import Floats, Gate
-from infscale.records.manifest import ForeignCpu, Generator, Host, ServerProcess
+from infscale.records.manifest import ForeignCpu, Generator, Host, Reported, ServerProcess
 from infscale.records.samples import NEVER, TIMES, ordered
 from infscale.vocabulary import CLIENT_LIMITS
 
@@ -70,6 +72,97 @@ def of_a_client(generator: list[Gate], server: list[Gate]) -> tuple[list[Gate], 
         for gate in generator
     ]
     return [gate for gate in shown if gate.name != "delivered"], [shown[0], *server]
+
+
+NOMINAL_MIN = 0.90
+"""Smallest accepted share of the nominal rate that a closed loop sent, beside three standard deviations of a Poisson
+count: with less, its times are those of another load."""
+
+OPEN_ONLY = {
+    "lag": "a closed loop has no schedule that it could be late for",
+    "arrivals": "a closed loop has no schedule of arrivals",
+    "in_flight": "the queue of a closed loop ends at its users, or at its one query",
+    "response": "the queue of a closed loop ends at its users, or at its one query",
+}
+"""Gates that have no meaning in a closed loop, and why."""
+
+UNRATED = "the client has no nominal rate: it sends as many requests as are answered in the time of the trial"
+"""Why the number of requests of such a client is not judged."""
+
+
+def of_a_closed_loop(
+    generator: list[Gate], server: list[Gate], rows: int, planned: float | None
+) -> tuple[list[Gate], list[Gate]]:
+    """Return the gates on the generator and on the server for a trial in which requests wait for answers.
+
+    As of any client that is measured (:func:`of_a_client`), but without those of :data:`OPEN_ONLY`. A slow server makes
+    a closed loop send less, so two gates are by the nominal rate: whether it was reached, in place of what came due,
+    which counts as saturation; and whether it is enough requests. A client without a nominal rate sends as many as the
+    server answers in time: neither is judged, and few requests only leave out its percentiles
+    (:func:`infscale.analysis.percentiles.fewest_queries`).
+
+    Args:
+        generator, server: the gates of an open loop, by :func:`infscale.records.gates.verdict.judge`.
+        rows: requests that were sent.
+        planned: the nominal rate × the duration, requests; 0 where it is not known, None of a client that has none.
+    """
+    generator, server = of_a_client(generator, server)
+    if planned is None:
+        generator = [_not_judged(gate, UNRATED) if gate.name == "enough" else gate for gate in generator]
+    elif planned:
+        generator = [_enough(planned) if gate.name == "enough" else gate for gate in generator]
+    others = [gate for gate in server if gate.name != "delivered"]
+    return [_of_open(gate) for gate in generator], [_nominal(rows, planned), *(_of_open(gate) for gate in others)]
+
+
+def _of_open(gate: Gate) -> Gate:
+    """Return a gate without a judgement if it has no meaning in a closed loop."""
+    return _not_judged(gate, OPEN_ONLY[gate.name]) if gate.name in OPEN_ONLY else gate
+
+
+def _not_judged(gate: Gate, why: str) -> Gate:
+    return msgspec.structs.replace(gate, passed=True, value=None, text=f"not judged: {why}")
+
+
+def _nominal(rows: int, planned: float | None) -> Gate:
+    if not planned:
+        why = f"not judged: {UNRATED}" if planned is None else "the nominal rate is not known"
+        return Gate("delivered", True, None, NOMINAL_MIN, why)
+    least, share = NOMINAL_MIN - 3 / math.sqrt(planned), rows / planned
+    text = f"the client sent {rows} of {planned:.0f} requests of the nominal rate ({share:.1%}; at least {least:.1%})"
+    return Gate("delivered", share >= least, share, least, text)
+
+
+def load_tool(said: Reported, *, too_slow_counts: bool) -> Gate:
+    """Judge what a load tool says of its own run, which we may not call VALID where it says INVALID.
+
+    An error that it logged always counts. Of the constraints of LoadGen,
+
+    - ``min_duration`` and ``min_queries`` do not: both are settings of ours, and a trial that lacks requests fails the
+      gates on the rows;
+    - ``early_stopping`` does not either: where the share of slow queries is within the limit, more queries of the same
+      kind would meet it. The percentiles that so few cannot show are left out of the tables instead
+      (:func:`infscale.analysis.percentiles.fewest_queries`);
+    - ``performance`` (Server's percentile above its limit, which is the time limit of a trial, or the SLO that is
+      searched for) does, unless our own gates say that the server did not keep up: then both say the same, and it is a
+      finding about the server, SATURATED, without which no search could find λ*. In the search for the rate at an SLO
+      it never does: a limit that is not kept is what ends it.
+
+    Args:
+        said: what it says.
+        too_slow_counts: whether ``performance`` does: not where our own gates say that the server did not keep up, nor
+            in a search for the rate at an SLO.
+    """
+    unmet = [name for name in said.unmet if name not in ("min_duration", "min_queries", "early_stopping")]
+    if not too_slow_counts:
+        unmet = [name for name in unmet if name != "performance"]
+    verdict = {True: "says VALID", False: "says INVALID", None: "gives no verdict"}[said.valid]
+    because = f" for its constraint {', '.join(said.unmet)}" if said.unmet else ""
+    errors = f"; it logged: {'; '.join(said.errors)}" if said.errors else ""
+    # A verdict without a reason that we know is not explained away.
+    passed = not unmet and not said.errors and (said.valid is not False or bool(said.unmet))
+    note = "" if passed is (said.valid is not False) else "; it does not affect the verdict"
+    return Gate("load_tool", passed, None, 0.0, f"{said.tool} {verdict}{because}{errors}{note}")
 
 
 def delivered(samples: pd.DataFrame, duration_ns: float) -> Gate:
@@ -142,10 +235,12 @@ def enough(samples: pd.DataFrame, duration_ns: float) -> Gate:
 
     A few are enough where a server mostly has none: by Little's law a saturated one has at least one in flight.
     """
-    n = len(samples)
     in_flight = float((samples["done_ns"] - samples["scheduled_ns"]).sum()) / duration_ns
-    least = IDLE_REQUESTS_MIN if in_flight < IDLE_IN_FLIGHT else REQUESTS_MIN
-    return Gate("enough", n >= least, n, least, f"{n} requests (too few to say below {least})")
+    return _enough(len(samples), IDLE_REQUESTS_MIN if in_flight < IDLE_IN_FLIGHT else REQUESTS_MIN)
+
+
+def _enough(n: float, least: int = REQUESTS_MIN) -> Gate:
+    return Gate("enough", n >= least, n, least, f"{n:.0f} requests (too few to say below {least})")
 
 
 def lag(samples: pd.DataFrame) -> Gate:

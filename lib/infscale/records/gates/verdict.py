@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from infscale.experiment.design.arm import CLIENTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
 from infscale.records.gates.generator import (
     arrivals,
@@ -25,13 +26,15 @@ from infscale.records.gates.generator import (
     enough,
     host,
     lag,
+    load_tool,
     of_a_client,
+    of_a_closed_loop,
     own_limits,
     run_delay,
     server,
 )
 from infscale.records.gates.server import saturated
-from infscale.records.gates.steady import steady
+from infscale.records.gates.steady import LATEST_CUT, steady
 from infscale.records.manifest import Generator, Host, ServerProcess, TrialManifest
 
 
@@ -45,6 +48,7 @@ def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
         rate_per_s=manifest.rate_per_s,
         ceiling_per_s=manifest.ceiling_per_s,
         process=manifest.server,
+        at_slo=manifest.phase == "capacity",
     )
 
 
@@ -57,6 +61,7 @@ def judge(
     rate_per_s: float = 0.0,
     ceiling_per_s: float | None = None,
     process: ServerProcess | None = None,
+    at_slo: bool = False,
 ) -> Verdict:
     """Return the verdict of one load.
 
@@ -65,9 +70,10 @@ def judge(
         duration_s: length of the arrivals, s.
         generator: what the load generator used.
         machine: the machine's state meanwhile.
-        rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known.
+        rate_per_s: arrival rate λ, requests/s; needed where ``ceiling_per_s`` is known, or the client is a closed loop.
         ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
         process: the server's process; None of a server that was not started here.
+        at_slo: whether it is part of the search for the rate at an SLO, where a limit that is not kept is no fault.
     """
     duration_ns = duration_s * 1e9
     sound = [
@@ -84,9 +90,18 @@ def judge(
         enough(samples, duration_ns),
     ]
     keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
-    if generator.client != "wire":
+    client = CLIENTS[generator.client]
+    if client.closed:
+        planned = rate_per_s * duration_s if client.rated else None
+        sound, keeping_up = of_a_closed_loop(sound, keeping_up, len(samples), planned)
+    elif generator.client != "wire":
         sound, keeping_up = of_a_client(sound, keeping_up)
+    if generator.reported is not None:
+        kept_up = all(gate.passed for gate in keeping_up)
+        sound = [*sound, load_tool(generator.reported, too_slow_counts=kept_up and not at_slo)]
     steadiness = [steady(samples, duration_s)]
+    if client.at_once:
+        steadiness = [Gate("steady", True, 0.0, LATEST_CUT, "requests that are all scheduled at once never settle")]
     failed = {INVALID: _failed(sound), SATURATED: _failed(keeping_up), UNSTEADY: _failed(steadiness), VALID: ()}
     name, reasons = next((name, gates) for name, gates in failed.items() if gates or name == VALID)
     return Verdict(name, reasons, (*sound, *keeping_up, *steadiness), errors_by_kind(samples))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from infscale.analysis.answers import DIFFERS, EQUAL, UNDECIDED
-from infscale.experiment.design.design import P95, SATURATION
+from infscale.experiment.design.design import CAPACITY, P95, SATURATION
 from infscale.report.figures.legends import legend, mark
 from infscale.report.figures.parts import log_axis, styled
 from infscale.vocabulary import number
@@ -21,7 +21,11 @@ COLOURS = {DIFFERS: "#111111", EQUAL: "#009E73", UNDECIDED: "#999999"}
 MARKS = {DIFFERS: "D", EQUAL: "s", UNDECIDED: "o"}
 """Matplotlib's marker by answer."""
 
-COLUMNS = {P95: "p95 response time at moderate load\n(ratio)", SATURATION: "saturation rate λ*\n(ratio)"}
+COLUMNS = {
+    P95: "p95 response time at moderate load\n(ratio)",
+    SATURATION: "saturation rate λ*\n(ratio)",
+    CAPACITY: "rate at the SLO\n(ratio)",
+}
 """Label of the axis of each metric."""
 
 MOST, MOST_DECIDED = 20.0, 100.0
@@ -40,8 +44,11 @@ def draw(table: pd.DataFrame) -> Figure:
     """
     places, names = _rows(table)
     figure = Figure(figsize=(WIDTH_IN, 1.0 + ROW_IN * (max(names, default=0.0) + 1)), layout="constrained")
-    axes = figure.subplots(1, len(COLUMNS), sharey=True)
-    for ax, (metric, label) in zip(axes, COLUMNS.items(), strict=True):
+    columns = {
+        metric: label for metric, label in COLUMNS.items() if metric != CAPACITY or CAPACITY in set(table["metric"])
+    }
+    axes = figure.subplots(1, len(columns), sharey=True)
+    for ax, (metric, label) in zip(axes, columns.items(), strict=True):
         own = table[table["metric"] == metric]
         ends = _ends(own)
         ax.set_xlim(*ends)

@@ -3,12 +3,14 @@
 :mod:`infscale.load.null_server` starts it as ``python -m``. Standard input carries one line of JSON and the service
 times (int64 ns), and then stays open: its end, which also comes with the owner's death, ends the process.
 
-The FIFO server answers request i at end_i = max(receipt_i, end_{i−1}) + S_i. An absolute timerfd goes off
+The FIFO server has workers, of which each request takes the first that is free: with one, request i is answered at
+end_i = max(receipt_i, end_{i−1}) + S_i. An absolute timerfd goes off
 :data:`SPIN_NS` before that; the rest of the time it polls without waiting.
 """
 
 import ctypes
 import gc
+import heapq
 import json
 import mmap
 import os
@@ -18,7 +20,6 @@ import socket
 import sys
 import time
 from array import array
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol, TypedDict
@@ -50,6 +51,7 @@ class Specification(TypedDict):
     max_streams: int | None
     fifo: bool
     service_bytes: int
+    workers: int
     cores: list[int] | None
     real_time: bool
 
@@ -117,7 +119,7 @@ class _Timer:
 class Server:
     """The loop. ``service`` is None, or S_i in ns in the order of receipt; requests beyond its end take no time."""
 
-    def __init__(self, service: "array[int] | None") -> None:
+    def __init__(self, service: "array[int] | None", workers: int = 1) -> None:
         self._epoll = select.epoll()
         self._timer = _Timer()
         self._epoll.register(self._timer.fd, _READ | select.EPOLLET)
@@ -126,8 +128,8 @@ class Server:
         self._trash = mmap.mmap(-1, _TRASH_BYTES)
         self._service = service
         self._received = 0
-        self._free_ns = 0  # when the FIFO server has answered all that it has received
-        self._queue: deque[tuple[int, _Connection, int]] = deque()  # end_i, connection and token
+        self._free_ns = [0] * workers  # a heap: when each worker has answered all that it has taken
+        self._queue: list[tuple[int, int, _Connection, int]] = []  # a heap: end_i, i, connection and token
         self._running = True
 
     def listen(self, host: str, codec: Callable[[], _Codec]) -> int:
@@ -219,11 +221,12 @@ class Server:
         for token in requests:
             own = service[self._received] if self._received < len(service) else 0
             self._received += 1
-            self._free_ns = max(receipt, self._free_ns) + own
-            self._queue.append((self._free_ns, connection, token))
+            end = max(receipt, self._free_ns[0]) + own
+            heapq.heapreplace(self._free_ns, end)
+            heapq.heappush(self._queue, (end, self._received, connection, token))
 
     def _answer(self) -> None:
-        _, connection, token = self._queue.popleft()
+        _, _, connection, token = heapq.heappop(self._queue)
         if connection.sock is not None:
             connection.codec.reply(token)
             self._flush(connection)
@@ -301,7 +304,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     body = b"x" * spec["reply_bytes"]
     answers = replies(body, chunked=spec["chunked"])
-    server = Server(service)
+    server = Server(service, spec["workers"])
     ports = {
         "rest": server.listen(spec["host"], partial(Http1Server, answers, {})),
         "grpc": server.listen(spec["host"], partial(Http2Server, body, spec["max_streams"])),

@@ -183,6 +183,14 @@ def _span(values: "pd.Series[float]") -> str:
     return " to ".join(texts)
 
 
+def _loops(table: pd.DataFrame) -> str:
+    """Return how requests were sent: a closed loop is at the nominal rate at most, and has no λ*."""
+    if not table["closed"].any():
+        return "Poisson arrivals, open loop"
+    closed = "closed loops, whose λ is nominal and which have no λ*"
+    return closed if table["closed"].all() else f"open loops, and {closed}"
+
+
 def caption(_: Run, tables: Tables) -> str:
     """Return the caption."""
     table = tables.summary
@@ -196,7 +204,7 @@ def caption(_: Run, tables: Tables) -> str:
     return (
         f"{left}: saturation rate λ* with its 95 % interval over lifetimes; a grey arrowhead is a bound, and points to "
         "where λ* lies. Right: p95 response time with its 95 % interval, at one arrival rate λ for all arms that are "
-        f"compared with one another (Poisson arrivals, open loop; {counts}). Hollow grey: not VALID. An interval that "
+        f"compared with one another ({_loops(table)}; {counts}). Hollow grey: not VALID. An interval that "
         "ends in an arrow goes on beyond the axis."
     )
 
