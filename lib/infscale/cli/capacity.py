@@ -244,7 +244,7 @@ def line(one: "Trial", slo: "Slo") -> str:
     said = "hopeless, ended early" if one.hopeless else "limit kept" if one.kept(slo) else "limit not kept"
     kind = "" if one.long else " (short)"
     return (
-        f"λ = {number(one.rate_per_s)}/s{kind}: {one.late:,} of {one.requests:,} requests late ({100 * share:.2g} %), "
+        f"λ = {number(one.rate_per_s)}/s{kind}: {one.late:,} of {one.requests:,} requests late ({100 * share:.3g} %), "
         f"goodput {number(one.rate_per_s * (1 - share))}/s: {said}"
     )
 
