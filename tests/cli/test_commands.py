@@ -20,6 +20,7 @@ from infscale import __version__, cli
 from infscale.cli import finding, options, paper
 from infscale.errors import ConfigError
 from infscale.experiment import folder
+from infscale.experiment.design.design import CAPACITY, P95, SATURATION
 from infscale.findings import FINDINGS
 from infscale.records import manifest as manifests
 
@@ -343,6 +344,25 @@ def test_a_budget_that_is_too_little_is_refused_before_anything_starts(
     assert (notebooks, list(tmp_path.iterdir())) == ([], [])
     assert cli.main([*arguments, "--budget", f"{found[1]}s", "--data", str(tmp_path / "runs")]) in (0, 1)
     assert len(list((tmp_path / "runs").iterdir())) == 1
+
+
+def test_a_finding_takes_an_slo_and_compares_the_rates_at_which_it_is_kept(
+    notebooks: list[tuple[str, dict[str, Any]]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who asks how much a server takes within 50 ms must not get an answer about λ*."""
+    words = ["finding", "encodings", "--data", str(tmp_path), "--slo"]
+    assert cli.main([*words, "50ms"]) == 1
+    assert "slo='50ms' is no limit of a percentile; accepted: p50, p90, p95 or p99" in capsys.readouterr().err
+    assert cli.main([*words, "p99<2s"]) == 1
+    assert "the limit is not below timeout_s=1" in capsys.readouterr().err
+    assert cli.main([*words, "p99<50ms", "--more", "5m"]) == 1
+    assert "a run that goes on keeps its design" in capsys.readouterr().err
+    assert (notebooks, list(tmp_path.iterdir())) == ([], [])
+    cli.main([*words, "p99<50ms", "--budget", "30m"])
+    (path,) = tmp_path.iterdir()
+    design = manifests.read(path / "run.json", manifests.RunManifest).design
+    assert design.slo == "p99<50ms"
+    assert {one.metric for one in design.contrasts} == {P95, SATURATION, CAPACITY}
 
 
 def test_more_time_goes_to_the_newest_complete_run(

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -16,6 +17,7 @@ from infscale import machine
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes.pids import living
 from infscale.errors import ConfigError, DataError, MissingError, ServerLostError
+from infscale.experiment import measure as measuring
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Contrast, Design, against_first
@@ -121,6 +123,17 @@ def test_the_first_look_is_set_from_the_budget_and_stored(lab: Lab, tmp_path: Pa
         assert look <= lifetimes_of(run)[0] <= 1.5 * look + 1, "as many as the budget buys, by the length of the first"
         looks.append(look)
     assert 2 < looks[0] < looks[1]
+
+
+@pytest.mark.parametrize(("budget_s", "look"), [(104.0, 7), (106.0, 8), (114.0, 8)])
+def test_the_first_look_is_at_the_number_of_lifetimes_nearest_to_the_budget(
+    budget_s: float, look: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rounded down, a run that lacked a tenth of a round for the lifetimes it had promised stopped short of them."""
+    monkeypatch.setattr(measuring, "_seconds", lambda *_: 10.0)
+    manifest = SimpleNamespace(ends_at_s=budget_s, lifetimes=[SimpleNamespace(extra_s=0.0)], skipped={})
+    session = SimpleNamespace(manifest=manifest, design=single(), elapsed_s=lambda: 40.0)
+    assert measuring._first_look(cast(Session, session)) == look
 
 
 def test_a_budget_for_nothing_buys_the_least_lifetimes(lab: Lab, tmp_path: Path) -> None:

@@ -83,13 +83,18 @@ def test_every_tool_is_compared_with_the_engine_on_one_server_at_one_rate() -> N
 
 def test_what_a_tool_reports_stands_beside_what_its_rows_say() -> None:
     run, tables = made()
-    rest, grpc = load_tools.answer(run, tables)[:2]
-    assert rest.startswith("The system triton, REST at a nominal 400 requests/s, what each tool reports as p50")
+    rest, rows, grpc = load_tools.answer(run, tables)[:3]
+    assert rest.startswith(
+        "The system triton, REST at a nominal 400 requests/s, medians over lifetimes of p50, p95 and"
+    )
     assert grpc.startswith("The system triton, gRPC at a nominal 400 requests/s")
-    assert "; Locust with evenly paced users 4.00, 8.00, " in rest
-    assert ", 800 requests/s (2.00, 4.00, " in rest
-    assert "the load engine 2.00, 4.00, " in rest
-    assert "LoadGen's Server scenario 2.00, 4.00, " in rest
+    assert ": the load engine reports 2.00, 4.00 and " in rest
+    assert "; Locust with evenly paced users reports 4.00, 8.00 and " in rest
+    assert "ms at 800 requests/s" in rest
+    assert "LoadGen's Server scenario reports 2.00, 4.00 and " in rest
+    assert rows.startswith("The system triton, REST, the same from the rows of the tools' requests: Locust with evenly")
+    assert "Locust with evenly paced users 2.00, 4.00 and " in rows
+    assert "the load engine" not in rows
     cpu = next(one for one in load_tools.answer(run, tables) if "the client's CPU" in one)
     assert "µs a request, with 95 % intervals: the load engine 50.0 [" in cpu
 
@@ -136,8 +141,9 @@ def test_what_loadgen_would_not_print_is_no_number_of_it() -> None:
     run, tables = made()
     trials = tables.trials.copy()
     trials.loc[trials["client"] == "loadgen-server", ["reported_p99_ms", "response_p99_ms"]] = np.nan
-    sentence = load_tools.answer(run, dataclasses.replace(tables, trials=trials))[0]
-    assert "LoadGen's Server scenario 2.00, 4.00, n/a, 400 requests/s (2.00, 4.00, n/a, 400 requests/s)" in sentence
+    reported, rows = load_tools.answer(run, dataclasses.replace(tables, trials=trials))[:2]
+    assert "LoadGen's Server scenario reports 2.00, 4.00 and n/a ms at 400 requests/s" in reported
+    assert "LoadGen's Server scenario 2.00, 4.00 and n/a ms at 400 requests/s" in rows
 
 
 def test_a_tool_that_is_not_installed_costs_only_its_own_part() -> None:

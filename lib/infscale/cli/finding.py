@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from infscale.cli.options import Command, Duration, option
-from infscale.errors import DataError, one_of
+from infscale.errors import ConfigError, DataError, one_of
 
 
 def finding(
@@ -48,6 +48,10 @@ def finding(
     from infscale.report.results import load, result_file
 
     one_of("finding", name, FINDINGS)
+    if more_s and slo:
+        raise ConfigError(
+            f"slo={slo!r} with more_s={more_s:g}: a run that goes on keeps its design; accepted: one of them"
+        )
     design = FINDINGS[name].design(profile, budget_s=budget_s, slo=slo)
     place = in_project(data or "data/raw")
     if more_s:

@@ -74,11 +74,9 @@ def _sentence(
 
 
 def _at_slo(arm: "pd.Series[Any]", slo: str | None) -> str:
-    return (
-        ""
-        if slo is None or arm["closed"] or "capacity_per_s" not in arm
-        else f", its rate at {slo} {capacity_text(arm)}"
-    )
+    if slo is None or arm["closed"] or "capacity_per_s" not in arm:
+        return ""
+    return f", its rate at {slo} {capacity_text(arm)}"
 
 
 def _bytes(count: float) -> str:

@@ -117,18 +117,22 @@ def _said(run: Run, tables: Tables) -> list[str]:
         if not there:
             sentences.append(f"{title}: {CANNOT} what the tools say, because no trial is VALID.")
             continue
-        parts = [f"{_name(run, arm)} {_numbers(table[arm])}" for arm in there]
+        parts = [f"{_name(run, arm)} reports {_numbers(table[arm], 'reported')}" for arm in there]
+        tools = [arm for arm in there if run.manifest.design.arms[arm].client != "wire"]
+        rows = [f"{_name(run, arm)} {_numbers(table[arm], 'rows')}" for arm in tools]
         rate = number(table[there[0]]["rate_per_s"])
         sentences.append(
-            f"{title} at a nominal {rate} requests/s, what each tool reports as p50, p95 and p99 of the response time "
-            f"in ms and as throughput, with what its rows say in brackets (medians over lifetimes): {'; '.join(parts)}."
+            f"{title} at a nominal {rate} requests/s, medians over lifetimes of p50, p95 and p99 of the response time: "
+            f"{'; '.join(parts)}."
         )
+        if rows:
+            sentences.append(f"{title}, the same from the rows of the tools' requests: {'; '.join(rows)}.")
     return sentences
 
 
-def _numbers(row: Mapping[Hashable, float]) -> str:
-    own, rows = (", ".join(number(row[f"{kind}_{name}"]) for name in QUANTITIES) for kind in ("reported", "rows"))
-    return f"{own} requests/s ({rows} requests/s)"
+def _numbers(row: Mapping[Hashable, float], kind: str) -> str:
+    p50, p95, p99, throughput = (number(row[f"{kind}_{name}"]) for name in QUANTITIES)
+    return f"{p50}, {p95} and {p99} ms at {throughput} requests/s"
 
 
 def _at_slo(run: Run, tables: Tables) -> list[str]:

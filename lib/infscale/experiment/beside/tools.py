@@ -28,8 +28,8 @@ LIMIT_RATE, LIMIT_S = 300_000.0, 0.5
 """λ (requests/s) of a load that shows what a client can send: on two cores none can send so much. Its length (s) for
 clients that send until a time is over; the others are given a number of requests."""
 
-LIMIT_REQUESTS = {"wire": 60_000, "others": 10_000}
-"""Requests of that load for the load engine, and for what is slower, to which they take seconds."""
+ENGINE_REQUESTS, LIMIT_REQUESTS = 60_000, 10_000
+"""Requests of that load for the load engine, and for other clients that are given a number: they take seconds to it."""
 
 BODY_BYTES = 3_200
 """Size of a request's body: about a row of the model ``mlp``."""
@@ -67,7 +67,7 @@ def _limit_s(client: str) -> float:
     """Return the length of the load that shows a client's limit, s."""
     if not CLIENTS[client].counted:
         return LIMIT_S
-    return LIMIT_REQUESTS.get(client, LIMIT_REQUESTS["others"]) / LIMIT_RATE
+    return (ENGINE_REQUESTS if client == "wire" else LIMIT_REQUESTS) / LIMIT_RATE
 
 
 def load(arm: Arm, rate_per_s: float, duration_s: float, seed: int, stall_ms: float = 0.0) -> KnownLoad:

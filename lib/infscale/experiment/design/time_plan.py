@@ -51,8 +51,8 @@ def least_s(design: Design) -> float:
 
 
 def lifetimes(design: Design) -> int:
-    """Return how many lifetimes of each group the budget buys, by the plan."""
-    bought = max(design.least, int((design.budget_s - fixed_s(design)) / round_s(design)))
+    """Return how many lifetimes of each group the budget buys, by the plan: the nearest number, as the run takes it."""
+    bought = max(design.least, round((design.budget_s - fixed_s(design)) / round_s(design)))
     return min(bought, design.most or bought)
 
 
