@@ -130,6 +130,11 @@ def test_why_they_differ_is_said_with_the_numbers_of_known_servers() -> None:
         "has 8 of 800 answers later than 10 ms, and a p99 of 5.00 ms by its rows, 6.00 ms as it reports, 250 ms"
         in stall
     )
+    brief = load_tools.lead(*made())[0]
+    assert (
+        "later than 10 ms are 60 of 800 with the load engine, 8 of 800 with Locust with evenly paced users, " in brief
+    )
+    assert "; the p99 that they give is 260, 6.00, 5.00, 262 ms. While a user waits" in brief
     limit = next(one for one in sentences if one.startswith("gRPC, the null server and a nominal 200 requests/s"))
     assert "the load engine gets 9,000 requests/s answered at 50.0 µs of CPU a request, with a p99 of 700 ms" in limit
     assert "700 ms from the schedule, 1.00 ms from the send" in limit

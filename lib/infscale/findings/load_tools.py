@@ -2,6 +2,7 @@
 
 from collections.abc import Hashable, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
 from infscale.analysis.intervals import geometric_mean
@@ -37,6 +38,11 @@ USERS = 8
 
 QUANTITIES = (*PERCENTILES, "throughput_per_s")
 """What a tool reports, by the names of :class:`infscale.records.manifest.Reported`."""
+
+OMISSION = (
+    "While a user waits for an answer it sends nothing, and what it would have sent has no row (coordinated omission)."
+)
+"""Why a closed loop meets less of a stall."""
 
 # ---------------------------------------------------------------------------------------------- arms
 
@@ -80,8 +86,8 @@ def tools_table(run: Run, tables: Tables) -> pd.DataFrame:
 
 
 def lead(run: Run, tables: Tables) -> list[str]:
-    """Return for each server and protocol what the tools say, and for each protocol what they make of a stall."""
-    return [*_said(run, tables), *_stalls(run)]
+    """Return for each protocol what the tools make of a stall, and up to which rate they say that the SLO is kept."""
+    return [*_stalls_in_brief(run), *_at_slo(run, tables)]
 
 
 def answer(run: Run, tables: Tables) -> list[str]:
@@ -187,6 +193,22 @@ def _known(run: Run) -> dict[str, list[int]]:
     return {NAMES[p]: own for p in PROTOCOLS if (own := [arm for arm in chosen if arms[arm].protocol == p])}
 
 
+def _stalls_in_brief(run: Run) -> list[str]:
+    """Return how many requests of each client met a stall, and the p99 that it gives, for each protocol."""
+    sentences = []
+    for protocol, arms in _known(run).items():
+        stalls = {arm: run.manifest.tools[arm].stall for arm in arms}
+        late = [f"{stall.late:,} of {stall.rows:,} with {_name(run, arm)}" for arm, stall in stalls.items()]
+        p99 = [number((_reported_ms(stall) or stall.response).get("p99_ms", np.nan)) for stall in stalls.values()]
+        one = next(iter(stalls.values()))
+        sentences.append(
+            f"{protocol}, a null server that stalls once for {one.stall_ms:g} ms under a nominal {one.rate_per_s:g} "
+            f"requests/s: later than {LATE_MS:g} ms are {', '.join(late)}; the p99 that they give is {', '.join(p99)} "
+            f"ms. {OMISSION}"
+        )
+    return sentences
+
+
 def _stalls(run: Run) -> list[str]:
     """Return what a closed loop leaves out of a stall, for each protocol."""
     sentences = []
@@ -196,8 +218,7 @@ def _stalls(run: Run) -> list[str]:
         one = next(iter(stalls.values()))
         sentences.append(
             f"{protocol}, a null server that stalls once for {one.stall_ms:g} ms under a nominal {one.rate_per_s:g} "
-            f"requests/s: {'; '.join(parts)}. While a user waits for an answer it sends nothing, and what it would "
-            "have sent has no row (coordinated omission)."
+            f"requests/s: {'; '.join(parts)}. {OMISSION}"
         )
     return sentences
 
@@ -207,9 +228,8 @@ def _stall(stall: KnownLoad) -> str:
     reported = _reported_ms(stall).get("p99_ms")
     said += [f"{number(reported)} ms as it reports"] if reported is not None else []
     said += [f"{number(stall.corrected['p99_ms'])} ms with what its users omitted"] if stall.corrected else []
-    return (
-        f"has {stall.late} of {stall.rows} answers later than {LATE_MS:g} ms, and a p99 of {', '.join(said) or 'n/a'}"
-    )
+    late = f"has {stall.late:,} of {stall.rows:,} answers later than {LATE_MS:g} ms"
+    return f"{late}, and a p99 of {', '.join(said) or 'n/a'}"
 
 
 def _limits(run: Run) -> list[str]:

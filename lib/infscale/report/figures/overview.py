@@ -21,12 +21,12 @@ COLOURS = {DIFFERS: "#111111", EQUAL: "#009E73", UNDECIDED: "#999999"}
 MARKS = {DIFFERS: "D", EQUAL: "s", UNDECIDED: "o"}
 """Matplotlib's marker by answer."""
 
-COLUMNS = {
-    P95: "p95 response time at moderate load\n(ratio)",
-    SATURATION: "saturation rate λ*\n(ratio)",
-    CAPACITY: "rate at the SLO\n(ratio)",
-}
-"""Label of the axis of each metric."""
+COLUMNS = {P95: "p95 response time at moderate load\n(ratio)", SATURATION: "saturation rate λ*\n(ratio)"}
+"""Label of the axis of each metric that has one."""
+
+RATES = "saturation rate λ*,\nor at the SLO (ratio)"
+"""Label of the axis of λ* where contrasts of the rate at an SLO have rows there: a column of their own would be empty
+but for one question."""
 
 MOST, MOST_DECIDED = 20.0, 100.0
 """Largest ratio, or inverse of one, that an axis holds: of an undecided contrast, and of one that is decided. What lies
@@ -40,13 +40,17 @@ WIDTH = 46
 def draw(table: pd.DataFrame) -> Figure:
     """Return the figure of the contrasts of :func:`infscale.report.claims.table`: a row each, a column a metric.
 
-    Where there are several findings, the rows of each stand below its name.
+    Where there are several findings, the rows of each stand below its name. A contrast of the rate at an SLO has a row
+    of its own in the column of λ*.
     """
+    at_slo = table["metric"] == CAPACITY
+    columns = COLUMNS | ({SATURATION: RATES} if at_slo.any() else {})
+    table = table.assign(
+        contrast=table["contrast"].where(~at_slo, table["contrast"] + ", at the SLO"),
+        metric=table["metric"].where(~at_slo, SATURATION),
+    )
     places, names = _rows(table)
     figure = Figure(figsize=(WIDTH_IN, 1.0 + ROW_IN * (max(names, default=0.0) + 1)), layout="constrained")
-    columns = {
-        metric: label for metric, label in COLUMNS.items() if metric != CAPACITY or CAPACITY in set(table["metric"])
-    }
     axes = figure.subplots(1, len(columns), sharey=True)
     for ax, (metric, label) in zip(axes, columns.items(), strict=True):
         own = table[table["metric"] == metric]
@@ -130,10 +134,10 @@ def _contrast(ax: Axes, row: "pd.Series[Any]", y: float, ends: tuple[float, floa
 CAPTION = (
     "Every contrast that was named before its run: the ratio of two arms with its 95 % interval over lifetimes, at "
     "looks that allow a run to be stopped and continued. Left: p95 response time at moderate load (below 1 the first "
-    "arm is faster). Right: saturation rate λ* (above 1 the first arm takes more load). Black: the two differ; green: "
-    "equal within 10 % (λ*: 15 %); grey: undecided, after Holm's correction over the contrasts of a run; without a bar "
-    "there is no bound, or no look yet. Arrows: the interval goes on beyond the axis, and a number beside one is the "
-    "ratio that lies there."
+    "arm is faster). Right: saturation rate λ*, or the rate at an SLO where a row says so (above 1 the first arm takes "
+    "more load). Black: the two differ; green: equal within 10 % (rates: 15 %); grey: undecided, after Holm's "
+    "correction over the contrasts of a run; without a bar there is no bound, or no look yet. Arrows: the interval "
+    "goes on beyond the axis, and a number beside one is the ratio that lies there."
 )
 """The caption of the figure."""
 
