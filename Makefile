@@ -69,18 +69,19 @@ format: .venv/.complete
 	$(BIN)/ruff format .
 
 # Everything that measuring, testing and JupyterLab need; the same pinned set as environment.yml. The project comes first:
-# pip then says at once that it needs another Python.
+# pip then says at once that it needs another Python. Python compiles a module when it is first imported; pip
+# would compile all of them, also the many that nobody imports.
 .venv/.complete: requirements.txt pyproject.toml $(call stale,.venv)
 	$(if $(call stale,.venv),$(PYTHON) -m venv --clear .venv)
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
-	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
-	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install --quiet --no-compile --index-url $(TORCH_INDEX) $(shell grep '^torch==' requirements.txt))
+	$(BIN)/python -m pip install --quiet --no-compile --requirement requirements.txt
 	touch $@
 
 # Only what drawing needs, at the same versions.
 .venv-figures/.complete: requirements.txt pyproject.toml $(call stale,.venv-figures)
 	$(if $(call stale,.venv-figures),$(PYTHON) -m venv --clear .venv-figures)
-	.venv-figures/bin/python -m pip install --quiet --constraint requirements.txt --editable .
+	.venv-figures/bin/python -m pip install --quiet --no-compile --constraint requirements.txt --editable .
 	touch $@
 
 clean:

@@ -14,9 +14,12 @@ from infscale.errors import ConfigError, DataError
 from infscale.experiment.usage import containers
 from infscale.load import trace
 from infscale.load.engine import job
-from infscale.load.engine.interfaces import Codec
+from infscale.load.engine.interfaces import Codec, Messages, Streaming
 from infscale.load.engine.wire import http1, http2, tls
-from infscale.load.engine.wire.http2_frames import PREFACE, SETTINGS, frame
+from infscale.load.engine.wire.http2_frames import DATA, END_HEADERS, HEADERS, PREFACE, SETTINGS, frame
+from infscale.load.engine.wire.streams.http1 import StreamHttp1
+from infscale.load.engine.wire.streams.http2 import StreamHttp2
+from infscale.payloads.streams import JSON_ERRORS, TRITON_ERRORS
 from infscale.records import manifest
 from infscale.records import samples as rows
 from infscale.servers.asgi import framing
@@ -32,6 +35,10 @@ _CONTEXT = tls.context(["h2"], insecure=True)
 _SETTINGS = frame(SETTINGS, 0, 0)
 _REST = http2.encode_rest("POST", "a", "/", {}, b"body")
 _GRPC = http2.encode_grpc("a", "/p.S/M", {}, b"body")
+_STREAM_HEADS = {
+    1: b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n",
+    2: _SETTINGS + frame(HEADERS, END_HEADERS, 1, b"\x88"),  # :status 200
+}
 _TYPES = (1, 3, 7, 9, 10)  # float, int32, string, int64, bool, by their numbers in TensorFlow
 
 
@@ -79,6 +86,52 @@ def http2_reply(data: bytes) -> None:
 def grpc_reply(data: bytes) -> None:
     """Read replies by gRPC."""
     _reply(_begun(True), data, 2)
+
+
+def _stream(way: str, version: int, data: bytes) -> None:
+    """Read a reply as a stream, its head included; then its body alone, behind a sound head and in sound frames."""
+    for framed in (False, True):
+        kept = Messages(2)
+        streaming = Streaming(way, 2, b"[DONE]", True, TRITON_ERRORS if way == "grpc" else JSON_ERRORS)
+        codec: StreamHttp1 | StreamHttp2
+        if version == 1:
+            codec = StreamHttp1([http1.encode("POST", "/", {"host": "a"}, b"body")], streaming, kept)
+        else:
+            codec = StreamHttp2([_GRPC if way == "grpc" else _REST], streaming, kept)
+            codec.start()
+            codec.receive(_SETTINGS, 0, [])
+        if not framed:
+            _reply(codec, data, version)
+        else:
+            parts = [b"%x\r\n%s\r\n" % (len(p), p) if version == 1 else frame(DATA, 0, 1, p) for p in _pieces(data)]
+            _reply(codec, b"\xff" + _STREAM_HEADS[version] + b"".join(parts), version)
+        assert sum(kept.bytes) <= len(data) + 2, "messages are larger than what came"
+        assert all(count <= len(data) for count in map(len, (kept.at, kept.index))), "more messages than bytes"
+
+
+def event_stream(data: bytes) -> None:
+    """Read server-sent events by HTTP/1.1."""
+    _stream("sse", 1, data)
+
+
+def event_stream_http2(data: bytes) -> None:
+    """Read server-sent events by HTTP/2."""
+    _stream("sse", 2, data)
+
+
+def line_stream(data: bytes) -> None:
+    """Read lines by HTTP/1.1."""
+    _stream("lines", 1, data)
+
+
+def chunk_stream(data: bytes) -> None:
+    """Read chunks by HTTP/1.1."""
+    _stream("chunks", 1, data)
+
+
+def grpc_stream(data: bytes) -> None:
+    """Read gRPC streams."""
+    _stream("grpc", 2, data)
 
 
 def tls_handshake(data: bytes) -> None:
@@ -185,6 +238,11 @@ TARGETS: dict[Callable[[bytes], None], tuple[type[Exception], ...]] = {
     http1_reply: (),
     http2_reply: (),
     grpc_reply: (),
+    event_stream: (),
+    event_stream_http2: (),
+    line_stream: (),
+    chunk_stream: (),
+    grpc_stream: (),
     tls_handshake: (),
     http1_request: (),
     http2_request: (),

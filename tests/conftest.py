@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from helpers.sample import remove_drawn
 from helpers.watch import sitecustomize as watch
@@ -22,8 +22,8 @@ from infscale.vocabulary import FRAMEWORK_NAMES
 # A background job of a shell ignores Ctrl-C, and so would every process that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# A busy machine must not fail an example that only took long.
-settings.register_profile("untimed", deadline=None)
+# A busy machine must not fail an example that only took long, to run or to draw.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
 

@@ -91,7 +91,7 @@ def test_a_changed_set_of_packages_is_installed_into_the_environment_that_is_the
     os.utime(project / "requirements.txt")
     commands = planned(project, "paper")
     assert "-m venv" not in commands
-    assert "-m pip install --quiet --requirement requirements.txt" in commands
+    assert "-m pip install --quiet --no-compile --requirement requirements.txt" in commands
 
 
 @pytest.mark.parametrize(("user", "option"), [("0", "--allow-root "), ("1000", "")])

@@ -22,6 +22,18 @@ and REST on HTTP/2, keep this many."""
 PICKS = ("round_robin", "power_of_two")
 """How a client chooses among replicas: in turn, or the less busy of two drawn at random."""
 
+STREAMS = ("grpc", "sse", "lines", "chunks")
+"""Ways in which one reply brings several messages: gRPC's own, server-sent events, lines (NDJSON), and chunks of
+HTTP/1.1 or DATA frames of HTTP/2."""
+
+STREAM_FAULTS = ("stream_error", "stream_cut", "stream_empty", "stream_few", "stream_many")
+"""Statuses of streams that failed although the server said OK: a message is an error; the reply ended before its end
+mark; it brought no message; fewer, or more, than were expected."""
+
+STREAMS_ENDED = ("ok", "timeout")
+"""Statuses of the streams whose gaps count: those that ended well, and those that were still going on at their timeout.
+Of one that failed, the end is no sign of how fast it would have gone on."""
+
 FRAMEWORK_NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "triton": "Triton"}
 """How frameworks are shown. TensorFlow Serving is named after its API, because another server may answer it."""
 

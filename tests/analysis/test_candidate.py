@@ -11,7 +11,7 @@ from scipy import stats
 from infscale.analysis.answers import UNDECIDED
 from infscale.analysis.candidate.judgement import NOT_WORSE, WORSE, endless, judge, margins, overall
 from infscale.analysis.candidate.stored import said_of, welch
-from infscale.experiment.design.design import P95, SATURATION
+from infscale.experiment.design.design import FIRST, GAP, P95, SATURATION
 
 CASES = 2000
 MOST_FALSE = float(stats.binom.ppf(0.99, CASES, 0.05)) / CASES
@@ -53,9 +53,9 @@ def test_one_contrast_is_enough_to_be_worse_and_all_are_needed_to_be_not_worse()
 
 
 def test_the_margin_of_the_load_is_no_smaller_than_that_of_the_response_time() -> None:
-    assert margins(0.05) == pytest.approx({P95: 1.05, SATURATION: 1.2})
-    assert margins(0.30) == pytest.approx({P95: 1.3, SATURATION: 1.3})
-    assert margins(0.30, 0.1) == pytest.approx({P95: 1.3, SATURATION: 1.1})
+    for times, load, expected in ((0.05, None, 1.2), (0.30, None, 1.3), (0.30, 0.1, 1.1)):
+        found = margins(times, load)
+        assert found == pytest.approx({P95: 1 + times, FIRST: 1 + times, GAP: 1 + times, SATURATION: expected})
 
 
 def test_an_arm_that_kept_up_with_everything_is_beyond_it_from_six_lifetimes_on() -> None:

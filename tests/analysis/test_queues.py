@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from infscale.analysis.queues import MODELS, fit, mean_response_ms
+from infscale.analysis.queueing.queues import MODELS, fit, mean_response_ms
 
 RATES = np.array([100.0, 300.0, 500.0, 700.0, 850.0])
 

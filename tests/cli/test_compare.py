@@ -28,6 +28,7 @@ from infscale.load.null_server import null_server
 from infscale.records import manifest as manifests
 from infscale.records import runs
 from infscale.records.runs import Run
+from infscale.servers.null.emission import Emission
 
 REST, GRPC = "http://127.0.0.1:1/", "grpc://127.0.0.1:1/a.B/C"
 NAMES = ("REST", "gRPC")
@@ -418,3 +419,78 @@ def test_an_endpoint_that_answers_with_errors_is_exit_code_2(capsys: pytest.Capt
         broken.shutdown()
     assert f"no good answer from {url}: http_503" in message
     assert "no model is loaded" in message
+
+
+# --- streams ---
+
+
+@pytest.fixture
+def streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Compares two endpoints that stream alike, but that something holds the candidate's messages for a time, ms."""
+
+    def judge(held_ms: float, *arguments: str) -> int:
+        rng = np.random.default_rng(5)
+        lab = Lab(
+            lambda arm: 2000.0 * float(np.exp(rng.normal(0, 0.01))),
+            held_ms=lambda arm: held_ms * float(np.exp(rng.normal(0, 0.01))) if arm.model == "candidate" else 0.0,
+            stream=lambda arm: msgspec.structs.replace(
+                arm, messages=20, message_bytes=32, interval_ms=5.0 * float(np.exp(rng.normal(0, 0.001)))
+            ),
+        )
+        move_in(lab, monkeypatch)
+        monkeypatch.setattr(compare.Requests, "fault", lambda self: "")
+        monkeypatch.setattr("secrets.randbits", lambda bits: 7)
+        return cli.main(["compare", REST, "http://127.0.0.1:2/", "--sse", *arguments])
+
+    return judge
+
+
+def test_a_candidate_that_collects_its_messages_is_worse(
+    streamed: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its p95 of whole responses hardly differs: a stream of 100 ms is held for 20 ms more."""
+    assert streamed(20.0) == 1
+    text = capsys.readouterr().out
+    assert "the candidate (REST at 127.0.0.1:2) brings its first message later than" in text.replace("The c", "the c")
+    assert "has longer gaps between messages than" in text
+    assert re.search(r"first message [0-9.]+ ms from the schedule, [0-9.]+ ms from the send; gaps 0 ms at p50", text)
+
+
+def test_the_options_of_streams_that_exclude_each_other_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        ([REST, REST, "--messages", "3"], "--messages needs --stream or --sse"),
+        ([GRPC, GRPC, "--sse"], "--sse is a way of REST"),
+        ([REST, REST, "--sse", "--stream"], "--stream and --sse exclude each other"),
+    ):
+        assert cli.main(["compare", *arguments]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_four_contrasts_share_the_error_of_calling_a_candidate_worse() -> None:
+    """Without the correction of their intervals an equal candidate would be called worse in one run of ten."""
+    design = compare.design_of(REST, "http://127.0.0.1:2/", messages=0)
+    assert [one.metric for one in design.contrasts] == [
+        "response_p95_ms",
+        "saturation_per_s",
+        "first_message_p95_ms",
+        "gap_p99_ms",
+    ]
+    assert set(EDGES) == {one.metric for one in design.contrasts}
+    assert [arm.messages for arm in design.arms] == [0, 0]
+
+
+@pytest.mark.server
+def test_the_streams_of_two_real_endpoints_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Events over REST against messages over gRPC: both come from one server, at the same times."""
+    with null_server(stream=Emission(tuple(range(0, 10_000_000, 2_000_000)))) as server:
+        rest, grpc = f"http://{server.rest}/", f"grpc://{server.grpc}/a.B/C"
+        sizes = ["--budget", "1m", "--max-rate", "1000", "--data", str(tmp_path)]
+        code = cli.main(["compare", grpc, rest, "--sse", "--messages", "5", *sizes])
+        assert code in (0, 1, 3)
+        text = capsys.readouterr().out
+        assert re.search(r"REST at .*: p95 to the first message [0-9.]+ ms from the schedule", text)
+        (folder,) = [path.parent for path in tmp_path.glob("*/run.json")]
+        run = runs.load_run(folder)
+        assert {one.manifest.messages == 5 * one.manifest.rows for one in run.trials} == {True}
+        assert cli.main(["compare", grpc, rest, "--sse", "--messages", "3"]) == 2
+        assert "stream_many" in capsys.readouterr().err

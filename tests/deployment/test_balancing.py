@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infscale.analysis import scaling
+from infscale.analysis.queueing import scaling
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.fronts import nginx
 from infscale.deployment.fronts import replicas as balancing

@@ -20,7 +20,7 @@ from infscale.experiment.design.arm import (
     STORES,
     Arm,
 )
-from infscale.experiment.design.design import P95, SATURATION, TOOLS, Contrast, Design, against_first
+from infscale.experiment.design.design import P95, SATURATION, STREAMED, TOOLS, Contrast, Design, against_first
 from infscale.experiment.design.labels import BALANCERS, ENCODINGS, labels
 from infscale.experiment.design.time_plan import check_budget, first_look, least_s, lifetimes, time_plan
 from infscale.findings.finding import Finding
@@ -60,7 +60,7 @@ def design(**changes: Any) -> Design:
         ({"zipf": 0.0}, "zipf=0.0 is not an exponent"),
         ({"repeat": 0.5, "zipf": 1.0}, "exclude each other"),
         ({"repeat": 0.5, "batch": 2}, "repeat and zipf need batch=1"),
-        ({"front": "proxy"}, "front='proxy' is not known; accepted: , balanced, cache, edge, network"),
+        ({"front": "proxy"}, "front='proxy' is not known; accepted: , balanced, buffered, cache, edge, network"),
         ({"store": "redis"}, "store='redis' belongs to front='cache', not to front=''"),
         ({"front": "cache", "store": "disk"}, "store='disk' is not known; accepted: , memory, redis"),
         ({"replicas": 2}, "replicas, balancer and slow_ms belong to front='balanced'"),
@@ -71,6 +71,25 @@ def design(**changes: Any) -> Design:
         ({"front": "network", "delay_ms": math.inf}, "delay_ms=inf is not a delay"),
         ({"batch": "4"}, "batch='4' has another type: expected `int`, got `str`"),
         ({"gzip": 1}, "gzip=1 has another type: expected `bool`, got `int`"),
+        (
+            {"messages": 20, "framework": "triton"},
+            "model='mlp' sends one reply and no stream; accepted: model='stream'",
+        ),
+        (
+            {"model": "stream", "framework": "triton"},
+            "model='stream' answers with streams; accepted: the number of its",
+        ),
+        ({"messages": -1}, "messages=-1 is not a number of messages; accepted: 0 or more"),
+        ({"messages": 0, "framework": "triton", "model": "stream"}, "messages=0 is not .*; accepted: 1 or more"),
+        ({"messages": 2, "interval_ms": -1.0}, "interval_ms=-1.0: accepted: 0 or more"),
+        ({"interval_ms": 5.0}, "message_bytes and interval_ms are of streams; give messages"),
+        (
+            {"messages": 2, "client": "requests"},
+            "client='requests': a client library times whole replies and no messages",
+        ),
+        ({"messages": 2, "client": "locust"}, "client='locust': a load tool times whole replies and no messages"),
+        ({"messages": 2, "gzip": True}, "streams have no batch, gzip, repeat, zipf or cache"),
+        ({"messages": 2, "front": "edge"}, "neither an edge nor a caching gateway"),
         ({"options": (("a", math.nan),)}, "options: a=nan is not a finite number"),
         ({"options": (("a", None),)}, "options=.* has another type"),
     ],
@@ -429,3 +448,47 @@ def test_the_first_look_is_at_what_the_budget_buys_but_early_in_a_long_run(bough
 def test_what_cannot_be_measured_is_said_before_anything_is_deployed(arm: Arm, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         check(design(arms=(arm, GRPC)))
+
+
+# --------------------------------------------------------------------------------------------- streams
+
+TOKENS = Arm("rest", "sse", messages=20, message_bytes=32, interval_ms=5.0, framework="triton", model="stream")
+TOKENS_GRPC = msgspec.structs.replace(TOKENS, protocol="grpc", encoding="")
+
+
+def test_streams_are_compared_by_their_messages() -> None:
+    """Their response times are mostly the time that the model takes between messages."""
+    _, contrasts = against_first([TOKENS, TOKENS_GRPC], [REST, GRPC])
+    assert [(one.arm, one.metric) for one in contrasts] == [
+        (3, P95),
+        (3, SATURATION),
+        *((1, metric) for metric in STREAMED),
+    ]
+
+
+def test_a_stream_and_a_single_reply_are_not_compared() -> None:
+    arms = (TOKENS, REST)
+    with pytest.raises(ConfigError, match="are a stream and a single reply; accepted: both of one kind"):
+        design(arms=arms, contrasts=(Contrast(0, 1),))
+    with pytest.raises(ConfigError, match=r"gap_p99_ms is of streams; accepted: response_p95_ms, saturation_per_s"):
+        design(contrasts=(Contrast(0, 1, "gap_p99_ms"),))
+
+
+def test_a_time_limit_that_no_stream_can_keep_is_refused() -> None:
+    """Every request would be a timeout, and the run would say that no rate is kept up with."""
+    slow = msgspec.structs.replace(TOKENS, interval_ms=100.0)
+    with pytest.raises(ConfigError, match=r"timeout_s=1 is too short for 20 messages 100 ms apart, which take 2 s"):
+        design(arms=(slow,), contrasts=())
+    assert design(arms=(slow,), contrasts=(), timeout_s=2.5)
+
+
+def test_labels_of_streams_say_size_interval_and_whose_speed_it_is() -> None:
+    fast = msgspec.structs.replace(TOKENS, message_bytes=4_000, interval_ms=0.0)
+    assert labels([TOKENS, fast]) == ["32 B, 5 ms apart", "4 kB, at the backend's own speed"]
+    assert labels([fast, msgspec.structs.replace(fast, protocol="grpc", encoding="")]) == [
+        "REST, at the backend's own speed",
+        "gRPC, at the backend's own speed",
+    ]
+    assert labels(
+        [Arm("rest", framework=OTHER, model="a", messages=0), Arm("grpc", framework=OTHER, model="b", messages=0)]
+    )

@@ -23,7 +23,7 @@ from infscale.deployment.endpoint import Endpoint
 from infscale.errors import ConfigError
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import CAPACITY as CAPACITY_RATE
-from infscale.experiment.design.design import MARGINS, Contrast, Design
+from infscale.experiment.design.design import USUAL, Contrast, Design
 from infscale.experiment.design.slo import Slo
 from infscale.experiment.folder import folder_for
 from infscale.experiment.lifetime import pilot, search
@@ -277,7 +277,7 @@ SLO = Slo("p95", 20.0)
 
 def by_slo(**changes: Any) -> Design:
     """Return a design that compares the two arms by the rate at an SLO, beside p95 and λ*."""
-    contrasts = tuple(Contrast(1, 0, metric) for metric in MARGINS)
+    contrasts = tuple(Contrast(1, 0, metric) for metric in (*USUAL, CAPACITY_RATE))
     return pair(slo="p95<20ms", contrasts=contrasts, least=6, requests=300, **changes)
 
 

@@ -17,7 +17,7 @@ from infscale.errors import ConfigError
 from infscale.experiment.check import check
 from infscale.experiment.design import labels, time_plan
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import P95, SATURATION, USUAL
+from infscale.experiment.design.design import P95, SATURATION, STREAMED, USUAL
 from infscale.findings import FINDINGS, encodings, finding_of, protocols, save_all, stored_runs
 from infscale.findings.finding import SIZES, Finding, counterpart
 from infscale.records import manifest as manifests
@@ -53,7 +53,7 @@ def test_every_finding_can_be_measured_as_planned(name: str, profile: str) -> No
 def test_a_quick_run_is_a_matter_of_minutes(name: str) -> None:
     """The README promises ten minutes for a finding, fifteen for the protocols."""
     design = FINDINGS[name].design("quick")
-    assert len(design.arms) <= {"protocols": 12, "load-tools": 8}.get(name, 6)
+    assert len(design.arms) <= {"protocols": 12, "load-tools": 8, "streaming": 7}.get(name, 6)
     assert design.budget_s == (900 if name == "protocols" else 600)
 
 
@@ -145,7 +145,12 @@ def test_contrasts_are_of_p95_and_of_saturation_with_the_blocks_reference() -> N
     """Both questions of the study are named before the run, in every finding."""
     for finding in (*FINDINGS.values(), TWO):
         design = finding.design("quick")
-        metrics = {metric: {(c.arm, c.reference) for c in design.contrasts if c.metric == metric} for metric in USUAL}
+        every = (*USUAL, *STREAMED)
+        metrics = {metric: {(c.arm, c.reference) for c in design.contrasts if c.metric == metric} for metric in every}
+        if any(arm.streams for arm in design.arms):  # which are compared by their messages
+            assert all(len(metrics[metric]) == len(design.arms) - len(design.blocks()) for metric in STREAMED)
+            assert not metrics[P95] | metrics[SATURATION]
+            continue
         assert metrics[SATURATION] == {pair for pair in metrics[P95] if not any(design.arms[k].closed for k in pair)}
         assert len(metrics[P95]) == len(design.arms) - len(design.blocks())
     assert {one.reference for one in protocols.FINDING.design("quick").contrasts} == {1, 3, 5, 7, 9, 11}, "REST ÷ gRPC"

@@ -40,7 +40,7 @@ def test_the_notebook_measures_a_finding_and_draws_it(name: str, tmp_path: Path)
     for label in labels:
         assert any(sentence.startswith(f"{label}: ") for sentence in result.sentences)
     seen = drawn["bytes_out"].dropna()  # what a library puts on the wire is not seen
-    assert (seen > 4 * 784).all()
+    assert (seen > (4 * 784 if name != "streaming" else 100)).all()
     assert name in ("client-stacks", "load-tools") or len(seen) == len(drawn)
     compared = [trial for trial in run.trials if trial.manifest.phase in ("grid", "search")]
     assert all(any(group.startswith("server") for group in trial.manifest.usage) for trial in compared)

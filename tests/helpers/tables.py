@@ -12,9 +12,9 @@ import pytest
 from helpers.synthetic_run import TORCHSERVE, manifest_of, run_manifest_of
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.run_tables import from_trials
-from infscale.analysis.tables.trials import METRICS, WITHHELD, factors, reported
+from infscale.analysis.tables.trials import METRICS, STREAM_METRICS, WITHHELD, factors, reported
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import SHARES, Design
+from infscale.experiment.design.design import PER_CORE, PER_MESSAGE, SHARES, Design
 from infscale.experiment.design.labels import labels
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
@@ -207,6 +207,7 @@ def searched(
                     | {"trial_id": name, "response_p95_ms": p95_ms(arm) * noise, "hit_ratio": _hit_ratio(arm)}
                     | {"bytes_out": 3200.0 * arm.batch, "response_p50_ms": p95_ms(arm) * noise / 2}
                     | ({"slo_kept": verdict == VALID} if design.slo else {})
+                    | (_messages(arm, noise) if arm.streams else {})
                 )
                 known = manifest_of(
                     arm,
@@ -215,6 +216,7 @@ def searched(
                     rate_per_s=at,
                     lifetime=lifetime,
                     usage=_usage(arm, at) if usage else {},
+                    messages=2000 if arm.streams else None,
                     shares=[100.0] * arm.replicas if arm.front == "balanced" else [],
                 )
                 trials.append(Trial(known, Path()))
@@ -227,7 +229,35 @@ def searched(
     every = arms.merge(every, on="arm").assign(finished_per_s=lambda table: table["rate_per_s"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("infscale.analysis.tables.distributions._responses", lambda trial: _responses(p95_ms, trial))
+        patch.setattr("infscale.analysis.tables.distributions._gaps", lambda trial, _: _gaps(trial))
         return run, from_trials(run, every)
+
+
+def _messages(arm: Arm, noise: float) -> dict[str, Any]:
+    """What the streams of a trial brought: over gRPC sooner and for less CPU; behind a proxy together."""
+    slower = (1.5 if arm.protocol == "rest" else 1.0) * noise
+    held = arm.front == "buffered"
+    times = dict.fromkeys(STREAM_METRICS, 2.0 * slower * (10 if held else 1))
+    return {
+        **times,
+        **{f"{metric}_bound": False for metric in STREAM_METRICS},
+        "gaps": 5000,
+        "stall_ms": 30.0,
+        "messages_per_read": 4.0 if held else 1.0,
+        "messages_together": 0.75 if held else 0.0,
+        "messages_per_s": 4000.0,
+        PER_CORE: 8000.0 / slower,
+        PER_MESSAGE: 10.0 * slower,
+        "coalesced_share": (0.75 if held else 0.01) if arm.interval_ms else float("nan"),
+        "coalesced": held,
+    }
+
+
+def _gaps(trial: Trial) -> Floats:
+    """Gaps of 1,000 messages; behind a proxy three of four come together."""
+    gaps = np.linspace(4.0, 6.0, 1000)
+    gaps[: 750 if trial.manifest.arm.front == "buffered" else 0] = 0.0
+    return gaps
 
 
 def _responses(p95_ms: Of, trial: Trial) -> tuple[Floats, Floats]:

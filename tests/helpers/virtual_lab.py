@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from helpers.synthetic_run import TRANSPORT_NS, generator_of, host_of, manifest_of
+from helpers.synthetic_run import TRANSPORT_NS, Ints, generator_of, host_of, manifest_of
 from infscale.deployment.endpoint import Endpoint
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Design
@@ -77,6 +77,8 @@ class Lab:
         before: called before each recorded trial with its plan; may raise.
         disturbed: whether the host spoils a trial.
         drifting: whether responses become faster from the first to the last of a trial, by a factor of e⁴.
+        held_ms: for how long a proxy on the way to an arm keeps the messages of streams; 0 for none.
+        stream: returns an arm with the messages that its server sends, where the arm itself does not know them.
         free_gib: memory that is free when a server is to be started.
         clock_s: the time of sessions and lifetimes: a trial takes as long as its arrivals, a start one second.
         starts: the arms' frameworks, in the order of the servers' starts.
@@ -89,6 +91,8 @@ class Lab:
     disturbed: Callable[[Plan], bool] = lambda plan: False
     clock_s: float = 0.0
     drifting: Callable[[Plan], bool] = lambda plan: False
+    held_ms: Callable[[Arm], float] = lambda arm: 0.0
+    stream: Callable[[Arm], Arm] = lambda arm: arm
     free_gib: float = 64.0
     starts: list[str] = field(default_factory=list)
     plans: list[Plan] = field(default_factory=list)
@@ -115,6 +119,10 @@ class Lab:
         response = lindley(arrivals, service) + TRANSPORT_NS
         if self.drifting(plan):
             response = (response * np.exp(4 - 4 * arrivals / plan.duration_s / 1e9)).astype(np.int64)
+        begun, held_ms = arrivals + response, self.held_ms(plan.arm)
+        first = response + round(1e6 * held_ms)
+        sent = self.stream(plan.arm) if plan.arm.streams else plan.arm
+        response = first + round(1e9 * _stream_s(sent))
         limit = int(plan.timeout_s * 1e9)
         rows = samples.synthetic(
             arrivals,
@@ -122,6 +130,10 @@ class Lab:
             lag_ns=50_000,
             status=np.where(response >= limit, "timeout", "ok"),
         )
+        messages = None
+        if plan.arm.streams:
+            rows["first_byte_ns"] = np.where(first < limit, arrivals + first, samples.NEVER)
+            messages = messages_of(sent, begun, arrivals + limit, held_ms)
         manifest = manifest_of(
             msgspec.structs.replace(plan.arm, connections=plan.arm.limit()),
             phase=plan.phase,
@@ -134,13 +146,43 @@ class Lab:
             duration_s=plan.duration_s,
             timeout_s=plan.timeout_s,
             rows=len(rows),
-            generator=generator_of(cpu_s=0.0, run_delay_s=0.0, wall_s=plan.duration_s),
+            messages=None if messages is None else len(messages),
+            generator=generator_of(
+                cpu_s=0.0 if messages is None else 1e-6 * len(messages), run_delay_s=0.0, wall_s=plan.duration_s
+            ),
             host=host_of(steal_fraction=0.5 if self.disturbed(plan) else 0.0),
-            usage={"server": GroupUsage(seconds=plan.duration_s, cores=0.5)} if plan.usage else {},
+            usage={"server": _used(plan.duration_s)} if plan.usage else {},
             ceiling_per_s=None,
         )
-        manifest.verdict = judge_trial(rows, manifest)
-        return Outcome(rows, manifest, usage=readings() if plan.usage else None)
+        manifest.verdict = judge_trial(rows, manifest, messages)
+        return Outcome(rows, manifest, usage=readings() if plan.usage else None, chunks=messages)
+
+
+def _used(seconds: float) -> GroupUsage:
+    return GroupUsage(seconds=seconds, cores=0.5, cpu_user_s=seconds / 4, cpu_system_s=seconds / 4)
+
+
+def _stream_s(arm: Arm) -> float:
+    """The time from the first message of a stream to the last."""
+    return max(0, (arm.messages or 0) - 1) * arm.interval_ms / 1e3
+
+
+def messages_of(arm: Arm, first_ns: Ints, end_ns: Ints, held_ms: float = 0.0) -> pd.DataFrame:
+    """Messages of streams that begin at ``first_ns``, until ``end_ns``, as a proxy that holds them passes them on.
+
+    Args:
+        arm: their number, size and interval.
+        first_ns, end_ns: of each stream, shape (n,).
+        held_ms: 0 for no proxy.
+    """
+    n, count = len(first_ns), arm.messages or 0
+    sequence, index = np.repeat(np.arange(n), count), np.tile(np.arange(count), n)
+    since = index * round(1e6 * arm.interval_ms)
+    if held_ms:  # what comes within the time goes on at its end
+        since = (since // round(1e6 * held_ms) + 1) * round(1e6 * held_ms)
+    at = np.repeat(first_ns, count) + since
+    frame = pd.DataFrame({"sequence": sequence, "index": index, "at_ns": at, "bytes": arm.message_bytes})
+    return frame[at < np.repeat(end_ns, count)].reset_index(drop=True)
 
 
 def move_in(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Lab:

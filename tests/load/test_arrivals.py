@@ -202,7 +202,7 @@ def anything(draw: st.DrawFn) -> tuple[Process, arrivals.Rates, float, int]:
     return process, draw(st.one_of(rates, no_rate)), draw(FLOATS), draw(st.integers(1, 5))
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(drawing=anything(), seed=st.integers(0, 2**32))
 def test_whatever_numbers_are_given_make_a_schedule_or_are_refused(
     drawing: tuple[Process, arrivals.Rates, float, int], seed: int, monkeypatch: pytest.MonkeyPatch

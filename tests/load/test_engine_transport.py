@@ -22,9 +22,10 @@ REPLY = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 AT = np.arange(0, 200, 10, dtype=np.int64) * 1_000_000
 
 
-def load(url: str, *, body: bytes = b"body", **options: object) -> pd.DataFrame:
+def load(url: str, *, body: bytes = b"body", together: bool = False, **options: object) -> pd.DataFrame:
     settings: dict[str, object] = {"timeout_s": 10.0, "connections": 4, **options}
-    return engine.run(url, [body], [AT], [np.zeros(len(AT), np.int32)], **settings).samples  # type: ignore[arg-type]
+    at = np.zeros_like(AT) if together else AT
+    return engine.run(url, [body], [at], [np.zeros(len(at), np.int32)], **settings).samples  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -116,6 +117,12 @@ def test_grpc_over_tls_carries_bodies_of_any_size(grpcs: str, ca: str, size: int
 def test_a_certificate_that_nobody_vouches_for_is_refused_unless_asked(https: str) -> None:
     assert set(load(f"https://{https}/")["status"]) == {"bad_response"}
     assert set(load(f"https://{https}/", insecure=True)["status"]) == {"ok"}
+
+
+def test_a_failed_handshake_costs_one_request_though_many_wait(https: str) -> None:
+    """It cost two, and the second one's status and reason spoke of a connection that was reset."""
+    rows = load(f"https://{https}/", together=True)
+    assert rows["status"].value_counts().to_dict() == {"bad_response": len(AT)}
 
 
 def test_the_reason_of_a_failed_handshake_is_told(https: str) -> None:

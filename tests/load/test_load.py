@@ -30,6 +30,7 @@ from infscale.errors import DataError
 from infscale.load import trace as load_trace
 from infscale.models import reference as models
 from infscale.records import samples
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
 from infscale.records.manifest import LoadManifest, read
 from infscale.vocabulary import PROTOCOLS, SCHEME
 
@@ -305,7 +306,7 @@ def test_the_text_says_the_same_and_the_bar_is_shown(recorder: Recorded) -> None
     ):
         assert word in shown.stdout
     assert "p99.9 needs 1,000" in shown.stdout
-    assert shown.stdout.splitlines()[-1].startswith(("VALID", "SATURATED", "INVALID"))
+    assert shown.stdout.splitlines()[-1].startswith((VALID, UNSTEADY, SATURATED, INVALID))
     assert "100%" in shown.stderr
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers.synthetic_run import build
@@ -66,7 +66,7 @@ RECORDS: dict[type[Record], st.SearchStrategy[Any]] = {
 
 
 @pytest.mark.parametrize("kind", RECORDS)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25)
 @given(data=st.data())
 def test_every_record_is_read_as_it_was_written(kind: type[Record], data: st.DataObject) -> None:
     record = data.draw(RECORDS[kind])

@@ -15,7 +15,7 @@ from helpers.virtual_lab import readings
 from infscale.errors import DataError
 from infscale.records import manifest as manifests
 from infscale.records import samples
-from infscale.records.gate import Verdict
+from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Verdict
 from infscale.records.manifest import GroupUsage, Phase
 from infscale.records.pack import pack, pack_copy, unpack
 from infscale.records.runs import Run, load_run
@@ -224,7 +224,7 @@ def test_other_programs_find_factors_sizes_and_rows(folder: Path) -> None:
     rows = pd.read_parquet(folder / "samples.parquet")
     assert set(trials["protocol"]) == {"rest", "grpc"}
     assert set(trials["framework"]) == {"tfserving", "torchserve"}
-    assert set(trials["verdict"]) <= {"VALID", "SATURATED", "INVALID"}
+    assert set(trials["verdict"]) <= {VALID, UNSTEADY, SATURATED, INVALID}
     assert {"rate_per_s", "lifetime", "arm_number", "block", "batch", "connections"} <= set(trials.columns)
     assert rows.groupby("trial_id", observed=True).size().to_dict() == trials.set_index("trial_id")["rows"].to_dict()
     assert set(pd.read_parquet(folder / "usage.parquet")["trial_id"]) < set(trials["trial_id"])

@@ -60,7 +60,7 @@ def test_every_trial_of_it_can_be_read(name: str) -> None:
 
 def test_it_is_small_and_names_no_machines_paths() -> None:
     files = [path for path in SAMPLE.rglob("*") if path.is_file()]
-    assert len(files) <= 4 * len(FINDINGS)
+    assert len(files) <= 4 * len(FINDINGS) + 1  # "streaming" has its messages, too
     assert sum(path.stat().st_size for path in files) < 25e6, "a clone is waited for"
     texts = {path: path.read_text() for path in files if path.suffix == ".json"}
     texts |= {path: "\n".join(pd.read_parquet(path)["manifest"]) for path in files if path.name == "trials.parquet"}

@@ -364,8 +364,8 @@ def test_every_contrast_has_a_row_below_its_question_and_no_word_is_broken() -> 
 def test_the_rate_at_an_slo_has_a_row_where_a_contrast_has_it() -> None:
     # A third column was empty but for one question, and so narrow that the titles lay over one another.
     figure = shown(contrast("a ÷ b"), contrast("a ÷ b", metric=CAPACITY), contrast("a ÷ b", metric=SATURATION))
-    assert rows_named(figure) == ["a ÷ b", "a ÷ b, at the SLO"]
-    assert [ax.get_title().split("\n")[-1] for ax in figure.axes] == ["(ratio)", "or at the SLO (ratio)"]
+    assert rows_named(figure) == ["a ÷ b", "a ÷ b, rate at the SLO"]
+    assert [ax.get_title().split("\n")[-1] for ax in figure.axes] == ["(ratio)", "or what the row names (ratio)"]
     heights = [float(np.asarray(line.get_ydata())[0]) for line in lines(figure, "D") if line.axes is figure.axes[1]]
     assert sorted(heights) == [0.0, 1.0]
     check_layout(figure)

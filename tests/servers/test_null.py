@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers.h2_client import Client, connect
 from infscale.errors import ConfigError
 from infscale.load.null_server import NullServer, null_server, service_times, stall
 from infscale.servers.null import http1 as null_http1
@@ -33,11 +33,6 @@ MIB = 1 << 20
 def server(server_process: None) -> Iterator[NullServer]:
     with null_server(reply_bytes=1000) as running:
         yield running
-
-
-def connect(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
 
 
 def call(address: str, message: bytes, options: list[tuple[str, Any]] | None = None) -> bytes:
@@ -153,41 +148,6 @@ def test_grpcio_s_many_streams_at_once_all_get_a_reply(server: NullServer) -> No
         method = channel.unary_unary("/package.Service/Method", None, None)
         calls = [method.future(b"m" * (i * 97 % 40_000), timeout=20) for i in range(300)]
         assert {len(future.result()) for future in calls} == {1000}
-
-
-class Client:
-    """A client on the library h2."""
-
-    def __init__(self, address: str) -> None:
-        self.sock = connect(address)
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
-        self.h2.initiate_connection()
-        self.events: list[h2.events.Event] = []
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.sock.close()
-
-    def open(self, content_type: str, *, end: bool = True) -> int:
-        stream: int = self.h2.get_next_available_stream_id()
-        fields = [(":method", "POST"), (":scheme", "http"), (":path", "/"), (":authority", "x")]
-        self.h2.send_headers(stream, [*fields, ("content-type", content_type)], end_stream=end)
-        return stream
-
-    def until(self, kind: type, count: int = 1) -> list[Any]:
-        """Exchange until ``count`` events of a kind have come."""
-        while len(found := [event for event in self.events if isinstance(event, kind)]) < count:
-            self.sock.sendall(self.h2.data_to_send())
-            data = self.sock.recv(65_536)
-            assert data, f"the server closed before {kind.__name__}"
-            self.events += self.h2.receive_data(data)
-        self.sock.sendall(self.h2.data_to_send())
-        return found
-
-    def body(self, stream: int) -> bytes:
-        return b"".join(e.data for e in self.events if isinstance(e, h2.events.DataReceived) and e.stream_id == stream)
 
 
 def test_h2_reads_rest_and_grpc_replies_on_one_connection(server: NullServer) -> None:

@@ -672,7 +672,9 @@ def alive(server: Server) -> bool:
 
 
 quickly = settings(
-    max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],  # in place of the profile's
 )
 
 

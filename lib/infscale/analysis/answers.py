@@ -80,7 +80,7 @@ class Claim:
     spread: float
 
 
-def claim(logs: ArrayLike, first: int, margin: float, seen: Sequence[ArrayLike] = ()) -> Claim:
+def claim(logs: ArrayLike, first: int, margin: float, seen: Sequence[ArrayLike] = (), alpha: float = ALPHA) -> Claim:
     """Return what can be claimed of a contrast.
 
     At each look the interval is Student's t with n − 1 degrees of freedom. Where a value is infinite (an arm that did
@@ -93,6 +93,7 @@ def claim(logs: ArrayLike, first: int, margin: float, seen: Sequence[ArrayLike] 
         margin: the ratio within which two arms count as equal, above 1.
         seen: the values as they were at each look, where they are not simply the first ones of ``logs``: an estimate
             from all lifetimes gives earlier ones other values than one from the lifetimes until then.
+        alpha: the error that all looks at the interval share.
     """
     every = np.asarray(logs, dtype=np.float64)
     sizes, edge = looks(first, every.size), math.log(margin)
@@ -101,7 +102,7 @@ def claim(logs: ArrayLike, first: int, margin: float, seen: Sequence[ArrayLike] 
     p_differs, p_above, p_below = (1.0, 1.0, 1.0) if sizes else (np.nan, np.nan, np.nan)
     for look, size in enumerate(sizes):
         now, share = _known(np.asarray(seen[look], dtype=np.float64) if seen else every[:size]), weight(look)
-        ends = interval(now, ALPHA * share)
+        ends = interval(now, alpha * share)
         low, high = max(low, ends[0]), min(high, ends[1])
         p_differs = min(p_differs, 2 * min(_tail(now, 0.0), _tail(-now, 0.0)) / share)
         p_above = min(p_above, 2 * _tail(now, -edge) / share)
@@ -109,7 +110,7 @@ def claim(logs: ArrayLike, first: int, margin: float, seen: Sequence[ArrayLike] 
         last = now
     middle = _middle(last)
     if low > high:  # looks that contradict one another: once in hundreds of runs
-        low, high = interval(last, ALPHA * weight(len(sizes) - 1))
+        low, high = interval(last, alpha * weight(len(sizes) - 1))
     elif sizes:
         middle = min(max(middle, low), high)
     spread = float(np.std(last, ddof=1)) if last.size > 1 and np.isfinite(last).all() else np.nan

@@ -11,13 +11,10 @@ from infscale.analysis.tables.contrasts import contrasts_table
 from infscale.analysis.tables.trials import trials_table
 from infscale.errors import ConfigError, DataError
 from infscale.experiment.design import time_plan
-from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION, Design
+from infscale.experiment.design.design import AT_MODERATE_LOAD, MARGINS, METRIC_NAMES, Design
 from infscale.experiment.design.labels import count, labels
 from infscale.records.runs import Run, find_run, load_run
 from infscale.vocabulary import clock, number
-
-NAMES = {P95: "p95 response time at moderate load", SATURATION: "saturation rate λ*", CAPACITY: "rate at the SLO"}
-"""How metrics are shown."""
 
 POWER = 0.8
 """The probability of finding a difference for which lifetimes are counted."""
@@ -39,7 +36,7 @@ def plan(design: Design, run: str = "", effect: float = 1.2) -> str:
         raise ConfigError(f"effect={effect:g} is no difference; accepted: a ratio other than 1, such as 1.1 or 0.9")
     names = labels(design.every_arm())
     pairs = "; ".join(dict.fromkeys(f"{names[c.arm]} ÷ {names[c.reference]}" for c in design.contrasts))
-    metrics = " and ".join(dict.fromkeys(NAMES[c.metric] for c in design.contrasts))
+    metrics = " and ".join(dict.fromkeys(_named(c.metric) for c in design.contrasts))
     many = count(len(design.contrasts), "contrast")
     named = f"{many}, with one value in each lifetime, corrected (Holm) over all: {metrics} of {pairs}"
     lines = [
@@ -75,12 +72,17 @@ def power_lines(design: Design, run: str, effect: float) -> list[str]:
             f"ratios of {number(least)} and more, or of {number(1 / least)} and less" if least < 100 else "no ratio"
         )
         lines.append(
-            f"  {NAMES[str(metric)]}: ratios differ by {percent[0]} between lifetimes. "
+            f"  {_named(str(metric))}: ratios differ by {percent[0]} between lifetimes. "
             f"{count(lifetimes, 'lifetime')} decide {ratios} with probability {percent[3]}, even if all others "
             f"are 1; a difference of {percent[1]} with probability {percent[2]}; that one needs {many} lifetimes for "
             f"{percent[3]}, about {clock(duration_s)}."
         )
     return lines
+
+
+def _named(metric: str) -> str:
+    """Return how a metric is called, with the load at which it is taken."""
+    return f"{METRIC_NAMES[metric]}{' at moderate load' if metric in AT_MODERATE_LOAD else ''}"
 
 
 def earlier_spread(run: Run) -> "pd.Series[float]":

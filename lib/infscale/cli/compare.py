@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 import click
 
-from infscale.cli.load import bodies_of, headers_of
-from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, option
+from infscale.cli.load import bodies_of, headers_of, streaming_of
+from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, Whole, option
 from infscale.errors import ConfigError, DeploymentError, InfscaleError
 from infscale.vocabulary import NAMES, OTHER
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from infscale.deployment.endpoint import Endpoint
     from infscale.experiment.design.design import Design
     from infscale.findings.finding import Sizes
-    from infscale.payloads.encoders import Payload
+    from infscale.payloads.encoders import Payload, Stream
     from infscale.records.runs import Run
 
 SCHEMES = {"http": "rest", "https": "rest", "grpc": "grpc", "grpcs": "grpc"}
@@ -115,11 +115,15 @@ def _endpoints(
     header: Sequence[str],
     header_reference: Sequence[str],
     header_candidate: Sequence[str],
+    header_from: Sequence[str],
     budget: float,
     more: float | None,
     timeout: float,
     ca: str,
     max_rate: float,
+    stream: bool,
+    sse: bool,
+    messages: int,
 ) -> "Comparison":
     """Load two endpoints in turn, and return what that says."""
     from infscale.analysis.answers import UNDECIDED
@@ -135,10 +139,19 @@ def _endpoints(
         raise ConfigError(
             "--body goes to both, of which one is REST and one gRPC; give --body-reference and --body-candidate"
         )
+    if messages and not (stream or sse):
+        raise ConfigError("--messages needs --stream or --sse")
+    if sse and {protocol_of(url) for url in (reference, candidate)} == {"grpc"}:
+        raise ConfigError("--sse is a way of REST, and both addresses are gRPC; accepted: --stream")
     common = {"timeout_s": max(Requests.timeout_s, timeout), "ca": ca}
     sides = {
         name: Requests.of(
-            url, bodies_of(f"--body-{name}", own_body) or shared, headers_of([*header, *own_header]), **common
+            url,
+            bodies_of(f"--body-{name}", own_body) or shared,
+            headers_of([*header, *own_header], sources=header_from),
+            stream=_stream(url, stream=stream, sse=sse, messages=messages),
+            messages=messages,
+            **common,
         )
         for shared in [bodies_of("--body", body) or (b"",)]
         for name, url, own_body, own_header in (
@@ -146,7 +159,8 @@ def _endpoints(
             (SIDES[1], candidate, body_candidate, header_candidate),
         )
     }
-    design = design_of(reference, candidate, budget_s=budget, timeout_s=timeout, most_per_s=max_rate)
+    streams = messages if stream or sse else None
+    design = design_of(reference, candidate, messages=streams, budget_s=budget, timeout_s=timeout, most_per_s=max_rate)
     folder = _to_continue(data, design) if more else None
     if folder is None:
         check_budget(design)
@@ -194,20 +208,49 @@ def _to_continue(data: str, design: "Design") -> Path:
     return folder
 
 
-def design_of(reference: str, candidate: str, **sizes: "Unpack[Sizes]") -> "Design":
-    """Return the design of a comparison: both endpoints in turn, p95 at moderate load and λ*."""
+def _stream(url: str, *, stream: bool, sse: bool, messages: int) -> "Stream | None":
+    """Return how an endpoint's replies bring messages; None if no option says so. gRPC has one way, whatever REST's is.
+
+    Raises:
+        ConfigError: options that exclude each other, or do not fit the address.
+    """
+    from infscale.load.engine.job import parse
+    from infscale.payloads.encoders import Stream
+    from infscale.payloads.streams import as_it_is
+
+    target = parse(url)
+    only_grpc = target.grpc and (stream or sse)
+    way = streaming_of(
+        target,
+        stream=stream or only_grpc,
+        sse=sse and not only_grpc,
+        lines=False,
+        messages=messages,
+        done="",
+        gzip=False,
+    )
+    if way is None:
+        return None
+    return Stream(target.path, None, way.way, _no_encoder, as_it_is, way.errors, way.done, way.needs_done)
+
+
+def design_of(reference: str, candidate: str, messages: int | None = None, **sizes: "Unpack[Sizes]") -> "Design":
+    """Return the design of a comparison: both endpoints in turn, p95 at moderate load and λ*.
+
+    Of streams, with as many ``messages`` (0: any number), the time to the first message and the gaps too.
+    """
     import msgspec
 
     from infscale.experiment.design.arm import Arm
-    from infscale.experiment.design.design import USUAL, Contrast, Design
+    from infscale.experiment.design.design import FIRST, GAP, USUAL, Contrast, Design
     from infscale.experiment.design.time_plan import least_s
 
     urls = dict(zip(SIDES, (reference, candidate), strict=True))
     design = Design(
         finding="compare",
         question=f"Is {candidate} worse than {reference}?",
-        arms=tuple(Arm(protocol_of(url), framework=OTHER, model=side) for side, url in urls.items()),
-        contrasts=tuple(Contrast(1, 0, metric) for metric in USUAL),
+        arms=tuple(Arm(protocol_of(url), framework=OTHER, model=side, messages=messages) for side, url in urls.items()),
+        contrasts=tuple(Contrast(1, 0, metric) for metric in (*USUAL, *(() if messages is None else (FIRST, GAP)))),
         profile="compare",
         curve=2,
     )
@@ -250,7 +293,8 @@ class Requests:
     """The user's own requests to one endpoint, sent unchanged.
 
     The first one, before the measurement, may take ``timeout_s`` seconds. ``ca`` is the file of the certificates that
-    are trusted; "" for the system's.
+    are trusted; "" for the system's. ``stream`` says how replies bring ``messages`` (0: any number); None for
+    single ones.
     """
 
     url: str
@@ -260,6 +304,8 @@ class Requests:
     headers: Mapping[str, str]
     timeout_s: float = 5.0
     ca: str = ""
+    stream: "Stream | None" = None
+    messages: int = 0
 
     @classmethod
     def of(cls, url: str, bodies: tuple[bytes, ...], headers: Mapping[str, str], **others: Any) -> "Requests":
@@ -272,7 +318,16 @@ class Requests:
         """Return the pool; ``encoding`` and ``batch`` are the user's, whatever is asked for."""
         from infscale.payloads.encoders import Payload
 
-        return Payload(self.protocol, "as given", self.path, list(self.bodies), _no_decoder, dict(self.headers))
+        return Payload(
+            self.protocol,
+            "as given",
+            self.path,
+            list(self.bodies),
+            _no_decoder,
+            dict(self.headers),
+            stream=self.stream,
+            messages=self.messages,
+        )
 
     def answered(self, endpoint: "Endpoint") -> bool:
         """Return whether a request succeeds."""
@@ -282,6 +337,7 @@ class Requests:
         """Send one request and return why it failed; "" if it succeeded."""
         import numpy as np
 
+        from infscale.experiment.trial import streaming
         from infscale.load.engine import run as engine
 
         one = np.zeros(1, np.int64)
@@ -294,10 +350,15 @@ class Requests:
             connections=1,
             headers=self.headers,
             ca=self.ca,
+            streaming=streaming(self.stream, self.messages),
         )
         status = str(result.samples["status"].iloc[0])
         why = next((reason.text for reason in result.generator.reasons), result.generator.error)
         return "" if status == "ok" else f"{self.url}: {status} {why}".rstrip()
+
+
+def _no_encoder(model: str, plan: object) -> bytes:
+    raise NotImplementedError("the requests of a service of one's own are given")
 
 
 def _no_decoder(body: bytes) -> Any:
@@ -340,15 +401,17 @@ def attached(sides: Mapping[str, Requests], framework: str, model: str, **_: obj
 
 # ------------------------------------------------------------------------------------------ the options
 
-REQUESTS, JUDGEMENT, MEASUREMENT, OUTPUT = "Requests", "Judgement", "Measurement of two endpoints", "Output"
+REQUESTS, STREAMS, JUDGEMENT = "Requests", "Streams", "Judgement"
+MEASUREMENT, OUTPUT = "Measurement of two endpoints", "Output"
 
 NOTES = """\
 REFERENCE and CANDIDATE are two addresses (http, https, grpc or grpcs, each with its path), which are loaded in turn, \
 or the folders of two complete runs of one design on one machine.
 
 The candidate is worse where the 95 % interval of its p95 response time at moderate load, or of its λ*, lies wholly \
-beyond the margin; not worse where both end within it; else undecided. Of candidates that are as good as their \
-references, fewer than one in twenty are called worse.
+beyond the margin; not worse where both end within it; else undecided. With --stream or --sse the p95 time from the \
+schedule to the first message and the p99 of the gaps between messages are judged too, by the margin of the p95. \
+Of candidates that are as good as their references, fewer than one in twenty are called worse.
 
 Exit codes: 0 not worse; 1 worse; 2 an error, also in the options; 3 undecided; 130 ended by Ctrl-C.
 """
@@ -365,7 +428,11 @@ command = Command(
         option("--header", section=REQUESTS),
         option("--header-reference", section=REQUESTS),
         option("--header-candidate", section=REQUESTS),
+        option("--header-from", section=REQUESTS, note="Of both."),
         option("--ca", section=REQUESTS, default=""),
+        option("--stream", section=STREAMS),
+        option("--sse", section=STREAMS, note="A gRPC side streams its messages."),
+        option("--messages", section=STREAMS, default="0", type=Whole(0)),
         option("--at-most", section=JUDGEMENT, default="5%", type=Percent()),
         option("--at-most-load", section=JUDGEMENT, type=Percent(), note="Default: 20%, or --at-most if that is more."),
         option("--budget", section=MEASUREMENT, default="3m", type=Duration()),
@@ -384,6 +451,8 @@ command = Command(
         "infscale compare http://127.0.0.1:8080/predict http://127.0.0.1:8081/predict --body row.json --at-most 5%",
         "infscale compare grpc://127.0.0.1:8500/package.Service/Method http://127.0.0.1:8080/predict \\\n"
         "      --body-reference row.bin --body-candidate row.json --junit compare.xml",
+        "infscale compare https://127.0.0.1:8000/v1/completions https://127.0.0.1:8001/v1/completions --sse \\\n"
+        "      --body chat.json --timeout 60",
         "infscale compare data/raw/2026-11-26T165910-quick data/raw/2026-11-27T091532-quick",
     ),
 )

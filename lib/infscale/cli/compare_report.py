@@ -12,7 +12,7 @@ import numpy as np
 from infscale.analysis.answers import UNDECIDED, needed
 from infscale.analysis.candidate.judgement import NOT_WORSE, WORSE, judgements, overall
 from infscale.cli.load_report import SHOWN
-from infscale.experiment.design.design import P95
+from infscale.experiment.design.design import FIRST, GAP, MORE_IS_BETTER
 from infscale.experiment.design.labels import count
 from infscale.records.manifest import commonest
 from infscale.report.limits import validity
@@ -71,7 +71,7 @@ class Comparison:
 
 def margin_text(metric: str, margin: float) -> str:
     """Return what candidate ÷ reference may be."""
-    return f"at most {number(margin)}" if metric == P95 else f"at least {number(1 / margin)}"
+    return f"at least {number(1 / margin)}" if metric in MORE_IS_BETTER else f"at most {number(margin)}"
 
 
 def of_endpoints(
@@ -123,7 +123,21 @@ def _numbers(tables: "Tables", names: Sequence[str], slo_ms: float) -> list[str]
             f"  {_capital(names[int(arm['arm'])])}: λ* {saturation_text(arm)}; p95 within {slo_ms:g} ms {most}; "
             f"client CPU {number(cpu)} µs a request"
         )
-    return [*lines, "  " + validity(tables)]
+    return [*lines, *_streams(tables, names), "  " + validity(tables)]
+
+
+def _streams(tables: "Tables", names: Sequence[str]) -> list[str]:
+    """Return what the streams of each endpoint brought at the larger rate of moderate load, as lines."""
+    if FIRST not in tables.summary:
+        return []
+    return [
+        f"  {_capital(names[int(row['arm'])])} at {number(row['rate_per_s'])} requests/s: p95 to the first message "
+        f"{number(row[FIRST])} ms from the schedule, {number(row['first_message_from_send_p95_ms'])} ms from the send; "
+        f"gaps {number(row['gap_p50_ms'])} ms at p50, {number(row[GAP])} ms at p99, "
+        f"longest {number(row['stall_ms'])} ms; "
+        f"{number(row['messages_per_read'])} messages a read, {number(row['messages_per_s'])} messages/s"
+        for row in tables.summary.to_dict("records")
+    ]
 
 
 def _failures(run: "Run", names: Sequence[str]) -> list[str]:

@@ -17,6 +17,8 @@ from infscale.errors import SET_BY_CLIENTS, ConfigError, check_header, one_of
 
 if TYPE_CHECKING:
     from infscale.cli.load_report import Summary
+    from infscale.load.engine.interfaces import Streaming
+    from infscale.load.engine.job import Target
     from infscale.load.single import Load, Outcome
 
 MEASURED, GENERATOR_FAILED, NOTHING_SUCCEEDED, NOT_STORED, INTERRUPTED = 0, 3, 4, 5, 130
@@ -33,6 +35,12 @@ grpc://host:8500/package.Service/Method, or over a Unix socket: http://unix:/run
 
 A trace's column of times is the first of arrival_ns, arrival_s, scheduled_ns (as in --out), timestamp_ns and \
 timestamp_s, unless --trace-column names another.
+
+Streams: --stream, --sse or --lines. A message is a gRPC message, an event, a line or a chunk; the first one is timed \
+from the schedule, and from the send. An error within a stream, a stream cut short, and one without messages or with \
+another number than --messages have the statuses stream_error, stream_cut, stream_empty, stream_few and stream_many. \
+With --sse an event [DONE] ends a stream; at a path that ends in /completions it must. With --out, the times of \
+messages are beside the rows, in FILE-chunks.parquet.
 
 A reply other than 2xx is a failure with the status http_CODE: redirects are not followed, and 304 is no success.
 
@@ -65,7 +73,7 @@ def _run(*, json: bool, **options: Any) -> int:
         return INTERRUPTED
     from infscale.cli import load_report  # not before the load: importing SciPy takes a second of the CPU
 
-    summary = load_report.summarise(outcome.samples, outcome.manifest)
+    summary = load_report.summarise(outcome.samples, outcome.manifest, outcome.chunks, outcome.tokens)
     fault = _store(load.out, outcome, summary) if load.out else ""
     code, note = (NOT_STORED, fault) if fault else _exit_code(summary, outcome)
     try:
@@ -178,6 +186,12 @@ def checked(
     authority: str,
     connect_to: str,
     out: str,
+    header_from: Sequence[str] = (),
+    stream: bool = False,
+    sse: bool = False,
+    lines: bool = False,
+    messages: int = 0,
+    done: str = "",
 ) -> "Load":
     """Check the options against each other, and read the bodies; arguments are named after the options.
 
@@ -211,7 +225,7 @@ def checked(
         bodies=bodies_of("--body", body) or (b"",),
         order=one_of("--order", order, ORDERS),
         method=_method(method, target.grpc),
-        headers=headers_of(header, gzip=gzip),
+        headers=headers_of(header, gzip=gzip, sources=header_from),
         authority=authority,
         connect_to=connect_to,
         arrivals=process,
@@ -231,7 +245,44 @@ def checked(
         certificate=cert,
         key=key,
         out=_out(out),
+        streaming=streaming_of(target, stream=stream, sse=sse, lines=lines, messages=messages, done=done, gzip=gzip),
     )
+
+
+DONE = "[DONE]"
+"""What ends a stream of events in chat-completion interfaces."""
+
+
+def streaming_of(
+    target: "Target", *, stream: bool, sse: bool, lines: bool, messages: int, done: str, gzip: bool
+) -> "Streaming | None":
+    """Return how replies bring several messages; None if no option says so.
+
+    Raises:
+        ConfigError: options that exclude each other, or do not fit the URL.
+    """
+    from infscale.load.engine.interfaces import Streaming
+    from infscale.load.engine.job import check_streaming
+    from infscale.payloads.streams import GRPC_ERRORS, JSON_ERRORS
+
+    given = [name for name, value in (("--stream", stream), ("--sse", sse), ("--lines", lines)) if value]
+    if len(given) > 1:
+        raise ConfigError(f"{' and '.join(given)} exclude each other; accepted: one of them")
+    if not given:
+        if messages or done:
+            raise ConfigError("--messages and --done need --stream, --sse or --lines")
+        return None
+    if stream and done:
+        raise ConfigError(f"--done {done!r} is no message of --stream; accepted: with --sse or --lines")
+    if target.grpc and not stream:
+        raise ConfigError(f"{given[0]} is a way of REST; accepted for {target.scheme}: --stream")
+    way = "sse" if sse else "lines" if lines else "grpc" if target.grpc else "chunks"
+    errors = GRPC_ERRORS.get(target.path) if target.grpc else JSON_ERRORS
+    mark = done or (DONE if sse else "")
+    needs = bool(done) or (sse and target.path.partition("?")[0].endswith("/completions"))
+    result = Streaming(way, messages, mark.encode(), needs, errors)
+    check_streaming(result, target.grpc, gzip=gzip)
+    return result
 
 
 def _method(name: str, grpc: bool) -> str:
@@ -274,22 +325,51 @@ def bodies_of(option: str, names: Sequence[str]) -> tuple[bytes, ...]:
     return tuple(bodies)
 
 
-def headers_of(lines: Sequence[str], *, gzip: bool = False) -> dict[str, str]:
+def headers_of(lines: Sequence[str], *, gzip: bool = False, sources: Sequence[str] = ()) -> dict[str, str]:
     """Return headers such as ``"Accept: */*"`` as the engine takes them, names in lower case.
 
+    Args:
+        lines: of ``--header``.
+        gzip: whether the engine sets the headers of compressed bodies.
+        sources: of ``--header-from``, whose values are read elsewhere, and are in no message.
+
     Raises:
-        ConfigError: a line is no header, names one that the engine sets itself, or names one again.
+        ConfigError: a line is no header, names one that the engine sets itself, or names one again; a source cannot be
+            read.
     """
     own = {*SET_BY_CLIENTS, *(("content-encoding", "grpc-encoding") if gzip else ())}
     headers: dict[str, str] = {}
-    for line in lines:
+    for given, line in [*(("--header", line) for line in lines), *(("--header-from", line) for line in sources)]:
         name, colon, value = line.partition(":")
         value = value.strip(" \t")
-        key = check_header(f"--header {line!r}", name if colon else "", value, own)
+        shown = f"{given} {line!r}"
+        if given == "--header-from":
+            value = _from_source(shown, value)
+        key = check_header(shown, name if colon else "", value, own)
         if key in headers:
-            raise ConfigError(f"--header {line!r}: {name} is given twice")
+            raise ConfigError(f"{shown}: {name} is given twice")
         headers[key] = value
     return headers
+
+
+def _from_source(shown: str, value: str) -> str:
+    """Return a header's value, whose last word says where the rest of it is read from."""
+    before, _, word = value.rpartition(" ")
+    kind, colon, name = word.partition(":")
+    if not colon or kind not in ("env", "file") or not name:
+        raise ConfigError(f"{shown}; accepted: a last word env:NAME or file:PATH, as in 'X-Key: env:MY_KEY'")
+    if kind == "env":
+        text = os.environ.get(name, "")
+    else:
+        try:
+            text = Path(name).read_text(encoding="latin-1")
+        except OSError as error:
+            raise ConfigError(f"{shown}: the file cannot be read: {error.strerror or error}") from error
+    text = text.strip()
+    if not text:
+        what = "the variable is not set, or empty" if kind == "env" else "the file is empty"
+        raise ConfigError(f"{shown}: {what}")
+    return f"{before} {text}".lstrip(" ")
 
 
 def _out(name: str) -> Path | None:
@@ -303,7 +383,7 @@ def _out(name: str) -> Path | None:
     return path
 
 
-ARRIVALS, REQUESTS, CONNECTION, OUTPUT = "Arrivals", "Requests", "Connections", "Output"
+ARRIVALS, REQUESTS, STREAMS, CONNECTION, OUTPUT = "Arrivals", "Requests", "Streams", "Connections", "Output"
 
 
 def request_options() -> list[Option]:
@@ -313,6 +393,7 @@ def request_options() -> list[Option]:
         option("--order", section=REQUESTS, default="random"),
         option("--method", section=REQUESTS, default="POST"),
         option("--header", section=REQUESTS),
+        option("--header-from", section=REQUESTS),
         option("--gzip", section=REQUESTS),
         option("--timeout", section=CONNECTION, default="5", type=Number(above=0)),
         option("--connections", section=CONNECTION, type=Whole(1), note="Default: 256; over HTTP/2 and gRPC 8."),
@@ -349,6 +430,11 @@ command = Command(
         option("--warmup", section=ARRIVALS, default="0", type=Number()),
         option("--seed", section=ARRIVALS, default="1", type=Whole(0)),
         *request_options(),
+        option("--stream", section=STREAMS),
+        option("--sse", section=STREAMS),
+        option("--lines", section=STREAMS),
+        option("--messages", section=STREAMS, default="0", type=Whole(0)),
+        option("--done", section=STREAMS, default="", note="Default: [DONE] with --sse, where it may be missing."),
         option("--out", section=OUTPUT, default=""),
         option("--json", section=OUTPUT),
     ],
@@ -357,6 +443,8 @@ command = Command(
     notes=NOTES,
     examples=(
         "infscale load http://127.0.0.1:8080/ --rate 200 --duration 5",
+        "infscale load https://127.0.0.1:8000/v1/chat/completions --rate 2 --sse --body chat.json --timeout 60 "
+        "--header 'Content-Type: application/json' --header-from 'Authorization: Bearer env:API_KEY'",
         "infscale load http://127.0.0.1:8080/ --rate 50,500 --arrivals ramp --duration 60 --json --out rows.parquet",
     ),
 )

@@ -11,9 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from infscale.analysis.percentiles import trial_times
+from infscale.analysis.percentiles import Times, trial_times
+from infscale.analysis.streams import StreamTimes, stream_times
 from infscale.records.gate import INVALID, SATURATED
 from infscale.records.gates.verdict import judge
 from infscale.records.manifest import Generator, LoadManifest
@@ -37,21 +40,50 @@ TIMES = {
 }
 """Name of a time in the result → key of :func:`infscale.analysis.percentiles.trial_times`, and its percentiles."""
 
+STREAM_TIMES = {
+    "first_message": QUANTILES,
+    "first_message_from_send": QUANTILES,
+    "gap": QUANTILES,
+}
+"""Name of a time of streams in the result → its percentiles."""
+
 LEFT_OUT = {"unsent": "not sent (interrupted)", "cut_off": "still in flight when interrupted"}
 """Counts of an interrupted load in words, by name."""
 
 
-def summarise(samples: pd.DataFrame, manifest: LoadManifest) -> Summary:
+def summarise(
+    samples: pd.DataFrame,
+    manifest: LoadManifest,
+    chunks: pd.DataFrame | None = None,
+    tokens: npt.NDArray[np.int32] | None = None,
+) -> Summary:
     """Return every number that is reported, of the rows after the warm-up; keys carry their units.
 
     A percentile is ``None`` where it is omitted (``omitted`` says why) and where it is infinite. ``bounds`` gives, for
     a percentile that falls on a timed-out or failed request, the value that it exceeds. An interrupted load is judged
     by the rows whose outcome is known; ``unsent`` and ``cut_off`` (in flight when it ended) count the others.
+
+    Args:
+        samples: all rows.
+        manifest: of the load.
+        chunks: the messages, if replies are streams.
+        tokens: the number of tokens that the server counted, by row, −1 for unknown.
     """
     rows, counts = _measured(samples, manifest)
     duration_s = max(1e-3, manifest.duration_s - manifest.warmup_s)  # interrupted in the warm-up: no rows
     verdict = judge(rows, duration_s, manifest.generator, manifest.host)
     ok = rows[rows["status"] == "ok"]
+    times = trial_times(rows, manifest.timeout_s * 1e3)
+    quantiles = dict(TIMES)
+    of_streams: Summary = {}
+    if chunks is not None:
+        streams = stream_times(rows, chunks, manifest.timeout_s * 1e3)
+        of_streams = _of_streams(chunks, streams, manifest, duration_s)
+        if tokens is not None:
+            of_streams |= _tokens(rows, tokens, duration_s)
+        times |= {"first_message": streams.first, "first_message_from_send": streams.first_from_send}
+        times["gap"] = Times(streams.gaps_ms)
+        quantiles |= {name: (name, levels) for name, levels in STREAM_TIMES.items()}
     finished = int((ok["done_ns"] < duration_s * 1e9).sum())
     return {
         **{key: getattr(manifest, key) for key in ("url", "arrivals", "rate_per_s", "seed", "warmup_s", "timeout_s")},
@@ -63,7 +95,8 @@ def summarise(samples: pd.DataFrame, manifest: LoadManifest) -> Summary:
         "reasons": msgspec.to_builtins(manifest.generator.reasons),
         "offered_per_s": len(rows) / duration_s,
         "achieved_per_s": finished / duration_s,
-        **_percentiles(rows, manifest.timeout_s * 1e3),
+        **_percentiles(times, quantiles),
+        **of_streams,
         **_costs(samples, manifest.generator),
         "bytes_out": int(rows["bytes_out"].sum()),
         "bytes_in": int(rows["bytes_in"].sum()),
@@ -103,14 +136,47 @@ def _costs(samples: pd.DataFrame, generator: Generator) -> Summary:
     }
 
 
-def _percentiles(rows: pd.DataFrame, timeout_ms: float) -> Summary:
+def _of_streams(chunks: pd.DataFrame, streams: StreamTimes, manifest: LoadManifest, duration_s: float) -> Summary:
+    """Return what is reported of messages beside the percentiles of their times.
+
+    The rate is that of all messages that came within the measured part; the other numbers are those of the streams that
+    were scheduled in it and ended well, or went on until their timeout.
+    """
+    generator, counts = manifest.generator, streams.messages
+    messages = int(counts.sum())
+    since_warmup_s = chunks["at_ns"].to_numpy() / 1e9 - manifest.warmup_s
+    within = int(((since_warmup_s >= 0) & (since_warmup_s < duration_s)).sum())
+    return {
+        "streaming": manifest.streaming,
+        "messages": messages,
+        "messages_per_s": within / duration_s,
+        "cpu_per_message_us": 1e6 * generator.cpu_s / len(chunks) if len(chunks) else None,
+        "messages_per_stream_min": int(counts.min(initial=messages)),
+        "messages_per_stream_max": int(counts.max(initial=0)),
+        "messages_per_read": streams.per_read if messages else None,
+        "messages_together_share": streams.together if len(streams.gaps_ms) else None,
+        "longest_stall_ms": float(streams.stalls_ms[-1]) if len(streams.stalls_ms) else None,
+        "messages_unkept": generator.messages_unkept,
+    }
+
+
+def _tokens(rows: pd.DataFrame, tokens: npt.NDArray[np.int32], duration_s: float) -> Summary:
+    """Return the tokens that the server counted, and those a second of the streams that ended in the measured part."""
+    counted = tokens[rows["sequence"].to_numpy()]
+    known = counted >= 0
+    if not known.any():
+        return {}
+    in_time = known & (rows["done_ns"].to_numpy() < duration_s * 1e9)
+    return {"tokens": int(counted[known].sum()), "tokens_per_s": int(counted[in_time].sum()) / duration_s}
+
+
+def _percentiles(times: Mapping[str, Times], quantiles: Mapping[str, tuple[str, Mapping[str, float]]]) -> Summary:
     """Return percentiles of every time in ms, with ``bounds`` and ``omitted``."""
-    times = trial_times(rows, timeout_ms)
     values: dict[str, float | None] = {}
     bounds: dict[str, str] = {}
     omitted: dict[str, str] = {}
-    for name, (source, quantiles) in TIMES.items():
-        for label, p in quantiles.items():
+    for name, (source, levels) in quantiles.items():
+        for label, p in levels.items():
             key, percentile = f"{name}_{label}_ms", times[source].percentile(p)
             values[key] = percentile.value if math.isfinite(percentile.value) else None
             if percentile.bound:
@@ -146,6 +212,8 @@ def as_text(summary: Summary) -> str:
     if summary["errors"]:  # of successes alone
         rows[1:1] = [("  successes alone", "response_time_ok")]
         rows += [("  successes alone", "round_trip_time_ok")]
+    if "messages" in summary:
+        rows += [("first message", "first_message"), ("  from the send", "first_message_from_send"), ("gap", "gap")]
     rows += [("lag", "lag"), ("wait", "wait")]
     warm = f" after {summary['warmup_s']:g} s of warm-up" if summary["warmup_s"] else ""
     rate = f"{summary['rate_per_s']:,.6g}/s for {summary['duration_s']:.3g} s"
@@ -186,6 +254,30 @@ def reason_lines(reasons: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*shown, f"{rest:>13,}× other reasons"] if rest else shown
 
 
+def _messages(summary: Summary) -> list[str]:
+    """Return the lines about the messages of streams; none of replies that are no streams."""
+    if "messages" not in summary:
+        return []
+    least, most = summary["messages_per_stream_min"], summary["messages_per_stream_max"]
+    each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+    lines = [f"messages       {summary['messages']:,}, {each} a stream; {summary['messages_per_s']:,.1f}/s"]
+    if summary["messages_together_share"] is not None:
+        lines[0] += f"; longest stall {summary['longest_stall_ms']:,.3f} ms"
+        lines.append(
+            f"together       {summary['messages_together_share']:.1%} of the messages after the first came in one read "
+            f"with the one before; {summary['messages_per_read']:,.2f} a read"
+        )
+    if summary["cpu_per_message_us"] is not None:
+        lines.append(f"generator CPU  {summary['cpu_per_message_us']:,.1f} µs a message")
+    if most == 1 and least == 1:
+        lines.append("               every stream brought one message: is it one, or a unary method?")
+    if summary["messages_unkept"]:
+        lines.append(f"not kept       {summary['messages_unkept']:,} messages, beyond the bound of the engine's memory")
+    if "tokens" in summary:
+        lines.append(f"tokens         {summary['tokens']:,} by the server's count; {summary['tokens_per_s']:,.1f}/s")
+    return lines
+
+
 def _facts(summary: Summary) -> list[str]:
     errors = ", ".join(f"{kind} {n:,}" for kind, n in summary["errors"].items()) or "none"
     ended = "".join(f", {summary[name]:,} {words}" for name, words in LEFT_OUT.items() if summary[name])
@@ -193,6 +285,7 @@ def _facts(summary: Summary) -> list[str]:
         f"rate           offered {summary['offered_per_s']:,.1f}/s, achieved {summary['achieved_per_s']:,.1f}/s",
         f"requests       {summary['requests']:,}, {summary['succeeded']:,} succeeded{ended}; errors: {errors}",
         *reason_lines(summary["reasons"]),
+        *_messages(summary),
         *([f"sent again     {summary['retried']:,}, refused unprocessed"] if summary["retried"] else []),
         f"generator CPU  {summary['cpu_per_request_us']:,.1f} µs a request "
         f"({summary['cpu_user_per_request_us']:,.1f} user, {summary['cpu_system_per_request_us']:,.1f} system), "

@@ -48,6 +48,11 @@ NAMES: dict[str, tuple[str, str]] = {
     "--body-reference": ("FILE...", "Bodies of the requests to the reference; over gRPC serialised protobuf messages."),
     "--body-candidate": ("FILE...", "The same of the candidate."),
     "--header": ("'K: V'", "Header of every request; may be repeated."),
+    "--header-from": (
+        "'K: SOURCE'",
+        "Header whose value, or its last word, is read from a file or the environment, and never shown or stored: "
+        "'Authorization: Bearer env:NAME' or 'file:PATH'; may be repeated.",
+    ),
     "--header-reference": ("'K: V'", "Header of every request to the reference; may be repeated."),
     "--header-candidate": ("'K: V'", "The same of the candidate."),
     "--payload": ("WHAT", "What a request carries."),
@@ -57,6 +62,11 @@ NAMES: dict[str, tuple[str, str]] = {
     "--batch": ("N", "Rows in one request."),
     "--repeat": ("F", "Fraction of the requests that repeat an earlier one, 0 to 1."),
     "--gzip": ("", "Compress the bodies (gRPC: the messages)."),
+    "--stream": ("", "Replies are streams: of gRPC messages, or over REST of chunks (HTTP/2: of DATA frames)."),
+    "--sse": ("", "Replies are streams of server-sent events."),
+    "--lines": ("", "Replies are streams of lines, such as NDJSON."),
+    "--messages": ("N", "Messages that every stream must bring; 0 for any number but none."),
+    "--done": ("TEXT", "Event or line that ends every stream and is no message; a stream without it is cut short."),
     # Connections.
     "--timeout": ("S", "Time from a request's scheduled time to giving it up, s."),
     "--connections": ("N", "Most connections at a time."),
@@ -138,7 +148,7 @@ def option(
         [name],
         section=section,
         several=several,
-        multiple=several or usual == "'K: V'",
+        multiple=several or usual in ("'K: V'", "'K: SOURCE'"),
         is_flag=not usual,
         metavar=metavar or usual or None,
         help=f"{meaning} {note}".rstrip(),

@@ -79,24 +79,27 @@ def instructions(endpoint: "Endpoint", folder: Path) -> str:
     lines = [f"{endpoint.label}, model {endpoint.model}, {endpoint.runtime}; ready in {endpoint.ready_s:.1f} s"]
     lines += [*(f"{NAMES[protocol]}  {endpoint.address(protocol)}" for protocol in endpoint.protocols()), ""]
     for protocol in endpoint.protocols():
-        payload = endpoint.payload(protocol, count=1)
+        payload = endpoint.request(protocol)
         body = folder / f"{protocol}.body"
         body.write_bytes(payload.bodies[0])
         url = f"{SCHEME[protocol]}://{endpoint.address(protocol)}{payload.path}"
         headers = [f"{name}: {value}" for name, value in payload.headers.items()]
         if protocol == "rest":
-            lines.append(_curl(url, headers, body))
-        lines.append(_load(url, headers, body))
+            lines.append(_curl(url, headers, body, unbuffered=payload.stream is not None))
+        stream = payload.stream and ("--sse" if payload.stream.way == "sse" else "--stream")
+        lines.append(_load(url, headers, body, stream or ""))
     return "\n".join([*lines, "", "Ctrl-C ends it."])
 
 
-def _curl(url: str, headers: list[str], body: Path) -> str:
+def _curl(url: str, headers: list[str], body: Path, *, unbuffered: bool) -> str:
     options = [part for header in headers for part in ("-H", header)]
-    return shlex.join(["curl", "-sS", "--noproxy", "*", *options, "--data-binary", f"@{body}", url])
+    return shlex.join(
+        ["curl", "-sSN" if unbuffered else "-sS", "--noproxy", "*", *options, "--data-binary", f"@{body}", url]
+    )
 
 
-def _load(url: str, headers: list[str], body: Path) -> str:
-    options = [part for header in headers for part in ("--header", header)]
+def _load(url: str, headers: list[str], body: Path, stream: str) -> str:
+    options = [*filter(None, [stream]), *(part for header in headers for part in ("--header", header))]
     return shlex.join(["infscale", "load", url, "--rate", "100", "--duration", "5", "--body", str(body), *options])
 
 
@@ -129,7 +132,7 @@ DEPLOYMENT: tuple[click.Parameter, ...] = (
         ["model"],
         required=False,
         default="mlp",
-        help="noop, mlp, cnn, image or photo, or the path of a model of your own. Default: mlp.",
+        help="noop, mlp, cnn, image, photo or stream, or the path of a model of your own. Default: mlp.",
     ),
     option(
         "--payload",

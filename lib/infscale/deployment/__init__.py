@@ -15,8 +15,9 @@ from infscale.deployment.own.attach import attach, attached, deploy_own, is_arti
 from infscale.deployment.processes.ports import other_ports_if_taken
 from infscale.errors import ConfigError, one_of
 from infscale.models import reference as models
+from infscale.models import stream
 
-__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "attached", "deploy"]
+__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "attached", "check_streams", "deploy"]
 
 for _framework in (tfserving.FRAMEWORK, torchserve.FRAMEWORK, triton.FRAMEWORK):
     add(_framework)
@@ -29,7 +30,8 @@ def deploy(
 
     ``model`` is the name of a reference model, or the path of a model of your own: a SavedModel base path, a .mar or
     a Triton repository (of one model, or the folder of one of several), with the requests to send in ``payload`` (see
-    :mod:`infscale.deployment.own.requests`).
+    :mod:`infscale.deployment.own.requests`). The reference model "stream" answers with streams of messages
+    (:class:`infscale.models.stream.StreamPlan`), which :meth:`Endpoint.stream` asks for.
 
     ``options`` are those of the framework's own module, such as ``rest_port``, ``grpc_port`` and ``log_folder``;
     TorchServe's ``workers``; TensorFlow Serving's ``way``; Triton's ``cache``, ``instances`` and ``batch_delay_us``.
@@ -46,11 +48,26 @@ def deploy(
     chosen = FRAMEWORKS[one_of("framework", framework, FRAMEWORKS)]
     if is_artifact(model):
         return _started(lambda: deploy_own(chosen, Path(model), payload=payload, **options), options)
-    models.model(str(model))
+    if model == stream.NAME:
+        check_streams(chosen)
+    else:
+        models.model(str(model))
     if payload is not None:
         raise ConfigError(f"payload={str(payload)!r} is for a model of your own; {model} is a reference model")
     chosen.check_options(options)
     return _started(lambda: chosen.start(str(model), **options), options)
+
+
+def check_streams(framework: Framework) -> None:
+    """Check that a framework has streaming predictions.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    if not framework.interface.streams:
+        accepted = ", ".join(sorted(name for name, one in FRAMEWORKS.items() if one.interface.streams))
+        fault = f"framework={framework.name!r}: {framework.title} has no streaming predictions in its interface"
+        raise ConfigError(f"{fault}; accepted for model={stream.NAME!r}: {accepted}")
 
 
 def _started(

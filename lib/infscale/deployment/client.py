@@ -4,7 +4,7 @@ import contextlib
 import http.client
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,34 @@ def call(
         UnansweredError: refused, reset or timed out.
         DeploymentError: the certificates cannot be read.
     """
+    with _called(address, path, headers, tls, ca) as (channel, metadata):
+        return bytes(channel.unary_unary(path, None, None)(message, timeout=timeout_s, metadata=metadata))
+
+
+def call_stream(
+    address: str,
+    path: str,
+    message: bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    timeout_s: float,
+    tls: bool = False,
+    ca: str = "",
+) -> list[bytes]:
+    """Make one streaming gRPC call and return the serialised messages of the answer, once it has ended.
+
+    The method may also be one that takes a stream of requests: it gets one and the end. The other arguments, and the
+    errors, are those of :func:`call`.
+    """
+    with _called(address, path, headers, tls, ca) as (channel, metadata):
+        return list(channel.unary_stream(path, None, None)(message, timeout=timeout_s, metadata=metadata))
+
+
+@contextlib.contextmanager
+def _called(
+    address: str, path: str, headers: Mapping[str, str] | None, tls: bool, ca: str
+) -> Iterator[tuple[Any, tuple[tuple[str, str], ...]]]:
+    """Yield a channel for a call, and its metadata; what goes wrong is raised as :func:`call` says."""
     import grpc
 
     metadata = dict(headers or {})
@@ -110,9 +138,8 @@ def call(
     else:
         opened = grpc.insecure_channel(address, options)
     with opened as channel:
-        method: Any = channel.unary_unary(path, None, None)
         try:
-            return bytes(method(message, timeout=timeout_s, metadata=tuple(metadata.items())))
+            yield channel, tuple(metadata.items())
         except grpc.RpcError as error:
             status: Any = error
             code = status.code()

@@ -12,9 +12,12 @@ import psutil
 from infscale.deployment import client
 from infscale.deployment.client import UnansweredError
 from infscale.errors import ConfigError, DeploymentError
+from infscale.models import stream as streams
 from infscale.models.reference import Array, Rows, inputs, max_difference, model
+from infscale.models.stream import StreamPlan
 from infscale.payloads.encoders import Interface, Payload
 from infscale.payloads.limits import most_rows
+from infscale.payloads.streams import events
 from infscale.vocabulary import OTHER, PROTOCOLS, SCHEME
 
 ANSWER_TIMEOUT_S = 10.0
@@ -73,6 +76,7 @@ class Endpoint:
         timeout_s: longest wait for one answer, outside of trials, which have their own limit.
         headers: sent with every request, names in lower case, such as ``authorization``; ``host`` is the authority that
             is asked for.
+        streams_at_once: how many streams the model ``stream`` can send at a time, others wait; None for no limit.
     """
 
     framework: str
@@ -102,6 +106,7 @@ class Endpoint:
     cache: Callable[[], dict[str, float]] | None = field(default=None, repr=False)
     timeout_s: float = ANSWER_TIMEOUT_S
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    streams_at_once: int | None = None
 
     def scheme(self, protocol: str, http: str = "1.1") -> str:
         """Return the scheme of the load engine's URLs; ``http`` is the version that REST uses.
@@ -145,14 +150,40 @@ class Endpoint:
         ``change`` is applied to the rows before they are encoded.
 
         Raises:
-            ConfigError: the protocol or encoding is not taken, or the payload file does not fit.
+            ConfigError: the protocol or encoding is not taken, the payload file does not fit, or the model answers with
+                streams.
             DeploymentError: the server does not describe its model.
         """
         if self.own is not None:
             return self.own.payload(self, protocol, encoding, batch)
+        if self.model == streams.NAME:
+            raise ConfigError(
+                f"model={self.model!r} answers with streams and no single reply; accepted: a stream of it"
+            )
         rows = _batches(inputs(self.model), batch, count)
         rows = change(rows) if change else rows
         return self.interface.payload(protocol, self.model, rows, encoding=encoding, batch=batch)
+
+    def stream(self, protocol: str, plan: StreamPlan) -> Payload:
+        """Return the request that the reference model ``stream`` answers with ``plan``, ready for the load engine.
+
+        Raises:
+            ConfigError: the server has no streams, or the model is another one: it sends one reply. TorchServe would
+                not refuse such a request: over REST it looks like a stream of one, and over gRPC it ends the worker.
+        """
+        if self.own is not None or self.model != streams.NAME:
+            raise ConfigError(f"model={self.model!r} sends one reply and no stream; accepted: {streams.NAME!r}")
+        return self.interface.stream(protocol, self.model, plan)
+
+    def request(self, protocol: str) -> Payload:
+        """Return one request that the model answers: with a stream, if it is the reference model ``stream``.
+
+        Raises:
+            ConfigError, DeploymentError: as :meth:`payload`.
+        """
+        if self.own is None and self.model == streams.NAME:
+            return self.stream(protocol, StreamPlan())
+        return self.payload(protocol, count=1)
 
     def fetch(
         self,
@@ -178,6 +209,18 @@ class Endpoint:
     def call(self, path: str, message: bytes, *, timeout_s: float | None = None) -> bytes:
         """Make one unary gRPC call and return the serialised answer: :func:`infscale.deployment.client.call`."""
         return client.call(
+            self.address("grpc"),
+            path,
+            message,
+            self.headers,
+            timeout_s=timeout_s or self.timeout_s,
+            tls="grpc" in self.tls,
+            ca=self.ca,
+        )
+
+    def call_stream(self, path: str, message: bytes, *, timeout_s: float | None = None) -> list[bytes]:
+        """Make one streaming gRPC call and return its messages: :func:`infscale.deployment.client.call_stream`."""
+        return client.call_stream(
             self.address("grpc"),
             path,
             message,
@@ -256,7 +299,12 @@ def ask(endpoint: Endpoint, payload: Payload, *, timeout_s: float | None = None)
 
 
 def check_answers(endpoint: Endpoint) -> dict[str, float]:
-    """Return the largest difference from the numpy reference by ``protocol/encoding``, for eight rows if they fit."""
+    """Return the largest difference from the numpy reference by ``protocol/encoding``, for eight rows if they fit.
+
+    The model ``stream`` computes nothing that could differ.
+    """
+    if endpoint.model == streams.NAME:
+        return {}
     rows = inputs(endpoint.model, min(8, most_rows(endpoint.interface, endpoint.model)))
     truth = model(endpoint.model).predict(rows)
     return {
@@ -276,11 +324,15 @@ Libraries decode a JPEG a little differently.
 def answers(endpoint: Endpoint) -> bool:
     """Return whether a prediction comes back over each protocol; that of a reference model must also be right.
 
+    The model ``stream`` is asked for a stream, since Triton refuses any other call of it.
+
     Raises:
         UnansweredError: none comes back over one of them, for now, or a wrong one; with the reason.
     """
     if endpoint.own is not None:
         return endpoint.own.answered(endpoint)
+    if endpoint.model == streams.NAME:
+        return all(_streams(endpoint, protocol) for protocol in endpoint.protocols())
     rows = inputs(endpoint.model, 1)
     truth = model(endpoint.model).predict(rows)
     for protocol in endpoint.protocols():
@@ -291,3 +343,42 @@ def answers(endpoint: Endpoint) -> bool:
         if not difference < PARITY[model(endpoint.model).dtype]:
             raise UnansweredError(f"{endpoint.label} predicts something else over {protocol} than the reference model")
     return True
+
+
+def _streams(endpoint: Endpoint, protocol: str) -> bool:
+    """Return whether the model ``stream`` sends two messages in order.
+
+    Raises:
+        UnansweredError: it does not, for now, or sends something else; with the reason.
+    """
+    plan = StreamPlan(count=2, interval_us=0)
+    try:
+        found = contents(endpoint, endpoint.stream(protocol, plan), plan)
+        indices = [streams.read(each)[0] for each in found]
+    except (DeploymentError, ValueError) as error:
+        raise UnansweredError(str(getattr(error, "reason", error))) from error
+    if indices != [0, 1]:
+        raise UnansweredError(f"{endpoint.label} does not stream over {protocol}: its messages are {indices}")
+    return True
+
+
+def contents(endpoint: Endpoint, payload: Payload, plan: StreamPlan) -> list[bytes]:
+    """Ask the model ``stream`` for ``plan`` by ``payload`` and return what its messages contain, once it has ended.
+
+    Chunks are told apart by the size in the plan.
+
+    Raises:
+        AnsweredError, UnansweredError: as :func:`ask`.
+    """
+    assert payload.stream is not None
+    timeout_s = endpoint.timeout_s + plan.duration_s
+    try:
+        if payload.protocol == "grpc":
+            found = endpoint.call_stream(payload.path, payload.bodies[0], timeout_s=timeout_s)
+        else:
+            body = endpoint.fetch("POST", payload.path, payload.bodies[0], payload.headers, timeout_s=timeout_s)
+            cut = (body[i : i + plan.size] for i in range(0, len(body), plan.size))
+            found = events(body) if payload.stream.way == "sse" else list(cut)
+    except DeploymentError as error:
+        raise type(error)(error.reason, endpoint.log_tail()) from error
+    return [payload.stream.content(message) for message in found]

@@ -27,20 +27,25 @@ from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
 from infscale.errors import ConfigError, DeploymentError, MissingError
 from infscale.models import export as exports
-from infscale.payloads import codecs
-from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
+from infscale.models import stream
+from infscale.payloads import codecs, streams
+from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface, Stream
 from infscale.payloads.tensors import Target
 from infscale.programs import Requirement, first_line, package_version
 from infscale.servers.gateway.settings import VersionQuery
 
 _ARCHIVE = "model.mar"  # in the store: TorchServe refuses files with ".." in their names
 _PREDICT = "/predictions/{model}"
-_CALL = "/org.pytorch.serve.grpc.inference.InferenceAPIsService/Predictions"
+_SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
+_CALL = f"{_SERVICE}/Predictions"
 
 
 def export(model: str) -> Path:
     """Return the model archive (.mar) of a reference model, exported once."""
-    return exports.export(model, "infscale.deployment.exporters.archive", ("torchserve_handler",))
+    if model == stream.NAME:
+        own = "infscale.deployment.exporters.streaming.archive"
+        return exports.export(model, own, ("torchserve_handler", "../archiver"), weights=False)
+    return exports.export(model, "infscale.deployment.exporters.archive", ("torchserve_handler", "archiver"))
 
 
 def java() -> Path:
@@ -183,7 +188,9 @@ def deploy(
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers={workers} is not a number of worker processes; accepted: 1 or more")
-    many = f" ({workers} worker{'s' if workers > 1 else ''})" if workers else ""
+    streaming = model == stream.NAME and artifact is None
+    workers = 1 if streaming and workers is None else workers
+    many = f" ({workers} worker{'s' if workers > 1 else ''}{', a stream each' if streaming else ''})" if workers else ""
     site, program = _site(), java()
     names = ("rest_port", "management", "metrics", "grpc_port", "grpc_management", "worker")
     wanted = dict.fromkeys(names, 0) | {"rest_port": rest_port, "grpc_port": grpc_port}
@@ -221,6 +228,7 @@ def deploy(
                 management=management,
                 own=own,
                 timeout_s=answer_timeout_s,
+                streams_at_once=workers if streaming else None,
             )
 
         def ready(process: Process) -> bool:
@@ -315,7 +323,16 @@ INTERFACE = Interface(
     },
     gzip=("grpc",),  # its REST hands compressed bytes to the handler as they are, which answers 400
     one_file=True,
+    streams={
+        "rest": Stream(_PREDICT, JSON, "chunks", streams.plan_json, streams.as_it_is),
+        "grpc": Stream(f"{_SERVICE}/StreamPredictions", None, "grpc", streams.ts_plan, streams.ts_content),
+    },
 )
+"""A worker serves one stream at a time, and no other request meanwhile. An error within a stream has no message: REST
+is reset, and gRPC ends with UNAVAILABLE. A unary call of a handler that streams answers OK with one of its messages,
+and ``StreamPredictions`` of one that does not stream ends with an error and the worker's restart (2 s), as it lacks a
+header that the frontend wants: nothing is refused. A stream always has a message over gRPC, if an empty one; the last
+may come in one read with the end of the chunks."""
 
 FRAMEWORK = Framework(
     name="torchserve",

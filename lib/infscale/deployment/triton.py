@@ -27,10 +27,11 @@ from infscale.deployment.processes.folder import copy_tree, working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import START_TIMEOUT_S, Process, serving
 from infscale.deployment.repository import Settings, copy, only_model
-from infscale.errors import MissingError
+from infscale.errors import ConfigError, MissingError
 from infscale.models import export as exports
-from infscale.payloads import codecs, json_bodies, tensors
-from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface
+from infscale.models import stream
+from infscale.payloads import codecs, json_bodies, streams, tensors
+from infscale.payloads.encoders import FILES_TOO, JSON, NUMBERS, OCTETS, Encoder, Interface, Stream
 from infscale.payloads.tensors import Input, Target
 from infscale.programs import Requirement, package_version
 from infscale.servers.gateway.settings import VersionQuery
@@ -43,6 +44,9 @@ _SERVICE = "/inference.GRPCInferenceService"
 
 def export(model: str) -> Path:
     """Return the model repository of a reference model, exported once."""
+    if model == stream.NAME:
+        own = "infscale.deployment.exporters.streaming.repository"
+        return exports.export(model, own, ("triton_model",), weights=False)
     return exports.export(model, "infscale.deployment.exporters.repository", ("triton_model",))
 
 
@@ -142,6 +146,10 @@ def deploy(
         ConfigError: a port is taken, or an option has no meaning.
         DeploymentError: it did not become ready; the message has the errors of its log.
     """
+    if model == stream.NAME and artifact is None and (cache or batch_delay_us is not None):
+        raise ConfigError(
+            f"{cache=}, {batch_delay_us=}: a decoupled model has no cache and no batches; accepted: neither"
+        )
     wheel, settings = _wheel(), Settings(instances, batch_delay_us, cache)
     ports = choose_ports({"rest_port": rest_port, "grpc_port": grpc_port, "metrics": 0}, place)
     rest, grpc, metrics = (f"{place.host}:{port}" for port in ports)
@@ -199,7 +207,8 @@ def _errors(process: Process) -> str:
 def _named(endpoint: Endpoint, settings: Settings) -> Endpoint:
     """Return the endpoint with the version that the server tells, and the settings in its label."""
     number = _version(endpoint)
-    remarks = ", ".join(["Python backend", *settings.remarks()])
+    decoupled = ["decoupled"] if endpoint.model == stream.NAME and endpoint.own is None else []
+    remarks = ", ".join(["Python backend", *decoupled, *settings.remarks()])
     return replace(endpoint, version=number, label=f"Triton {number} ({remarks})")
 
 
@@ -295,7 +304,29 @@ INTERFACE = Interface(
             "contents": Encoder(f"{_SERVICE}/ModelInfer", None, codecs.triton_contents, codecs.triton_answer),
         },
     },
+    streams={
+        "rest": Stream(
+            "/v2/models/{model}/generate_stream",
+            JSON,
+            "sse",
+            streams.plan_json,
+            streams.generate_content,
+            re.compile(rb'\{\s*"error"\s*:\s*"?'),
+        ),
+        "grpc": Stream(
+            f"{_SERVICE}/ModelStreamInfer",
+            None,
+            "grpc",
+            streams.triton_plan,
+            streams.triton_content,
+            streams.TRITON_ERRORS,
+        ),
+    },
 )
+"""Triton tells an error within a stream by a message, and ends the stream well: 200, or the status OK; over REST one
+before the first message is a status of its own. A call of a decoupled model that is not streaming is 501 or
+UNIMPLEMENTED. ``generate_stream`` answers 200 with no event for no messages. The client's half of ``ModelStreamInfer``
+may be closed right behind its one request."""
 
 FRAMEWORK = Framework(
     name="triton",

@@ -1,12 +1,13 @@
 """Checking a design before anything is deployed."""
 
-from infscale.deployment import FRAMEWORKS
+from infscale.deployment import FRAMEWORKS, check_streams
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
-from infscale.models import reference
+from infscale.experiment.trial import plan_of
+from infscale.models import reference, stream
 from infscale.payloads import limits
 from infscale.vocabulary import OTHER
 
@@ -21,10 +22,25 @@ def check(design: Design) -> None:
     for arm, label in zip(design.every_arm(), labels(design.every_arm()), strict=True):
         if arm.framework != OTHER:
             one_of(f"{label}: framework", arm.framework, FRAMEWORKS)
-            reference.model(arm.model)
-            _check_payload(arm, label)
+            _check_model(arm, label)
         if arm.front:
             one_of(f"{label}: front", arm.front, FRONTS)
+
+
+def _check_model(arm: Arm, label: str) -> None:
+    """Check that the framework serves the model, and takes its requests."""
+    if arm.model != stream.NAME:
+        reference.model(arm.model)
+        _check_payload(arm, label)
+        return
+    one_of(f"{label}: front of model={arm.model!r}", arm.front, ("", "balanced", "buffered", "network"))
+    try:
+        check_streams(FRAMEWORKS[arm.framework])
+        plan_of(arm)
+        one_of("encoding", arm.encoding, ("", FRAMEWORKS[arm.framework].interface.streams[arm.protocol].way))
+        limits.check_http(FRAMEWORKS[arm.framework].interface, arm.http)
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {error}") from error
 
 
 def _check_payload(arm: Arm, label: str) -> None:

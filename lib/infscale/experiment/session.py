@@ -27,8 +27,8 @@ from infscale.experiment.design.labels import labels
 from infscale.experiment.folder import now
 from infscale.experiment.trial import Outcome, Plan
 from infscale.load import ceiling
+from infscale.records import chunks, samples
 from infscale.records import manifest as manifests
-from infscale.records import samples
 from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import Implementation, Phase, RunManifest, TrialManifest
 from infscale.records.manifest import Session as SessionRecord
@@ -189,7 +189,7 @@ class Session:
         server.stopped = not server.died and _stopped(endpoint)
         server.cut = repeatable and not (server.died or server.stopped) and outcome.manifest.judged.cut
         if server.died or server.stopped or server.cut:
-            outcome.manifest.verdict = judge_trial(outcome.samples, outcome.manifest)
+            outcome.manifest.verdict = judge_trial(outcome.samples, outcome.manifest, outcome.chunks)
         self.store(trial_id, outcome)
         if server.died or server.stopped:
             how = "died" if server.died else "was stopped"
@@ -200,6 +200,8 @@ class Session:
         """Write a trial's rows and the logs of its load tool, then its manifest."""
         place = self.folder / "trials"
         samples.write(place / f"{trial_id}.parquet", outcome.samples.assign(trial_id=trial_id))
+        if outcome.chunks is not None:
+            chunks.write(place / f"{trial_id}.chunks.parquet", outcome.chunks.assign(trial_id=trial_id))
         if outcome.usage is not None:
             outcome.usage.to_parquet(place / f"{trial_id}.usage.parquet", index=False, compression="zstd")
         manifest = outcome.manifest

@@ -25,9 +25,11 @@ from infscale.experiment.usage.foreign import Watch
 from infscale.load import ceiling, clients, loadgen_client, locust_client, schedule
 from infscale.load.ceiling import Points
 from infscale.load.engine import run as engine
+from infscale.load.engine.interfaces import Streaming
+from infscale.models.stream import StreamPlan
 from infscale.paths import project_root
 from infscale.payloads import limits, similarity
-from infscale.payloads.encoders import Payload
+from infscale.payloads.encoders import Payload, Stream
 from infscale.records import components
 from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import ForeignCpu, Host, Phase, Seeds, ServerProcess, TrialManifest
@@ -93,12 +95,14 @@ class Outcome:
         manifest: what is known beside them, verdict included.
         usage: readings of processes (:mod:`infscale.records.usage`), if asked for.
         logs: what a load tool wrote itself, by the name of the file.
+        chunks: the messages of streams (:mod:`infscale.records.chunks`); None of replies that are no streams.
     """
 
     samples: pd.DataFrame
     manifest: TrialManifest
     usage: pd.DataFrame | None = None
     logs: Mapping[str, str] = field(default_factory=dict)
+    chunks: pd.DataFrame | None = None
 
     @property
     def verdict(self) -> str:
@@ -156,9 +160,11 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         generator=result.generator,
         server=_server(endpoint),
         rows=len(result.samples),
+        messages=None if result.chunks is None else len(result.chunks),
         ceiling_per_s=_ceiling(ceilings or {}, payload, plan.arm.http),
         host=_host(endpoint, load, steal, foreign.result()),
-        components=components.split(result.samples, counted, statistics(endpoint)),
+        # What a server times of a stream is when it took the request, and not what it sent since.
+        components=None if plan.arm.streams else components.split(result.samples, counted, statistics(endpoint)),
         cache={name: value - cached.get(name, 0.0) for name, value in cache_counts(endpoint).items()},
         usage=used.groups(result.generator, plan.duration_s),
         counters=used.counters,
@@ -166,8 +172,8 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         shares=_shares(endpoint, shares, int((result.samples["status"] == "ok").sum())),
         started_at=started.isoformat(timespec="seconds"),
     )
-    manifest.verdict = judge_trial(result.samples, manifest)
-    return Outcome(result.samples, manifest, used.rows, result.logs)
+    manifest.verdict = judge_trial(result.samples, manifest, result.chunks)
+    return Outcome(result.samples, manifest, used.rows, result.logs, result.chunks)
 
 
 def _chosen(payload: Payload, plan: Plan, count: int, seed: np.random.SeedSequence) -> tuple[Payload, Choice]:
@@ -241,8 +247,16 @@ def _send(
         keep_alive=arm.reuse,
         targets=targets,
         pick=arm.pick,
+        streaming=streaming(payload.stream, payload.messages),
         mark=mark,
     )
+
+
+def streaming(stream: Stream | None, messages: int) -> Streaming | None:
+    """Return how the engine reads replies of so many messages (0: any number); None of replies that are no streams."""
+    if stream is None:
+        return None
+    return Streaming(stream.way, messages, stream.done, stream.needs_done, stream.errors)
 
 
 class Connecting(TypedDict):
@@ -371,9 +385,22 @@ _payloads: dict[tuple[object, ...], Payload] = {}
 
 
 def payload_of(endpoint: Endpoint, arm: Arm) -> Payload:
-    """Return the pool of requests of an arm, encoded when it is first asked for."""
+    """Return the pool of requests of an arm, encoded when it is first asked for.
+
+    Raises:
+        ConfigError: the server does not take the encoding, or does not answer with the streams of the arm.
+    """
     if endpoint.own is not None:  # it keeps its own
         return endpoint.payload(arm.protocol, encoding=arm.encoding, batch=arm.batch)
+    if arm.streams:
+        payload = endpoint.stream(arm.protocol, plan_of(arm))
+        if arm.encoding not in ("", payload.encoding):
+            accepted = f"{payload.encoding!r}, or '' for it"
+            raise ConfigError(
+                f"encoding={arm.encoding!r} is not how {endpoint.label} streams over {arm.protocol}; "
+                f"accepted: {accepted}"
+            )
+        return payload
     change = similarity.marked if arm.repeat is not None or arm.zipf is not None else None
     key = endpoint.framework, endpoint.model, arm.protocol, arm.encoding, arm.batch, change
     if key not in _payloads:
@@ -381,6 +408,15 @@ def payload_of(endpoint: Endpoint, arm: Arm) -> Payload:
             arm.protocol, encoding=arm.encoding, batch=arm.batch, count=POOL, change=change
         )
     return _payloads[key]
+
+
+def plan_of(arm: Arm) -> StreamPlan:
+    """Return what the model ``stream`` is asked for by an arm.
+
+    Raises:
+        ConfigError: it cannot send such messages.
+    """
+    return StreamPlan(arm.messages or 0, arm.message_bytes, round(1e3 * arm.interval_ms))
 
 
 def _resolved(endpoint: Endpoint, arm: Arm, payload: Payload) -> Arm:

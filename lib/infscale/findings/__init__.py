@@ -13,6 +13,7 @@ from infscale.findings import (
     network,
     porting,
     protocols,
+    streaming,
     utilisation,
 )
 from infscale.findings.finding import Finding
@@ -32,6 +33,7 @@ FINDINGS: dict[str, Finding] = {
         client_stacks,
         network,
         load_tools,
+        streaming,
     )
 }
 """The findings of the project by name, in the order of the report."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.scaling import jain, usl
+from infscale.analysis.queueing.scaling import jain, usl
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.points import FEW
 from infscale.experiment.design.arm import Arm

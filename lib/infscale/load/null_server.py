@@ -1,23 +1,59 @@
 """A server that does nothing: it sends a fixed reply to every request, over HTTP/1.1 and HTTP/2 (gRPC and REST).
 
 It shows what a load generator can do at most. With service times that are set, its response times are known beforehand
-(:func:`lindley`), which shows how well a generator measures.
+(:func:`lindley`), which shows how well a generator measures. With an :class:`Emission` it answers with streams whose
+messages are stamped when they are written (:class:`Stamps`).
 """
 
 import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from infscale.errors import ConfigError, DeploymentError, one_of
 from infscale.machine import split_cores
+from infscale.servers.null.emission import Emission, evenly, identity
+
+__all__ = [
+    "Emission",
+    "NullServer",
+    "Stamps",
+    "Times",
+    "evenly",
+    "identity",
+    "lindley",
+    "null_server",
+    "service_times",
+    "stall",
+]
 
 Times = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """When a null server received requests and wrote the messages of their streams, ns of CLOCK_MONOTONIC.
+
+    Attributes:
+        received_ns: by request, in the order of arrival, shape (requests,).
+        request: number of each message's request, in the order of the writes, shape (messages,).
+        index: the message's number within its stream, from 0, shape (messages,).
+        written_ns: just before the message's write, shape (messages,).
+    """
+
+    received_ns: Times
+    request: Times
+    index: Times
+    written_ns: Times
+
+    def of(self, request: int) -> Times:
+        """Return the stamps of one request's messages, in their order, shape (messages of it,)."""
+        return np.asarray(self.written_ns[self.request == request], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -30,6 +66,8 @@ class NullServer:
         discard: ``host:port`` that reads and throws away whatever comes, and never answers.
         pid: id of its process.
         scheduler: scheduling policy of its process, "fifo" or "other".
+        stamps: returns those of all requests and messages so far, while the server runs; call it after a load and not
+            during one, since it holds up what is due.
     """
 
     rest: str
@@ -37,6 +75,7 @@ class NullServer:
     discard: str
     pid: int
     scheduler: str
+    stamps: Callable[[], Stamps] = field(repr=False)
 
 
 @contextlib.contextmanager
@@ -48,6 +87,7 @@ def null_server(
     workers: int = 1,
     max_streams: int | None = None,
     real_time: bool = True,
+    stream: Emission | None = None,
 ) -> Iterator[NullServer]:
     """Start a null server in a process of its own, which ends with the context or with this process; yields it.
 
@@ -59,9 +99,10 @@ def null_server(
         workers: how many requests the FIFO server works on at a time; each takes the first worker that is free.
         max_streams: most streams of an HTTP/2 connection, announced and enforced; None for no limit.
         real_time: ask for SCHED_FIFO, as the engine does.
+        stream: answer each request with this stream of messages; None for a reply.
 
     Raises:
-        ConfigError: a negative size, service time or limit, or no worker.
+        ConfigError: a negative size, service time or limit, no worker, or service times of streams.
         DeploymentError: the process did not start.
     """
     service = np.ascontiguousarray([] if service_ns is None else service_ns, dtype=np.int64)
@@ -69,6 +110,8 @@ def null_server(
         raise ConfigError(f"{reply_bytes=}, {max_streams=} and service_ns must not be negative; accepted: 0 or more")
     if workers < 1:
         raise ConfigError(f"{workers=} cannot answer; accepted: 1 or more")
+    if stream is not None and service_ns is not None:
+        raise ConfigError("service_ns has no meaning for a stream, whose times are its own; accepted: one of the two")
     cores = split_cores()
     spec = {
         "host": "127.0.0.1",
@@ -80,6 +123,7 @@ def null_server(
         "workers": workers,
         "cores": sorted(cores[1]) if cores else None,
         "real_time": real_time,
+        "stream": None if stream is None else stream.settings(),
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "infscale.servers.null.process"],
@@ -104,7 +148,23 @@ def _greet(process: "subprocess.Popen[bytes]", spec: bytes) -> NullServer:
         raise DeploymentError(f"the null server ended while starting (exit code {process.wait()})")
     hello = json.loads(line)
     address = {name: f"127.0.0.1:{hello[name]}" for name in ("rest", "grpc", "discard")}
-    return NullServer(**address, pid=process.pid, scheduler=hello["scheduler"])
+    return NullServer(**address, pid=process.pid, scheduler=hello["scheduler"], stamps=lambda: _stamps(process))
+
+
+def _stamps(process: "subprocess.Popen[bytes]") -> Stamps:
+    """Ask a null server's process for the stamps."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(b"?")
+    process.stdin.flush()
+    requests, messages = json.loads(process.stdout.readline())
+    received, written = (np.frombuffer(process.stdout.read(8 * count), np.int64) for count in (requests, messages))
+    request = np.frombuffer(process.stdout.read(4 * messages), np.int32).astype(np.int64)
+    order = np.argsort(request, kind="stable")
+    first = np.concatenate([[0], np.cumsum(np.bincount(request, minlength=requests))])
+    index = np.empty(messages, np.int64)
+    index[order] = np.arange(messages) - first[request[order]]
+    return Stamps(received, request, index, written)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -16,9 +16,10 @@ from infscale.errors import ConfigError
 from infscale.load import schedule as arrivals
 from infscale.load import trace
 from infscale.load.engine import run as engine
-from infscale.load.engine.interfaces import GiveUp
+from infscale.load.engine.interfaces import GiveUp, Streaming
 from infscale.load.engine.job import parse
 from infscale.load.schedule import Process, Schedule
+from infscale.records import chunks
 from infscale.records import manifest as manifests
 from infscale.records.manifest import Host, LoadManifest
 from infscale.records.samples import write
@@ -58,6 +59,7 @@ class Load:
         certificate, key: files of the client's own certificate and its key; "" for none.
         out: where the rows are to be stored; None for nowhere.
         give_up: when each shard ends its load early; None for never.
+        streaming: how replies bring several messages; None for replies that are no streams.
     """
 
     url: str
@@ -87,11 +89,15 @@ class Load:
     key: str
     out: Path | None
     give_up: GiveUp | None = None
+    streaming: Streaming | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A finished load: every row (:mod:`infscale.records.samples`), warm-up included, and its manifest.
+
+    Of streams, ``chunks`` has a row per message (:mod:`infscale.records.chunks`), and ``tokens`` the number of tokens
+    that the server counted for each row, −1 for unknown.
 
     The manifest's ``duration_s`` is that of all arrivals, of which the first ``warmup_s`` are left out of the
     numbers; of an interrupted load, it is the time until the interruption.
@@ -100,6 +106,8 @@ class Outcome:
     samples: pd.DataFrame
     manifest: LoadManifest
     interrupted: bool
+    chunks: pd.DataFrame | None = None
+    tokens: npt.NDArray[np.int32] | None = None
 
 
 # ---------------------------------------------------------------------------------------- the schedule
@@ -211,6 +219,7 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
             certificate=load.certificate,
             key=load.key,
             give_up=load.give_up,
+            streaming=load.streaming,
             progress=progress,
         )
     except engine.Interrupted as error:
@@ -235,6 +244,9 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         method=load.method,
         authority=load.authority,
         connect_to=load.connect_to,
+        streaming=load.streaming.way if load.streaming else "",
+        expected_messages=load.streaming.expected if load.streaming else 0,
+        done=load.streaming.done.decode() if load.streaming else "",
         header_names=sorted(load.headers),  # their values may be secret
         connections=load.connections,
         streams=load.streams,
@@ -248,7 +260,16 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         generator=result.generator,
         host=_host(load, loadavg, steal),
     )
-    return Outcome(samples.assign(trial_id=load.out.stem if load.out else "load"), manifest, interrupted)
+    messages = result.chunks
+    if messages is not None:
+        messages = messages.assign(trial_id=_trial_id(load, len(messages)))
+    samples = samples.assign(trial_id=load.out.stem if load.out else "load")
+    return Outcome(samples, manifest, interrupted, messages, result.tokens)
+
+
+def _trial_id(load: Load, rows: int) -> "pd.Categorical[str]":
+    name = load.out.stem if load.out else "load"
+    return pd.Categorical.from_codes(np.zeros(rows, np.int8), pd.Index([name]))
 
 
 def _host(load: Load, loadavg: float, steal: tuple[int, int]) -> Host:
@@ -276,8 +297,11 @@ def _is_here(url: str) -> bool:
 
 
 def store(file: Path, outcome: Outcome, summary: dict[str, object]) -> None:
-    """Write the rows to a Parquet file and, beside it, the manifest with the machine and the summary of the rows."""
+    """Write the rows to a Parquet file and, beside it, those of a stream's messages, and the manifest with the machine
+    and the summary of the rows."""
     write(file, outcome.samples)
+    if outcome.chunks is not None:
+        chunks.write(chunks.beside(file), outcome.chunks)
     manifest = outcome.manifest
     manifest.machine, manifest.commit, manifest.versions = machine.describe(), machine.commit(), machine.versions()
     manifest.summary = summary

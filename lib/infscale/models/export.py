@@ -21,21 +21,21 @@ Libraries decode a JPEG to pixels that differ by a step or two: their inverse tr
 """
 
 
-def export(name: str, exporter: str, copied: Sequence[str] = ()) -> Path:
+def export(name: str, exporter: str, copied: Sequence[str] = (), *, weights: bool = True) -> Path:
     """Export a reference model once and return the path of the result.
 
     ``exporter`` is a module that calls :func:`run`; it is started in a process of its own, so that its framework stays
-    out of this one. ``copied`` are modules beside it whose source goes into the export. The result is cached by the
-    digest of the model and of all this source.
+    out of this one. ``copied`` are modules, as paths from its folder, whose source goes into the export. The result is
+    cached by the digest of the model, unless it is one without ``weights``, and of all this source.
 
     Raises:
         MissingError: the framework is not installed.
         DeploymentError: the exporter failed; its output is part of the message.
     """
     source = _source(exporter)
-    sha = hashlib.sha256(model(name).digest.encode() + source.read_bytes())
+    sha = hashlib.sha256((model(name).digest if weights else name).encode() + source.read_bytes())
     for module in copied:
-        sha.update(source.with_name(f"{module}.py").read_bytes())
+        sha.update((source.parent / f"{module}.py").read_bytes())
     folder = models_folder() / f"{name}-{source.stem}-{sha.hexdigest()[:12]}"
     description = folder / "export.json"
     if not description.exists():
@@ -71,9 +71,19 @@ def run(write: Callable[[Model, Path], str]) -> None:
 
     ``write`` gets the model and the folder, and returns the path of the export within the folder.
     """
+    exported = model(sys.argv[1])
+    _write(exported.digest, lambda folder: write(exported, folder))
+
+
+def run_without_weights(write: Callable[[Path], str]) -> None:
+    """Do as :func:`run` for a model that is its source alone; ``write`` gets the folder."""
+    _write("", write)
+
+
+def _write(digest: str, write: Callable[[Path], str]) -> None:
     name, folder = sys.argv[1], Path(sys.argv[2]) / "built"
     folder.mkdir()
-    description = {"model": name, "digest": model(name).digest, "path": write(model(name), folder)}
+    description = {"model": name, "digest": digest, "path": write(folder)}
     (folder / "export.json").write_text(json.dumps(description))
 
 

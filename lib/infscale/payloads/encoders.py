@@ -4,11 +4,13 @@ An encoding is how a tensor becomes bytes. An :class:`Interface` lists the encod
 each protocol; the functions that encode and decode are in :mod:`infscale.payloads.codecs`.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from infscale.errors import ConfigError, one_of
-from infscale.models.reference import Rows
+from infscale.models.reference import Array, Rows
+from infscale.models.stream import StreamPlan
 from infscale.payloads.codecs import Decode, Encode
 from infscale.vocabulary import PROTOCOLS
 
@@ -21,16 +23,44 @@ FILES_TOO = ("float32", "uint8", "bytes")
 
 
 @dataclass(frozen=True)
+class Stream:
+    """The requests of one protocol that a server answers with streams, and how their messages come.
+
+    Attributes:
+        path: HTTP path or gRPC method; ``{model}`` is replaced by the model's name.
+        content_type: of an HTTP body; None for gRPC.
+        way: "grpc", "sse" (server-sent events) or "chunks" (each chunk is a message).
+        encode: takes a model's name and a plan, and returns a request body.
+        content: takes a message as it comes (gRPC: serialised; SSE: an event's data) and returns what the model sent.
+        errors: matches the beginning of a message, as it comes, by which the server tells that a stream failed, up to
+            the text of the reason; None where the protocol's own status, or a broken connection, tells it.
+        done: data of the event that ends a stream and is no message, such as ``[DONE]``; b"" for none.
+        needs_done: whether a stream without it is cut short.
+    """
+
+    path: str
+    content_type: str | None
+    way: str
+    encode: Callable[[str, StreamPlan], bytes]
+    content: Callable[[bytes], bytes]
+    errors: re.Pattern[bytes] | None = None
+    done: bytes = b""
+    needs_done: bool = False
+
+
+@dataclass(frozen=True)
 class Payload:
     """A pool of request bodies for one model, protocol and encoding.
 
     Attributes:
         protocol: "rest" or "grpc".
-        encoding: its name in the server's :class:`Interface`.
+        encoding: its name in the server's :class:`Interface`; of streams the way in which messages come.
         path: HTTP path, or ``/package.Service/Method`` for gRPC.
         bodies: HTTP bodies, or serialised protobuf messages without the gRPC frame.
         decode: body of an answer → float32 array of shape (batch, …).
         headers: in addition to those that the protocol itself needs.
+        stream: how the messages of an answer come; None for one reply.
+        messages: how many a whole stream has; 0 for any number above none.
     """
 
     protocol: str
@@ -39,6 +69,8 @@ class Payload:
     bodies: list[bytes]
     decode: Decode
     headers: dict[str, str] = field(default_factory=dict)
+    stream: Stream | None = None
+    messages: int = 0
 
 
 def dtype_of(rows: Rows) -> str:
@@ -82,6 +114,7 @@ class Interface:
         gzip: protocols over which it decompresses requests.
         message_bytes: largest message that it takes as this project deploys it, bytes.
         one_file: whether a request carries one file at most, as its bodies have no frame between files.
+        streams: by protocol, for the reference model ``stream``; empty for a server that has no streams.
     """
 
     name: str
@@ -90,6 +123,7 @@ class Interface:
     gzip: Collection[str] = PROTOCOLS
     message_bytes: int = 64 << 20
     one_file: bool = False
+    streams: Mapping[str, Stream] = field(default_factory=dict)
 
     def encodings(self, protocol: str, dtype: str = "float32") -> dict[str, Encoder]:
         """Return the encodings over ``protocol`` that carry rows of a model's ``dtype``, the default first."""
@@ -125,3 +159,21 @@ class Interface:
         headers |= encoder.headers(groups[0])
         bodies = [encoder.encode(model, group) for group in groups]
         return Payload(protocol, encoding, encoder.path.format(model=model), bodies, encoder.decode, headers)
+
+    def stream(self, protocol: str, model: str, plan: StreamPlan) -> Payload:
+        """Return the request that the model called ``model`` answers with the stream of ``plan``.
+
+        Raises:
+            ConfigError: the server has no streams, or not over this protocol.
+        """
+        if not self.streams:
+            raise ConfigError(f"{self.name} has no streaming predictions; accepted: requests with one reply")
+        one = self.streams[one_of("protocol", protocol, self.streams)]
+        headers = {"content-type": one.content_type} if one.content_type else {}
+        bodies = [one.encode(model, plan)]
+        path = one.path.format(model=model)
+        return Payload(protocol, one.way, path, bodies, _no_rows, headers, stream=one, messages=plan.count)
+
+
+def _no_rows(body: bytes) -> Array:
+    raise ConfigError("a stream has messages and no rows; accepted: Payload.stream.content, of each message")

@@ -95,6 +95,7 @@ _TRITON: dict[str, Fields] = {
         "outputs": (5, "repeated InferOutputTensor"),
         "raw_output_contents": (6, "repeated bytes"),
     },
+    "ModelStreamInferResponse": {"error_message": (1, "string"), "infer_response": (2, "ModelInferResponse")},
 }
 
 

@@ -6,6 +6,12 @@ from numpy.typing import NDArray
 
 INVALID, SATURATED, UNSTEADY, VALID = "INVALID", "SATURATED", "UNSTEADY", "VALID"
 
+COALESCED = "coalesced"
+"""Name of the gate of streams whose messages arrived together."""
+
+REMARKS = (COALESCED,)
+"""Names of gates that decide no verdict: what they find is of the path, and is said beside it."""
+
 Floats = NDArray[np.float64]
 
 
@@ -43,19 +49,31 @@ class Verdict(msgspec.Struct, frozen=True):
     errors: dict[str, int]
 
     @property
+    def failed(self) -> set[str]:
+        """The names of the gates that were not passed, remarks left out."""
+        return {gate.name for gate in self.gates if not gate.passed and gate.name not in REMARKS}
+
+    @property
+    def remarks(self) -> tuple[Gate, ...]:
+        """The gates of :data:`REMARKS` that were not passed."""
+        return tuple(gate for gate in self.gates if not gate.passed and gate.name in REMARKS)
+
+    @property
     def cut(self) -> bool:
         """Whether nothing speaks for saturation but requests that ended with their connection, or got none."""
-        failed = {gate.name for gate in self.gates if not gate.passed}
+        failed = self.failed
         return (
             "errors" in failed and not failed & {"in_flight", "response"} and set(self.errors) <= {"reset", "refused"}
         )
 
     @property
     def text(self) -> str:
-        """The verdict and the sentence of every gate that decided it."""
-        return "; ".join([self.name, *(gate.text for gate in self.gates if gate.name in self.reasons)])
+        """The verdict and the sentence of every gate that decided it, then those of the remarks."""
+        deciding = (gate.text for gate in self.gates if gate.name in self.reasons)
+        return "; ".join([self.name, *deciding, *(gate.text for gate in self.remarks)])
 
     @property
     def short(self) -> str:
-        """The verdict, and the names of the gates that decided it in brackets."""
-        return f"{self.name} ({', '.join(self.reasons)})" if self.reasons else self.name
+        """The verdict, and the names of the gates that decided it in brackets; then the names of the remarks."""
+        decided = f"{self.name} ({', '.join(self.reasons)})" if self.reasons else self.name
+        return ", ".join([decided, *(gate.name for gate in self.remarks)])

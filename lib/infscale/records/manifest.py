@@ -117,6 +117,7 @@ class Generator(Record, kw_only=True):
         start_ns: the trial's time 0 on the monotonic clock, ns.
         connections_opened, connections_lost: None where a library does not tell.
         retried: how often a request was sent again that the server had refused without processing it.
+        messages_unkept: messages of streams beyond the engine's bound, which have no row in the table of chunks.
         peak_memory_bytes: of a library's process; the engine's are with its shards.
         scheduler: the scheduling policy of a library's process.
         error: what ended the generator early; "" for nothing.
@@ -138,6 +139,7 @@ class Generator(Record, kw_only=True):
     connections_opened: int | None = None
     connections_lost: int | None = None
     retried: int = 0
+    messages_unkept: int = 0
     peak_memory_bytes: int | None = None
     scheduler: str = ""
     error: str = ""
@@ -241,6 +243,7 @@ class TrialManifest(Record, kw_only=True):
         pool: distinct request bodies.
         header_names: of the headers that an attached server was sent; names only, because values may be secret.
         rows: scheduled requests.
+        messages: of streams, rows of the table of chunks; None of replies that are no streams.
         ceiling_per_s: the most that a null server answered to this generator, requests/s; None if not measured.
         cache: hits and misses of a cache, and what else it counted.
         usage: by group of processes; empty if not asked for.
@@ -270,6 +273,7 @@ class TrialManifest(Record, kw_only=True):
     generator: Generator
     server: ServerProcess
     rows: int
+    messages: int | None = None
     ceiling_per_s: float | None = None
     host: Host
     components: Components | None = None
@@ -304,6 +308,8 @@ class LoadManifest(Record, kw_only=True):
         duration_s: the same, or the time until an interruption, s.
         pool, order: number of bodies, and how they were taken from the pool.
         authority, connect_to: what the requests named, and where they went, if not as the URL says.
+        streaming, expected_messages, done: the way in which replies bring several messages (one of
+            :data:`infscale.vocabulary.STREAMS`, "" for none), their number (0 for any), and the mark that ends them.
         header_names: names only, because values may be secret.
         rows: scheduled requests.
         machine, commit, versions, summary: added when it is stored; the summary is that of the command.
@@ -326,6 +332,9 @@ class LoadManifest(Record, kw_only=True):
     method: str = "POST"
     authority: str = ""
     connect_to: str = ""
+    streaming: str = ""
+    expected_messages: int = 0
+    done: str = ""
     header_names: list[str]
     connections: int
     streams: int | None = None

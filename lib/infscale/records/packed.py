@@ -7,7 +7,7 @@ from infscale.records import manifest as manifests
 from infscale.records import samples
 from infscale.records.manifest import TrialManifest
 
-TRIALS, SAMPLES, USAGE = "trials.parquet", "samples.parquet", "usage.parquet"
+TRIALS, SAMPLES, USAGE, CHUNKS = "trials.parquet", "samples.parquet", "usage.parquet", "chunks.parquet"
 
 
 def read_trials(folder: Path) -> list[TrialManifest]:
@@ -48,3 +48,26 @@ def trials_with_usage(folder: Path, trials: list[TrialManifest]) -> set[str]:
     if any(trial.usage for trial in trials):
         raise DataError(f"{path} does not exist, although {folder / TRIALS} has trials with usage")
     return set()
+
+
+def chunk_groups(folder: Path, trials: list[TrialManifest]) -> dict[str, int]:
+    """Return the row group in ``chunks.parquet`` of every trial whose replies were streams, by its identifier.
+
+    Raises:
+        DataError: the file is absent although there are such trials, or has more or fewer messages than were measured.
+    """
+    streamed = [trial for trial in trials if trial.messages is not None]
+    if not streamed:
+        return {}
+    path = folder / CHUNKS
+    counts = samples.row_counts(path)
+    if len(counts) != len(streamed):
+        raise DataError(
+            f"{path} has messages of {len(counts)} trials; {folder / TRIALS} has {len(streamed)} of streams"
+        )
+    for group, (count, trial) in enumerate(zip(counts, streamed, strict=True)):
+        if count != trial.messages and (count or trial.phase != "search"):
+            raise DataError(
+                f"{path}: row group {group} has {count} messages; the trial {trial.trial_id} has {trial.messages}"
+            )
+    return {trial.trial_id: group for group, trial in enumerate(streamed)}

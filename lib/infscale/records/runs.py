@@ -2,8 +2,9 @@
 
 A run is a folder with ``run.json``. While it is measured, each trial has files of its own, so that a crash loses none:
 ``trials/<trial_id>.parquet`` (rows), ``trials/<trial_id>.json`` (manifest) and, where usage was read,
-``trials/<trial_id>.usage.parquet``; a trial exists when the first two do. A complete run is packed into
-``trials.parquet``, ``samples.parquet`` and ``usage.parquet`` (:mod:`infscale.records.pack`). Both read alike.
+``trials/<trial_id>.usage.parquet``, of streams also ``trials/<trial_id>.chunks.parquet`` (messages); a trial exists
+when the first two do. A complete run is packed into ``trials.parquet``, ``samples.parquet``, ``usage.parquet`` and
+``chunks.parquet`` (:mod:`infscale.records.pack`). Both read alike.
 """
 
 import operator
@@ -18,8 +19,8 @@ import pandas as pd
 from infscale.errors import DataError
 from infscale.experiment.design.labels import labels
 from infscale.paths import in_project, project_root
+from infscale.records import chunks, packed, samples
 from infscale.records import manifest as manifests
-from infscale.records import packed, samples
 from infscale.records.manifest import RunManifest, TrialManifest
 
 HEADLINE = "protocols"
@@ -35,12 +36,16 @@ class Trial:
         path: the Parquet file that holds its rows (read only when asked for).
         row_group: the trial's row group in that file; None where the file holds this trial alone.
         usage_path: the Parquet file that holds its readings of processes; None where there is none.
+        chunks_path: the Parquet file that holds the messages of its streams; None of replies that are no streams.
+        chunk_group: the trial's row group in that file; None where the file holds this trial alone.
     """
 
     manifest: TrialManifest
     path: Path
     row_group: int | None = None
     usage_path: Path | None = None
+    chunks_path: Path | None = None
+    chunk_group: int | None = None
 
     def samples(self, columns: Iterable[str] | None = None) -> pd.DataFrame:
         """Return the trial's rows (:mod:`infscale.records.samples`); none where a small copy has its verdict alone.
@@ -49,11 +54,29 @@ class Trial:
             DataError: they cannot be read, or are more or fewer than were measured.
         """
         rows = samples.read(self.path, columns, self.row_group)
-        left_out = rows.empty and self.row_group is not None and self.manifest.phase == "search"
-        if len(rows) != self.manifest.rows and not left_out:
-            there, name = f"{self.path} has {len(rows)} rows", self.manifest.trial_id
-            raise DataError(f"{there}; the trial {name} has {self.manifest.rows}")
+        self._check_whole(rows, self.path, self.manifest.rows, "rows")
         return rows
+
+    def chunks(self) -> pd.DataFrame | None:
+        """Return the messages of the trial's streams (:mod:`infscale.records.chunks`), ordered by request and index.
+
+        None of replies that are no streams; no rows where a small copy has the trial's verdict alone.
+
+        Raises:
+            DataError: they cannot be read, or are more or fewer than were measured.
+        """
+        if self.chunks_path is None or self.manifest.messages is None:
+            return None
+        found = chunks.read(self.chunks_path, self.chunk_group)
+        self._check_whole(found, self.chunks_path, self.manifest.messages, "messages")
+        return found
+
+    def _check_whole(self, table: pd.DataFrame, path: Path, measured: int, what: str) -> None:
+        """Raise DataError unless a table has all that was measured; a small copy leaves out trials of a search."""
+        left_out = table.empty and self.row_group is not None and self.manifest.phase == "search"
+        if len(table) != measured and not left_out:
+            there = f"{path} has {len(table)} {what}"
+            raise DataError(f"{there}; the trial {self.manifest.trial_id} has {measured}")
 
     def usage(self) -> pd.DataFrame:
         """Return the readings of processes (:mod:`infscale.records.usage`); empty where none were taken.
@@ -143,9 +166,16 @@ def load_run(folder: Path | str) -> Run:
 
 def _packed(folder: Path) -> list[Trial]:
     trials = packed.read_trials(folder)
-    with_usage = packed.trials_with_usage(folder, trials)
+    with_usage, groups = packed.trials_with_usage(folder, trials), packed.chunk_groups(folder, trials)
     return [
-        Trial(trial, folder / packed.SAMPLES, group, folder / packed.USAGE if trial.trial_id in with_usage else None)
+        Trial(
+            trial,
+            folder / packed.SAMPLES,
+            group,
+            folder / packed.USAGE if trial.trial_id in with_usage else None,
+            folder / packed.CHUNKS if trial.trial_id in groups else None,
+            groups.get(trial.trial_id),
+        )
         for group, trial in enumerate(trials)
     ]
 
@@ -154,7 +184,7 @@ def _loose(folder: Path, manifest: RunManifest) -> list[Trial]:
     stems = {
         suffix: {file.stem for file in (folder / "trials").glob(f"[!.]*{suffix}")} for suffix in (".json", ".parquet")
     }
-    stems[".parquet"] = {stem for stem in stems[".parquet"] if not stem.endswith(".usage")}
+    stems[".parquet"] = {stem for stem in stems[".parquet"] if not stem.endswith((".usage", ".chunks"))}
     unpaired = sorted(stems[".json"] ^ stems[".parquet"])
     if unpaired:
         message = f"{folder}: only one of two files exists for the trials {', '.join(unpaired)}"
@@ -167,7 +197,8 @@ def _loose(folder: Path, manifest: RunManifest) -> list[Trial]:
 def _loose_trial(folder: Path, name: str) -> Trial:
     usage = folder / f"{name}.usage.parquet"
     manifest = manifests.read(folder / f"{name}.json", TrialManifest)
-    return Trial(manifest, folder / f"{name}.parquet", None, usage if usage.is_file() else None)
+    messages = None if manifest.messages is None else folder / f"{name}.chunks.parquet"
+    return Trial(manifest, folder / f"{name}.parquet", None, usage if usage.is_file() else None, messages)
 
 
 def _check_origin(folder: Path, manifest: RunManifest, trials: Iterable[Trial]) -> None:

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from infscale.errors import DataError
-from infscale.vocabulary import CLIENT_LIMITS
+from infscale.vocabulary import CLIENT_LIMITS, STREAM_FAULTS
 
 SCHEMA_VERSION = 1
 
@@ -51,15 +51,19 @@ which the engine gave it up; its answer would have come later. ``bytes_out`` and
 the bytes that this request sent and received, framing included; over TLS, ``bytes_in`` counts them
 after decryption. They are ``NEVER`` where they were not counted, as with a client library.
 
+Of a stream, ``first_byte_ns`` is the time of its first message (``NEVER`` if none came), not of the head before it, and
+``done_ns`` that of the reply's end; the times of all messages are in :mod:`infscale.records.chunks`.
+
 A closed loop (:attr:`infscale.experiment.design.arm.Arm.closed`) has no schedule: ``scheduled_ns`` and ``due_ns`` are
 when a user was ready to send, and what it did not send while it waited has no row. In LoadGen's Offline, where all is
 sent at once, ``scheduled_ns`` is the start.
 """
 
-FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent"})
+FIXED_STATUSES = frozenset({"ok", "timeout", "refused", "reset", "bad_response", "unsent", *STREAM_FAULTS})
 """The statuses beside ``http_<code>`` (400–599), ``grpc_<CODE>`` and ``client_<errno>``, by which a limit of the client
 ended a request (:data:`infscale.vocabulary.CLIENT_LIMITS`); ``unsent`` is a request that was not sent because its trial
-was ended first."""
+was ended first. Those of streams alone are :data:`infscale.vocabulary.STREAM_FAULTS`; a stream that goes on at its
+timeout is a ``timeout``."""
 
 _STATUSES = rf"http_[1-5][0-9]{{2}}|grpc_[A-Z_]+|client_({'|'.join(CLIENT_LIMITS)})"
 
@@ -86,8 +90,8 @@ def write(path: Path, frame: pd.DataFrame) -> None:
     write_groups(path, [frame])
 
 
-def write_groups(path: Path, frames: Iterable[pd.DataFrame]) -> None:
-    """Write the rows of several trials to ``path``, a row group for each, atomically.
+def write_groups(path: Path, frames: Iterable[pd.DataFrame], level: int = 9) -> None:
+    """Write the rows of several trials to ``path``, a row group for each, atomically, with this level of zstd.
 
     Raises:
         DataError: as :func:`write`.
@@ -96,7 +100,7 @@ def write_groups(path: Path, frames: Iterable[pd.DataFrame]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     options = {
         "compression": "zstd",
-        "compression_level": 9,
+        "compression_level": level,
         "use_dictionary": plain,
         "write_statistics": False,  # nobody filters by them, and a run has thousands of row groups
         "column_encoding": dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
@@ -173,6 +177,23 @@ def read_table(
         frame: pd.DataFrame = pq.read_table(path, columns=columns, filters=filters).to_pandas()
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
+    return frame
+
+
+def read_row_group(path: Path, row_group: int, columns: Sequence[str]) -> pd.DataFrame:
+    """Read one row group of a Parquet file, from 0.
+
+    Raises:
+        DataError: the file is absent, truncated, lacks a column, or has fewer row groups.
+    """
+    with _open(path) as file:
+        if row_group >= file.num_row_groups or (lacking := set(columns) - set(file.schema_arrow.names)):
+            what = f"the columns {', '.join(sorted(lacking))}" if row_group < file.num_row_groups else "row groups"
+            raise DataError(f"{path} lacks {what}")
+        try:
+            frame: pd.DataFrame = file.read_row_group(row_group, columns).to_pandas()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise DataError(f"{path} cannot be read as Parquet (truncated?): {error}") from error
     return frame
 
 

@@ -9,6 +9,9 @@ from infscale.errors import ConfigError
 from infscale.records.gate import Floats
 from infscale.records.manifest import GroupUsage
 
+CLIENT = "client"
+"""The group of the load generator's processes."""
+
 HOST = "host"
 """The group that stands for the whole machine: the bytes of the loopback interface, which belong to no process."""
 

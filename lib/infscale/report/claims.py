@@ -11,7 +11,7 @@ import pandas as pd
 
 from infscale.analysis.answers import EQUAL, UNDECIDED
 from infscale.analysis.tables import Tables
-from infscale.experiment.design.design import P95
+from infscale.experiment.design.design import AT_MODERATE_LOAD
 from infscale.experiment.design.labels import EMBEDDED, count, framework, labels
 from infscale.records.runs import Run
 from infscale.report.figures.files import DIGITS, write
@@ -197,7 +197,7 @@ def sentence(group: Sequence[Claim], cases: int) -> str:
 def _said(group: Sequence[Claim]) -> str:
     """Return what holds of all contrasts of a group, with each one's numbers."""
     one, (what, much) = group[0], QUANTITIES[group[0].metric]
-    load = " at moderate load" if one.metric == P95 else ""
+    load = " at moderate load" if one.metric in AT_MODERATE_LOAD else ""
     arm, reference = quoted(one.arm), quoted(one.reference)
     if one.answer == EQUAL:
         ratios = _joined([_numbers(claim, "") for claim in group])

@@ -12,7 +12,7 @@ import pandas as pd
 
 from infscale.analysis.tables import Tables
 from infscale.analysis.tables.trials import QUANTILES, metric
-from infscale.experiment.design.design import CAPACITY, P95, SATURATION
+from infscale.experiment.design.design import CAPACITY, FIRST, GAP, P95, PER_CORE, PER_MESSAGE, SATURATION
 from infscale.experiment.design.labels import labels
 from infscale.records.manifest import RunManifest
 from infscale.report.claims import Claim
@@ -121,7 +121,15 @@ def _percentile_macros(point: "pd.Series[Any]", arm: tuple[object, ...], quantil
         yield macro_name(*name, end), _tex_number(point[f"{column}_{end}"]), f"ms, {end} end of its 95 % interval"
 
 
-OF_METRIC = {P95: "p95", SATURATION: "saturation", CAPACITY: "capacity"}
+OF_METRIC = {
+    P95: "p95",
+    SATURATION: "saturation",
+    CAPACITY: "capacity",
+    FIRST: "first message",
+    GAP: "gap",
+    PER_CORE: "messages per core",
+    PER_MESSAGE: "cpu per message",
+}
 """What the names of macros hold of a contrast's metric."""
 
 

@@ -8,21 +8,29 @@ import pandas as pd
 from infscale.analysis.answers import DIFFERS, EQUAL
 from infscale.analysis.intervals import MIN_LIFETIMES, Interval
 from infscale.analysis.tables.saturation import CAPACITY_COLUMNS
-from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION
+from infscale.experiment.design.design import (
+    CAPACITY,
+    FIRST,
+    GAP,
+    MARGINS,
+    METRIC_NAMES,
+    MORE_IS_BETTER,
+    P95,
+    PER_CORE,
+    PER_MESSAGE,
+    SATURATION,
+    TIMES,
+)
 from infscale.experiment.design.labels import count
 from infscale.vocabulary import number
 
 BOUNDARIES = {"response": "response time", "roundtrip": "round-trip time"}
 
 
-RATES = {SATURATION: "saturation rate λ*", CAPACITY: "rate at the SLO"}
-"""Metrics that are rates, in words."""
-
-
 def metric_text(name: str) -> str:
     """Return the name of a metric in words: "p95 response time" for ``response_p95_ms``, "saturation rate λ*"."""
-    if name in RATES:
-        return RATES[name]
+    if name in METRIC_NAMES:
+        return METRIC_NAMES[name]
     boundary, quantile, _ = name.split("_")
     return f"{quantile} {BOUNDARIES[boundary]}"
 
@@ -51,15 +59,31 @@ WORDS = {
     (SATURATION, False): "keeps up with less load than",
     (CAPACITY, True): "keeps the SLO up to a higher rate than",
     (CAPACITY, False): "keeps the SLO only up to a lower rate than",
+    (FIRST, True): "brings its first message later than",
+    (FIRST, False): "brings its first message sooner than",
+    (GAP, True): "has longer gaps between messages than",
+    (GAP, False): "has shorter gaps between messages than",
+    (PER_CORE, True): "sends more messages for its CPU than",
+    (PER_CORE, False): "sends fewer messages for its CPU than",
+    (PER_MESSAGE, True): "costs the client more CPU a message than",
+    (PER_MESSAGE, False): "costs the client less CPU a message than",
 }
 """What is said of an arm whose ratio is above 1 (True) or below."""
 
-QUANTITIES = {
-    P95: (f"p95 {BOUNDARIES['response']}", "as long"),
-    SATURATION: ("λ*", "as high"),
-    CAPACITY: (RATES[CAPACITY], "as high"),
-}
+MUCH = dict.fromkeys(TIMES, "as long") | dict.fromkeys(MORE_IS_BETTER, "as high") | {PER_MESSAGE: "as much"}
+"""How a multiple of a metric is called."""
+
+QUANTITIES = {metric: (METRIC_NAMES[metric], MUCH[metric]) for metric in METRIC_NAMES} | {SATURATION: ("λ*", "as high")}
 """What a contrast compares, and how a multiple of it is called."""
+
+QUESTIONS = {
+    P95: "is faster",
+    FIRST: "brings its first message sooner",
+    GAP: "has the shorter gaps between messages",
+    PER_CORE: "sends more messages for its CPU",
+    PER_MESSAGE: "costs the client less CPU a message",
+}
+"""What an undecided contrast leaves open; of the other metrics, which arm has the higher one."""
 
 
 def contrast_text(row: "pd.Series[Any]", arm: str = "", reference: str = "") -> str:
@@ -77,7 +101,7 @@ def contrast_text(row: "pd.Series[Any]", arm: str = "", reference: str = "") -> 
         return f"{arm} and {reference} are {equal_text(row['metric'])} (ratio {number(row['ratio'])}, {_basis(row)})"
     if row["answer"] == DIFFERS:
         return f"{arm} {WORDS[row['metric'], row['ratio'] > 1]} {reference}: its {what} is {_times(row, much)}"
-    question = "is faster" if row["metric"] == P95 else f"has the higher {what}"
+    question = QUESTIONS.get(row["metric"], f"has the higher {what}")
     would = f"would decide a ratio of {row['needed_ratio']:g}"
     needed = f"; {needed_text(row['needed'])} {would}" if np.isfinite(row["needed"]) else ""
     return f"undecided whether {arm} or {reference} {question} ({what} ratio {_ratio(row)}, {_basis(row)}{needed})"
@@ -106,7 +130,7 @@ def _times(row: "pd.Series[Any]", much: str) -> str:
     if np.isfinite(row["ratio"]) and row["ratio"] > 0:
         return f"{number(row['ratio'])} times {much} ({_basis(row)})"
     bound = f"at least {number(row['ratio_low'])}" if row["ratio"] > 1 else f"at most {number(row['ratio_high'])}"
-    why = "one of them did not keep up" if row["metric"] == P95 else "one of them has no end"
+    why = "one of them did not keep up" if row["metric"] in TIMES else "one of them has no end"
     return f"{bound} times {much} (with 95 %; {why} in half of {_lifetimes(row)} or more)"
 
 

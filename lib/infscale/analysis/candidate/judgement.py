@@ -10,17 +10,14 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.answers import ALPHA, UNDECIDED, looks, weight
-from infscale.analysis.tables.contrasts import lifetime_tables
+from infscale.analysis.tables.contrasts import claims_of, lifetime_tables
 from infscale.analysis.tables.trials import trials_table
-from infscale.experiment.design.design import P95, SATURATION
+from infscale.experiment.design.design import FIRST, GAP, MORE_IS_BETTER, P95, SATURATION, Contrast
 from infscale.records.gate import Floats
 from infscale.records.runs import Run
 
 WORSE, NOT_WORSE = "worse", "not worse"
 """What is said of a candidate, beside "undecided"."""
-
-BETTER_HIGH = (SATURATION,)
-"""Metrics of which a larger value is a better one."""
 
 AT_MOST_LOAD = 0.20
 """Share by which the reference's λ* may be above the candidate's, unless it is given. With 0.15, within which two λ*
@@ -31,17 +28,18 @@ def margins(at_most: float, at_most_load: float | None = None) -> dict[str, floa
     """Return by what ratio above 1 a candidate may be worse, by metric.
 
     Args:
-        at_most: share by which the response time may be longer: 0.1 for 10 %.
+        at_most: share by which the response time may be longer, and of streams the time to the first message and the
+            gaps: 0.1 for 10 %.
         at_most_load: share by which the reference's λ* may be above the candidate's; None for
             :data:`AT_MOST_LOAD`, or ``at_most`` if that is more.
     """
     load = max(AT_MOST_LOAD, at_most) if at_most_load is None else at_most_load
-    return {P95: 1 + at_most, SATURATION: 1 + load}
+    return {**dict.fromkeys((P95, FIRST, GAP), 1 + at_most), SATURATION: 1 + load}
 
 
 def worsening(metric: str, low: float, high: float) -> tuple[float, float]:
     """Return an interval of candidate ÷ reference as one of which a larger value is a worse one."""
-    if metric not in BETTER_HIGH:
+    if metric not in MORE_IS_BETTER:
         return low, high
     with np.errstate(divide="ignore"):
         return float(np.divide(1.0, high)), float(np.divide(1.0, low))
@@ -91,13 +89,12 @@ def judgements(run: Run, contrasts: pd.DataFrame, edges: Mapping[str, float]) ->
 
     Args:
         run: whose contrasts all have the candidate as their arm.
-        contrasts: of :func:`infscale.analysis.tables.contrasts.contrasts_table`, at most two.
+        contrasts: of :func:`infscale.analysis.tables.contrasts.contrasts_table`.
         edges: the margin of each metric.
     """
-    said = [
-        judge(metric, edges[metric], low, high)
-        for metric, low, high in contrasts[["metric", "ratio_low", "ratio_high"]].itertuples(index=False)
-    ]
+    least = _corrected_ends(run, contrasts)
+    rows = contrasts[["metric", "ratio_low", "ratio_high"]].itertuples(index=False)
+    said = [judge(metric, edges[metric], low, high, end) for (metric, low, high), end in zip(rows, least, strict=True)]
     if UNDECIDED not in said:
         return said
     sizes = looks(run.manifest.first_look or 2**30, len(run.manifest.lifetimes))
@@ -111,3 +108,16 @@ def judgements(run: Run, contrasts: pd.DataFrame, edges: Mapping[str, float]) ->
         else one
         for one, metric, arm in zip(said, contrasts["metric"], contrasts["arm"], strict=True)
     ]
+
+
+def _corrected_ends(run: Run, contrasts: pd.DataFrame) -> list[float | None]:
+    """Return the end on the better side of each contrast's interval, corrected (Bonferroni) for more than two of them.
+
+    None where two or fewer share the error: their own intervals do.
+    """
+    if len(contrasts) <= 2:
+        return [None] * len(contrasts)
+    rows = contrasts[["arm", "reference", "metric"]].itertuples(index=False)
+    named = [Contrast(int(arm), int(reference), metric) for arm, reference, metric in rows]
+    wide = claims_of(run.manifest, trials_table(run), named, 2 * ALPHA / len(named))
+    return [worsening(one.metric, claim.low, claim.high)[0] for one, claim in zip(named, wide, strict=True)]

@@ -13,10 +13,10 @@ from scipy import special
 
 from infscale.analysis.answers import ALPHA, LEAST, SAME, UNDECIDED
 from infscale.analysis.candidate.judgement import NOT_WORSE, endless, judge, worsening
-from infscale.analysis.tables.contrasts import lifetime_tables, p95_values
+from infscale.analysis.tables.contrasts import lifetime_tables, values_at_moderate_load
 from infscale.analysis.tables.trials import trials_table
 from infscale.errors import DataError
-from infscale.experiment.design.design import P95, SATURATION
+from infscale.experiment.design.design import FIRST, GAP, P95, SATURATION, TIMES
 from infscale.records.gate import Floats
 from infscale.records.runs import Run
 
@@ -65,7 +65,7 @@ class Between:
         ratio, low, high: candidate ÷ reference with its 95 % interval; NaN where there is none.
         lifetimes: with a value, of the reference and of the candidate.
         judgement: worse, not worse or undecided.
-        rate_per_s: the arrival rate at which p95 is compared; NaN for λ*.
+        rate_per_s: the arrival rate at which a time is compared; NaN for λ*.
         why: why there is no interval; "" where there is one.
     """
 
@@ -97,12 +97,19 @@ def compared(reference: Run, candidate: Run, edges: dict[str, float]) -> list[Be
     tables = [trials_table(run) for run in (reference, candidate)]
     manifests = reference.manifest, candidate.manifest
     saturation = [lifetime_tables(*both)[SATURATION] for both in zip(manifests, tables, strict=True)]
-    p95s = [p95_values(*both) for both in zip(manifests, tables, strict=True)]
-    family = 2 * len(reference.measured)
+    arms = reference.manifest.design.arms
+    times = {arm: (P95, FIRST, GAP) if arms[arm].streams else (P95,) for arm in reference.measured}
+    family = sum(1 + len(metrics) for metrics in times.values())
+    every = dict.fromkeys(metric for metrics in times.values() for metric in metrics)
+    moderate = {
+        metric: [values_at_moderate_load(*both, metric) for both in zip(manifests, tables, strict=True)]
+        for metric in every
+    }
     found = []
-    for arm in reference.measured:
-        rate, logs = _at_common_rate(*(rows[rows["arm"] == arm] for rows in p95s))
-        found.append(_between(reference, arm, P95, logs, edges[P95], family, rate))
+    for arm, metrics in times.items():
+        for metric in metrics:
+            rate, logs = _at_common_rate(*(rows[rows["arm"] == arm] for rows in moderate[metric]))
+            found.append(_between(reference, arm, metric, logs, edges[metric], family, rate))
         sides = [table.get(arm, pd.Series(dtype=np.float64)).to_numpy(dtype=np.float64) for table in saturation]
         found.append(_between(reference, arm, SATURATION, sides, edges[SATURATION], family))
     return found
@@ -166,14 +173,14 @@ def said_of(metric: str, first: Floats, second: Floats, margin: float, family: i
 
 def _no_interval(metric: str, first: Floats, second: Floats, rate: float) -> str:
     """Return why two samples have no interval; "" where they have one."""
-    if metric == P95 and math.isnan(rate):
+    if metric in TIMES and math.isnan(rate):
         return "the moderate rates of the two runs do not overlap"
     if min(first.size, second.size) < LEAST:
         return f"only {min(first.size, second.size)} lifetimes of one run have a value; an interval needs {LEAST}"
     if not np.isfinite([*first, *second]).all():
         return (
             "in a lifetime an arm did not keep up, or did not answer in time"
-            if metric == P95
+            if metric in TIMES
             else "in a lifetime an arm kept up with every rate, or with none"
         )
     return "all values of each run are the same" if np.ptp(first) < SAME and np.ptp(second) < SAME else ""

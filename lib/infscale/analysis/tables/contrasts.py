@@ -6,10 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.answers import UNDECIDED, Claim, answers, claim, corrected, looks, needed
+from infscale.analysis.answers import ALPHA, UNDECIDED, Claim, answers, claim, corrected, looks, needed
 from infscale.analysis.tables.saturation import by_slo, lifetime_logs
 from infscale.analysis.tables.trials import Row, identified, kept_up, used
-from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION, Contrast
+from infscale.experiment.design.design import (
+    CAPACITY,
+    GAP,
+    MARGINS,
+    P95,
+    SATURATION,
+    STREAMED,
+    TIMES,
+    Contrast,
+)
 from infscale.records.gate import INVALID, SATURATED, VALID, Floats
 from infscale.records.manifest import RunManifest
 from infscale.vocabulary import number
@@ -20,6 +29,9 @@ last look had."""
 
 LEAST_REQUESTS = 100
 """Fewest requests, after the warm-up, of a lifetime's p95 at one rate: five of them lie beyond it."""
+
+LEAST_GAPS = 1000
+"""Fewest gaps, after the warm-up, of a lifetime's p99 of the gaps between messages at one rate: ten lie beyond it."""
 
 CONTRAST_COLUMNS = (
     "reference",
@@ -59,10 +71,7 @@ def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     """
     there = set(trials["arm"])
     named = [one for one in contrasts or manifest.design.contrasts if {one.arm, one.reference} <= there]
-    values = lifetime_values(manifest, trials, named)
-    first = manifest.first_look or max(manifest.design.least, 2**30)
-    seen = values_at_looks(manifest, trials, named, first)
-    claims = [claim(logs, first, MARGINS[one.metric], own) for one, logs, own in zip(named, values, seen, strict=True)]
+    values, claims = lifetime_values(manifest, trials, named), claims_of(manifest, trials, named)
     said, adjusted = answers(claims), corrected(claims)
     open_ = sum(answer == UNDECIDED for answer in said)
     labels = dict(zip(trials["arm"], trials["label"], strict=True))
@@ -83,6 +92,18 @@ def contrasts_table(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     kinds = dict.fromkeys(numbers, float)
     table = pd.DataFrame(rows, columns=["arm", *CONTRAST_COLUMNS]).astype({"arm": int, "reference": int, **kinds})
     return identified(table, trials)
+
+
+def claims_of(
+    manifest: RunManifest, trials: pd.DataFrame, named: Sequence[Contrast], alpha: float = ALPHA
+) -> list[Claim]:
+    """Return what the looks at each contrast have shown; ``alpha`` is the error that the looks at an interval share."""
+    values = lifetime_values(manifest, trials, named)
+    first = manifest.first_look or max(manifest.design.least, 2**30)
+    seen = values_at_looks(manifest, trials, named, first)
+    return [
+        claim(logs, first, MARGINS[one.metric], own, alpha) for one, logs, own in zip(named, values, seen, strict=True)
+    ]
 
 
 SESSIONS_ALPHA = 0.01
@@ -137,7 +158,8 @@ def lifetime_values(manifest: RunManifest, trials: pd.DataFrame, contrasts: Iter
     Of p95 it is the mean over the moderate rates. An arm that did not keep up with one of them in at least half of the
     lifetimes, or whose p95 is a request that did not succeed, counts as +∞. Of λ* and of the rate at the SLO see
     :func:`infscale.analysis.tables.saturation.lifetime_logs`. NaN where the lifetime says nothing: a trial is INVALID
-    or UNSTEADY, has too few requests, or both arms are infinite.
+    or UNSTEADY, has too few requests, or both arms are infinite. The metrics of streams are likewise means over the
+    moderate rates; those that are no times have no value where the arm did not keep up.
     """
     tables = lifetime_tables(manifest, trials)
     counts = Counter(arm for lifetime in manifest.lifetimes for arm in lifetime.arms)
@@ -164,20 +186,22 @@ def lifetime_tables(manifest: RunManifest, trials: pd.DataFrame) -> dict[str, pd
     saturation, capacity = (
         lifetime_logs(own).pivot(index="lifetime", columns="arm", values="value") for own in (trials, by_slo(trials))
     )
-    tables = {P95: _p95(manifest, trials), SATURATION: saturation, CAPACITY: capacity}
+    moderate = (P95, *(metric for metric in STREAMED if metric in trials))
+    tables = {metric: _at_moderate_load(manifest, trials, metric) for metric in moderate}
+    tables |= {SATURATION: saturation, CAPACITY: capacity}
     return {metric: table.reindex(index=lifetimes) for metric, table in tables.items()}
 
 
 def ratio_of(one: Contrast, tables: Mapping[str, pd.DataFrame]) -> Floats:
     """Return the logarithm of a contrast's ratio in each lifetime, from :func:`lifetime_tables`."""
-    table = tables[one.metric]
+    table = tables.get(one.metric, pd.DataFrame(index=tables[P95].index))  # a run without a stream has none of theirs
     arm, reference = (table.get(k, pd.Series(np.nan, table.index)).to_numpy() for k in (one.arm, one.reference))
     with np.errstate(invalid="ignore"):  # ∞ − ∞ says nothing
         return np.asarray(arm - reference, dtype=np.float64)
 
 
-def p95_values(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the logarithm of p95 of each trial at a moderate rate that is used: its value may be +∞ or NaN.
+def values_at_moderate_load(manifest: RunManifest, trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the logarithm of a metric of each trial at a moderate rate that is used: its value may be +∞ or NaN.
 
     The columns are ``lifetime``, ``arm``, ``block``, ``rate_per_s`` and ``value``.
     """
@@ -188,16 +212,23 @@ def p95_values(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
     ]
     frame = frame[np.array(moderate, dtype=bool)]
     saturated = frame["verdict"] == SATURATED
-    endless = (saturated & ~kept_up(frame)) | (frame[f"{P95}_bound"].astype(bool) & (frame["verdict"] != INVALID))
     sound = (saturated | (frame["verdict"] == VALID)) & (frame["n"] >= LEAST_REQUESTS)
-    logs = np.log(frame[P95].to_numpy(dtype=np.float64))
+    endless = pd.Series(False, frame.index)
+    if metric in TIMES:
+        bound = frame[f"{metric}_bound"].astype(bool) & (frame["verdict"] != INVALID)
+        endless = (saturated & ~kept_up(frame)) | bound
+    else:
+        sound &= ~saturated
+    if metric == GAP:
+        sound &= frame["gaps"] >= LEAST_GAPS
+    logs = np.log(frame[metric].where(frame[metric] > 0).to_numpy(dtype=np.float64))
     values = np.where(endless, np.inf, np.where(sound, logs, np.nan))
     return frame.assign(value=values)[["lifetime", "arm", "block", "rate_per_s", "value"]]
 
 
-def _p95(manifest: RunManifest, trials: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean logarithm of p95 over the moderate rates, a row for each lifetime and a column for each arm."""
-    rows = p95_values(manifest, trials)
+def _at_moderate_load(manifest: RunManifest, trials: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Return the mean logarithm of a metric over the moderate rates, a row a lifetime and a column for each arm."""
+    rows = values_at_moderate_load(manifest, trials, metric)
     table = rows.pivot_table(index="lifetime", columns="arm", values="value", aggfunc="mean")
     counts = rows.dropna().pivot_table(index="lifetime", columns="arm", values="value", aggfunc="count")
     wanted = {int(arm): len(manifest.rates_per_s[manifest.design.block(int(arm))]) for arm in table.columns}

@@ -1,4 +1,4 @@
-"""Whole distributions of response times, in few enough numbers to be stored beside the other tables."""
+"""Whole distributions of response times, and of gaps between messages, in numbers few enough to be stored."""
 
 from collections.abc import Mapping
 
@@ -7,8 +7,9 @@ import pandas as pd
 
 from infscale.analysis.intervals import NOTHING
 from infscale.analysis.percentiles import pooled_percentile
+from infscale.analysis.streams import stream_times
 from infscale.analysis.tables.points import FEW, P99_INDEPENDENT, P99_REQUESTS
-from infscale.analysis.tables.trials import POINT, identified, metric, used
+from infscale.analysis.tables.trials import POINT, STREAM_COLUMNS, identified, metric, used
 from infscale.records.gate import VALID, Floats
 from infscale.records.runs import Run, Trial
 
@@ -17,6 +18,8 @@ COLUMNS = ("scheduled_ns", "done_ns", "status")
 DISTRIBUTION_COLUMNS = ["rate_per_s", "n", "lifetimes", "common", "level", "response_ms"]
 """The columns of :func:`distributions_table` beside those that identify the arm."""
 
+GAP_COLUMNS = ["rate_per_s", "n", "lifetimes", "common", "level", "gap_ms"]
+"""The columns of :func:`gaps_table` beside those that identify the arm."""
 
 Pools = dict[tuple[int, float], list[Floats]]
 """Response times (ms) of the VALID points, by arm and rate: an array for each lifetime, sorted, of shape (n,). +∞ for a
@@ -76,7 +79,43 @@ def with_p99(points: pd.DataFrame, trials: pd.DataFrame, pooled: Pools) -> pd.Da
             row[f"{name}_note"] = FEW if not known else "a lower bound" if bound else ""
             row[f"{name}_below_floor"] = False
         rows.append(row)
-    return pd.DataFrame(rows, columns=points.columns).astype(points.dtypes)
+    return pd.DataFrame(rows, columns=points.columns).astype(points.dtypes).copy()  # in one piece
+
+
+def gaps_table(run: Run, trials: pd.DataFrame, points: pd.DataFrame, rates: Mapping[int, float]) -> pd.DataFrame:
+    """Return the gaps between messages (ms) of the VALID points at the rates of ``rates``, lifetimes pooled.
+
+    ``level`` is the share of the ``n`` gaps at or below ``gap_ms``, as in
+    :func:`distributions_table`; a message that came in one read with the one
+    before has a gap of 0. Empty of runs without streams. ``common`` is true of every row.
+    """
+    stored = {trial.manifest.trial_id: trial for trial in run.trials if trial.manifest.messages is not None}
+    at = points["rate_per_s"] == points["block"].map(dict(rates))
+    valid = points.loc[at & (points["verdict"] == VALID), POINT]
+    chosen = used(trials[trials["verdict"] == VALID]).merge(valid, on=POINT)
+    found: dict[tuple[int, float], list[Floats]] = {}
+    for row in chosen.to_dict("records"):
+        gaps = _gaps(stored[row["trial_id"]], row["warm_up_s"]) if row["trial_id"] in stored else np.array([])
+        if len(gaps):
+            found.setdefault((int(row["arm"]), float(row["rate_per_s"])), []).append(gaps)
+    parts = []
+    for (arm, rate), gaps_ms in sorted(found.items()):
+        every = np.sort(np.concatenate(gaps_ms))
+        levels = _levels(len(every))
+        ranks = np.clip(np.ceil(levels * len(every)).astype(int) - 1, 0, len(every) - 1)
+        point = {"arm": arm, "rate_per_s": rate, "n": len(every), "lifetimes": len(gaps_ms), "common": True}
+        parts.append(pd.DataFrame({**point, "level": levels, "gap_ms": every[ranks]}))
+    return identified(_joined(parts, GAP_COLUMNS), points)
+
+
+def _gaps(trial: Trial, warm_up_s: float) -> Floats:
+    """Return the gaps between the messages of a trial's streams after its warm-up, ascending, ms."""
+    messages = trial.chunks()
+    if messages is None:
+        return np.array([])
+    samples = trial.samples(STREAM_COLUMNS)
+    kept = samples[samples["scheduled_ns"] >= warm_up_s * 1e9]
+    return stream_times(kept, messages, trial.manifest.timeout_s * 1e3).gaps_ms
 
 
 def _joined(parts: list[pd.DataFrame], columns: list[str]) -> pd.DataFrame:

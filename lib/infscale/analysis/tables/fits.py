@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.queues import MODELS, fit
+from infscale.analysis.queueing.queues import MODELS, fit
 from infscale.analysis.tables.trials import Row, identified
 from infscale.records.gate import VALID
 
@@ -12,7 +12,7 @@ FIT_COLUMNS = ["queue", "points", "t_ms", "s_ms", "cv2", "misfit", "limit_per_s"
 
 
 def fits_table(points: pd.DataFrame, arms: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per arm and queue, fitted to the arm's VALID points below λ* (:mod:`infscale.analysis.queues`).
+    """Return a row per arm and queue of :mod:`infscale.analysis.queueing.queues`, fitted to VALID points below λ*.
 
     ``limit_per_s`` is 1 ÷ S; ``to_per_s`` the largest rate that was fitted to.
     """

@@ -5,9 +5,10 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from infscale.analysis.intervals import MIN_LIFETIMES, geometric_mean, spread
-from infscale.analysis.tables.trials import METRICS, POINT, Row, identified, kept_up, metric, used
+from infscale.analysis.intervals import MIN_LIFETIMES, Interval, geometric_mean, spread
+from infscale.analysis.tables.trials import METRICS, POINT, STREAM_METRICS, Row, identified, kept_up, metric, used
 from infscale.errors import DataError
+from infscale.experiment.design.design import PER_CORE, PER_MESSAGE
 from infscale.records.components import PARTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
 
@@ -56,7 +57,31 @@ def _point(group: pd.DataFrame) -> Row:
     }
     for name in METRICS:
         row |= _estimate(chosen, name, verdict == SATURATED)
-    return row
+    return row | (_streams(chosen, verdict) if STREAM_METRICS[0] in chosen else {})
+
+
+def _streams(chosen: pd.DataFrame, verdict: str) -> Row:
+    """Return what the streams of a point brought: percentiles as of requests, and means over lifetimes.
+
+    ``coalesced`` counts the lifetimes in which messages arrived together that were sent apart. The longest
+    stall is that of all lifetimes. All is NaN of an arm whose replies are no streams.
+    """
+    row: Row = {}
+    for name in STREAM_METRICS:
+        row |= _estimate(chosen, name, verdict == SATURATED)
+    for name in RATES_OF_MESSAGES:
+        positive = bool((chosen[name] > 0).all())
+        mean = geometric_mean(chosen[name] if positive else [])
+        row |= {name: mean.value, f"{name}_low": mean.low, f"{name}_high": mean.high}
+    return row | {
+        "stall_ms": float(chosen["stall_ms"].max()),
+        **{name: float(chosen[name].mean()) for name in ("messages_per_read", "messages_together", "coalesced_share")},
+        "coalesced": int(chosen["coalesced"].eq(True).sum()),
+    }
+
+
+RATES_OF_MESSAGES = ("messages_per_s", PER_CORE, PER_MESSAGE)
+"""Columns of streams that are no percentiles, and have intervals."""
 
 
 def _verdict(group: pd.DataFrame) -> str:
@@ -78,15 +103,18 @@ def _throughput(chosen: pd.DataFrame) -> Row:
 
 def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> Row:
     """Return one percentile of a point: value, interval, and whether it is a bound."""
-    mean, nan = geometric_mean(chosen[name]), float("nan")
+    nan, zero = float("nan"), bool((chosen[name] == 0).any())  # gaps of messages that came in one read
+    mean = Interval(float(chosen[name].mean()), nan, nan, len(chosen), nan) if zero else geometric_mean(chosen[name])
     bound = saturated or bool(chosen[f"{name}_bound"].any())
     low, high = (nan, nan) if bound else (mean.low, mean.high)
     row: Row = {name: mean.value, f"{name}_low": low, f"{name}_high": high, f"{name}_bound": bound}
     row[f"{name}_note"] = _withheld(mean.value, len(chosen), bound) + _floor(chosen, name, mean.value)
-    if name == metric("roundtrip", "p99") and chosen["n"].sum() < P99_REQUESTS:
+    if (name in REQUESTS_P99 and chosen["n"].sum() < P99_REQUESTS) or (
+        name == GAPS_P99 and chosen["gaps"].sum() < P99_REQUESTS
+    ):
         row |= {name: nan, f"{name}_low": nan, f"{name}_high": nan, f"{name}_bound": False, f"{name}_note": FEW}
         bound = True
-    row[f"{name}_spread"] = float("nan") if bound else spread(chosen[name])
+    row[f"{name}_spread"] = float("nan") if bound or zero else spread(chosen[name])
     if f"{name}_below_floor" in chosen:
         row[f"{name}_below_floor"] = bool(chosen[f"{name}_below_floor"].mean() >= 0.5)
     return row
@@ -94,6 +122,10 @@ def _estimate(chosen: pd.DataFrame, name: str, saturated: bool) -> Row:
 
 P99_REQUESTS, P99_INDEPENDENT = 1000, 500
 """Fewest requests of a point, and of them independent (n_eff), for a p99: of fewer it is biased downwards."""
+
+REQUESTS_P99 = tuple(metric(name, "p99") for name in ("roundtrip", "first_message", "first_message_from_send"))
+GAPS_P99 = metric("gap", "p99")
+"""The p99 of requests that is not replaced by one of all lifetimes together, and that of gaps."""
 
 FEW = f"fewer than {P99_REQUESTS:,} requests in all lifetimes, or fewer than {P99_INDEPENDENT} independent ones"
 """Why a p99 is withheld."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from infscale.analysis.tables.contrasts import contrasts_table
-from infscale.analysis.tables.distributions import distributions_table, pools, with_p99
+from infscale.analysis.tables.distributions import distributions_table, gaps_table, pools, with_p99
 from infscale.analysis.tables.fits import fits_table
 from infscale.analysis.tables.points import components_table, points_table, shares_table
 from infscale.analysis.tables.ratios import ratios_table, sensitivity_table, with_shares
@@ -17,12 +17,15 @@ from infscale.analysis.tables.saturation import arms_table
 from infscale.analysis.tables.trials import IDENTITY, identified, trials_table
 from infscale.analysis.tables.usage import usage_table
 from infscale.errors import DataError
-from infscale.experiment.design.design import P95
+from infscale.experiment.design.design import FIRST, GAP, P95, PER_CORE, PER_MESSAGE
 from infscale.records.manifest import RunManifest, nan_if_none
 from infscale.records.runs import Run
 
 SHOWN = ["label", "bytes_out", "bytes_in", "encode_us", "decode_us", "saturation_per_s", P95, "verdict"]
 """The columns of ``summary`` that notebooks show."""
+
+SHOWN_OF_STREAMS = ["label", FIRST, GAP, "stall_ms", "messages_per_read", PER_CORE, PER_MESSAGE, "saturation_per_s"]
+"""Those that the notebook of streams shows."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,7 @@ class Tables:
         components: one row per arm and rate: the parts of the mean response time.
         queues: one row per arm and queueing model.
         distributions: response times by level, at every rate at which an arm is VALID.
+        gaps: gaps between the messages of streams by level, at the larger rate of moderate load; empty without streams.
     """
 
     trials: pd.DataFrame
@@ -57,6 +61,7 @@ class Tables:
     components: pd.DataFrame
     queues: pd.DataFrame
     distributions: pd.DataFrame
+    gaps: pd.DataFrame
 
     def of_loop(self, *, closed: bool) -> "Tables":
         """Return the tables with the rows of closed loops alone, or of open ones."""
@@ -103,6 +108,7 @@ def from_trials(run: Run, every: pd.DataFrame) -> Tables:
         components=components_table(trials),
         queues=fits_table(points, arms),
         distributions=distributions_table(pooled, points, rates),
+        gaps=gaps_table(run, trials, points, rates),
     )
 
 

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from infscale.analysis.dependence import quantiles
-from infscale.analysis.percentiles import early_stopping, fewest_queries, trial_times
+from infscale.analysis.percentiles import Times, early_stopping, fewest_queries, trial_times
+from infscale.analysis.streams import stream_times
 from infscale.errors import DataError
 from infscale.experiment.design.arm import CLIENTS, FACTORS, Arm
 from infscale.records.components import PARTS
-from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Floats
+from infscale.records.gate import COALESCED, INVALID, SATURATED, UNSTEADY, VALID, Floats, Verdict
 from infscale.records.gates.generator import gaps_distance
 from infscale.records.gates.late import late_share
 from infscale.records.gates.server import FIRST_PART
@@ -23,6 +24,7 @@ from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import PERCENTILES, Reported, TrialManifest, nan_if_none
 from infscale.records.runs import Run, Trial
 from infscale.records.samples import NEVER
+from infscale.records.usage import CLIENT, HOST
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 """Percentiles of every trial, by name."""
@@ -39,7 +41,8 @@ IDENTITY = ["run_id", "arm", "block", "label", "system", "implementation", *FACT
 label (for display alone), the name and the identifier of what answered, every factor, and whether it is a closed loop,
 which follows from the client."""
 COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status", "bytes_out", "bytes_in")
-"""The columns of the samples that are read."""
+"""The columns of the samples that are read; of streams :data:`STREAM_COLUMNS` too."""
+STREAM_COLUMNS = (*COLUMNS, "sequence", "first_byte_ns")
 
 Row = dict[str, object]
 
@@ -53,8 +56,12 @@ METRICS = tuple(metric(boundary, quantile) for boundary in BOUNDARIES for quanti
 """The columns of all percentiles."""
 OF_SUCCESSES = tuple(metric(f"{boundary}_ok", quantile) for boundary in BOUNDARIES for quantile in QUANTILES)
 """The columns of the percentiles of successes alone."""
+MESSAGES = ("first_message", "first_message_from_send", "gap")
+"""Times of streams: to the first message, from the scheduled time and from the send; between messages."""
+STREAM_METRICS = tuple(metric(time, quantile) for time in MESSAGES for quantile in QUANTILES)
+"""The columns of their percentiles. Tables of runs without streams have none of them."""
 WITHHELD = [*METRICS, *OF_SUCCESSES, "response_mean_ms"]
-"""The columns that a trial without a steady part leaves empty."""
+"""The columns that a trial without a steady part leaves empty, beside those of :data:`STREAM_METRICS`."""
 
 
 def factors(arm: Arm) -> Row:
@@ -80,11 +87,23 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
     table["warm_up_s"] = table["warm_up_s"].mask(table["client"].isin(AT_ONCE), 0.0)  # all is scheduled at the start
     measured = []
     for trial, start_s in zip(run.trials, table["warm_up_s"], strict=True):
-        samples = trial.samples(COLUMNS)  # read again: all may not fit memory
-        measured.append(measures(samples, _length_s(trial, samples), trial.manifest.timeout_s, slo_ms, start_s))
+        samples, messages = _read(trial)  # read again: all may not fit memory
+        row = measures(samples, _length_s(trial, samples), trial.manifest.timeout_s, slo_ms, start_s)
+        if messages is not None:
+            row |= messages_measures(samples, messages, trial.manifest, start_s)
+        measured.append(row)
     table = pd.concat([table, pd.DataFrame(measured)], axis=1)
-    table.loc[table["verdict"] == UNSTEADY, WITHHELD] = np.nan
+    own = [name for name in STREAM_METRICS if name in table]
+    for name in own:
+        table[f"{name}_bound"] = table[f"{name}_bound"].eq(True)  # of single replies beside streams nothing is known
+    table.loc[table["verdict"] == UNSTEADY, [*WITHHELD, *own]] = np.nan
     return without_short_percentiles(table)
+
+
+def _read(trial: Trial) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """Return a trial's rows, and its messages; None of replies that are no streams."""
+    messages = trial.chunks()
+    return trial.samples(COLUMNS if messages is None else STREAM_COLUMNS), messages
 
 
 def _length_s(trial: Trial, samples: pd.DataFrame) -> float:
@@ -123,8 +142,8 @@ def identified(table: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def _judged(run: Run, trial: Trial) -> Row:
-    manifest, samples = trial.manifest, trial.samples(COLUMNS)
-    verdict = judge_trial(samples, manifest) if len(samples) else manifest.judged
+    manifest, (samples, messages) = trial.manifest, _read(trial)
+    verdict = judge_trial(samples, manifest, messages) if len(samples) else manifest.judged
     gates = {gate.name: gate.value for gate in verdict.gates}
     return {
         "run_id": run.id,
@@ -159,7 +178,17 @@ def _judged(run: Run, trial: Trial) -> Row:
         **reported(manifest.generator.reported),
         "own_warm_up_s": nan_if_none(gates["steady"]) * manifest.duration_s,
         **_late(run, samples, manifest),
+        **_coalesced(verdict),
     }
+
+
+def _coalesced(verdict: Verdict) -> Row:
+    """Return the share of messages that arrived together though sent apart, and whether it is too large.
+
+    Nothing of replies that are no streams; NaN of streams that were not judged.
+    """
+    own = [gate for gate in verdict.gates if gate.name == COALESCED]
+    return {"coalesced_share": nan_if_none(own[0].value), "coalesced": not own[0].passed} if own else {}
 
 
 def _late(run: Run, samples: pd.DataFrame, manifest: TrialManifest) -> Row:
@@ -259,6 +288,43 @@ def measures(
         "goodput_per_s": float(in_time.sum()) / window_s,
         **_percentiles(kept, timeout_s * 1e3),
     }
+
+
+def messages_measures(samples: pd.DataFrame, chunks: pd.DataFrame, manifest: TrialManifest, warm_up_s: float) -> Row:
+    """Return what one trial's streams brought, from its rows after the warm-up and their messages.
+
+    Percentiles of the times to the first message and of the gaps, ms, each with its bound: of gaps there is none. The
+    longest gap is ``stall_ms``; ``gaps`` is how many there are; ``messages_per_read`` and ``messages_together`` (the
+    share that came in one read with the one before) tell how they arrived. Of the whole trial, warm-up included:
+    ``messages_per_s`` that came within the arrivals; ``messages_per_core_s``, the same for a second of CPU of all
+    processes of the deployment, NaN where that was not read; and ``client_cpu_us_per_message``.
+    """
+    kept = samples[samples["scheduled_ns"] >= warm_up_s * 1e9]
+    times = stream_times(kept, chunks, manifest.timeout_s * 1e3)
+    first, from_send = times.first, times.first_from_send
+    row: Row = {}
+    for name, own in zip(MESSAGES, (first, from_send, Times(times.gaps_ms)), strict=True):
+        for quantile, p in QUANTILES.items():
+            percentile = own.percentile(p)
+            row |= {metric(name, quantile): percentile.value, f"{metric(name, quantile)}_bound": percentile.bound}
+    within = int((chunks["at_ns"] < manifest.duration_s * 1e9).sum())
+    cpu_s = _deployment_cpu_s(manifest)
+    return row | {
+        "gaps": len(times.gaps_ms),
+        "stall_ms": float(times.stalls_ms[-1]) if len(times.stalls_ms) else float("nan"),
+        "messages_per_read": times.per_read,
+        "messages_together": times.together,
+        "messages_per_s": within / manifest.duration_s,
+        "messages_per_core_s": within / cpu_s if cpu_s > 0 else float("nan"),
+        "client_cpu_us_per_message": 1e6 * manifest.generator.cpu_s / len(chunks) if len(chunks) else float("nan"),
+    }
+
+
+def _deployment_cpu_s(manifest: TrialManifest) -> float:
+    """Return the CPU seconds of all processes but the client's within a trial's arrivals; NaN if they were not read."""
+    own = [used for group, used in manifest.usage.items() if group not in (CLIENT, HOST)]
+    seconds = [nan_if_none(one.cpu_user_s) + nan_if_none(one.cpu_system_s) for one in own]
+    return sum(seconds) if seconds else float("nan")
 
 
 def _percentiles(kept: pd.DataFrame, limit_ms: float) -> Row:

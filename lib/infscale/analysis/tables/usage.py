@@ -9,10 +9,8 @@ from infscale.analysis.tables.trials import POINT, Row, identified
 from infscale.records.gate import INVALID, SATURATED, VALID
 from infscale.records.manifest import GroupUsage, TrialManifest, nan_if_none
 from infscale.records.runs import Run
-from infscale.records.usage import HOST
+from infscale.records.usage import CLIENT, HOST
 
-CLIENT = "client"
-"""The group of the load generator's processes."""
 PHASES = ("grid", "search")
 CPU = "cpu_us_per_request"
 MEANS = ["achieved_per_s", "user_s_per_s", "system_s_per_s", "rss_bytes", "switches_per_s", CPU]

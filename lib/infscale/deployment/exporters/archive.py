@@ -1,14 +1,13 @@
 """Export a reference model as a TorchServe model archive (.mar): a TorchScript module and this project's handler."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from infscale.deployment.exporters.archiver import archive
 from infscale.models import photographs
 from infscale.models.export import check_parity, run
 from infscale.models.reference import Model, inputs
@@ -23,25 +22,8 @@ def write(model: Model, folder: Path) -> str:
     check_parity(module(batch).detach().numpy(), model, rows, "TorchScript")
     torch.jit.trace(module, batch).save(str(folder / "model.pt"))
     (folder / "signature.json").write_text(json.dumps({"input_shape": model.input_shape, "dtype": model.dtype}))
-    config = folder / "model-config.yaml"
-    config.write_text("minWorkers: 1\nmaxWorkers: 1\nmaxRetryTimeoutInSec: 3\nresponseTimeout: 60\n")
-    _archive(model, folder)
-    return f"{model.name}.mar"
-
-
-def _archive(model: Model, folder: Path) -> None:
-    handler = Path(__file__).with_name("torchserve_handler.py")
-    options = {
-        "--model-name": model.name,
-        "--version": "1.0",
-        "--serialized-file": folder / "model.pt",
-        "--handler": handler,
-        "--extra-files": folder / "signature.json",
-        "--config-file": folder / "model-config.yaml",
-        "--export-path": folder,
-    }
-    archiver = [sys.executable, "-m", "model_archiver.model_packaging"]
-    subprocess.run([*archiver, *(str(part) for pair in options.items() for part in pair)], check=True)
+    files = {"--serialized-file": folder / "model.pt", "--extra-files": folder / "signature.json"}
+    return archive(model.name, Path(__file__).with_name("torchserve_handler.py"), folder, files)
 
 
 def _torch_module(model: Model) -> Any:

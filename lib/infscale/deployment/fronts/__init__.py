@@ -1,6 +1,7 @@
 """Fronts: programs and links that are put between the load engine and a server.
 
-A front is a REST edge, a cache, a balancer before replicas, or a network link. The factor ``front`` of an arm names it.
+A front is a REST edge, a cache, a balancer before replicas, a network link, or a proxy that buffers. The factor
+``front`` of an arm names it.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from typing import Any
 
 from infscale.deployment import deploy
 from infscale.deployment.endpoint import Endpoint
-from infscale.deployment.fronts import gateway, link, replicas
+from infscale.deployment.fronts import buffer, gateway, link, replicas
 from infscale.deployment.fronts.redis import redis_server
 from infscale.payloads.encoders import Interface
 
@@ -102,6 +103,7 @@ FRONTS: dict[str, Front] = {
     "cache-redis": Front(_cache_redis),
     "balanced": Front(_balanced),
     "network": Front(_network),
+    "buffered": Front(buffer.deploy),
 }
 """Name → front. The names are the levels of the factor ``front``, and "cache-redis" for a cache that keeps its answers
 in Redis (``front="cache"``, ``store="redis"``)."""

@@ -170,6 +170,7 @@ def _joined(
         replicas=addresses if balancer == "client" else {},
         answered_by_replica=lambda: [answered(member) for member in members],
         ready_s=sum(member.ready_s for member in members),
+        streams_at_once=count * first.streams_at_once if first.streams_at_once else None,
         log_tail=lambda: "\n".join(member.log_tail() for member in members),
     )
 

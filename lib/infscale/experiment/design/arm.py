@@ -7,11 +7,14 @@ import msgspec
 
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.types import check_types
-from infscale.vocabulary import CONNECTIONS, HTTP, PICKS, PROTOCOLS
+from infscale.vocabulary import CONNECTIONS, HTTP, OTHER, PICKS, PROTOCOLS
 
-FRONT_LEVELS = ("", "edge", "cache", "balanced", "network")
+FRONT_LEVELS = ("", "edge", "cache", "balanced", "network", "buffered")
 """What stands between the load and a server: nothing; a REST edge that asks over gRPC; a caching gateway; a balancer
-before replicas; a network link or TLS."""
+before replicas; a network link or TLS; a proxy that buffers (options: ``hold_ms``, ``hold_bytes``)."""
+
+STREAM_MODEL = "stream"
+"""The reference model that answers with streams of messages (:mod:`infscale.models.stream`)."""
 
 STORES = ("", "memory", "redis")
 """Where a caching gateway keeps answers."""
@@ -77,6 +80,11 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         http: REST's HTTP version, "1.1" or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
         pick: how the client chooses among replicas, see :data:`infscale.vocabulary.PICKS`; "" leaves it to a balancer.
         reuse: whether connections are kept; False opens one for each request.
+        messages: how many messages a reply brings, which is a stream then; 0 for any number, of an endpoint that is
+            known by its address alone; None for replies that are no streams. The way in which they come follows from
+            the server and the protocol, and is the ``encoding``.
+        message_bytes: size of a message, bytes; 0 where it is not known.
+        interval_ms: time between the messages as the server sends them, ms; 0 for as fast as it can.
         framework: the serving system; "" where an endpoint is given.
         model: the name of a reference model.
         front: see :data:`FRONT_LEVELS`.
@@ -106,6 +114,9 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     http: str = "1.1"
     pick: str = ""
     reuse: bool = True
+    messages: int | None = None
+    message_bytes: int = 0
+    interval_ms: float = 0.0
     framework: str = ""
     model: str = "mlp"
     front: str = ""
@@ -134,6 +145,7 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ConfigError(f"batch={self.batch} is not a number of rows; accepted: 1 or more")
         _check_similarity(self)
         _check_client(self)
+        _check_streams(self)
         _check_deployment(self)
 
     def limit(self) -> int:
@@ -144,6 +156,16 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def closed(self) -> bool:
         """Whether the arm is a closed loop; see :class:`Client`."""
         return CLIENTS[self.client].closed
+
+    @property
+    def streams(self) -> bool:
+        """Whether replies are streams of messages."""
+        return self.messages is not None
+
+    @property
+    def stream_s(self) -> float:
+        """Return how long a reply takes by its messages and their interval, s; 0 where that is not known."""
+        return (self.messages or 0) * self.interval_ms / 1e3
 
     @property
     def sending(self) -> tuple[object, ...]:
@@ -167,6 +189,9 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 FACTORS = Arm.__struct_fields__
 """The names of all factors, in the order of tables."""
+
+STREAM_FACTORS = ("messages", "message_bytes", "interval_ms")
+"""The factors that say what a stream brings."""
 
 DEPLOYMENT_FACTORS = FACTORS[FACTORS.index("framework") :]
 """The factors that say what is deployed."""
@@ -195,6 +220,40 @@ def _check_client(arm: Arm) -> None:
         raise ConfigError(
             f"client={arm.client!r} supports neither repeat nor zipf: how many requests it sends is not known before; "
             "use client='wire'"
+        )
+
+
+def _check_streams(arm: Arm) -> None:
+    known = arm.framework not in ("", OTHER)
+    if known and (arm.model == STREAM_MODEL) != arm.streams:
+        what = "sends one reply and no stream" if arm.streams else "answers with streams"
+        accepted = f"model={STREAM_MODEL!r}" if arm.streams else "the number of its messages, such as messages=20"
+        raise ConfigError(f"messages={arm.messages}: model={arm.model!r} {what}; accepted: {accepted}")
+    if not arm.message_bytes >= 0 or not 0 <= arm.interval_ms < math.inf:
+        raise ConfigError(
+            f"message_bytes={arm.message_bytes}, interval_ms={arm.interval_ms}: accepted: 0 or more of both"
+        )
+    if not arm.streams:
+        if arm.message_bytes or arm.interval_ms:
+            raise ConfigError("message_bytes and interval_ms are of streams; give messages, such as messages=20")
+        return
+    if arm.messages is not None and arm.messages < known:
+        raise ConfigError(f"messages={arm.messages} is not a number of messages; accepted: {int(known)} or more")
+    if arm.client != "wire":
+        kind = "load tool" if CLIENTS[arm.client].tool else "client library"
+        raise ConfigError(
+            f"client={arm.client!r}: a {kind} times whole replies and no messages; accepted for streams: client='wire'"
+        )
+    if (
+        arm.batch > 1
+        or arm.gzip
+        or (arm.repeat, arm.zipf) != (None, None)
+        or arm.cache
+        or arm.front in ("edge", "cache")
+    ):
+        raise ConfigError(
+            f"messages={arm.messages}: streams have no batch, gzip, repeat, zipf or cache, and neither an edge nor a "
+            "caching gateway before them"
         )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from infscale.errors import ConfigError, check_duration, check_rate, one_of
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import STREAM_FACTORS, Arm
 from infscale.experiment.design.labels import labels
 from infscale.experiment.design.slo import SCOUT_LATE, Slo, parse
 from infscale.experiment.design.types import check_types
@@ -21,8 +21,44 @@ SATURATION = "saturation_per_s"
 CAPACITY = "capacity_per_s"
 """Metric of a contrast: the rate at the design's SLO, requests/s."""
 
-MARGINS = {P95: 1.10, SATURATION: 1.15, CAPACITY: 1.15}
+FIRST = "first_message_p95_ms"
+"""Metric of a contrast of streams: the 95th percentile of the time from the schedule to the first message, at moderate
+load, ms."""
+
+GAP = "gap_p99_ms"
+"""Metric of a contrast of streams: the 99th percentile of the gaps between messages at moderate load, ms."""
+
+PER_CORE = "messages_per_core_s"
+"""Metric of a contrast of streams: messages that came for a second of CPU of the deployment, at moderate load."""
+
+PER_MESSAGE = "client_cpu_us_per_message"
+"""Metric of a contrast of streams: the client's CPU for a message at moderate load, µs."""
+
+STREAMED = FIRST, GAP, PER_CORE, PER_MESSAGE
+"""The metrics by which streams are compared: their response time is mostly the time that their messages are apart."""
+
+METRIC_NAMES = {
+    P95: "p95 response time",
+    SATURATION: "saturation rate λ*",
+    CAPACITY: "rate at the SLO",
+    FIRST: "p95 time to the first message",
+    GAP: "p99 gap between messages",
+    PER_CORE: "rate of messages per core of the deployment",
+    PER_MESSAGE: "client CPU a message",
+}
+"""How metrics of contrasts are called."""
+
+AT_MODERATE_LOAD = P95, *STREAMED
+"""Metrics that are taken at moderate load."""
+
+MARGINS = {P95: 1.10, SATURATION: 1.15, CAPACITY: 1.15, FIRST: 1.10, GAP: 1.10, PER_CORE: 1.15, PER_MESSAGE: 1.15}
 """The metrics of contrasts, each with the ratio within which two arms count as equal."""
+
+TIMES = P95, FIRST, GAP
+"""Metrics that are times: of an arm that does not keep up they have no end."""
+
+MORE_IS_BETTER = SATURATION, CAPACITY, PER_CORE
+"""Metrics of which a larger value is a better one; of the others a smaller one is."""
 
 USUAL = P95, SATURATION
 """The metrics by which arms are compared where nothing else is said: the third needs an SLO."""
@@ -126,6 +162,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name in self.beside:
             one_of("beside", name, BESIDE)
         self._check_slo()
+        self._check_streams()
         self._check_contrasts()
         self._check_sensitivity()
         self._check_sizes()
@@ -135,6 +172,15 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             raise ConfigError(f"slo={self.slo!r}: the limit is not below timeout_s={self.timeout_s:g}; accepted: less")
         if not slo and any(one.metric == CAPACITY for one in self.contrasts):
             raise ConfigError(f"contrasts: metric={CAPACITY!r} needs the design's slo, such as slo='p99<50ms'")
+
+    def _check_streams(self) -> None:
+        """Refuse streams that none could receive in time, even at no load."""
+        for arm in self.every_arm():
+            if arm.stream_s >= self.timeout_s:
+                raise ConfigError(
+                    f"timeout_s={self.timeout_s:g} is too short for {arm.messages} messages {arm.interval_ms:g} ms "
+                    f"apart, which take {arm.stream_s:g} s; accepted: more"
+                )
 
     @property
     def objective(self) -> Slo | None:
@@ -151,6 +197,7 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             if len(pair) < 2 or not pair <= set(range(len(self.arms))):
                 raise ConfigError(f"contrasts: {contrast} does not name two of {len(self.arms)} arms")
             self._check_loops(contrast)
+            self._check_kinds(contrast)
             if references.setdefault(contrast.arm, contrast.reference) != contrast.reference:
                 raise ConfigError(f"contrasts: arm {contrast.arm} has two references; accepted: one, of its block")
         if both := references.keys() & set(references.values()):
@@ -175,6 +222,16 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
                 f"accepted: {', '.join(metrics_of(arm, reference))}"
             )
 
+    def _check_kinds(self, contrast: Contrast) -> None:
+        """Refuse to compare streams with single replies, and single replies in the times of messages."""
+        pair = [self.arms[k] for k in (contrast.arm, contrast.reference)]
+        if pair[0].streams != pair[1].streams:
+            raise ConfigError(
+                f"contrasts: {' and '.join(labels(pair))} are a stream and a single reply; accepted: both of one kind"
+            )
+        if contrast.metric in STREAMED and not pair[0].streams:
+            raise ConfigError(f"contrasts: {contrast.metric} is of streams; accepted: {', '.join(metrics_of(*pair))}")
+
     def _check_sensitivity(self) -> None:
         deployments = {arm.deployment for arm in self.arms}
         for arm in self.sensitivity:
@@ -198,11 +255,14 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         """Return twelve hexadecimal digits that differ where any factor or size does, except the seed.
 
         An interrupted run is continued by the same question and sizes, with the seed that it has stored. Fields with
-        their default do not count, so that a new one leaves the digests of earlier designs as they are.
+        their default do not count, so that a new one leaves the digests of earlier designs as they are; nor do the
+        factors of streams of arms that have none.
         """
         defaults = {field.name: field.default for field in msgspec.structs.fields(self)}
         chosen = {name: value for name, value in msgspec.structs.asdict(self).items() if value != defaults[name]}
         chosen.pop("seed", None)
+        for name in {"arms", "sensitivity"} & chosen.keys():
+            chosen[name] = [_chosen_levels(arm) for arm in getattr(self, name)]
         return hashlib.sha256(msgspec.json.encode(chosen)).hexdigest()[:12]
 
     def every_arm(self) -> tuple[Arm, ...]:
@@ -282,20 +342,29 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return tuple(dict.fromkeys(arm.framework for arm in self.arms))
 
 
-def metrics_of(arm: Arm, reference: Arm, *, slo: bool = False) -> tuple[str, ...]:
-    """Return the metrics in which two arms can be compared; the rate at the SLO where the design has one.
+def _chosen_levels(arm: Arm) -> dict[str, object]:
+    """Return an arm's factors by name; of an arm without streams those of streams are left out."""
+    return {
+        name: level for name, level in msgspec.structs.asdict(arm).items() if arm.streams or name not in STREAM_FACTORS
+    }
 
-    A closed loop has no saturation rate and no rate at an SLO.
+
+def metrics_of(arm: Arm, reference: Arm, *, slo: bool = False) -> tuple[str, ...]:
+    """Return the metrics by which two arms are compared; the rate at the SLO where the design has one.
+
+    A closed loop has no saturation rate and no rate at an SLO. Streams are compared by their messages; their saturation
+    rates are described.
     """
     if arm.closed or reference.closed:
         return (P95,)
-    return (*USUAL, CAPACITY) if slo else USUAL
+    usual = STREAMED if arm.streams and reference.streams else USUAL
+    return (*usual, CAPACITY) if slo else usual
 
 
 def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contrast, ...]]:
     """Return the arms of all blocks, and contrasts of p95 and of λ* of each arm with the first of its block.
 
-    Those of a closed loop are of p95 alone.
+    Those of a closed loop are of p95 alone, those of streams of :data:`STREAMED`.
 
     The two fit :class:`Design`'s ``arms`` and ``contrasts``.
     """
@@ -307,7 +376,7 @@ def against_first(*blocks: Sequence[Arm]) -> tuple[tuple[Arm, ...], tuple[Contra
         start += len(block)
     return arms, tuple(
         Contrast(arm, reference, metric)
-        for metric in USUAL
+        for metric in (*USUAL, *STREAMED)
         for arm, reference in pairs
         if metric in metrics_of(arms[arm], arms[reference])
     )

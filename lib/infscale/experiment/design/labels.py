@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from infscale.experiment.design.arm import CLIENTS, FACTORS, Arm
-from infscale.vocabulary import FRAMEWORK_NAMES, NAMES
+from infscale.vocabulary import FRAMEWORK_NAMES, NAMES, OTHER
 
 ENCODINGS = {
     "json": "JSON",
@@ -14,6 +14,10 @@ ENCODINGS = {
     "contents": "protobuf floats",
     "float_val": "protobuf floats",
     "jpeg": "JPEG",
+    "sse": "server-sent events",
+    "chunks": "chunks",
+    "lines": "lines",
+    "grpc": "messages",
 }
 """How encodings are shown; others are shown by their own names."""
 
@@ -94,8 +98,8 @@ def where_cached(arm: Arm) -> str:
 
 
 def front(arm: Arm) -> str:
-    """Return what stands before the server, if it is an edge."""
-    return "edge" if arm.front == "edge" else ""
+    """Return what stands before the server, if it is an edge or a buffering proxy."""
+    return {"edge": "edge", "buffered": "buffering proxy"}.get(arm.front, "")
 
 
 def balancer(arm: Arm) -> str:
@@ -132,6 +136,24 @@ def slow(arm: Arm) -> str:
     return f"one simulated slower by {arm.slow_ms:g} ms" if arm.slow_ms else ""
 
 
+def message_size(arm: Arm) -> str:
+    """Return the size of a stream's messages: "32 B", "4 kB"; "" where it is not known."""
+    if not arm.message_bytes:
+        return ""
+    return f"{arm.message_bytes} B" if arm.message_bytes < 1000 else f"{arm.message_bytes / 1000:g} kB"
+
+
+def interval(arm: Arm) -> str:
+    """Return how far apart a stream's messages are sent, if they are."""
+    return f"{arm.interval_ms:g} ms apart" if arm.interval_ms else ""
+
+
+def own_speed(arm: Arm) -> str:
+    """Return that a stream comes as fast as its server can send: its gaps are the backend's, not the protocol's."""
+    known = arm.streams and arm.framework not in ("", OTHER)
+    return "at the backend's own speed" if known and not arm.interval_ms else ""
+
+
 def connections(arm: Arm) -> str:
     """Return the number of connections, or of Locust's users, if it is not the default."""
     if not arm.reuse:
@@ -158,6 +180,10 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
     lambda arm: arm.options_text,
     protocol,
     encoding,
+    lambda arm: count(arm.messages, "message") if arm.messages else "",
+    message_size,
+    interval,
+    own_speed,
     lambda arm: "gzip" if arm.gzip else "",
     lambda arm: count(arm.batch, "row"),
     lambda arm: arm.client,
@@ -167,6 +193,7 @@ DESCRIPTIONS: tuple[Callable[[Arm], str], ...] = (
 )
 """The parts of a label in their order, each from one factor or a few that belong together."""
 
-ALWAYS = (slow, connections)
+ALWAYS = (slow, interval, own_speed, connections)
 """Descriptions that are part of a label even where all arms have the same: a reader must always see a simulated delay,
-and a number of connections that is not the default."""
+how far apart messages are sent, or that gaps between them are the backend's own, and a number of connections that is
+not the default."""

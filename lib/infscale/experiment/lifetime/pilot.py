@@ -11,7 +11,7 @@ from infscale.experiment.design.arm import CLIENTS
 from infscale.experiment.design.design import FEWEST, SHARES
 from infscale.experiment.session import RESTARTS, Session, first_line
 from infscale.experiment.settle import drain
-from infscale.experiment.trial import check_client
+from infscale.experiment.trial import check_client, payload_of
 from infscale.load.codec_cost import cpu_us, decoding, encoded
 from infscale.records import samples
 from infscale.records.gate import INVALID, UNSTEADY, VALID, Verdict
@@ -61,10 +61,13 @@ def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int
         session.say(f"{session.labels[number]}: left out: {session.manifest.skipped[number]}")
         return
     own = endpoint.own is not None
-    payload, encode = (endpoint.payload(arm.protocol), None) if own else encoded(endpoint, arm)
+    plain = own or arm.streams  # the numbers in a stream's request cost nothing, and its messages are not decoded
+    payload, encode = (payload_of(endpoint, arm), None) if plain else encoded(endpoint, arm)
     differences = {} if own else check_answers(endpoint)
     try:
-        first = min(FIRST_RATE, FIRST_BYTES_PER_S / max(1, len(payload.bodies[0])))
+        first = min(FIRST_RATE, FIRST_BYTES_PER_S / max(1, len(payload.bodies[0]), arm.message_bytes))
+        if endpoint.streams_at_once and arm.stream_s:  # beyond, each waits for those before it
+            first = min(first, endpoint.streams_at_once / arm.stream_s)
         session.warm(endpoint, arm, first, most=1)  # the searches that follow go on warming it
         find_rate = throughput if arm.closed else bracket
         low, high = find_rate(session, endpoint, number, first)
@@ -81,7 +84,7 @@ def find(session: Session, endpoint: Endpoint, number: int, losses: "Counter[int
         saturation_per_s=float(f"{np.sqrt(low * high):.4g}"),
         bracket_per_s=(low, high),
         encode_us=cpu_us(encode) if encode else None,
-        decode_us=None if own else cpu_us(decoding(endpoint, payload)),
+        decode_us=None if plain else cpu_us(decoding(endpoint, payload)),
         differences={name: value if math.isfinite(value) else None for name, value in differences.items()},
         ready_s=round(endpoint.ready_s, 3),
     )
@@ -208,5 +211,4 @@ def _counts_as_kept_up(verdict: Verdict) -> bool:
 
     A generator that fails otherwise has met its own ceiling: no rate above can be measured either way.
     """
-    failed = {gate.name for gate in verdict.gates if not gate.passed}
-    return verdict.name in (VALID, UNSTEADY) or (verdict.name == INVALID and failed <= TRANSIENT_GATES)
+    return verdict.name in (VALID, UNSTEADY) or (verdict.name == INVALID and verdict.failed <= TRANSIENT_GATES)

@@ -14,7 +14,7 @@ from array import array
 
 from infscale.load.engine import status
 from infscale.load.engine.balanced import Balanced
-from infscale.load.engine.interfaces import CodecFactory
+from infscale.load.engine.interfaces import CodecFactory, Messages
 from infscale.load.engine.io import SocketIo, resolve
 from infscale.load.engine.job import Ended, Greeting, Job, addressed, codec_factory
 from infscale.load.engine.loop import Engine
@@ -91,9 +91,10 @@ def main() -> None:
     if job.cores:
         os.sched_setaffinity(0, job.cores)
     allow_files()
+    kept = Messages(len(job.schedule)) if job.streaming else None
     try:
         io = SocketIo([resolve(t.host, t.port, t.socket_path) for t in addressed(job)], owner=0)
-        factory = codec_factory(job)
+        factory = codec_factory(job, kept)
     except OSError as error:  # an unknown host, or a file of certificates that cannot be read
         _write({"failed": str(error)})
         return
@@ -109,7 +110,7 @@ def main() -> None:
     engine.run(start)
     after, delayed_since, ended = resource.getrusage(resource.RUSAGE_SELF), _run_delay_ns(), io.now()
     engine.close()
-    columns = vars(engine.rows)
+    columns = vars(engine.rows) | ({f"message_{k}": v for k, v in kept.columns().items()} if kept else {})
     _write(
         {
             "columns": {name: (column.typecode, len(column)) for name, column in columns.items()},
@@ -126,6 +127,7 @@ def main() -> None:
             "limit": status.limit_name(engine.limit),
             "reasons": [(status.name(outcome), text, count) for (outcome, text), count in engine.reasons.items()],
             "share_by_target": engine.share_by_target() if isinstance(engine, Balanced) else [],
+            "unkept": kept.unkept if kept else 0,
         },
         *columns.values(),
     )

@@ -1,5 +1,6 @@
 """What the engine's loop uses: a codec for each connection, input and output, limits, and the rows that it fills."""
 
+import re
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -92,6 +93,13 @@ class Codec(Protocol):
         """Return the requests without a finished response."""
         ...
 
+    def so_far(self, token: int) -> tuple[int, int]:
+        """Return the bytes that a request's stream has brought so far, and the time of its first message (−1: none).
+
+        Twice 0 for a reply that is no stream.
+        """
+        ...
+
 
 class Io(Protocol):
     """Sockets, waiting and the clock: real (:mod:`io`), or in memory and in virtual time."""
@@ -163,6 +171,77 @@ class Limits:
     open_first: int
     keep_alive: bool = True
     give_up: GiveUp | None = None
+
+
+@dataclass(frozen=True)
+class Streaming:
+    """How a reply brings its messages, and what a whole one is.
+
+    Attributes:
+        way: one of :data:`infscale.vocabulary.STREAMS`.
+        expected: number of messages; 0 for any above none.
+        done: data of the event, or text of the line, that ends a stream and is no message, such as ``[DONE]``; b"" for
+            none.
+        needs_done: whether a stream without it is cut short.
+        errors: matches the beginning of a message that says that the stream failed; the text of its reason begins where
+            the match ends. None looks for none.
+    """
+
+    way: str
+    expected: int = 0
+    done: bytes = b""
+    needs_done: bool = False
+    errors: re.Pattern[bytes] | None = None
+
+
+MOST_MESSAGES = 1 << 24
+"""Most messages of an engine process whose times are kept: 336 MB."""
+
+
+class Messages:
+    """The messages of streams in the order of arrival: growing columns of together 20 bytes a message.
+
+    Messages of one request with the same time came in one read.
+
+    Args:
+        requests: number of requests.
+        most: how many messages are kept; later ones are only counted, in ``unkept``.
+
+    Attributes:
+        at: when the last byte of a message was read, ns since the trial's start.
+        sequence: the request.
+        index: place of the message in its stream, from 0.
+        bytes: of the message, without its framing.
+        tokens: number of tokens that the server counted, by request; −1 for unknown.
+    """
+
+    def __init__(self, requests: int, most: int = MOST_MESSAGES) -> None:
+        self.at, self.sequence, self.index, self.bytes = array("q"), array("I"), array("I"), array("I")
+        self.tokens = array("i", [-1]) * requests
+        self.unkept = 0
+        self._room = most
+
+    def add(self, token: int, index: int, now: int, sizes: list[int]) -> None:
+        """Add the messages of request ``token``, the first of them its number ``index``, that one read completed."""
+        count = len(sizes)
+        if count > self._room:
+            self.unkept += count - self._room
+            count, sizes = self._room, sizes[: self._room]
+        self._room -= count
+        if count == 1:
+            self.at.append(now)
+            self.sequence.append(token)
+            self.index.append(index)
+            self.bytes.append(sizes[0])
+        else:
+            self.at.fromlist([now] * count)
+            self.sequence.fromlist([token] * count)
+            self.index.extend(range(index, index + count))
+            self.bytes.fromlist(sizes)
+
+    def columns(self) -> "dict[str, array[int]]":
+        """Return the columns by name."""
+        return {name: column for name, column in vars(self).items() if isinstance(column, array)}
 
 
 class Rows:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from typing import TypedDict
 from urllib.parse import urlsplit
 
-from infscale.errors import ConfigError
-from infscale.load.engine.interfaces import CodecFactory, Limits
+from infscale.errors import ConfigError, one_of
+from infscale.load.engine.interfaces import CodecFactory, Limits, Messages, Streaming
 from infscale.load.engine.wire import http1, http2, tls
+from infscale.load.engine.wire.streams.http1 import StreamHttp1
+from infscale.load.engine.wire.streams.http2 import StreamHttp2
+from infscale.vocabulary import STREAMS
 
 SCHEMES = ("http", "https", "h2c", "h2", "grpc", "grpcs")
 """Schemes of URLs: HTTP/1.1, HTTP/2 and gRPC, each in clear text and over TLS."""
@@ -94,7 +97,7 @@ class Ended(TypedDict):
     """What an engine's process sends at its end, before its arrays; see :class:`infscale.records.manifest.Shard`.
 
     ``columns`` are type code and length of each array; ``share_by_target`` are the requests sent to each target;
-    ``reasons`` are status, text and number of failed requests.
+    ``reasons`` are status, text and number of failed requests; ``unkept`` messages of streams have no row.
     """
 
     columns: dict[str, tuple[str, int]]
@@ -111,6 +114,7 @@ class Ended(TypedDict):
     limit: str
     reasons: list[tuple[str, str, int]]
     share_by_target: list[int]
+    unkept: int
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class Job:
         authority: ``host`` or ``host:port`` that the requests name, and whose certificate is expected; "" for that of
             a header ``host``, or the URL's own.
         certificate, key: files of the client's own certificate and its key; "" for none.
+        streaming: how replies bring several messages; None for replies that are no streams.
     """
 
     url: str
@@ -155,6 +160,21 @@ class Job:
     authority: str = ""
     certificate: str = ""
     key: str = ""
+    streaming: Streaming | None = None
+
+
+def check_streaming(streaming: Streaming, grpc: bool, *, gzip: bool = False) -> None:
+    """Check that replies can come in messages in this way, over gRPC or not.
+
+    Raises:
+        ConfigError: the way is unknown, or that of another protocol; or ``gzip`` asks for compressed REST replies.
+    """
+    way = one_of("streaming", streaming.way, STREAMS)
+    if (way == "grpc") != grpc:
+        accepted = "grpc for gRPC" if grpc else "sse, lines and chunks for REST"
+        raise ConfigError(f"streaming={way!r} is not a way of this URL's protocol; accepted: {accepted}")
+    if gzip and not grpc:
+        raise ConfigError("the messages of a compressed reply cannot be seen: gzip and streaming exclude each other")
 
 
 def named(job: Job) -> tuple[str, dict[str, str]]:
@@ -190,14 +210,18 @@ def addressed(job: Job) -> list[Target]:
     return [parse(f"{own.scheme}://{target}{own.path}") for target in job.targets]
 
 
-def codec_factory(job: Job) -> CodecFactory:
+def codec_factory(job: Job, kept: Messages | None = None) -> CodecFactory:
     """Return a function that makes the codec of a new connection; the pool is encoded once.
+
+    Args:
+        job: the work.
+        kept: where the messages of streams go; needed by a job whose replies are streams.
 
     Raises:
         OSError: a file of certificates or of the key cannot be read.
     """
     target = parse(job.url)
-    plain = _http1(job, target) if target.scheme in ("http", "https") else _http2(job, target)
+    plain = _http1(job, target, kept) if target.scheme in ("http", "https") else _http2(job, target, kept)
     if not target.tls:
         return plain
     alpn = "http/1.1" if target.scheme == "https" else "h2"
@@ -207,21 +231,31 @@ def codec_factory(job: Job) -> CodecFactory:
     return lambda: tls.Tls(plain(), context, host, "h2" if alpn == "h2" else "")
 
 
-def _http1(job: Job, target: Target) -> CodecFactory:
+def _accepting(job: Job, headers: dict[str, str]) -> dict[str, str]:
+    """Return headers that ask for events where replies are to be such, unless they ask for something already."""
+    events = job.streaming is not None and job.streaming.way == "sse" and "accept" not in headers
+    return headers | {"accept": "text/event-stream"} if events else headers
+
+
+def _http1(job: Job, target: Target, kept: Messages | None) -> CodecFactory:
     authority, others = named(job)
-    headers = {"host": authority, **others}
+    headers = _accepting(job, {"host": authority, **others})
     if not job.limits.keep_alive:
         headers["connection"] = "close"
     wire = [http1.encode(job.method, target.path, headers, body, gzip=job.gzip) for body in job.bodies]
+    if (streaming := job.streaming) is not None and kept is not None:
+        return lambda: StreamHttp1(wire, streaming, kept)
     return lambda: http1.Http1(wire)
 
 
-def _http2(job: Job, target: Target) -> CodecFactory:
+def _http2(job: Job, target: Target, kept: Messages | None) -> CodecFactory:
     authority, headers = named(job)
-    where = authority, target.path, headers
+    where = authority, target.path, _accepting(job, headers)
     scheme = "https" if target.tls else "http"
     if target.grpc:
         requests = [http2.encode_grpc(*where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
     else:
         requests = [http2.encode_rest(job.method, *where, body, gzip=job.gzip, scheme=scheme) for body in job.bodies]
+    if (streaming := job.streaming) is not None and kept is not None:
+        return lambda: StreamHttp2(requests, streaming, kept, max_streams=job.max_streams)
     return lambda: http2.Http2(requests, grpc=target.grpc, max_streams=job.max_streams)

@@ -126,8 +126,10 @@ class Engine:
                 break
         for j in range(count):
             if rows.outcome[j] == status.PENDING:
-                rows.outcome[j] = status.UNSENT if rows.sent[j] < 0 else status.TIMEOUT
-                rows.done[j] = -1 if rows.sent[j] < 0 else self._now() - start
+                if rows.sent[j] < 0:
+                    rows.outcome[j], rows.done[j] = status.UNSENT, -1
+                else:
+                    self._settle([self._given_up(j)], self._now() - start)
 
     def _late_by(self, t: int, give_up: GiveUp) -> int:
         """Return how many of the requests whose time to succeed is over at ``t`` have not succeeded in it."""
@@ -254,7 +256,7 @@ class Engine:
                 late.append(i)
             i += 1
         self._oldest = i
-        self._settle([(i, status.TIMEOUT, 0, 0) for i in late], t)
+        self._settle([self._given_up(i) for i in late], t)
         for i in late:
             connection = self._live.get(rows.connection[i])
             if connection is not None:
@@ -264,6 +266,11 @@ class Engine:
         while self._oldest < self._next and rows.outcome[self._oldest]:
             self._oldest += 1
         return schedule[self._oldest] + timeout if self._oldest < len(schedule) else t + timeout
+
+    def _given_up(self, i: int) -> Finished:
+        """Return the outcome of a request that is given up, with what its stream has brought."""
+        connection = self._live.get(self.rows.connection[i])
+        return (i, status.TIMEOUT, *(connection.codec.so_far(i) if connection is not None else (0, 0)))
 
     # --- connections ---
 
@@ -443,11 +450,13 @@ class Engine:
         codec = connection.codec
         if codec.out:
             self._flush(connection)
+        if not connection.live:  # given up meanwhile, and the request that it cost has failed
+            return
         if (codec.closing or connection.spent) and not codec.tokens():
             self._drop(connection)
             self._fail_if_useless(connection)
             self._more_connections(connection.pool)
-        elif codec.free > 0 and not connection.idle and connection.live:
+        elif codec.free > 0 and not connection.idle:
             self._free(connection)
 
     def _handle(self, events: Sequence[tuple[int, int]]) -> bool:

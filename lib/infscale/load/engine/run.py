@@ -21,8 +21,8 @@ import pandas as pd
 
 from infscale.errors import ConfigError, EngineError, one_of
 from infscale.load.engine import status
-from infscale.load.engine.interfaces import GiveUp, Limits
-from infscale.load.engine.job import Ended, Greeting, Job, named, parse
+from infscale.load.engine.interfaces import GiveUp, Limits, Streaming
+from infscale.load.engine.job import Ended, Greeting, Job, check_streaming, named, parse
 from infscale.records.manifest import Generator, Reason, Shard, commonest
 from infscale.vocabulary import PICKS
 
@@ -47,11 +47,16 @@ class Result:
         samples: columns of :data:`infscale.records.samples.SCHEMA` without ``trial_id``.
         generator: CPU seconds, run delay and connections, over all shards and of each.
         logs: what a load tool wrote itself, by the name of the file.
+        chunks: of streams, columns of :data:`infscale.records.chunks.SCHEMA` without ``trial_id``, a row per message,
+            ordered by request; None of replies that are no streams.
+        tokens: of streams, how many tokens the server counted, −1 for unknown; int32 of shape (requests,), as the rows.
     """
 
     samples: pd.DataFrame
     generator: Generator
     logs: Mapping[str, str] = field(default_factory=dict)
+    chunks: pd.DataFrame | None = None
+    tokens: npt.NDArray[np.int32] | None = None
 
 
 class Interrupted(KeyboardInterrupt):
@@ -172,6 +177,7 @@ def run(
     certificate: str = "",
     key: str = "",
     give_up: GiveUp | None = None,
+    streaming: Streaming | None = None,
     progress: Callable[[float], None] | None = None,
     mark: Callable[[], None] | None = None,
 ) -> Result:
@@ -201,17 +207,20 @@ def run(
             is expected; "" for that of a header ``host``, or the URL's own.
         certificate, key: files of the client's own certificate and its key; "" for none.
         give_up: when each engine process ends its load early; what it did not send is "unsent" then. None for never.
+        streaming: how replies bring several messages, whose times are kept; None for replies that are no streams.
         progress: called a few times a second with the seconds since the schedule's start.
         mark: called just before the start, and after the end while the engine's processes still run.
 
     Raises:
         ConfigError: a bad URL, target, pick or authority, an unknown host, an unreadable file of certificates, no
-            body, or no request to send.
+            body, no request to send, or a way of streaming that does not fit the URL.
         EngineError: an engine process failed.
         Interrupted: Ctrl-C ended it in its middle.
     """
     parse(url)
     _check_targets(url, targets, pick)
+    if streaming:
+        check_streaming(streaming, parse(url).grpc, gzip=gzip)
     if not bodies:
         raise ConfigError("bodies=[] is empty; accepted: at least one body")
     if not sum(map(len, schedules)):
@@ -225,7 +234,7 @@ def run(
             arrays = array("q", schedule.tobytes()), array("i", choice.tobytes())
             job = Job(url, bodies, *arrays, limits, headers or {}, max_streams, cores, gzip, ca, insecure)
             job = replace(job, targets=tuple(targets), pick=pick, method=method, authority=authority)
-            job = replace(job, certificate=certificate, key=key)
+            job = replace(job, certificate=certificate, key=key, streaming=streaming)
             named(job)
             children.append(_Child(job))
         results, interrupted, start_ns = _run(children, progress, mark or (lambda: None))
@@ -237,9 +246,14 @@ def run(
         for shard, ((_, columns), schedule, choice) in enumerate(zip(results, schedules, choices, strict=True))
     ]
     samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    samples = samples.sort_values("scheduled_ns", kind="stable", ignore_index=True)
+    order = np.argsort(samples["scheduled_ns"].to_numpy(), kind="stable")
+    samples = samples.take(order).reset_index(drop=True)
     samples["sequence"] = np.arange(len(samples), dtype=np.int64)
     result = Result(samples, _generator([ended for ended, _ in results], children, start_ns))
+    if streaming:
+        every = [columns for _, columns in results]
+        tokens = np.concatenate([columns["message_tokens"] for columns in every])[order]
+        result = replace(result, chunks=_chunks(every, order), tokens=tokens)
     if interrupted:
         raise Interrupted(result)
     return result
@@ -305,6 +319,22 @@ def _frame(
     )
 
 
+def _chunks(shards: Sequence[Columns], order: npt.NDArray[np.intp]) -> pd.DataFrame:
+    """Return the messages of all shards, ordered by request; ``order``: the places of the sorted rows before."""
+    place = np.empty(len(order), np.uint32)
+    place[order] = np.arange(len(order), dtype=np.uint32)
+    begins = np.cumsum([0, *(len(columns["message_tokens"]) for columns in shards)])
+    sequence = np.concatenate(
+        [place[begin + columns["message_sequence"]] for begin, columns in zip(begins[:-1], shards, strict=True)]
+    )
+    by_request = np.argsort(sequence, kind="stable")
+    others = {
+        name: np.concatenate([columns[f"message_{source}"] for columns in shards])[by_request]
+        for name, source in (("index", "index"), ("at_ns", "at"), ("bytes", "bytes"))
+    }
+    return pd.DataFrame({"sequence": sequence[by_request], **others})
+
+
 def _generator(results: Sequence[Ended], children: Sequence[_Child], start_ns: int) -> Generator:
     shards = [_shard(ended, child.pid) for ended, child in zip(results, children, strict=True)]
     shares = [ended["share_by_target"] for ended in results]
@@ -320,6 +350,7 @@ def _generator(results: Sequence[Ended], children: Sequence[_Child], start_ns: i
         connections_opened=sum(shard.connections_opened for shard in shards),
         connections_lost=sum(shard.connections_lost for shard in shards),
         retried=sum(ended["retried"] for ended in results),
+        messages_unkept=sum(ended["unkept"] for ended in results),
         error=next((shard.error for shard in shards if shard.error), ""),
         limit=next((ended["limit"] for ended in results if ended["limit"]), ""),
         reasons=commonest(Reason(*reason) for ended in results for reason in ended["reasons"])[:REASONS_KEPT],

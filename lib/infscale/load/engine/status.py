@@ -2,10 +2,11 @@
 
 import errno
 
-from infscale.vocabulary import CLIENT_LIMITS
+from infscale.vocabulary import CLIENT_LIMITS, STREAM_FAULTS
 
 PENDING, OK, TIMEOUT, REFUSED, RESET, BAD_RESPONSE, UNSENT = range(7)
-_FIXED = ("pending", "ok", "timeout", "refused", "reset", "bad_response", "unsent")
+STREAM_ERROR, STREAM_CUT, STREAM_EMPTY, STREAM_FEW, STREAM_MANY = range(7, 7 + len(STREAM_FAULTS))
+_FIXED = ("pending", "ok", "timeout", "refused", "reset", "bad_response", "unsent", *STREAM_FAULTS)
 _LIMIT, _HTTP, _GRPC = 500, 1000, 2000
 _LIMITS = {getattr(errno, name): _LIMIT + i for i, name in enumerate(CLIENT_LIMITS)}
 
@@ -63,4 +64,5 @@ def name(outcome: int) -> str:
 
 
 Finished = tuple[int, int, int, int]
-"""A finished request: its token, outcome, bytes received, and time of the first byte (ns since the start)."""
+"""A finished request: its token, outcome, bytes received, and time of the first byte, or of a stream's first message
+(−1 if none came), ns since the start."""

@@ -9,14 +9,18 @@ Every gate is a pure function of the samples table and of values in the trial's 
 - ``VALID`` otherwise.
 
 The order matters: a generator that cannot keep up looks just like a server that cannot.
+
+Of streams it is said beside the verdict where messages arrived together that were sent apart.
 """
 
 from collections.abc import Iterable
 
+import msgspec
 import pandas as pd
 
 from infscale.experiment.design.arm import CLIENTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
+from infscale.records.gates.coalesced import coalesced
 from infscale.records.gates.generator import (
     arrivals,
     ceiling,
@@ -38,9 +42,9 @@ from infscale.records.gates.steady import LATEST_CUT, steady
 from infscale.records.manifest import Generator, Host, ServerProcess, TrialManifest
 
 
-def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
-    """Return the verdict of a trial by its rows and its manifest; see :func:`judge`."""
-    return judge(
+def judge_trial(samples: pd.DataFrame, manifest: TrialManifest, chunks: pd.DataFrame | None = None) -> Verdict:
+    """Return the verdict of a trial by its rows, its manifest and, of streams, its messages; see :func:`judge`."""
+    verdict = judge(
         samples,
         manifest.duration_s,
         manifest.generator,
@@ -50,6 +54,10 @@ def judge_trial(samples: pd.DataFrame, manifest: TrialManifest) -> Verdict:
         process=manifest.server,
         at_slo=manifest.phase == "capacity",
     )
+    if chunks is None:
+        return verdict
+    gate = coalesced(samples, chunks, manifest.arm.interval_ms, kept_up=verdict.name in (VALID, UNSTEADY))
+    return msgspec.structs.replace(verdict, gates=(*verdict.gates, gate))
 
 
 def judge(

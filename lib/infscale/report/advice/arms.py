@@ -15,7 +15,7 @@ from infscale.analysis.tables.ratios import Ratios
 from infscale.analysis.tables.trials import QUANTILES, Row, metric
 from infscale.experiment.design import labels
 from infscale.experiment.design.arm import Arm
-from infscale.experiment.design.design import CAPACITY, MARGINS, P95, SATURATION
+from infscale.experiment.design.design import MARGINS, MORE_IS_BETTER, SATURATION
 from infscale.records.gate import VALID
 from infscale.records.runs import Run
 from infscale.report.advice.question import Question
@@ -251,8 +251,8 @@ def compare(one: Evidence, first: Judged, second: Judged) -> tuple[Answer, str]:
 
 
 def _better(row: "pd.Series[Any]") -> int:
-    """Return which arm of a contrast that differs is better: the one with the higher λ*, or the shorter p95."""
-    more_is_better = {SATURATION: True, CAPACITY: True, P95: False}[row["metric"]]
+    """Return which arm of a contrast that differs is better: the one with the higher rate, or the shorter time."""
+    more_is_better = row["metric"] in MORE_IS_BETTER
     return int(row["arm"] if (row["ratio"] > 1) == more_is_better else row["reference"])
 
 

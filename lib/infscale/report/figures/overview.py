@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from infscale.analysis.answers import DIFFERS, EQUAL, UNDECIDED
-from infscale.experiment.design.design import CAPACITY, P95, SATURATION
+from infscale.experiment.design.design import CAPACITY, FIRST, GAP, P95, PER_CORE, PER_MESSAGE, SATURATION
 from infscale.report.figures.legends import legend, mark
 from infscale.report.figures.parts import log_axis, styled
+from infscale.report.wording import QUANTITIES
 from infscale.vocabulary import number
 
 COLOURS = {DIFFERS: "#111111", EQUAL: "#009E73", UNDECIDED: "#999999"}
@@ -22,11 +23,17 @@ MARKS = {DIFFERS: "D", EQUAL: "s", UNDECIDED: "o"}
 """Matplotlib's marker by answer."""
 
 COLUMNS = {P95: "p95 response time at moderate load\n(ratio)", SATURATION: "saturation rate λ*\n(ratio)"}
-"""Label of the axis of each metric that has one."""
+"""Label of the axis of each metric that has one of its own."""
 
-RATES = "saturation rate λ*,\nor at the SLO (ratio)"
-"""Label of the axis of λ* where contrasts of the rate at an SLO have rows there: a column of their own would be empty
-but for one question."""
+SHARED = {FIRST: P95, GAP: P95, PER_MESSAGE: P95, PER_CORE: SATURATION, CAPACITY: SATURATION}
+"""Whose axis each other metric shares: one where less is better, or one where more is. A column of their own would be
+empty but for one question."""
+
+WITH_OTHERS = {
+    P95: "p95 response time at moderate load,\nor what the row names (ratio)",
+    SATURATION: "saturation rate λ*,\nor what the row names (ratio)",
+}
+"""Labels of the axes where metrics that share them have rows."""
 
 MOST, MOST_DECIDED = 20.0, 100.0
 """Largest ratio, or inverse of one, that an axis holds: of an undecided contrast, and of one that is decided. What lies
@@ -40,15 +47,12 @@ WIDTH = 46
 def draw(table: pd.DataFrame) -> Figure:
     """Return the figure of the contrasts of :func:`infscale.report.claims.table`: a row each, a column a metric.
 
-    Where there are several findings, the rows of each stand below its name. A contrast of the rate at an SLO has a row
-    of its own in the column of λ*.
+    Where there are several findings, the rows of each stand below its name. A contrast of a metric without a column of
+    its own (:data:`SHARED`) has a row of its own, which names the metric.
     """
-    at_slo = table["metric"] == CAPACITY
-    columns = COLUMNS | ({SATURATION: RATES} if at_slo.any() else {})
-    table = table.assign(
-        contrast=table["contrast"].where(~at_slo, table["contrast"] + ", at the SLO"),
-        metric=table["metric"].where(~at_slo, SATURATION),
-    )
+    others = set(table["metric"].map(SHARED).dropna())
+    columns = COLUMNS | {metric: label for metric, label in WITH_OTHERS.items() if metric in others}
+    table = _named_rows(table)
     places, names = _rows(table)
     figure = Figure(figsize=(WIDTH_IN, 1.0 + ROW_IN * (max(names, default=0.0) + 1)), layout="constrained")
     axes = figure.subplots(1, len(columns), sharey=True)
@@ -81,6 +85,14 @@ WIDTH_IN, ROW_IN = 5.6, 0.17
 
 SCREEN = 25
 """Lines of text above which the foot of the figure is on another screen than its head, and is labelled, too."""
+
+
+def _named_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the contrasts with those that share an axis on it, each in a row that names its metric."""
+    own = table["metric"].isin(SHARED)
+    named = table["contrast"] + ", " + table["metric"].map(lambda metric: QUANTITIES[metric][0])
+    metric = table["metric"].map(lambda metric: SHARED.get(metric, metric))
+    return table.assign(contrast=table["contrast"].mask(own, named), metric=metric)
 
 
 def _rows(table: pd.DataFrame) -> tuple[dict[tuple[str, str], float], dict[float, str]]:
@@ -134,10 +146,11 @@ def _contrast(ax: Axes, row: "pd.Series[Any]", y: float, ends: tuple[float, floa
 CAPTION = (
     "Every contrast that was named before its run: the ratio of two arms with its 95 % interval over lifetimes, at "
     "looks that allow a run to be stopped and continued. Left: p95 response time at moderate load (below 1 the first "
-    "arm is faster). Right: saturation rate λ*, or the rate at an SLO where a row says so (above 1 the first arm takes "
-    "more load). Black: the two differ; green: equal within 10 % (rates: 15 %); grey: undecided, after Holm's "
-    "correction over the contrasts of a run; without a bar there is no bound, or no look yet. Arrows: the interval "
-    "goes on beyond the axis, and a number beside one is the ratio that lies there."
+    "arm is faster). Right: saturation rate λ* (above 1 the first arm takes more load). Other metrics are named in "
+    "their rows: times and CPU stand left, the rate at an SLO and messages/s a core right. Black: the two differ; "
+    "green: equal within 10 % (rates and CPU: 15 %); grey: undecided, after Holm's correction over the contrasts of a "
+    "run; without a bar there is no bound, or no look yet. Arrows: the interval goes on beyond the axis, and a number "
+    "beside one is the ratio that lies there."
 )
 """The caption of the figure."""
 

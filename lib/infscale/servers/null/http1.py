@@ -1,5 +1,7 @@
 """The server's side of HTTP/1.1 (RFC 9112) without I/O: it takes bytes, finds requests, and gives a fixed reply.
 
+Instead of a reply it can send a stream: :meth:`Http1Server.begin`, :meth:`~Http1Server.emit`, :meth:`~Http1Server.end`.
+
 Heads repeat from request to request, so that each distinct one is parsed once. A body is counted and not read: ``skip``
 tells the loop how many bytes it may discard.
 """
@@ -10,6 +12,8 @@ MAX_HEAD = 65_536
 BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLOSE, KEEP = 0, 1
+READY, BLOCKED, GONE = 0, 1, 2
+"""Whether a stream can send a message now, has to wait for the client, or has ended."""
 
 _Head = tuple[int, int, bool]
 """Body length (−1: chunked), CLOSE or KEEP, whether the client waits for ``100 Continue``."""
@@ -43,6 +47,7 @@ class Http1Server:
         self._heads = heads
         self._rest = b""
         self._token = KEEP
+        self._streaming = False
         self._chunks = ""  # within a chunked body: the line that comes next, "size" or "trailer"
 
     def receive(self, data: bytes, requests: list[int]) -> None:
@@ -87,6 +92,37 @@ class Http1Server:
         """Answer the oldest request that has no answer."""
         self.out.append(self._answers[token])
         if token == CLOSE:
+            self.closing = True
+
+    def begin(self, token: int, content_type: str) -> bool:
+        """Begin a stream as the answer to a request; return False, since it is not gRPC.
+
+        A request that comes while a stream is sent ends the connection: no client of streams pipelines them.
+        """
+        if self._streaming:
+            self._streaming, self.closing = False, True
+            return False
+        self._streaming = True
+        close = b"connection: close\r\n" if token == CLOSE else b""
+        kind = content_type.encode()
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n%b\r\n"
+        self.out.append(head % (kind, close))
+        return False
+
+    def state(self, token: int) -> int:
+        """Return READY while there is a stream, else GONE; the socket alone blocks it."""
+        return READY if self._streaming else GONE
+
+    def emit(self, token: int, message: bytes) -> None:
+        """Send a message of the stream as one chunk."""
+        self.out += (b"%x\r\n" % len(message), message, b"\r\n")
+
+    def end(self, token: int, *, failed: bool = False, cut: bool = False) -> None:
+        """End the stream, or the connection in the middle of it; HTTP/1.1 has no sign for a failure."""
+        self._streaming = False
+        if not cut:
+            self.out.append(b"0\r\n\r\n")
+        if cut or token == CLOSE:
             self.closing = True
 
     def goodbye(self) -> None:

@@ -3,6 +3,8 @@
 Receive windows of 2³¹ − 1 and frames of up to 16 MB are announced at the start, so that a large body flows as one frame
 without updates, and ``skip`` lets the loop discard it unread. Replies keep to the client's windows. Header blocks of a
 connection repeat while its header table does not change, so that each distinct one is decoded, and encoded, once.
+
+Instead of a reply it can send a stream: :meth:`Http2Server.begin`, :meth:`~Http2Server.emit`, :meth:`~Http2Server.end`.
 """
 
 import struct
@@ -12,6 +14,9 @@ from dataclasses import dataclass
 import hpack
 from hpack.table import HeaderTable
 
+from infscale.servers.null.emission import ERROR, GRPC_INTERNAL
+from infscale.servers.null.http1 import BLOCKED, GONE, READY
+
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITISED = 1, 1, 4, 8, 32
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -19,9 +24,11 @@ MAX_WINDOW, MAX_FRAME, MAX_BLOCK = 2**31 - 1, 2**24 - 1, 65_536
 REST, GRPC = 0, 1
 
 _FRAME = struct.Struct(">HBBBL")
-_PROTOCOL_ERROR, _FLOW_CONTROL_ERROR, _REFUSED_STREAM = 1, 3, 7
+_PROTOCOL_ERROR, _INTERNAL_ERROR, _FLOW_CONTROL_ERROR, _REFUSED_STREAM = 1, 2, 3, 7
 _OK = [(":status", "200")]
 _TRAILERS = [("grpc-status", "0")]
+_FAILED = [("grpc-status", str(GRPC_INTERNAL)), ("grpc-message", ERROR)]
+_Block = tuple[tuple[str, str], ...]
 
 Parts = tuple[bytes, bytes, bytes, bytes]
 """A whole reply, cut where the number of the stream goes: three places for gRPC; for REST two, and an empty part."""
@@ -39,12 +46,13 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 @dataclass(slots=True)
 class _Held:
-    """The rest of a reply's body, which waits for the client's windows."""
+    """The rest of a reply's body, or of a stream's message, which waits for the client's windows."""
 
     stream: int
     left: memoryview
     window: int
-    trailers: bytes  # the whole frame, or nothing: then the body ends the stream
+    trailers: bytes  # the whole frame, or nothing: then the body ends the stream, unless it is open
+    open: bool = False  # a stream, to which more messages may come
 
 
 class Http2Server:
@@ -78,6 +86,9 @@ class Http2Server:
         self._window, self._stream_window, self._max_frame = 65_535, 65_535, 16_384
         self._grown: dict[int, int] = {}  # window updates of streams that have no reply yet
         self._held: list[_Held] = []
+        self._open: dict[int, _Held] = {}  # streams of messages; those that have something left are in _held, too
+        self._grpc: set[int] = set()  # those of them that are gRPC
+        self._blocks: dict[_Block, bytes] = {}  # encoded header blocks of streams of messages
         self._decoder, self._encoder = hpack.Decoder(), hpack.Encoder()
         self._kinds: dict[bytes, int] = {}
         self._replies: dict[int, Parts] = {}
@@ -123,6 +134,60 @@ class Http2Server:
         self.out.append(head + number + middle[:-5])  # the DATA frame's header is made anew, piece by piece
         self._held.append(_Held(stream, memoryview(body), window, tail + number + trailers if kind else b""))
         self._pump()
+
+    def begin(self, stream: int, content_type: str) -> bool:
+        """Begin a stream of messages as the answer to a request, unless it is cancelled; return whether it is gRPC.
+
+        ``content_type`` is that of REST.
+        """
+        kind = self.streams.pop(stream, -1)
+        if kind < 0:
+            return False
+        if kind == GRPC:
+            self._grpc.add(stream)
+            content_type = "application/grpc"
+        block = self._block_of([*_OK, ("content-type", content_type)])
+        self._open[stream] = _Held(
+            stream, memoryview(b""), self._stream_window + self._grown.pop(stream, 0), b"", open=True
+        )
+        self.out.append(frame(HEADERS, END_HEADERS, stream, block))
+        return kind == GRPC
+
+    def state(self, stream: int) -> int:
+        """Return READY, BLOCKED while a message waits for the client's windows, or GONE for a stream that has ended."""
+        held = self._open.get(stream)
+        if held is None:
+            return GONE
+        return BLOCKED if held.left else READY
+
+    def emit(self, stream: int, message: bytes) -> None:
+        """Send a message of a stream that is READY, as far as the client's windows reach."""
+        held, size = self._open[stream], len(message)
+        if size <= min(self._max_frame, self._window, held.window):
+            self._window -= size
+            held.window -= size
+            self.out += (_FRAME.pack(size >> 8, size & 255, DATA, 0, stream), message)
+            return
+        held.left = memoryview(message)
+        self._held.append(held)
+        self._pump()
+
+    def end(self, stream: int, *, failed: bool = False, cut: bool = False) -> None:
+        """End a stream of messages behind its last: as it should, with an error's status (gRPC), or by a reset."""
+        held = self._open.pop(stream)
+        grpc = stream in self._grpc
+        self._grpc.discard(stream)
+        if cut:
+            last = frame(RST_STREAM, 0, stream, struct.pack(">L", _INTERNAL_ERROR))
+        elif grpc:
+            block = self._block_of(_FAILED if failed else _TRAILERS)
+            last = frame(HEADERS, END_HEADERS | END_STREAM, stream, block)
+        else:
+            last = frame(DATA, END_STREAM, stream)
+        if held.left:
+            held.trailers = last
+        else:
+            self.out.append(last)
 
     def goodbye(self) -> None:
         """Tell the client that no further stream will be answered."""
@@ -191,7 +256,7 @@ class Http2Server:
             kind = self._decoded(payload)
         if stream > self._last and stream & 1:
             self._last = stream
-            if len(self.streams) + len(self._held) >= self._max_streams:
+            if len(self.streams) + len({*self._open, *(held.stream for held in self._held)}) >= self._max_streams:
                 self.out.append(frame(RST_STREAM, 0, stream, struct.pack(">L", _REFUSED_STREAM)))
                 return
             self.streams[stream] = kind
@@ -214,8 +279,9 @@ class Http2Server:
             if key == 1:
                 self._encoder.header_table_size = min(value, 4096)
                 self._replies.clear()
+                self._blocks.clear()
             elif key == 4:
-                for held in self._held:
+                for held in {held.stream: held for held in (*self._held, *self._open.values())}.values():
                     held.window += value - self._stream_window
                 self._stream_window = value
             elif key == 5:
@@ -235,13 +301,19 @@ class Http2Server:
                 self._fail(_FLOW_CONTROL_ERROR, "window too large")
         elif stream in self.streams:
             self._grown[stream] = self._grown.get(stream, 0) + grow
-        for held in self._held:
-            held.window += grow if held.stream == stream else 0
-        self._pump()
+        elif stream in self._open:
+            self._open[stream].window += grow
+        else:
+            for held in self._held:
+                held.window += grow if held.stream == stream else 0
+        if self._held:
+            self._pump()
 
     def _on_reset(self, flags: int, stream: int, payload: bytes, requests: list[int]) -> None:
         self.streams.pop(stream, None)
         self._grown.pop(stream, None)
+        self._open.pop(stream, None)
+        self._grpc.discard(stream)
         self._held = [held for held in self._held if held.stream != stream]
 
     # --- header blocks and windows ---
@@ -270,12 +342,20 @@ class Http2Server:
             self._replies[kind] = parts
         return parts
 
+    def _block_of(self, fields: list[tuple[str, str]]) -> bytes:
+        """Return an encoded header block that leaves the header table alone, so that it can be sent at any time."""
+        key = tuple(fields)
+        if key not in self._blocks:
+            never = [hpack.NeverIndexedHeaderTuple(*field) for field in fields]
+            self._blocks[key] = self._encoder.encode(never)
+        return self._blocks[key]
+
     def _pump(self) -> None:
         """Send the bodies that wait, in order, as far as the client's windows reach."""
         waiting = []
         for held in self._held:
             while held.left and (room := min(len(held.left), held.window, self._window, self._max_frame)) > 0:
-                ends = room == len(held.left) and not held.trailers
+                ends = room == len(held.left) and not held.trailers and not held.open
                 head = _head(DATA, END_STREAM if ends else 0, room) + held.stream.to_bytes(4, "big")
                 self.out += (head, held.left[:room])
                 held.left = held.left[room:]

@@ -1,7 +1,8 @@
 """The null server's process: one thread and one epoll loop that send fixed replies, at once or as a FIFO server.
 
 :mod:`infscale.load.null_server` starts it as ``python -m``. Standard input carries one line of JSON and the service
-times (int64 ns), and then stays open: its end, which also comes with the owner's death, ends the process.
+times (int64 ns), and then stays open: its end, which also comes with the owner's death, ends the process. Each byte
+that comes on it is answered on standard output with the stamps of the streams so far.
 
 The FIFO server has workers, of which each request takes the first that is free: with one, request i is answered at
 end_i = max(receipt_i, end_{i−1}) + S_i. An absolute timerfd goes off
@@ -22,9 +23,10 @@ import time
 from array import array
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol, TypedDict
+from typing import Any, Protocol, TypedDict
 
-from infscale.servers.null.http1 import Http1Server, replies
+from infscale.servers.null.emission import Emission
+from infscale.servers.null.http1 import BLOCKED, GONE, Http1Server, replies
 from infscale.servers.null.http2 import Http2Server
 
 SPIN_NS = 150_000
@@ -36,13 +38,15 @@ It is longer than a timerfd is late at p99 on a core that nothing else wants, an
 _READ, _WRITE = select.EPOLLIN, select.EPOLLOUT
 _TFD_NONBLOCK, _TFD_CLOEXEC, _ABSTIME = 0o4000, 0o2000000, 1
 _TRASH_BYTES = 1 << 24
+_ANSWERS_BETWEEN_POLLS = 32
 
 
 class Specification(TypedDict):
     """The server's settings: a line of JSON on standard input.
 
     The keys are those of :func:`infscale.load.null_server.null_server`; ``fifo`` tells whether there are service times,
-    which follow in ``service_bytes`` bytes, and ``cores`` the CPU affinity.
+    which follow in ``service_bytes`` bytes, ``cores`` the CPU affinity, and ``stream`` the fields of an
+    :class:`Emission`, if requests are answered with streams.
     """
 
     host: str
@@ -54,6 +58,7 @@ class Specification(TypedDict):
     workers: int
     cores: list[int] | None
     real_time: bool
+    stream: dict[str, Any] | None
 
 
 class _Codec(Protocol):
@@ -64,6 +69,10 @@ class _Codec(Protocol):
     def receive(self, data: bytes, requests: list[int]) -> None: ...
     def skipped(self, requests: list[int]) -> None: ...
     def reply(self, token: int) -> None: ...
+    def begin(self, token: int, content_type: str) -> bool: ...
+    def state(self, token: int) -> int: ...
+    def emit(self, token: int, message: bytes) -> None: ...
+    def end(self, token: int, *, failed: bool = False, cut: bool = False) -> None: ...
     def goodbye(self) -> None: ...
 
 
@@ -84,17 +93,30 @@ class _Discard:
     def reply(self, token: int) -> None:
         pass
 
+    def begin(self, token: int, content_type: str) -> bool:
+        return False
+
+    def state(self, token: int) -> int:
+        return GONE
+
+    def emit(self, token: int, message: bytes) -> None:
+        pass
+
+    def end(self, token: int, *, failed: bool = False, cut: bool = False) -> None:
+        pass
+
     def goodbye(self) -> None:
         self.closing = True
 
 
 class _Connection:
-    __slots__ = ("codec", "pending", "sock")
+    __slots__ = ("codec", "parked", "pending", "sock")
 
     def __init__(self, sock: socket.socket, codec: _Codec) -> None:
         self.sock: socket.socket | None = sock
         self.codec = codec
         self.pending: memoryview | None = None  # bytes that a full socket did not take
+        self.parked: list[tuple[int, int]] = []  # number and token of streams that wait for the client
 
 
 class _Timer:
@@ -130,6 +152,10 @@ class Server:
         self._received = 0
         self._free_ns = [0] * workers  # a heap: when each worker has answered all that it has taken
         self._queue: list[tuple[int, int, _Connection, int]] = []  # a heap: end_i, i, connection and token
+        self._turns = 0
+        self._receipts = array("q")  # by request, of streams only
+        self._request_of = array("i")  # by message of a stream, in the order of the writes
+        self._written_ns = array("q")
         self._running = True
 
     def listen(self, host: str, codec: Callable[[], _Codec]) -> int:
@@ -149,8 +175,11 @@ class Server:
                 left = queue[0][0] - now()
                 if left <= 0:
                     self._answer()
-                    continue
-                if left <= SPIN_NS:
+                    self._turns += 1
+                    if self._turns % _ANSWERS_BETWEEN_POLLS:
+                        continue
+                    wait = 0.0
+                elif left <= SPIN_NS:
                     wait = 0.0
                 else:
                     self._timer.arm(queue[0][0] - SPIN_NS)
@@ -165,7 +194,17 @@ class Server:
         self._epoll.register(fd, _READ)
 
     def _owner(self, owner: int) -> None:
-        self._running = bool(os.read(owner, 4096))
+        """Tell the stamps for each byte that comes, and end with the owner.
+
+        A line of JSON has the numbers of requests and messages; then come the receipts and the stamps (int64), and the
+        request of each message (int32), in the order of the writes.
+        """
+        self._running = bool(os.read(owner, 1))
+        if self._running:
+            line = json.dumps([len(self._receipts), len(self._written_ns)]).encode() + b"\n"
+            with open(1, "wb", closefd=False) as standard_output:
+                for part in (line, self._receipts, self._written_ns, self._request_of):
+                    standard_output.write(part)
 
     def _accept(self, listener: socket.socket, codec: Callable[[], _Codec]) -> None:
         try:
@@ -208,16 +247,19 @@ class Server:
             self._drop(connection)
             return
         if requests:
-            if self._service is None:
-                for token in requests:
-                    codec.reply(token)
-            else:
-                self._enqueue(connection, requests)
+            self._take(connection, requests)
+        if connection.parked:
+            self._unpark(connection)
         if codec.out or codec.closing:
             self._flush(connection)
 
-    def _enqueue(self, connection: _Connection, requests: list[int]) -> None:
-        receipt, service = time.monotonic_ns(), self._service or ()
+    def _take(self, connection: _Connection, requests: list[int]) -> None:
+        """Answer requests that have just come, or enter their answers into the queue."""
+        if self._service is None:
+            for token in requests:
+                connection.codec.reply(token)
+            return
+        receipt, service = time.monotonic_ns(), self._service
         for token in requests:
             own = service[self._received] if self._received < len(service) else 0
             self._received += 1
@@ -230,6 +272,13 @@ class Server:
         if connection.sock is not None:
             connection.codec.reply(token)
             self._flush(connection)
+
+    def _unpark(self, connection: _Connection) -> None:
+        """Let the streams go on that waited for the client."""
+        now = time.monotonic_ns()
+        for number, token in connection.parked:
+            heapq.heappush(self._queue, (now, number, connection, token))
+        connection.parked.clear()
 
     def _flush(self, connection: _Connection) -> None:
         sock, out, pending = connection.sock, connection.codec.out, connection.pending
@@ -251,6 +300,8 @@ class Server:
         if data or pending is not None:
             connection.pending = memoryview(data) if data else None
             self._epoll.modify(sock, _READ | _WRITE if data else _READ)
+            if not data and connection.parked:
+                self._unpark(connection)
         if not data and connection.codec.closing:
             self._drop(connection)
 
@@ -265,6 +316,82 @@ class Server:
         for connection in list(self._connections.values()):
             connection.codec.goodbye()
             self._flush(connection)
+
+
+class _Flow:
+    __slots__ = ("grpc", "index", "received_ns")
+
+    def __init__(self, received_ns: int, grpc: bool) -> None:
+        self.received_ns = received_ns
+        self.index = 0
+        self.grpc = grpc
+
+
+class Emitter(Server):
+    """Answers each request with a stream of messages at known times, and keeps the stamp of each message's write.
+
+    Streams that are late take turns, a write each. A stream whose client does not read, or gives it no window, waits
+    until it can send, and nothing is made in advance.
+    """
+
+    def __init__(self, emission: Emission) -> None:
+        super().__init__(None)
+        self._emission = emission
+        self._due = emission.due_ns()
+        self._messages = emission.messages(grpc=False), emission.messages(grpc=True)
+        self._flows: dict[int, _Flow] = {}
+
+    def _take(self, connection: _Connection, requests: list[int]) -> None:
+        receipt, first = time.monotonic_ns(), max(0, self._due(0))
+        for token in requests:
+            number = len(self._receipts)
+            self._receipts.append(receipt)
+            grpc = connection.codec.begin(token, self._emission.content_type)
+            self._flows[number] = _Flow(receipt, grpc)
+            heapq.heappush(self._queue, (receipt + first, number, connection, token))
+
+    def _answer(self) -> None:
+        _, number, connection, token = heapq.heappop(self._queue)
+        codec, flow = connection.codec, self._flows[number]
+        state = codec.state(token)
+        if connection.sock is None or state == GONE:
+            del self._flows[number]
+            return
+        if state == BLOCKED or connection.pending is not None:
+            connection.parked.append((number, token))
+            return
+        due, message, index, received = self._due, self._messages[flow.grpc], flow.index, flow.received_ns
+        offset, now, last = due(index), time.monotonic_ns(), index + self._emission.per_write
+        while index < last and offset >= 0 and received + offset <= now:
+            codec.emit(token, message(number, index))
+            index += 1
+            offset = due(index)
+            if codec.state(token) == BLOCKED:
+                break
+        ends = offset < 0 and codec.state(token) != BLOCKED
+        if ends:
+            self._end(number, connection, token)
+        written = time.monotonic_ns()
+        for _ in range(index - flow.index):
+            self._request_of.append(number)
+            self._written_ns.append(written)
+        flow.index = index
+        if not ends:
+            heapq.heappush(self._queue, (max(received + offset, written), number, connection, token))
+        self._flush(connection)
+
+    def _end(self, number: int, connection: _Connection, token: int) -> None:
+        """End a stream as the emission says, behind its last message."""
+        codec, ending, flow = connection.codec, self._emission.ending, self._flows.pop(number)
+        if ending == "stalled":
+            return
+        if ending in ("error", "error_message"):
+            error = self._emission.error(flow.grpc)
+            if error:
+                codec.emit(token, error)
+            codec.end(token, failed=ending == "error")
+        else:
+            codec.end(token, cut=ending == "cut")
 
 
 def _prioritise() -> str:
@@ -304,7 +431,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     body = b"x" * spec["reply_bytes"]
     answers = replies(body, chunked=spec["chunked"])
-    server = Server(service, spec["workers"])
+    server = Server(service, spec["workers"]) if spec["stream"] is None else Emitter(Emission(**spec["stream"]))
     ports = {
         "rest": server.listen(spec["host"], partial(Http1Server, answers, {})),
         "grpc": server.listen(spec["host"], partial(Http2Server, body, spec["max_streams"])),

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 
 from infscale.load.engine import status
 from infscale.load.engine.status import Finished
@@ -21,9 +22,9 @@ EXCERPT = 200
 _Head = tuple[int, int, bool]
 """HTTP status, body length (or one of the two constants below), and whether the connection is kept."""
 
-_CHUNKED, _UNTIL_CLOSE = -1, -2
+CHUNKED, UNTIL_CLOSE = -1, -2
 """Instead of a body length: the body comes in chunks, or ends with the connection."""
-_ON_HEAD, _ON_LENGTH, _ON_CLOSE, _ON_CHUNKS, _ON_TRAILER = range(5)
+ON_HEAD, ON_LENGTH, ON_CLOSE, ON_CHUNKS, ON_TRAILER = range(5)
 """What part of a reply is being read."""
 
 _NAME = rb"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
@@ -83,7 +84,7 @@ class Http1:
         self._excerpt = b""
         self._token = -1
         self._memo: dict[bytes, _Head] = {}
-        self._state = _ON_HEAD
+        self._state = ON_HEAD
         self._held = b""  # an unfinished head, line or line end
         self._left = 0  # body bytes to come; see _on_chunks and _on_trailer
         self._code = 0
@@ -123,7 +124,7 @@ class Http1:
         self.closing = True
         if self._token >= 0:
             failed = status.BAD_RESPONSE if self._bytes else status.RESET
-            whole = self._state == _ON_CLOSE
+            whole = self._state == ON_CLOSE
             if self._bytes and not whole:
                 self.reasons[self._token] = "the connection ended within the reply"
             self._finish(status.of_http(self._code) if whole else failed, 0, finished, keep=False)
@@ -137,6 +138,10 @@ class Http1:
         """Return the requests without a finished reply."""
         return [self._token] if self._token >= 0 else []
 
+    def so_far(self, token: int) -> tuple[int, int]:
+        """Return twice 0: the reply is no stream."""
+        return 0, 0
+
     def _finish(self, outcome: int, surplus: int, finished: list[Finished], *, keep: bool) -> None:
         """Finish the request; ``surplus`` bytes arrived behind its reply and belong to no request."""
         finished.append((self._token, outcome, self._bytes - surplus, self._first))
@@ -145,7 +150,7 @@ class Http1:
             self._excerpt = b""
         self._token = -1
         self._bytes = 0
-        self._state = _ON_HEAD
+        self._state = ON_HEAD
         if keep and not surplus:
             self.free = 1
         else:
@@ -157,11 +162,11 @@ class Http1:
         at, size = 0, len(data)
         while at < size and self._token >= 0:
             state, before = self._state, at
-            if state == _ON_HEAD:
+            if state == ON_HEAD:
                 at = self._on_head(data, at, finished)
-            elif state == _ON_CHUNKS:
+            elif state == ON_CHUNKS:
                 at = self._on_chunks(data, at)
-            elif state == _ON_TRAILER:
+            elif state == ON_TRAILER:
                 at = self._on_trailer(data, at, finished)
             else:
                 at = self._on_body(data, at, finished)
@@ -185,7 +190,7 @@ class Http1:
             self._finish(status.of_http(code), len(data) - at - length, finished, keep=keep)
             return at + length
         self._code, self._keep, self._left = code, keep, length
-        self._state = {_CHUNKED: _ON_CHUNKS, _UNTIL_CLOSE: _ON_CLOSE}.get(length, _ON_LENGTH)
+        self._state = {CHUNKED: ON_CHUNKS, UNTIL_CLOSE: ON_CLOSE}.get(length, ON_LENGTH)
         return at
 
     def _check_unfinished(self, head: bytes) -> None:
@@ -206,7 +211,7 @@ class Http1:
 
     def _on_body(self, data: bytes, at: int, finished: list[Finished]) -> int:
         size = len(data)
-        if self._state == _ON_CLOSE:
+        if self._state == ON_CLOSE:
             self._keep_excerpt(data[at : at + EXCERPT])
             return size
         taken = min(self._left, size - at)
@@ -221,14 +226,14 @@ class Http1:
         size = len(data)
         while True:
             if self._left > 0:
-                taken = min(self._left, size - at)
-                self._keep_excerpt(data[at : at + min(taken, EXCERPT)])
-                self._left -= taken
-                at += taken
+                end = min(size, at + self._left)
+                self._left -= end - at
+                self._on_chunk(data, at, end)
+                at = end
             if self._left >= 0:
                 if size - at < 2 or self._left:
                     return at
-                if data[at : at + 2] != b"\r\n":
+                if not data.startswith(b"\r\n", at):
                     raise ValueError("a chunk is longer than its size")
                 at += 2
                 self._left = -1
@@ -238,8 +243,12 @@ class Http1:
             self._left = _chunk_size(data[at:end])
             at = end + 2
             if not self._left:
-                self._state = _ON_TRAILER
+                self._state = ON_TRAILER
                 return at
+
+    def _on_chunk(self, data: bytes, at: int, end: int) -> None:
+        """Take the part ``data[at:end]`` of a chunk, of which ``_left`` bytes are still to come."""
+        self._keep_excerpt(data[at : min(end, at + EXCERPT)])
 
     def _on_trailer(self, data: bytes, at: int, finished: list[Finished]) -> int:
         """Read trailers. ``_left``: bytes of trailer lines so far."""
@@ -262,7 +271,9 @@ def _line_end(data: bytes, at: int) -> int:
     return end
 
 
+@lru_cache(maxsize=256)  # the chunks of streams repeat their sizes
 def _chunk_size(line: bytes) -> int:
+    """Return the size in bytes that the line before a chunk says."""
     match = _CHUNK.fullmatch(line)
     if match is None:
         raise ValueError(f"bad chunk size: {line[:40]!r}")
@@ -297,9 +308,9 @@ def _body_length(code: int, fields: Mapping[bytes, bytes]) -> int:
         return 0
     if b"transfer-encoding" in fields:
         last = fields[b"transfer-encoding"].lower().rpartition(b",")[2]
-        return _CHUNKED if last.strip() == b"chunked" else _UNTIL_CLOSE
+        return CHUNKED if last.strip() == b"chunked" else UNTIL_CLOSE
     if b"content-length" not in fields:
-        return _UNTIL_CLOSE
+        return UNTIL_CLOSE
     lengths = {length.strip() for length in fields[b"content-length"].split(b",")}
     length = lengths.pop()
     if lengths or not length.isdigit() or len(length) > 20:

@@ -33,7 +33,7 @@ __all__ = ["Http2", "Request", "encode_grpc", "encode_rest"]
 
 _UNAVAILABLE = 14
 """gRPC's status for a request that the server refused without processing it."""
-_GIVE_BACK = 2**30
+GIVE_BACK = 2**30
 """Bytes received before the connection's window is filled up again."""
 MOST_BARREN = 10_000
 """Most frames in a row that bring no reply on: a server that sends more of them only keeps the client busy."""
@@ -124,6 +124,10 @@ class Http2:
         """Return the requests without a finished reply."""
         return [state.token for state in self.streams.values()]
 
+    def so_far(self, token: int) -> tuple[int, int]:
+        """Return twice 0: the reply is no stream."""
+        return 0, 0
+
     # --- what arrives ---
 
     def receive(self, data: bytes, now: int, finished: list[Finished]) -> None:
@@ -139,7 +143,7 @@ class Http2:
             self._fail(self.streams, status.BAD_RESPONSE, finished, self.message)
             return
         self._rest = data[position:]
-        if self._unreturned >= _GIVE_BACK:
+        if self._unreturned >= GIVE_BACK:
             self.out.append(frame(wire.WINDOW_UPDATE, 0, 0, uint32(self._unreturned)))
             self._unreturned = 0
 

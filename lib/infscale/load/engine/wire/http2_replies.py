@@ -13,6 +13,7 @@ from infscale.load.engine.wire.http2_frames import DATA, END_HEADERS, END_STREAM
 
 _PREFIXED = struct.Struct(">LBLBL")
 """Layout of a frame's head and the prefix of a gRPC message (compressed, length)."""
+MANY = "a stream of several messages, where one was asked for"
 _OTHER = 0, 0
 _UNKNOWN = 2
 """gRPC's status UNKNOWN, for a status that cannot be read."""
@@ -73,6 +74,9 @@ class Stream:
             return result
         if grpc:
             whole = self.code == 200 and self.grpc == 0 and self.data == self.expected
+            if not whole and self.grpc == 0:
+                several = 0 <= self.expected < self.data
+                self.message = MANY if several else "a reply without a whole message"
         else:
             whole = self.expected < 0 or self.data == self.expected
         return status.OK if whole else status.BAD_RESPONSE

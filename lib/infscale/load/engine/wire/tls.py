@@ -141,6 +141,10 @@ class Tls:
         """Return the requests without a finished reply."""
         return self._inner.tokens()
 
+    def so_far(self, token: int) -> tuple[int, int]:
+        """Return the bytes that a request's stream has brought so far, and the time of its first message."""
+        return self._inner.so_far(token)
+
     def _shake(self) -> None:
         try:
             self._tls.do_handshake()

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from infscale.analysis.queues import MODELS, mean_response_ms
+from infscale.analysis.queueing.queues import MODELS, mean_response_ms
 from infscale.analysis.tables import Tables
 from infscale.records.runs import Run
 from infscale.report.figures import captions

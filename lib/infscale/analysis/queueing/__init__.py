@@ -1,0 +1,1 @@
+"""What theory says of queues and of replicas: models that are fitted to measured points."""

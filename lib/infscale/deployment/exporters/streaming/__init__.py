@@ -1,0 +1,1 @@
+"""Exporters of the reference model ``stream``, and what they put into a server."""
