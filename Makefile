@@ -45,9 +45,13 @@ finding: .venv/.complete
 advice: $(DRAW)/.complete
 	$(DRAW)/bin/infscale --end-with-parent advice
 
-# Root gets namespaces for links (F=network), and JupyterLab, which listens on this machine alone, with a token.
+# Exploring leaves git clean: JupyterLab opens copies. A copy is replaced when its notebook has changed since, and is
+# kept beside the new one (NAME.ipynb.~1~). Root gets namespaces for links (F=network), and JupyterLab, which listens on
+# this machine alone, with a token.
 lab: .venv/.complete
-	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) notebooks
+	mkdir -p data/notebooks
+	cp --update --backup=numbered $(wildcard notebooks/*.ipynb) data/notebooks/
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) data/notebooks
 
 # The load engine beside other load generators (25 minutes at most); benchmarks/README.md. BENCH=--quick for a short one.
 bench: .venv/.complete

@@ -32,7 +32,12 @@ def made(environment: Path, python: str = "3.11.2") -> None:
 
 def planned(folder: Path, target: str, **variables: str) -> str:
     """Return the commands that ``make target`` would run in a folder."""
-    command = ["make", "--dry-run", "--file", str(ROOT / "Makefile"), target]
+    return make(folder, "--dry-run", target, **variables)
+
+
+def make(folder: Path, *arguments: str, **variables: str) -> str:
+    """Run the project's Makefile in a folder, and return what it prints."""
+    command = ["make", "--file", str(ROOT / "Makefile"), *arguments]
     own = ("MAKE", "PYTHON", "TORCH_INDEX")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(own)} | variables
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env=environment).stdout
@@ -100,4 +105,24 @@ def test_jupyterlab_starts_also_as_root(user: str, option: str, project: Path, t
     (tmp_path / "id").write_text(f"#!/bin/sh\necho {user}\n")
     (tmp_path / "id").chmod(0o755)
     commands = planned(project, "lab", PATH=f"{tmp_path}:{os.environ['PATH']}")
-    assert " ".join(commands.split()) == f".venv/bin/jupyter lab {option}notebooks"
+    assert " ".join(commands.splitlines()[-1].split()) == f".venv/bin/jupyter lab {option}data/notebooks"
+
+
+def test_exploring_changes_no_tracked_notebook_and_loses_no_work(project: Path) -> None:
+    """JupyterLab saved outputs into the notebooks that git tracks."""
+    tracked = project / "notebooks" / "00-explore.ipynb"
+    tracked.parent.mkdir(exist_ok=True)
+    tracked.write_text("the project's")
+    jupyter = project / ".venv" / "bin" / "jupyter"
+    jupyter.parent.mkdir(exist_ok=True)
+    jupyter.write_text("#!/bin/sh\necho saved > data/notebooks/00-explore.ipynb\n")
+    jupyter.chmod(0o755)
+    copy = project / "data" / "notebooks" / "00-explore.ipynb"
+    for _ in range(2):
+        make(project, "lab")
+        assert (tracked.read_text(), copy.read_text()) == ("the project's", "saved\n")
+    os.utime(tracked, (copy.stat().st_mtime + 10,) * 2)
+    jupyter.write_text("#!/bin/sh\n")
+    make(project, "lab")
+    assert copy.read_text() == "the project's"
+    assert copy.with_name("00-explore.ipynb.~1~").read_text() == "saved\n", "what a user wrote is kept"

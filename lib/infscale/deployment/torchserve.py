@@ -111,7 +111,7 @@ def _command(java_program: Path, site: Path, run: Path) -> list[str]:
     return [
         str(java_program),
         f"-Dmodel_server_home={site}",
-        f"-Djava.io.tmpdir={run}/tmp",
+        f"-Djava.io.tmpdir={run}/tmp",  # noqa: S108 - a folder of this deployment
         f"-Dlog4j.configurationFile=file://{run}/log4j2.xml",
         "-Xmx256m",
         "-XX:+UseSerialGC",
@@ -246,7 +246,7 @@ def deploy(
                 "LOG_LOCATION": f"{run}/logs",
                 "METRICS_LOCATION": f"{run}/logs",
                 "OMP_NUM_THREADS": "1",
-                "TMPDIR": f"{run}/tmp",
+                "TMPDIR": f"{run}/tmp",  # noqa: S108
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
             cwd=run,

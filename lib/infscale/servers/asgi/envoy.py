@@ -82,4 +82,4 @@ def environment() -> dict[str, str]:
 def become(config: Config, variables: Mapping[str, str], concurrency: int = 1) -> NoReturn:
     """Replace this process by Envoy with the application inside; ``variables`` are its whole environment."""
     arguments = command(config, concurrency)
-    os.execve(arguments[0], arguments, {**variables, **environment()})
+    os.execve(arguments[0], arguments, {**variables, **environment()})  # noqa: S606 - becomes Envoy, which no shell is needed for
