@@ -140,6 +140,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InfscaleError as error:
         print(f"infscale: {error}", file=sys.stderr)
         return _failed(ctx)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "infscale"):
+            return _unexpected(ctx)
+        print(
+            f"infscale: this needs the package {package}, which is not installed; with everything that measures: "
+            "pip install 'infscale[servers]'",
+            file=sys.stderr,
+        )
+        return _failed(ctx)
     except BrokenPipeError:  # the reader of our output (head, less) has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141  # as a shell reports SIGPIPE
