@@ -22,6 +22,8 @@ SECTIONS: dict[str, dict[str, str]] = {
         "figures": "Draw again from stored data; needs no server.",
         "finding": "Measure one finding of the study and draw it.",
         "advice": "Say what to deploy, from stored trials.",
+        "runs": "List the stored runs.",
+        "show": "Say what a stored run is and what it found.",
         "plan": "Say what a run would measure, how long it takes and what it could detect.",
     },
     "A service of your own": {
