@@ -11,6 +11,7 @@ import psutil
 
 from infscale.deployment import client
 from infscale.deployment.client import UnansweredError
+from infscale.display import Shown, Summary
 from infscale.errors import ConfigError, DeploymentError
 from infscale.models import stream as streams
 from infscale.models.reference import Array, Rows, inputs, max_difference, model
@@ -42,7 +43,7 @@ class Requests(Protocol):
 
 
 @dataclass(frozen=True)
-class Endpoint:
+class Endpoint(Shown):
     """A running deployment.
 
     Attributes:
@@ -233,6 +234,21 @@ class Endpoint:
     def same_host(self) -> bool:
         """Return whether all addresses are loopback ones, or a link of ours leads to them; a tunnel looks the same."""
         return bool(self.link) or all(_is_loopback(self.address(protocol)) for protocol in self.protocols())
+
+    def summary(self) -> Summary:
+        """Return what answers, and where, in a table."""
+        pids = [str(process.pid) for process in self.processes()]
+        return Summary(
+            f"{self.label}: {self.model}",
+            (
+                ("REST", self.rest + (" (TLS)" if "rest" in self.tls else "")),
+                ("gRPC", self.grpc + (" (TLS)" if "grpc" in self.tls else "")),
+                ("computes with", self.runtime),
+                ("ready in", f"{self.ready_s:.1f} s" if self.ready_s else ""),
+                ("processes", ", ".join(pids)),
+                ("link", self.link),
+            ),
+        )
 
     def describe(self) -> dict[str, str]:
         """Return names and versions, for a run's manifest."""

@@ -16,8 +16,10 @@ import pandas as pd
 from infscale import machine
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
+from infscale.display import Shown, Summary, ecdf
 from infscale.errors import ConfigError, check_duration, check_rate
 from infscale.experiment.design.arm import CLIENTS, Arm
+from infscale.experiment.design.labels import labels
 from infscale.experiment.design.slo import Slo
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
@@ -87,7 +89,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Shown):
     """A finished trial.
 
     Attributes:
@@ -108,6 +110,25 @@ class Outcome:
     def verdict(self) -> str:
         """VALID, UNSTEADY, SATURATED or INVALID."""
         return self.manifest.judged.name
+
+    def summary(self) -> Summary:
+        """Return the trial in a table: rates, response times, failures, and the verdict with its reason."""
+        manifest, rows = self.manifest, self.samples
+        done = (rows["status"] == "ok").to_numpy()
+        response = np.where(done, (rows["done_ns"] - rows["scheduled_ns"]) / 1e6, np.inf)
+        levels = [level for level in (50, 95, 99) if len(rows) >= 100 / (100 - level)]
+        quantiles = [(f"p{level}", np.quantile(response, level / 100, method="higher")) for level in levels]
+        errors = ", ".join(f"{count} {status}" for status, count in manifest.judged.errors.items())
+        return Summary(
+            f"{labels([manifest.arm], [manifest.implementation])[0]} at {manifest.rate_per_s:g} requests/s",
+            (
+                ("verdict", manifest.judged.text),
+                ("requests", f"{len(rows):,} in {manifest.duration_s:g} s, {int(done.sum()):,} succeeded"),
+                ("failed", errors),
+                ("response time", ", ".join(f"{name} {value:.3g} ms" for name, value in quantiles)),
+            ),
+            ecdf(response),
+        )
 
 
 def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None = None) -> Outcome:

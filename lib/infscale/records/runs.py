@@ -9,6 +9,7 @@ when the first two do. A complete run is packed into ``trials.parquet``, ``sampl
 
 import operator
 import warnings
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,12 +17,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from infscale.display import Shown, Summary
 from infscale.errors import DataError
 from infscale.experiment.design.labels import labels
 from infscale.paths import in_project, project_root
 from infscale.records import chunks, packed, samples
 from infscale.records import manifest as manifests
 from infscale.records.manifest import RunManifest, TrialManifest
+from infscale.vocabulary import clock
 
 HEADLINE = "protocols"
 """The name of the headline finding, REST or gRPC (F0), for which :func:`find_run` looks by default."""
@@ -93,7 +96,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(Shown):
     """One stored run: its folder, its manifest, and its trials in a fixed order."""
 
     folder: Path
@@ -104,6 +107,23 @@ class Run:
     def id(self) -> str:
         """The run's identifier."""
         return self.manifest.run_id
+
+    def summary(self) -> Summary:
+        """Return what was measured, where and when, with the trials by verdict, in a table."""
+        manifest = self.manifest
+        verdicts = Counter(one.manifest.verdict.name for one in self.trials if one.manifest.verdict)
+        counts = ", ".join(f"{count} {name}" for name, count in verdicts.most_common())
+        return Summary(
+            manifest.design.question or manifest.design.finding,
+            (
+                ("run", str(self.folder)),
+                ("status", f"{manifest.status}, begun {manifest.started_at[:16].replace('T', ' ')}"),
+                ("machine", f"{manifest.machine.cpu}, {manifest.machine.cores} cores"),
+                ("measured", f"{clock(manifest.measured_s)}, {len(manifest.lifetimes)} lifetimes"),
+                ("trials", f"{len(self.trials)}: {counts}" if counts else str(len(self.trials))),
+                *((f"arm {number}", self.labels[number]) for number in self.measured),
+            ),
+        )
 
     @cached_property
     def labels(self) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from infscale.display import Shown, Summary
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.types import check_types
 from infscale.vocabulary import CONNECTIONS, HTTP, OTHER, PICKS, PROTOCOLS
@@ -61,7 +62,7 @@ Level = str | int | float | bool
 """The level of a factor."""
 
 
-class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Arm(msgspec.Struct, Shown, frozen=True, forbid_unknown_fields=True):
     """A combination of factor levels. Every field is a factor, and a column of every table.
 
     The client's factors say how requests are made and sent; the deployment's say what answers them. Arms with equal
@@ -180,6 +181,12 @@ class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def levels(self) -> dict[str, Level | None]:
         """Return every factor with its level, as columns of a table hold them (options as one text)."""
         return {**msgspec.structs.asdict(self), "options": self.options_text}
+
+    def summary(self) -> Summary:
+        """Return the factors that are not at their default, in a table."""
+        usual = {field.name: field.default for field in msgspec.structs.fields(self)}
+        chosen = ((name, level) for name, level in self.levels().items() if level != usual[name] and level != "")
+        return Summary("Arm", tuple((name.replace("_", " "), str(level)) for name, level in chosen))
 
     @property
     def options_text(self) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import msgspec
 
+from infscale.display import Shown, Summary
 from infscale.errors import ConfigError, check_duration, check_rate, one_of
 from infscale.experiment.design.arm import STREAM_FACTORS, Arm
 from infscale.experiment.design.labels import labels
 from infscale.experiment.design.slo import SCOUT_LATE, Slo, parse
 from infscale.experiment.design.types import check_types
+from infscale.vocabulary import clock
 
 P95 = "response_p95_ms"
 """Metric of a contrast: the 95th percentile of the response time at moderate load, ms."""
@@ -97,7 +99,7 @@ class Contrast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metric: str = P95
 
 
-class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Design(msgspec.Struct, Shown, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a run measures, and how much of it.
 
     The servers of a group of arms are started, loaded and ended many times; each time is a *lifetime*. In a lifetime
@@ -264,6 +266,19 @@ class Design(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         for name in {"arms", "sensitivity"} & chosen.keys():
             chosen[name] = [_chosen_levels(arm) for arm in getattr(self, name)]
         return hashlib.sha256(msgspec.json.encode(chosen)).hexdigest()[:12]
+
+    def summary(self) -> Summary:
+        """Return the question, the arms and the named contrasts, in a table."""
+        names = labels(self.every_arm())
+        contrasts = (f"{names[one.arm]} ÷ {names[one.reference]}: {one.metric}" for one in self.contrasts)
+        return Summary(
+            self.question or self.finding,
+            (
+                ("profile", f"{self.profile}, {clock(self.budget_s)} of measuring, {self.least} lifetimes at least"),
+                *((f"arm {number}", name) for number, name in enumerate(names)),
+                *((f"contrast {number}", text) for number, text in enumerate(contrasts, 1)),
+            ),
+        )
 
     def every_arm(self) -> tuple[Arm, ...]:
         """Return all arms in their numbering: those compared, then those of the sensitivity check."""
