@@ -1,5 +1,6 @@
 """Where things are: found from the working directory, so that notebooks run from anywhere inside."""
 
+import sys
 from pathlib import Path
 
 
@@ -18,6 +19,12 @@ def project_root(start: Path | None = None) -> Path:
 def in_project(path: Path | str) -> Path:
     """Return the absolute path of ``path``; a relative one begins at the project's root, wherever this is called."""
     return project_root() / path
+
+
+def notebooks_folder() -> Path:
+    """The folder of the project's notebooks: the checkout's, or outside of one those that the package brought along."""
+    checkout = in_project("notebooks")
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "infscale" / "notebooks"
 
 
 def models_folder() -> Path:

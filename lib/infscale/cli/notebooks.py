@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infscale.errors import ConfigError, InfscaleError, is_number
-from infscale.paths import project_root
+from infscale.paths import notebooks_folder, project_root
 from infscale.records.manifest import RunManifest, read
 
 if TYPE_CHECKING:  # figures load Matplotlib, which the command's help needs not wait for
@@ -126,10 +126,9 @@ def execute(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    root = project_root()
-    source = root / "notebooks" / f"{name}.ipynb"
+    source = notebooks_folder() / f"{name}.ipynb"
     if not source.is_file():
-        known = sorted(p.stem for p in (root / "notebooks").glob("*.ipynb"))
+        known = sorted(path.stem for path in source.parent.glob("*.ipynb"))
         raise ConfigError(f"notebook={name!r} is not known; accepted: {', '.join(known)}")
     cell = _parameters(source)
     _check_known(names(cell), set(parameters))
@@ -143,7 +142,7 @@ def execute(
                 str(output),
                 dict(parameters),
                 progress_bar=False,
-                cwd=str(root),
+                cwd=str(project_root()),
                 kernel_name="python3",
                 extra_arguments=["--log-level=40"],  # errors only: the kernel warns of its loopback sockets otherwise
             )
