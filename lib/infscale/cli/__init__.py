@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "paper": "Measure the headline experiment and draw every figure.",
         "figures": "Draw again from stored data; needs no server.",
         "finding": "Measure one finding of the study and draw it.",
+        "merge": "Put the runs of several machines in one table.",
         "advice": "Say what to deploy, from stored trials.",
         "plan": "Say what a run would measure, how long it takes and what it could detect.",
     },
