@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "load": "Send an open-loop load to a URL and judge the result.",
         "capacity": "Find the highest rate at which a URL keeps a limit of its response time.",
         "compare": "Say whether a version, framework or protocol is worse than another.",
+        "summary": "Say the percentiles of stored rows, however many, with intervals.",
     },
     "This machine": {
         "serve": "Deploy a model and hold it open until Ctrl-C.",

@@ -74,7 +74,13 @@ command = Command(
     "merge",
     _run,
     [
-        click.Argument(["runs"], nargs=-1, required=True, metavar="[NAME=]RUN..."),
+        click.Argument(
+            ["runs"],
+            nargs=-1,
+            required=True,
+            metavar="[NAME=]RUN...",
+            help="Folders of runs, each with a name of its machine or without.",
+        ),
         option("--json", section="Output"),
         option("--figures", section="Output", default="", note="Also takes the table, as CSV."),
     ],

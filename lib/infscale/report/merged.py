@@ -50,10 +50,9 @@ def text(sources: Sequence[Source], merged: Sequence[Merged]) -> str:
     return "\n".join([*lines, "", NOTE])
 
 
-NOTE = (
-    "Each line has a plain 95 % interval, over the lifetimes of a machine or over machines; none is corrected for their\n"
-    "number. A pooled value is that of a random effect: each machine counts once, as one of\nall there might be."
-)
+NOTE = """\
+Each line has a plain 95 % interval, over the lifetimes of a machine or over machines; none is corrected for their
+number. A pooled value is that of a random effect: each machine counts once, as one of all there might be."""
 """What the numbers mean."""
 
 
