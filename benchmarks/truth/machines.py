@@ -27,7 +27,7 @@ RATIO = 1.3
 LIFETIME = 0.19
 """Standard deviation of the logarithm of a p95 ratio between lifetimes, as measured on real servers."""
 
-MACHINES = (3, 5, 8)
+MACHINES = (3, 8)
 BETWEEN = (0.0, 0.1, 0.3)
 """Standard deviations τ of the logarithm of the ratio between machines."""
 
@@ -83,7 +83,8 @@ def cell(kind: str, machines: int, between: float, cases: int, seed: int = 20261
     ahead: list[bool] = []
     widths: list[float] = []
     for k in range(cases):
-        found, truths, both, following = case.simulate(np.random.default_rng([seed, k]))
+        rng = np.random.default_rng([seed, list(KINDS).index(kind), machines, round(100 * between), k])
+        found, truths, both, following = case.simulate(rng)
         own += [one.low <= truth <= one.high for one, truth in zip(found, truths, strict=True) if not one.why]
         if both is not None:
             mean.append(both.low <= RATIO <= both.high)
@@ -102,6 +103,9 @@ def cell(kind: str, machines: int, between: float, cases: int, seed: int = 20261
 # --------------------------------------------------------------------------------- intervals over blocks
 
 
+LEVELS = (0.5, 0.95, 0.99)
+
+
 def queue(rng: np.random.Generator, load: float, n: int) -> Floats:
     """Return the response times of n requests to an M/M/1 queue that serves one a second, in equilibrium, s."""
     service, gaps = rng.exponential(1, n), rng.exponential(1 / load, n)
@@ -111,29 +115,32 @@ def queue(rng: np.random.Generator, load: float, n: int) -> Floats:
     return times
 
 
-def covers(load: float, n: int, level: float, cases: int, seed: int = 20261127) -> dict[str, float]:
-    """Return shares of cases: intervals of a percentile of M/M/1's response times that hold it, and that are given."""
-    truth = -np.log(1 - level) / (1 - load)
-    held: list[bool] = []
+def covers(load: float, n: int, cases: int, seed: int = 20261127) -> dict[float, tuple[float, float]]:
+    """Return shares of cases by percentile of M/M/1's response times: with an interval, and with one that is wrong."""
+    given, wrong = dict.fromkeys(LEVELS, 0), dict.fromkeys(LEVELS, 0)
     for k in range(cases):
-        times = queue(np.random.default_rng([seed, k]), load, n)
+        times = queue(np.random.default_rng([seed, n, round(100 * load), k]), load, n)
         ranked = np.sort(times)
-        value = ranked[int(np.ceil(n * level)) - 1]
-        parts = np.array_split(times <= value, BLOCKS)
-        one = uncertainty([part.size for part in parts], [part.sum() for part in parts])
-        low, high = level - one.half, level + one.half
-        if not one.why and low > 0 and high < 1:
-            held.append(bool(ranked[int(np.ceil(n * low)) - 1] <= truth <= ranked[int(np.ceil(n * high)) - 1]))
-    return {"held": float(np.mean(held)) if held else np.nan, "given": len(held) / cases}
+        for level in LEVELS:
+            truth, value = -np.log(1 - level) / (1 - load), ranked[int(np.ceil(n * level)) - 1]
+            parts = np.array_split(times <= value, BLOCKS)
+            one = uncertainty([part.size for part in parts], [part.sum() for part in parts])
+            low, high = level - one.half, level + one.half
+            if not one.why and low > 0 and high < 1:
+                given[level] += 1
+                ends = (ranked[int(np.ceil(n * end)) - 1] for end in (low, high))
+                wrong[level] += not next(ends) <= truth <= next(ends)
+    return {level: (given[level] / cases, wrong[level] / cases) for level in LEVELS}
 
 
+QUEUED = 2000
+"""Cases of a queue."""
 QUEUES = [(load, n) for load in (0.5, 0.8, 0.9) for n in (20_000, 200_000)]
-LEVELS = (0.5, 0.95, 0.99)
 
 
 def percent(share: float) -> str:
-    """Return a share as text; a dash for one that is not known."""
-    return f"{100 * share:.1f} %" if np.isfinite(share) else "–"
+    """Return a share as text."""
+    return f"{100 * share:.1f} %"
 
 
 def line(cells: Sequence[object]) -> None:
@@ -164,11 +171,11 @@ def main(cases: int) -> None:
         shares = [percent(got[name]) for name in ("own", "mean", "ahead", "spread")]
         line([kind, machines, f"{between:g}", *shares, f"{got['width']:.2f}", percent(got["pooled"])])
     print()
-    line(["load of M/M/1", "requests", *(f"p{100 * level:g}: held, given" for level in LEVELS)])
+    line(["load of M/M/1", "requests", *(f"p{100 * level:g}: given, wrong" for level in LEVELS)])
     line(["---"] * (2 + len(LEVELS)))
     for load, n in QUEUES:
-        found = [covers(load, n, level, cases) for level in LEVELS]
-        line([load, f"{n:,}", *(f"{percent(one['held'])}, {percent(one['given'])}" for one in found)])
+        shares = covers(load, n, QUEUED).values()
+        line([load, f"{n:,}", *(f"{percent(given)}, {percent(wrong)}" for given, wrong in shares)])
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ LEAST = 100
 
 
 BEYOND = 20
-"""Fewest independent requests beyond a percentile, and within it, for an interval: of fewer, the blocks with the most of
-them decide, and few intervals hold (docs/machines-simulated.md)."""
+"""Fewest independent requests beyond a percentile, and within it, for an interval: of fewer, a few blocks decide,
+and not enough intervals hold (docs/machines-simulated.md)."""
 
 
 @dataclass(frozen=True)
