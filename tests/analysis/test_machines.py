@@ -32,14 +32,14 @@ CPUS = {"lab": ("Intel(R) Xeon(R) CPU", 2), "cloud": ("AMD EPYC", 4), "arm": ("A
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A run of one design on each of three machines; nothing could be said of an arm of the first one's."""
+    """A run of one design on each of three machines."""
     folder = tmp_path_factory.mktemp("machines")
     return {name: _measured(folder / name, *CPUS[name], seed) for seed, name in enumerate(CPUS)}
 
 
 def _measured(folder: Path, cpu: str, cores: int, seed: int) -> Path:
-    capacities = {(synthetic_run.TORCHSERVE, "rest"): 300.0, (synthetic_run.TORCHSERVE, "grpc"): 400.0}
-    path = synthetic_run.build(folder, capacities, duration_s=1.0, grid=(0.3, 0.5, 1.5), seed=seed, spread=0.05)
+    capacities = {(synthetic_run.TORCHSERVE, "rest"): 600.0, (synthetic_run.TORCHSERVE, "grpc"): 800.0}
+    path = synthetic_run.build(folder, capacities, lifetimes=6, duration_s=1.0, grid=(0.3, 0.5, 1.5), seed=seed)
     machine = msgspec.structs.replace(synthetic_run.MACHINE, cpu=cpu, cores=cores)
     _change(path, machine=machine, run_id=f"{path.name}-{seed}")
     for file in (path / "trials").glob("*.json"):

@@ -27,7 +27,7 @@ def rows_of(n: int, seed: int = 1, trial_id: str = "t", first: int = 0) -> pd.Da
     rng = np.random.default_rng(seed)
     arrivals = np.cumsum(rng.exponential(1e6, n)).astype(np.int64)
     response = rng.exponential(5e6, n).astype(np.int64)
-    status = np.where(rng.random(n) < 0.002, "http_500", np.where(rng.random(n) < 0.002, "timeout", "ok"))
+    status = np.where(rng.random(n) < 0.0005, "http_500", np.where(rng.random(n) < 0.002, "timeout", "ok"))
     late = np.where(status == "timeout", 100_000_000, np.minimum(response, 99_000_000))
     rows = samples.synthetic(arrivals, late, trial_id=trial_id, status=status)
     return rows.assign(sequence=rows["sequence"] + first)

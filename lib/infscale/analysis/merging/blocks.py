@@ -13,7 +13,7 @@ from infscale.records.gate import Floats
 BLOCKS = 32
 """Consecutive blocks of equal time into which a trial is cut."""
 
-FEWEST = 8
+FEWEST = 16
 """Blocks below which a trial is not cut: from fewer, the spread is hardly known."""
 
 LEAST = 100

@@ -126,9 +126,9 @@ def _check(trials: pd.DataFrame, files: Sequence[Path]) -> None:
     """Raise DataError where there is nothing to summarise, or what is there contradicts itself."""
     if trials.empty:
         raise DataError(f"no request is in {', '.join(map(str, files))} after the warm-up")
-    if (trials["least_us"] < 0).any():
-        early = trials.loc[trials["least_us"] < 0, "trial_id"].iloc[0]
-        raise DataError(f"the trial {early} has a request that ended before it was scheduled")
+    if (early := trials["least_ns"] < 0).any():
+        name = trials.loc[early, "trial_id"].iloc[0]
+        raise DataError(f"the trial {name} has a request that ended before it was scheduled")
     if (twice := trials["rows"] > trials["span"]).any():
         name = trials.loc[twice, "trial_id"].iloc[0]
         raise DataError(

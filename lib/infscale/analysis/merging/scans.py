@@ -104,10 +104,9 @@ def _kind(db: "DuckDBPyConnection", file: Path) -> tuple[str, ...]:
 def count(db: "DuckDBPyConnection") -> pd.DataFrame:
     """Count all requests in bins of 1 µs, and return one row a trial.
 
-    The columns are ``trial_id``, ``requests``, ``timeouts``, ``failed``, ``longest_us`` (of the successes),
-    ``least_us`` (of all) and, where the rows are known, ``rows``, ``first_ns`` and ``last_ns`` (when the
-    first and the last request was scheduled) and ``span``, how many sequence numbers there are from the first to the
-    last.
+    The columns are ``trial_id``, ``requests``, ``timeouts``, ``failed``, ``longest_us`` (of the successes) and, where the
+    rows are known, ``rows``, ``least_ns`` (the shortest response time), ``first_ns`` and ``last_ns`` (when the first and
+    the last request was scheduled) and ``span``, how many sequence numbers there are from the first to the last.
     """
     db.execute(
         """CREATE TABLE counts AS
@@ -129,11 +128,12 @@ def count(db: "DuckDBPyConnection") -> pd.DataFrame:
             SELECT trial_id, sum(requests)::BIGINT AS requests,
                 coalesce(sum(requests) FILTER (outcome = 1), 0)::BIGINT AS timeouts,
                 coalesce(sum(requests) FILTER (outcome = 2), 0)::BIGINT AS failed,
-                max(us) FILTER (outcome = 0) AS longest_us, min(us) AS least_us
+                max(us) FILTER (outcome = 0) AS longest_us
             FROM counts GROUP BY trial_id
         ) LEFT JOIN (
             SELECT trial_id, min(scheduled_ns) AS first_ns, max(scheduled_ns) AS last_ns,
-                max(sequence) - min(sequence) + 1 AS span, count(*) AS rows
+                max(sequence) - min(sequence) + 1 AS span, count(*) AS rows,
+                min(response_ns) FILTER (outcome < 2) AS least_ns
             FROM observed GROUP BY trial_id
         ) USING (trial_id) ORDER BY trial_id"""
     ).df()
