@@ -104,9 +104,9 @@ def _kind(db: "DuckDBPyConnection", file: Path) -> tuple[str, ...]:
 def count(db: "DuckDBPyConnection") -> pd.DataFrame:
     """Count all requests in bins of 1 µs, and return one row a trial.
 
-    The columns are ``trial_id``, ``requests``, ``timeouts``, ``failed``, ``longest_us`` (of the successes) and, where the
-    rows are known, ``rows``, ``least_ns`` (the shortest response time), ``first_ns`` and ``last_ns`` (when the first and
-    the last request was scheduled) and ``span``, how many sequence numbers there are from the first to the last.
+    The columns are ``trial_id``, ``requests``, ``timeouts``, ``failed``, ``longest_us`` (of the successes) and, where
+    the rows are known, ``rows``, ``least_ns`` (the shortest response time), ``first_ns`` and ``last_ns`` (when the
+    first and the last request was scheduled) and ``span``, how many sequence numbers lie from the first to the last.
     """
     db.execute(
         """CREATE TABLE counts AS
