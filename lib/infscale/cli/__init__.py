@@ -21,6 +21,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "paper": "Measure the headline experiment and draw every figure.",
         "figures": "Draw again from stored data; needs no server.",
         "finding": "Measure one finding of the study and draw it.",
+        "merge": "Put the runs of several machines in one table.",
         "advice": "Say what to deploy, from stored trials.",
         "runs": "List the stored runs.",
         "show": "Say what a stored run is and what it found.",
@@ -30,6 +31,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "load": "Send an open-loop load to a URL and judge the result.",
         "capacity": "Find the highest rate at which a URL keeps a limit of its response time.",
         "compare": "Say whether a version, framework or protocol is worse than another.",
+        "summary": "Say the percentiles of stored rows, however many, with intervals.",
     },
     "This machine": {
         "serve": "Deploy a model and hold it open until Ctrl-C.",

@@ -27,6 +27,10 @@ NAMES: dict[str, tuple[str, str]] = {
     "--data": ("FOLDER", "Folder of runs, from the project's root."),
     "--figures": ("FOLDER", "Folder to draw into, from the project's root."),
     "--out": ("FILE.parquet", "Write a row per request to this file, and the manifest beside it as .json."),
+    "--counts": (
+        "FILE.parquet",
+        "Write the numbers of requests in bins of 1 µs to this file, which summary can add to others.",
+    ),
     "--json": ("", "Print one JSON object, whose keys carry their units."),
     # Arrivals.
     "--rate": ("R", "Arrival rate λ, requests/s."),

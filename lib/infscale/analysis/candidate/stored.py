@@ -18,6 +18,7 @@ from infscale.analysis.tables.trials import trials_table
 from infscale.errors import DataError
 from infscale.experiment.design.design import FIRST, GAP, P95, SATURATION, TIMES
 from infscale.records.gate import Floats
+from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run
 
 ALIKE = ("arms", "trial_s", "requests", "timeout_s", "most_per_s")
@@ -43,17 +44,21 @@ def check_comparable(reference: Run, candidate: Run) -> None:
         for name in first.machine.__struct_fields__
         if getattr(first.machine, name) != getattr(second.machine, name)
     ]
-    differing += [
-        "the design's arms" if name == "arms" else f"the design's {name} ({one} and {other})"
-        for name in ALIKE
-        if (one := getattr(first.design, name)) != (other := getattr(second.design, name))
-    ]
-    if first.code_digest != second.code_digest:
-        differing.append("the code that measures")
+    differing += differing_designs(first, second)
     if not differing and (missing := sorted(set(reference.measured) ^ set(candidate.measured))):
         differing.append(f"what was measured ({', '.join(reference.labels[arm] for arm in missing)} in one of them)")
     if differing:
         raise DataError(f"{reference.id} and {candidate.id} cannot be compared; they differ in {'; '.join(differing)}")
+
+
+def differing_designs(first: RunManifest, second: RunManifest) -> list[str]:
+    """Return in what two runs' designs differ, as far as their values depend on it, and whether their code does."""
+    differing = [
+        "the design's arms" if name == "arms" else f"the design's {name} ({one} and {other})"
+        for name in ALIKE
+        if (one := getattr(first.design, name)) != (other := getattr(second.design, name))
+    ]
+    return [*differing, "the code that measures"] if first.code_digest != second.code_digest else differing
 
 
 @dataclass(frozen=True)

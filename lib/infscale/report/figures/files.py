@@ -74,6 +74,13 @@ def save_figure(figure: Figure, name: str, folder: Path, numbers: pd.DataFrame, 
 
     The CSV holds ``numbers``, with the run's id, commit and digest of the environment in every row.
     """
+    origin = {"run_id": run.run_id, "commit": run.commit, "environment_digest": run.environment_digest}
+    save_files(figure, name, folder, numbers.assign(**origin))
+    return folder / f"{name}.png"
+
+
+def save_files(figure: Figure, name: str, folder: Path, numbers: pd.DataFrame) -> list[Path]:
+    """Write ``name.pdf``, ``name.png``, and ``numbers`` as ``name.csv``, to ``folder``; return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     with house_style():
         figure.set_dpi(DPI)
@@ -81,9 +88,8 @@ def save_figure(figure: Figure, name: str, folder: Path, numbers: pd.DataFrame, 
         figure.set_layout_engine("none")  # it has placed the panels: once is enough for both files
         for kind, metadata in METADATA.items():
             figure.savefig(folder / f"{name}.{kind}", metadata=metadata)
-    origin = {"run_id": run.run_id, "commit": run.commit, "environment_digest": run.environment_digest}
-    write(folder / f"{name}.csv", numbers.assign(**origin).to_csv(index=False, lineterminator="\n"))
-    return folder / f"{name}.png"
+    write(folder / f"{name}.csv", numbers.to_csv(index=False, lineterminator="\n"))
+    return [folder / f"{name}{suffix}" for suffix in SUFFIXES]
 
 
 def png_of(figure: Figure) -> bytes:

@@ -50,9 +50,8 @@ def draw(table: pd.DataFrame) -> Figure:
     Where there are several findings, the rows of each stand below its name. A contrast of a metric without a column of
     its own (:data:`SHARED`) has a row of its own, which names the metric.
     """
-    others = set(table["metric"].map(SHARED).dropna())
-    columns = COLUMNS | {metric: label for metric, label in WITH_OTHERS.items() if metric in others}
-    table = _named_rows(table)
+    columns = axis_labels(table)
+    table = on_shared_axes(table)
     places, names = _rows(table)
     figure = Figure(figsize=(WIDTH_IN, 1.0 + ROW_IN * (max(names, default=0.0) + 1)), layout="constrained")
     axes = figure.subplots(1, len(columns), sharey=True)
@@ -87,7 +86,13 @@ SCREEN = 25
 """Lines of text above which the foot of the figure is on another screen than its head, and is labelled, too."""
 
 
-def _named_rows(table: pd.DataFrame) -> pd.DataFrame:
+def axis_labels(table: pd.DataFrame) -> dict[str, str]:
+    """Return the label of each axis, by its metric; it says where metrics that share it have rows."""
+    others = set(table["metric"].map(SHARED).dropna())
+    return COLUMNS | {metric: label for metric, label in WITH_OTHERS.items() if metric in others}
+
+
+def on_shared_axes(table: pd.DataFrame) -> pd.DataFrame:
     """Return the contrasts with those that share an axis on it, each in a row that names its metric."""
     own = table["metric"].isin(SHARED)
     named = table["contrast"] + ", " + table["metric"].map(lambda metric: QUANTITIES[metric][0])

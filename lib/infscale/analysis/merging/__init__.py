@@ -1,0 +1,1 @@
+"""What is put together: runs of several machines, and rows of many files."""
