@@ -45,6 +45,7 @@ REQUESTS = 1_000_000
 """Requests of a simulation where nothing else is said."""
 
 _BLOCK = 1 << 18
+_FILLING = 20  # most requests for each item that fill a cache
 _LEAST_S, _WIDTH, _BINS = 1e-7, 0.002, 14_000  # to 10⁵ s
 
 
@@ -209,7 +210,7 @@ def check_capacity(misses_per_s: float, capacity_per_s: float, rate_per_s: float
     Raises:
         ConfigError: they do; with the capacity.
     """
-    if misses_per_s >= capacity_per_s:
+    if misses_per_s >= capacity_per_s * (1 - 1e-9):
         raise ConfigError(
             f"rate={rate_per_s:g} is beyond the capacity: {misses_per_s:g} requests/s reach replicas that can answer "
             f"{capacity_per_s:.4g} in all; accepted: a lower rate, or more replicas"
@@ -218,7 +219,7 @@ def check_capacity(misses_per_s: float, capacity_per_s: float, rate_per_s: float
 
 def _estimate(value: float, batches: "list[float]", scale: float) -> Estimate:
     """Return a value with the interval of batch means: Student's t on the logarithms of the batches."""
-    logs = np.log(batches)
+    logs = np.log(np.maximum(batches, _LEAST_S))
     error = float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
     half = float(special.stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2)) * error
     return Estimate(scale * value, scale * value * math.exp(-half), scale * value * math.exp(half))
@@ -255,11 +256,14 @@ class _Source:
         self._replicas = replicas_of(system.rule, system.pins, system.replicas, service.workers, system.cores)
 
     def hit_share(self, requests: int) -> float:
-        """Return the share of hits; a cache that starts empty is first filled by so many requests."""
+        """Return the share of hits, of so many requests; a cache that starts empty is filled before."""
         if self._keys is None:
             return self._system.cache.share
-        hits = [self._keys.ask(self._rng.random(min(_BLOCK, requests - begin))) for begin in range(0, requests, _BLOCK)]
-        return float(hits[-1].mean())
+        for _ in range(_FILLING * self._system.cache.items // _BLOCK + 1):
+            self._keys.ask(self._rng.random(_BLOCK))
+            if self._keys.full:
+                break
+        return float(self._keys.ask(self._rng.random(min(requests, _BLOCK))).mean())
 
     def run(self, requests: int) -> _Batch:
         """Send so many requests and return what came of them."""
@@ -307,6 +311,11 @@ class _Keys:
         self._threshold, self._other = kernels.alias(np.arange(1, cache.items + 1, dtype=np.float64) ** -cache.zipf)
         self._before, self._after = np.full(cache.items, -2, np.int64), np.full(cache.items, -1, np.int64)
         self._ends, self._most = np.array([-1, -1, 0], np.int64), cache.entries
+
+    @property
+    def full(self) -> bool:
+        """Whether it holds as many answers as it can."""
+        return bool(self._ends[2] == self._most)
 
     def ask(self, uniform: Floats) -> npt.NDArray[np.bool_]:
         """Ask for a request each, and return which were hits."""

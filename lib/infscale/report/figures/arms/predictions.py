@@ -6,13 +6,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from infscale.report.figures.legends import legend, mark
-from infscale.report.figures.parts import COLOURS, GREY, PAGE_IN, PLAIN, row_title, styled
+from infscale.report.figures.parts import COLOURS, GREY, PAGE_IN, PLAIN, log_axis, row_title, styled
 
 COLOUR = COLOURS["grpc"]
 """Colour of what was measured: all of it is over gRPC."""
 
 PREDICTED = "#009E73"
 """Colour of what was simulated: the bluish green of Okabe and Ito's palette."""
+
+LOG_FROM = 10
+"""The axis of times is logarithmic where its largest value is more than so many times the smallest."""
 
 
 @styled
@@ -49,8 +52,12 @@ def _times(ax: Axes, table: pd.DataFrame, y: "np.ndarray[tuple[int], np.dtype[np
                 value[chosen], y[chosen] + aside, xerr=np.nan_to_num(ends[:, chosen]), fmt=marker, color=colour,
                 markerfacecolor=face, markersize=4, elinewidth=0.9, linestyle="",
             )  # fmt: skip
-    ax.set_xlim(left=0)
-    ax.xaxis.set_major_formatter(PLAIN)
+    values = table[["measured_ms", "predicted_ms"]].to_numpy(float)
+    if values.max() > LOG_FROM * values.min():
+        log_axis(ax, "x")
+    else:
+        ax.set_xlim(left=0)
+        ax.xaxis.set_major_formatter(PLAIN)
     ax.set_xlabel("p95 response time (ms)")
     ax.grid(axis="y", visible=False)
 
