@@ -313,5 +313,7 @@ def test_what_cannot_be_simulated_is_named_with_what_can(make: Any, message: str
 def test_service_times_too_few_for_a_percentile_are_refused_with_the_least_number() -> None:
     few = Service((np.full(499, MEAN_S),), source="an arm at 20 requests/s")
     few.check(0.95)
-    with pytest.raises(DataError, match=r"an arm at 20 requests/s: 499 requests .* too few to simulate p99; needed: 500"):
+    with pytest.raises(
+        DataError, match=r"an arm at 20 requests/s: 499 requests .* too few to simulate p99; needed: 500"
+    ):
         few.check(0.99)

@@ -154,7 +154,9 @@ def _table(plans: Sequence["Plan"], service: "Service") -> list[str]:
         for plan in plans
     ]
     widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    ]
 
 
 def _replicas(plan: "Plan") -> str:
@@ -235,12 +237,18 @@ CAPACITY = Command(
     _run,
     [
         option("--rate", section="Question", type=Number(above=0), required=True),
-        option("--slo", section="Question", metavar="LIMIT", required=True, note="Here a percentile and its limit: 'p99<50ms'."),
+        option(
+            "--slo",
+            section="Question",
+            metavar="LIMIT",
+            required=True,
+            note="Here a percentile and its limit: 'p99<50ms'.",
+        ),
         option("--run", section="Service times", default="", note="Of the finding planning, where none is named."),
         option("--arm", section="Service times", default="", note="With one replica; needed where there are several."),
         option("--workers", section="Service times", type=Whole(1)),
         option("--balancer", section="Replicas", note="Default: all."),
-        option("--connections", section="Replicas", default=64, type=Whole(1, 1_000_000), note="Of the balancer l4, in all."),
+        option("--connections", section="Replicas", default=64, type=Whole(1, 1_000_000), note="Of l4, in all."),
         option("--cores", section="Replicas", type=Number(above=0)),
         option("--price", section="Replicas", type=Number()),
         option("--hits", section="Cache", type=Percent()),

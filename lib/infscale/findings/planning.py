@@ -68,7 +68,7 @@ def answer(run: Run, tables: Tables) -> list[str]:
 
 
 def _counted(table: pd.DataFrame) -> list[str]:
-    """Return a sentence for each framework and model on its predictions, those of the service times' own point aside."""
+    """Return a sentence for each framework and model on its predictions, the service times' own point aside."""
     if table.empty:
         return ["No arm could be predicted: that needs VALID trials of one replica, and of several."]
     sentences = []
@@ -77,8 +77,8 @@ def _counted(table: pd.DataFrame) -> list[str]:
         right = int(own["within"].sum())
         sentences.append(
             f"{framework(Arm('grpc', framework=str(name)))}, {model}: of {len(own)} p95 response times that were "
-            f"predicted by simulation from the service times of one replica, {right} are within {100 * WITHIN:.0f} % of "
-            f"the measured ones (predicted ÷ measured from {number(own['ratio'].min())} to "
+            f"predicted by simulation from the service times of one replica, {right} are within {100 * WITHIN:.0f} % "
+            f"of the measured ones (predicted ÷ measured from {number(own['ratio'].min())} to "
             f"{number(own['ratio'].max())}, utilisation {100 * own['utilisation'].min():.0f} to "
             f"{100 * own['utilisation'].max():.0f} %)."
         )

@@ -108,7 +108,7 @@ def _noop_model() -> Model:
 
 
 def _device_model() -> Model:
-    """Return a model that computes nothing: a server of it waits, as for a device, and answers with ten of the numbers."""
+    """Return a model that computes nothing: a server waits, as for a device, and answers with ten of the numbers."""
     return Model(DEVICE, (784,), (10,), {"wait_s": np.array([0.01], np.float32)}, lambda _, x: x[:, :10])
 
 

@@ -101,8 +101,8 @@ def _check_reachable(service: Service, system: System, rate_per_s: float, slo: S
         alone = 1e3 * (service.beside_s + float(np.quantile(service.held, (p - share) / (1 - share))))
         if alone > slo.limit_ms:
             raise ConfigError(
-                f"slo={slo}: a request that waits for nothing has {slo.percentile} {alone:.3g} ms, so that no number of "
-                f"replicas is enough; accepted: a limit above that"
+                f"slo={slo}: a request that waits for nothing has {slo.percentile} {alone:.3g} ms, so that no number "
+                f"of replicas is enough; accepted: a limit above that"
             )
     if system.cores is not None and not system.cache.items:
         most = system.cores / service.mean_s / (1 - share)

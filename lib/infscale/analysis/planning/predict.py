@@ -70,5 +70,3 @@ def _widened(value: Estimate, without: Sequence[float]) -> Estimate:
     error = float(np.std(np.log(without), ddof=1)) * (count - 1) / math.sqrt(count)
     half = math.hypot(own, float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error)
     return Estimate(value.value, value.value * math.exp(-half), value.value * math.exp(half))
-
-

@@ -336,7 +336,8 @@ def least_recent(
     """Ask a cache of ``most`` items, which drops the least recently used one, for an item a request.
 
     Args:
-        uniform: in [0, 1), a request each; ``threshold`` and ``other``, as :func:`alias` gives them, make an item of it.
+        uniform: in [0, 1), a request each.
+        threshold, other: as :func:`alias` gives them; they make an item of a uniform number.
         before, after: neighbours of each cached item, the newer and the older; −1 for none, −2 for not cached.
         ends: the newest [0] and the oldest [1] item, −1 for none, and how many there are [2].
         hit: whether the item was there; written here.

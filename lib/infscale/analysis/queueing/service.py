@@ -84,8 +84,8 @@ class Service:
         least = max(FEWEST, round(BEYOND / (1 - percentile)))
         if len(self.held) < least:
             raise DataError(
-                f"{self.source or 'service times'}: {len(self.held)} requests that met no other are too few to simulate "
-                f"p{100 * percentile:g}; needed: {least} (measure more lifetimes, or ask for a lower percentile)"
+                f"{self.source or 'service times'}: {len(self.held)} requests that met no other are too few to "
+                f"simulate p{100 * percentile:g}; needed: {least} (measure more lifetimes, or ask for a lower one)"
             )
 
 

@@ -71,7 +71,7 @@ class Cache:
     def __post_init__(self) -> None:
         if not 0 <= self.share < 1:
             raise ConfigError(f"share={self.share} is not a share of hits; accepted: 0 to below 1")
-        if not (0 <= self.items <= 10**8 and 0 <= self.zipf < 10 and 0 <= self.entries and self.hit_s >= 0):
+        if not (0 <= self.items <= 10**8 and 0 <= self.zipf < 10 and self.entries >= 0 and self.hit_s >= 0):
             raise ConfigError(
                 f"items={self.items}, zipf={self.zipf}, entries={self.entries}, hit_s={self.hit_s}: accepted: at most "
                 "10⁸ items, an exponent from 0 to below 10, and nothing negative"
@@ -193,15 +193,15 @@ def simulate(
     source.run(each)  # from empty to its usual state
     batches = [source.run(each) for _ in range(BATCHES)]
     counts = np.array([batch.bins for batch in batches])
-    values = {name: _estimate(_percentile(counts.sum(0), p), [_percentile(one, p) for one in counts], 1e3)
-              for name, p in PERCENTILES.items()}
+    values = {
+        name: _estimate(_percentile(counts.sum(0), p), [_percentile(one, p) for one in counts], 1e3)
+        for name, p in PERCENTILES.items()
+    }
     means = [batch.total_s / batch.requests for batch in batches]
     mean = _estimate(float(np.mean(means)), means, 1e3)
     shares = sum((batch.shares for batch in batches), np.zeros(system.replicas))
     hits = float(np.mean([batch.hits / batch.requests for batch in batches]))
-    return Simulated(
-        BATCHES * each, rate_per_s, mean, values, shares / max(1.0, shares.sum()), hits, misses / capacity
-    )
+    return Simulated(BATCHES * each, rate_per_s, mean, values, shares / max(1.0, shares.sum()), hits, misses / capacity)
 
 
 def check_capacity(misses_per_s: float, capacity_per_s: float, rate_per_s: float) -> None:

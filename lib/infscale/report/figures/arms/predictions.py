@@ -1,4 +1,4 @@
-"""The figure of planning: percentiles as simulated from one replica's service times, beside those that were measured."""
+"""The figure of planning: percentiles as simulated from one replica's service times, beside measured ones."""
 
 import numpy as np
 import pandas as pd
@@ -77,10 +77,10 @@ def _ratios(ax: Axes, table: pd.DataFrame, y: "np.ndarray[tuple[int], np.dtype[n
 
 
 CAPTION = (
-    "The 95th percentile of the response time as measured, and as simulated from the service times of one replica at its "
-    "lowest rate (hollow: that arm itself, at that rate). Bars are 95 % intervals: of measured values over lifetimes, of "
-    "predicted ones over the lifetimes that the service times are from, and the simulation. Right: the ratio of the two; "
-    "the band is a difference of {limit:.0f} %."
+    "The 95th percentile of the response time as measured, and as simulated from the service times of one replica at "
+    "its lowest rate (hollow: that arm itself, at that rate). Bars are 95 % intervals: of measured values over "
+    "lifetimes, of predicted ones over the lifetimes of the service times, and of the simulation. Right: the "
+    "ratio of the two; the band is a difference of {limit:.0f} %."
 )
 
 ALTERNATIVE = "p95 response time by arm and rate, as measured and as predicted by simulation, and their ratio."
