@@ -136,6 +136,16 @@ def test_a_run_of_few_requests_is_refused_with_the_least_number(monkeypatch: pyt
         of_arm(Run(run.folder, run.manifest, tuple(light)), 0)
 
 
+def test_the_hits_of_a_measured_cache_are_told_from_its_misses() -> None:
+    """A plan for misses alone would buy servers for requests that never reach them."""
+    run = sample_run("caching")
+    without, cached = (of_arm(run, run.labels.index(label)) for label in ("no cache", "gateway, 75 % repeats"))
+    assert (without.hit_share, without.hit_s) == (0, 0)
+    assert cached.hit_share == pytest.approx(0.75, abs=0.03)
+    assert 0 < cached.hit_s == cached.beside_s
+    assert cached.mean_s > 0
+
+
 # --- predicted against measured -----------------------------------------------------------------------------
 
 

@@ -67,7 +67,10 @@ def _run(
     stored = load_run(find_run(run, finding=FINDING))
     service = of_arm(stored, _chosen(stored, arm))
     service = replace(service, workers=workers) if workers else service
-    cache = Cache(hits or 0.0, items, zipf, entries, hit_time / 1e3)
+    if hits is None and not items:  # as measured
+        cache = Cache(service.hit_share, hit_s=service.hit_s)
+    else:
+        cache = Cache(hits or 0.0, items, zipf, entries, hit_time / 1e3)
     plans = [
         plan(
             service,
@@ -251,7 +254,7 @@ CAPACITY = Command(
         option("--connections", section="Replicas", default=64, type=Whole(1, 1_000_000), note="Of l4, in all."),
         option("--cores", section="Replicas", type=Number(above=0)),
         option("--price", section="Replicas", type=Number()),
-        option("--hits", section="Cache", type=Percent()),
+        option("--hits", section="Cache", type=Percent(), note="Without it, and without --items, as in the run."),
         option("--hit-time", section="Cache", default="0.5ms", type=Milliseconds()),
         option("--items", section="Cache", default=0, type=Whole(0, 100_000_000)),
         option("--zipf", section="Cache", default="1", type=Number()),

@@ -4,6 +4,7 @@ Of a request that met no other, the round trip is what a worker held it for, and
 hop, the server's other threads. The two are told apart by requests that queued: behind one worker they leave apart by
 what the worker holds each for, whatever passes beside. So the worker's time has the mean of those gaps and the spread
 of the lone round trips, and the rest is a constant. This is Lindley's recursion read backwards.
+Where a cache answered some, its hits are what passes beside.
 """
 
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ class Service:
         parts: for how long a worker holds a request, s, drawn from as they are; those of each lifetime, shape (n,).
         beside_s: what passes beside, s: the same for every request.
         workers: how many requests a replica works on at a time.
+        hit_share, hit_s: the share of requests that a cache answered, and how long such a one took, s; 0 without.
         server_cpu_s, other_cpu_s: CPU of a request in the replica's processes, and in all others (client, balancer), s;
             NaN where it was not measured.
         rate_per_s: λ at which it was measured; NaN for none.
@@ -54,6 +56,8 @@ class Service:
     parts: tuple[Floats, ...]
     beside_s: float = 0.0
     workers: int = 1
+    hit_share: float = 0.0
+    hit_s: float = 0.0
     server_cpu_s: float = float("nan")
     other_cpu_s: float = float("nan")
     rate_per_s: float = float("nan")
@@ -145,19 +149,42 @@ def _service(arm: Arm, light: Sequence[Trial], source: str) -> Service:
     tables = list(_rows(light))
     lone = [_lone(rows) for rows in tables]
     workers = workers_of(arm)
+    hit_share, hit_s = _hit_share(light), 0.0
+    if hit_share:
+        misses, hits = split(lone, hit_share)
+        lone, hit_s = list(misses), float(hits.mean()) if len(hits) else 0.0
     count = sum(len(part) for part in lone)
     if count < FEWEST:
+        what = "requests that met no other" + (" and were no hits of a cache" if hit_share else "")
         raise DataError(
-            f"{source}: {count} requests that met no other are too few to simulate from; needed: {FEWEST} (measure "
-            "more lifetimes)"
+            f"{source}: {count} {what} are too few to simulate from; needed: {FEWEST} (measure more lifetimes)"
         )
-    mean = float(np.concatenate(lone).mean())
-    held, note = _held_s(tables, float(np.median(np.concatenate(lone))), light, workers)
-    beside = max(0.0, mean - held) if held else 0.0
+    every = np.concatenate(lone)
+    if hit_share:
+        beside, note = hit_s, "a worker's time is that of a request that was no hit, less that of a hit"
+    else:
+        held, note = _held_s(tables, float(np.median(every)), light, workers)
+        beside = max(0.0, float(every.mean()) - held) if held else 0.0
     cpu = [_cpu_s(trial) for trial in light if trial.manifest.usage]
     server, other = np.mean(cpu, axis=0) if cpu else (np.nan, np.nan)
-    parts = tuple(np.maximum(part - beside, 1e-9) for part in lone if len(part))
-    return Service(parts, beside, workers, float(server), float(other), light[0].manifest.rate_per_s, source, note)
+    return Service(
+        tuple(np.maximum(part - beside, 1e-9) for part in lone if len(part)),
+        beside,
+        workers,
+        hit_share,
+        hit_s,
+        float(server),
+        float(other),
+        light[0].manifest.rate_per_s,
+        source,
+        note,
+    )
+
+
+def _hit_share(light: Sequence[Trial]) -> float:
+    """Return the share of the requests that a cache answered; 0 without one."""
+    hits, misses = (sum(trial.manifest.cache.get(name, 0.0) for trial in light) for name in ("hits", "misses"))
+    return hits / (hits + misses) if hits else 0.0
 
 
 def _rows(light: Sequence[Trial]) -> Iterator[pd.DataFrame]:
