@@ -38,11 +38,17 @@ cli.APP.get_command(None, "plan").callback = wait
 sys.exit(cli.main(["--end-with-parent", "plan"]))
 """
 """A command that writes its process's id and then waits for a signal."""
+BELOW = "plan capacity"
+"""The one command below another."""
 INFSCALE = [sys.executable, "-m", "infscale.cli"]
 
 
 def command_of(name: str) -> options.Command:
-    command = cli.APP.get_command(click.Context(cli.APP), name)
+    """Return a command by its name, or "plan capacity" by both of its names."""
+    command: click.Command | None = cli.APP
+    for part in name.split():
+        assert isinstance(command, click.Group)
+        command = command.get_command(click.Context(command), part)
     assert isinstance(command, options.Command)
     return command
 
@@ -55,9 +61,9 @@ def test_every_module_of_a_command_is_a_command() -> None:
     assert modules == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, BELOW])
 def test_the_help_of_a_command_shows_every_option_and_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main([name, "--help"]) == 0
+    assert cli.main([*name.split(), "--help"]) == 0
     printed = capsys.readouterr().out
     command = command_of(name)
     assert f"Examples:\n  infscale {name}" in printed
@@ -70,15 +76,16 @@ def test_the_help_of_a_command_shows_every_option_and_an_example(name: str, caps
 
 
 def test_every_agreed_name_is_of_use() -> None:
-    used = {opt for name in COMMANDS for param in command_of(name).params for opt in param.opts}
+    used = {opt for name in (*COMMANDS, BELOW) for param in command_of(name).params for opt in param.opts}
     assert set(options.NAMES) <= used
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS, BELOW])
 def test_examples_are_understood(name: str) -> None:
     for example in command_of(name).examples:
-        program, called, *arguments = shlex.split(example.replace("\\\n", " "))
-        assert (program, called) == ("infscale", name)
+        program, *words = shlex.split(example.replace("\\\n", " "))
+        called, arguments = words[: len(name.split())], words[len(name.split()) :]
+        assert (program, called) == ("infscale", name.split())
         command_of(name).make_context(name, arguments)
 
 
@@ -105,8 +112,8 @@ def test_help_imports_neither_a_framework_nor_what_measures_or_draws() -> None:
     code = f"""
 import sys
 from infscale import cli
-for name in {COMMANDS}:
-    assert cli.main([name, "--help"]) == 0
+for name in {[*COMMANDS, BELOW]}:
+    assert cli.main([*name.split(), "--help"]) == 0
 print(*[module for module in {heavy} if module in sys.modules], file=sys.stderr)
 """
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

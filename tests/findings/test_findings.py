@@ -46,14 +46,15 @@ def test_every_finding_can_be_measured_as_planned(name: str, profile: str) -> No
     compared = {contrast.arm for contrast in design.contrasts}
     references = {contrast.reference for contrast in design.contrasts}
     assert not compared & references
-    assert compared | references == set(range(len(design.arms)))
+    if name != "planning":  # whose arms are compared with predictions
+        assert compared | references == set(range(len(design.arms)))
 
 
 @pytest.mark.parametrize("name", list(FINDINGS))
 def test_a_quick_run_is_a_matter_of_minutes(name: str) -> None:
     """The README promises ten minutes for a finding, fifteen for the protocols."""
     design = FINDINGS[name].design("quick")
-    assert len(design.arms) <= {"protocols": 12, "load-tools": 8, "streaming": 7}.get(name, 6)
+    assert len(design.arms) <= {"protocols": 12, "load-tools": 8, "streaming": 7, "planning": 8}.get(name, 6)
     assert design.budget_s == (900 if name == "protocols" else 600)
 
 

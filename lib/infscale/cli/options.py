@@ -97,6 +97,20 @@ NAMES: dict[str, tuple[str, str]] = {
         "",
         "Have MLPerf LoadGen ask for every answer of the pool once, and compare them with the reference model's.",
     ),
+    # Planning.
+    "--arm": ("NAME", "The arm whose service times are used: its number, or its label or a part of it."),
+    "--balancer": (
+        "NAME...",
+        "Only these: round-robin, random, least-requests, power-of-two, envoy-least-request, l4.",
+    ),
+    "--cores": ("C", "Cores that all replicas share, for a model that computes; without it each replica has its own."),
+    "--workers": ("K", "Requests that a replica works on at a time; without it as in the run."),
+    "--hits": ("SHARE", "Share of the requests that a cache before the replicas answers, such as 75%."),
+    "--hit-time": ("TIME", "How long a hit takes, such as 0.5ms."),
+    "--items": ("N", "Different requests, of which a cache holds the last --entries, instead of --hits."),
+    "--zipf": ("S", "Exponent of the popularity of the different requests; 0 for all alike."),
+    "--entries": ("N", "Answers that the cache holds; the least recently used one goes."),
+    "--price": ("P", "Price of one replica for an hour, in any currency."),
     # Servers.
     "--host": ("HOST", "Address at which the page is served."),
     "--port": ("PORT", "TCP port of the page; 0 for a free one."),

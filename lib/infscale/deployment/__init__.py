@@ -17,7 +17,7 @@ from infscale.errors import ConfigError, one_of
 from infscale.models import reference as models
 from infscale.models import stream
 
-__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "attached", "check_streams", "deploy"]
+__all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "attached", "check_model", "deploy"]
 
 for _framework in (tfserving.FRAMEWORK, torchserve.FRAMEWORK, triton.FRAMEWORK):
     add(_framework)
@@ -48,26 +48,31 @@ def deploy(
     chosen = FRAMEWORKS[one_of("framework", framework, FRAMEWORKS)]
     if is_artifact(model):
         return _started(lambda: deploy_own(chosen, Path(model), payload=payload, **options), options)
-    if model == stream.NAME:
-        check_streams(chosen)
-    else:
-        models.model(str(model))
+    check_model(chosen, str(model))
     if payload is not None:
         raise ConfigError(f"payload={str(payload)!r} is for a model of your own; {model} is a reference model")
     chosen.check_options(options)
     return _started(lambda: chosen.start(str(model), **options), options)
 
 
-def check_streams(framework: Framework) -> None:
-    """Check that a framework has streaming predictions.
+def check_model(framework: Framework, model: str) -> None:
+    """Check that a framework serves a reference model.
 
     Raises:
-        ConfigError: it has none.
+        ConfigError: there is no such model, or it streams or waits, which the framework's exports cannot do.
     """
-    if not framework.interface.streams:
-        accepted = ", ".join(sorted(name for name, one in FRAMEWORKS.items() if one.interface.streams))
-        fault = f"framework={framework.name!r}: {framework.title} has no streaming predictions in its interface"
-        raise ConfigError(f"{fault}; accepted for model={stream.NAME!r}: {accepted}")
+    if model == stream.NAME:
+        able, lacking = _names(lambda one: bool(one.interface.streams)), "has no streaming predictions in its interface"
+    else:
+        waiting = models.model(model).name == models.DEVICE
+        able, lacking = _names(lambda one: one.waits or not waiting), "has no operation that waits in its models"
+    if framework.name not in able:
+        fault = f"framework={framework.name!r}: {framework.title} {lacking}"
+        raise ConfigError(f"{fault}; accepted for model={model!r}: {', '.join(able)}")
+
+
+def _names(holds: Callable[[Framework], bool]) -> list[str]:
+    return sorted(name for name, one in FRAMEWORKS.items() if holds(one))
 
 
 def _started(

@@ -127,6 +127,7 @@ class Framework:
         predictions: regular expression of the REST paths of predictions, which a cache may answer; empty for those of
             ``interface``.
         versions: how a cache reads which versions of a model are served; None where the server does not tell.
+        waits: whether its exports can wait: it serves the reference model ``device``.
         requirements: looks for what a deployment needs on this machine.
     """
 
@@ -142,6 +143,7 @@ class Framework:
     artifact_name: Callable[[Path], str] = file_name
     predictions: str = ""
     versions: VersionQuery | None = None
+    waits: bool = False
     requirements: Callable[[], Sequence[Requirement]] = list
 
     def check_options(self, options: Mapping[str, Any]) -> None:

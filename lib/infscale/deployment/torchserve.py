@@ -344,5 +344,6 @@ FRAMEWORK = Framework(
     own=FileApi(rest_path=_rest_path, grpc_path=_CALL, message=_message),
     predictions=r"/predictions/.+",
     versions=VersionQuery("/models/{model}", field="modelVersion", by_management=True),
+    waits=True,
     requirements=_requirements,
 )

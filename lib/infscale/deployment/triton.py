@@ -347,5 +347,6 @@ FRAMEWORK = Framework(
     predictions=r"/v2/models/.+/infer",
     # A number that stays when a model is loaded anew under it.
     versions=VersionQuery("/v2/models/{model}", entries="versions"),
+    waits=True,
     requirements=_requirements,
 )

@@ -1,13 +1,13 @@
 """Checking a design before anything is deployed."""
 
-from infscale.deployment import FRAMEWORKS, check_streams
+from infscale.deployment import FRAMEWORKS, check_model
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError, one_of
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
 from infscale.experiment.trial import plan_of
-from infscale.models import reference, stream
+from infscale.models import stream
 from infscale.payloads import limits
 from infscale.vocabulary import OTHER
 
@@ -29,13 +29,15 @@ def check(design: Design) -> None:
 
 def _check_model(arm: Arm, label: str) -> None:
     """Check that the framework serves the model, and takes its requests."""
+    try:
+        check_model(FRAMEWORKS[arm.framework], arm.model)
+    except ConfigError as error:
+        raise ConfigError(f"{label}: {error}") from error
     if arm.model != stream.NAME:
-        reference.model(arm.model)
         _check_payload(arm, label)
         return
     one_of(f"{label}: front of model={arm.model!r}", arm.front, ("", "balanced", "buffered", "network"))
     try:
-        check_streams(FRAMEWORKS[arm.framework])
         plan_of(arm)
         one_of("encoding", arm.encoding, ("", FRAMEWORKS[arm.framework].interface.streams[arm.protocol].way))
         limits.check_http(FRAMEWORKS[arm.framework].interface, arm.http)

@@ -11,6 +11,7 @@ from infscale.findings import (
     load_balancing,
     load_tools,
     network,
+    planning,
     porting,
     protocols,
     streaming,
@@ -34,6 +35,7 @@ FINDINGS: dict[str, Finding] = {
         network,
         load_tools,
         streaming,
+        planning,
     )
 }
 """The findings of the project by name, in the order of the report."""

@@ -22,6 +22,9 @@ Rows = npt.NDArray[Any]
 """Inputs of a model: float32, uint8, or files as numpy's bytes; one row along the first axis each."""
 Weights = dict[str, Array]
 
+DEVICE = "device"
+"""The model whose servers wait 10 ms for each request, or batch, instead of computing: its weight ``wait_s``."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -104,6 +107,11 @@ def _noop_model() -> Model:
     return Model("noop", (784,), (784,), {}, lambda _, x: x)
 
 
+def _device_model() -> Model:
+    """Return a model that computes nothing: a server waits, as for a device, and answers with ten of the numbers."""
+    return Model(DEVICE, (784,), (10,), {"wait_s": np.array([0.01], np.float32)}, lambda _, x: x[:, :10])
+
+
 def _mlp_model() -> Model:
     rng = np.random.default_rng(784)
     weights = {"dense1": _he(rng, 784, 128), "bias1": _he(rng, 128) * 0.1}
@@ -121,6 +129,7 @@ def _cnn_model() -> Model:
 
 _MODELS: dict[str, Callable[[], Model]] = {
     "noop": _noop_model,
+    "device": _device_model,
     "mlp": _mlp_model,
     "cnn": _cnn_model,
     "image": _image_model,
@@ -134,8 +143,9 @@ MODELS = tuple(_MODELS)
 def model(name: str) -> Model:
     """Return the reference model called ``name``.
 
-    noop (the identity on 784 numbers), mlp (784→128→10) and cnn (28×28) take float32; image takes 224×224×3 pixels as
-    uint8, and photo takes the same picture as a JPEG file, which the server decodes.
+    noop (the identity on 784 numbers), device (784→10, the servers of which wait 10 ms), mlp (784→128→10) and cnn
+    (28×28) take float32; image takes 224×224×3 pixels as uint8, and
+    photo takes the same picture as a JPEG file, which the server decodes.
 
     Raises:
         ConfigError: no such model.

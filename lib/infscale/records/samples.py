@@ -68,6 +68,7 @@ timeout is a ``timeout``."""
 _STATUSES = rf"http_[1-5][0-9]{{2}}|grpc_[A-Z_]+|client_({'|'.join(CLIENT_LIMITS)})"
 
 _DELTA = ("sequence", *TIMES)
+_SPLIT = ("bytes_out", "bytes_in", "payload", "connection", "shard")  # byte by byte: 5 % less than with dictionaries
 
 
 def is_status(status: str) -> bool:
@@ -96,14 +97,17 @@ def write_groups(path: Path, frames: Iterable[pd.DataFrame], level: int = 9) -> 
     Raises:
         DataError: as :func:`write`.
     """
-    plain = [name for name in SCHEMA.names if name not in _DELTA]
+    repeated = [name for name in SCHEMA.names if name not in (*_DELTA, *_SPLIT)]
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     options = {
         "compression": "zstd",
         "compression_level": level,
-        "use_dictionary": plain,
+        "use_dictionary": repeated,
         "write_statistics": False,  # nobody filters by them, and a run has thousands of row groups
-        "column_encoding": dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+        "column_encoding": {
+            **dict.fromkeys(_DELTA, "DELTA_BINARY_PACKED"),
+            **dict.fromkeys(_SPLIT, "BYTE_STREAM_SPLIT"),
+        },
     }
     schema = SCHEMA.with_metadata({"infscale_schema_version": str(SCHEMA_VERSION)})
     try:

@@ -10,7 +10,7 @@ from torch import nn
 from infscale.deployment.exporters.archiver import archive
 from infscale.models import photographs
 from infscale.models.export import check_parity, run
-from infscale.models.reference import Model, inputs
+from infscale.models.reference import DEVICE, Model, inputs
 
 
 def write(model: Model, folder: Path) -> str:
@@ -21,7 +21,9 @@ def write(model: Model, folder: Path) -> str:
     batch = torch.from_numpy(photographs.decoded(rows) if model.dtype == "bytes" else rows)
     check_parity(module(batch).detach().numpy(), model, rows, "TorchScript")
     torch.jit.trace(module, batch).save(str(folder / "model.pt"))
-    (folder / "signature.json").write_text(json.dumps({"input_shape": model.input_shape, "dtype": model.dtype}))
+    wait_s = float(model.weights["wait_s"][0]) if model.name == DEVICE else 0.0
+    signature = {"input_shape": model.input_shape, "dtype": model.dtype, "wait_s": wait_s}
+    (folder / "signature.json").write_text(json.dumps(signature))
     files = {"--serialized-file": folder / "model.pt", "--extra-files": folder / "signature.json"}
     return archive(model.name, Path(__file__).with_name("torchserve_handler.py"), folder, files)
 
@@ -30,6 +32,15 @@ def _torch_module(model: Model) -> Any:
     """Return the model as a torch module with the reference's weights."""
     if model.name == "noop":
         return nn.Identity()
+    if model.name == DEVICE:
+
+        class First(nn.Module):  # type: ignore[misc]  # torch is untyped here
+            """The first ten numbers of each row."""
+
+            def forward(self, x: Any) -> Any:
+                return x[:, :10]
+
+        return First()
     weights = {key: torch.from_numpy(value) for key, value in model.weights.items()}
 
     def linear(weight: str, bias: str) -> Any:

@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -32,11 +33,14 @@ class Handler:
         with open(os.path.join(folder, "signature.json")) as file:
             signature = json.load(file)
         self.shape, self.dtype = tuple(signature["input_shape"]), signature["dtype"]
+        self.wait_s = signature["wait_s"]
 
     def handle(self, rows: list[Row], context: Any) -> list[Any]:
         """Decode a batch of requests, run the module once, and encode each answer."""
         decoded = [self._decode(row, context, i) for i, row in enumerate(rows)]
         batch = np.concatenate([array for array, _ in decoded])
+        if self.wait_s:
+            time.sleep(self.wait_s)  # as for a device
         with torch.inference_mode():
             output = self.module(torch.from_numpy(batch)).numpy()
         answers, start = [], 0

@@ -5,6 +5,7 @@ It runs inside Triton's Python backend, where this project need not be installed
 
 import io
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,12 @@ Weights = dict[str, Array]
 def _softmax(z: Array) -> Array:
     e = np.exp(z - z.max(axis=-1, keepdims=True))
     return np.asarray(e / e.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def _device(w: Weights, x: Array) -> Array:
+    """Wait as for a device, which takes the same time for any batch and no processor."""
+    time.sleep(float(w["wait_s"][0]))
+    return x[:, :10]
 
 
 def _mlp(w: Weights, x: Array) -> Array:
@@ -61,6 +68,7 @@ def _photo(w: Weights, x: Any) -> Array:
 
 FORWARD: dict[str, Callable[[Weights, Any], Array]] = {
     "noop": lambda _, x: x,
+    "device": _device,
     "mlp": _mlp,
     "cnn": _cnn,
     "image": _image,
