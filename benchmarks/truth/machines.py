@@ -150,7 +150,7 @@ def line(cells: Sequence[object]) -> None:
 
 def main(cases: int) -> None:
     """Print both tables."""
-    low, high = stats.binom.ppf([0.005, 0.995], cases, 0.95) / cases
+    low, high = (float(stats.binom.ppf(end, cases, 0.95)) / cases for end in (0.005, 0.995))
     print(f"{cases} cases a cell; the 99 % band around 95 % is {percent(low)} to {percent(high)}\n")
     line(
         [
@@ -174,8 +174,8 @@ def main(cases: int) -> None:
     line(["load of M/M/1", "requests", *(f"p{100 * level:g}: given, wrong" for level in LEVELS)])
     line(["---"] * (2 + len(LEVELS)))
     for load, n in QUEUES:
-        shares = covers(load, n, QUEUED).values()
-        line([load, f"{n:,}", *(f"{percent(given)}, {percent(wrong)}" for given, wrong in shares)])
+        queued = covers(load, n, QUEUED).values()
+        line([load, f"{n:,}", *(f"{percent(given)}, {percent(wrong)}" for given, wrong in queued)])
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from infscale.records.runs import Run, load_run
 from infscale.report import merged as reports
 
 CASES = 2000
-LEAST, MOST = (float(end) / CASES for end in stats.binom.ppf([0.005, 0.995], CASES, 0.95))
+LEAST, MOST = (float(stats.binom.ppf(end, CASES, 0.95)) / CASES for end in (0.005, 0.995))
 """The binomial 99 % band around 95 %."""
 CPUS = {"lab": ("Intel(R) Xeon(R) CPU", 2), "cloud": ("AMD EPYC", 4), "arm": ("Ampere Altra", 8)}
 

@@ -109,7 +109,9 @@ def summarise(files: Sequence[Path], *, warmup_s: float = 0.0, counts: Path | No
     return [
         Summary(
             str(trial["trial_id"]),
-            *(int(trial[name]) for name in ("requests", "timeouts", "failed")),
+            int(trial["requests"]),
+            int(trial["timeouts"]),
+            int(trial["failed"]),
             exact,
             tuple(_percentile(row, trial["longest_us"]) for row in by_trial[trial["trial_id"]].to_dict("records")),
         )
@@ -119,7 +121,8 @@ def summarise(files: Sequence[Path], *, warmup_s: float = 0.0, counts: Path | No
 
 def _rank(requests: "pd.Series[int]", levels: "pd.Series[float]") -> "pd.Series[int]":
     """Return the rank ⌈np⌉ of each level, above 0, among n requests."""
-    return np.ceil(requests * levels - 1e-9).clip(lower=1).astype("int64")
+    exact = (requests * levels - 1e-9).to_numpy(dtype=np.float64)
+    return pd.Series(np.maximum(np.ceil(exact), 1), requests.index).astype("int64")
 
 
 def _check(trials: pd.DataFrame, files: Sequence[Path]) -> None:

@@ -101,6 +101,12 @@ def _kind(db: "DuckDBPyConnection", file: Path) -> tuple[str, ...]:
     return ROWS
 
 
+def _frame(db: "DuckDBPyConnection", query: str) -> pd.DataFrame:
+    """Return what a query finds."""
+    found: pd.DataFrame = db.sql(query).df()
+    return found
+
+
 def count(db: "DuckDBPyConnection") -> pd.DataFrame:
     """Count all requests in bins of 1 µs, and return one row a trial.
 
@@ -123,7 +129,8 @@ def count(db: "DuckDBPyConnection") -> pd.DataFrame:
             sum(requests) OVER (PARTITION BY trial_id ORDER BY outcome, us)::BIGINT AS upto
         FROM counts"""
     )
-    return db.sql(
+    return _frame(
+        db,
         """SELECT * FROM (
             SELECT trial_id, sum(requests)::BIGINT AS requests,
                 coalesce(sum(requests) FILTER (outcome = 1), 0)::BIGINT AS timeouts,
@@ -135,8 +142,8 @@ def count(db: "DuckDBPyConnection") -> pd.DataFrame:
                 max(sequence) - min(sequence) + 1 AS span, count(*) AS rows,
                 min(response_ns) FILTER (outcome < 2) AS least_ns
             FROM observed GROUP BY trial_id
-        ) USING (trial_id) ORDER BY trial_id"""
-    ).df()
+        ) USING (trial_id) ORDER BY trial_id""",
+    )
 
 
 def store(db: "DuckDBPyConnection", file: Path) -> None:
@@ -151,16 +158,18 @@ def places(db: "DuckDBPyConnection", ranks: pd.DataFrame) -> pd.DataFrame:
         ranks: with ``trial_id`` and ``rank``, from 1; other columns are kept.
     """
     db.register("asked", ranks)
-    return db.sql(
+    return _frame(
+        db,
         """SELECT asked.*, outcome, us, rank - (upto - here) AS within
-        FROM asked JOIN ranked ON asked.trial_id = ranked.trial_id AND rank <= upto AND rank > upto - here"""
-    ).df()
+        FROM asked JOIN ranked ON asked.trial_id = ranked.trial_id AND rank <= upto AND rank > upto - here""",
+    )
 
 
 def exact(db: "DuckDBPyConnection", found: pd.DataFrame) -> pd.DataFrame:
     """Return ``found``, of :func:`places`, with the response time ``ns`` of successes, from the rows of their bins."""
     db.register("found", found)
-    return db.sql(
+    return _frame(
+        db,
         """SELECT found.*, ns FROM found LEFT JOIN (
             SELECT trial_id, rank, min(response_ns) AS ns
             FROM found JOIN (
@@ -171,8 +180,8 @@ def exact(db: "DuckDBPyConnection", found: pd.DataFrame) -> pd.DataFrame:
                 GROUP BY trial_id, us, response_ns
             ) AS inside USING (trial_id, us)
             WHERE outcome = 0 AND upto >= within GROUP BY ALL
-        ) USING (trial_id, rank)"""
-    ).df()
+        ) USING (trial_id, rank)""",
+    )
 
 
 def blocks(db: "DuckDBPyConnection", spans: pd.DataFrame, levels: int) -> pd.DataFrame:
@@ -186,8 +195,9 @@ def blocks(db: "DuckDBPyConnection", spans: pd.DataFrame, levels: int) -> pd.Dat
     """
     db.register("spans", spans)
     within = ", ".join(f"count(*) FILTER (outcome = 0 AND response_ns <= q_{k}) AS within_{k}" for k in range(levels))
-    return db.sql(
+    return _frame(
+        db,
         f"""SELECT trial_id, (scheduled_ns - first_ns) * {BLOCKS} // (last_ns - first_ns + 1) AS block,
             count(*) AS requests, {within}
-        FROM observed JOIN spans USING (trial_id) GROUP BY ALL"""
-    ).df()
+        FROM observed JOIN spans USING (trial_id) GROUP BY ALL""",
+    )
