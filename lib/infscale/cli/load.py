@@ -1,5 +1,7 @@
 """``infscale load``: the load engine alone, against any URL: checks the options, sends the load, prints the result."""
 
+import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -17,6 +19,7 @@ from infscale.errors import SET_BY_CLIENTS, ConfigError, check_header, one_of
 
 if TYPE_CHECKING:
     from infscale.cli.load_report import Summary
+    from infscale.load.cluster.connect import Cluster
     from infscale.load.engine.interfaces import Streaming
     from infscale.load.engine.job import Target
     from infscale.load.single import Load, Outcome
@@ -53,7 +56,7 @@ written; 130 ended by Ctrl-C, SIGTERM or SIGHUP (the rows are kept).
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def _run(*, json: bool, **options: Any) -> int:
+def _run(*, json: bool, cluster: str, workers: int | None, **options: Any) -> int:
     """Send the load and print what came of it; returns the exit code.
 
     Raises:
@@ -63,11 +66,13 @@ def _run(*, json: bool, **options: Any) -> int:
     from infscale.load import single
 
     try:
-        plan = single.schedules(load)
-        with _ended_by_signals(), _bar(plan.duration_s) as progress:
-            outcome = single.run(load, plan, progress)
-            if not outcome.interrupted:
-                progress(plan.duration_s)
+        with contextlib.ExitStack() as stack:
+            load, reached = on_cluster(load, cluster, workers, stack)
+            plan = single.schedules(load)
+            with _ended_by_signals(), _bar(plan.duration_s) as progress:
+                outcome = single.run(load, plan, progress, reached)
+                if not outcome.interrupted:
+                    progress(plan.duration_s)
     except KeyboardInterrupt:
         print("infscale: interrupted before the first request", file=sys.stderr)
         return INTERRUPTED
@@ -85,6 +90,29 @@ def _run(*, json: bool, **options: Any) -> int:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
     return code
+
+
+def on_cluster(
+    load: "Load", text: str, workers: int | None, stack: contextlib.ExitStack
+) -> "tuple[Load, Cluster | None]":
+    """Return a load whose shards are those of all workers, and the workers, which end with ``stack``.
+
+    Without ``text`` (of ``--cluster``) the load is returned as it is.
+
+    Raises:
+        InfscaleError: the cluster cannot be used; see :func:`infscale.load.cluster.connect.connected`.
+    """
+    if not text:
+        if workers:
+            raise ConfigError(f"--workers {workers} needs --cluster, such as --cluster local")
+        return load, None
+    from infscale.load.cluster.connect import connected
+    from infscale.load.cluster.spec import parse
+
+    reached = stack.enter_context(connected(parse(text, workers), engines=load.shards))
+    if load.connections < reached.shards:
+        raise ConfigError(f"--connections {load.connections} cannot be shared by {reached.shards} engine processes")
+    return dataclasses.replace(load, shards=reached.shards), reached
 
 
 def _store(file: Path, outcome: "Outcome", summary: "Summary") -> str:
@@ -384,6 +412,7 @@ def _out(name: str) -> Path | None:
 
 
 ARRIVALS, REQUESTS, STREAMS, CONNECTION, OUTPUT = "Arrivals", "Requests", "Streams", "Connections", "Output"
+CLUSTER = "Cluster"
 
 
 def request_options() -> list[Option]:
@@ -406,6 +435,16 @@ def request_options() -> list[Option]:
         option("--cert", section=CONNECTION, default=""),
         option("--key", section=CONNECTION, default=""),
         option("--insecure", section=CONNECTION),
+    ]
+
+
+def cluster_options() -> list[Option]:
+    """Return the options of where a load comes from: those of every command that can use a cluster."""
+    return [
+        option("--cluster", section=CLUSTER, default=""),
+        option(
+            "--workers", section=CLUSTER, type=Whole(1), note="Default: 2 of local, one a host, all of a scheduler."
+        ),
     ]
 
 
@@ -435,6 +474,7 @@ command = Command(
         option("--lines", section=STREAMS),
         option("--messages", section=STREAMS, default="0", type=Whole(0)),
         option("--done", section=STREAMS, default="", note="Default: [DONE] with --sse, where it may be missing."),
+        *cluster_options(),
         option("--out", section=OUTPUT, default=""),
         option("--json", section=OUTPUT),
     ],
@@ -445,6 +485,7 @@ command = Command(
         "infscale load http://127.0.0.1:8080/ --rate 200 --duration 5",
         "infscale load https://127.0.0.1:8000/v1/chat/completions --rate 2 --sse --body chat.json --timeout 60 "
         "--header 'Content-Type: application/json' --header-from 'Authorization: Bearer env:API_KEY'",
+        "infscale load http://127.0.0.1:8080/ --rate 2000 --cluster local:2",
         "infscale load http://127.0.0.1:8080/ --rate 50,500 --arrivals ramp --duration 60 --json --out rows.parquet",
     ),
 )

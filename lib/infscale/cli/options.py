@@ -71,7 +71,16 @@ NAMES: dict[str, tuple[str, str]] = {
     "--timeout": ("S", "Time from a request's scheduled time to giving it up, s."),
     "--connections": ("N", "Most connections at a time."),
     "--streams": ("N", "Most requests at a time on an HTTP/2 connection; 0 for the server's limit."),
-    "--shards": ("N", "Processes of the load engine, which share rate and connections."),
+    "--shards": (
+        "N",
+        "Processes of the load engine, which share rate and connections; with --cluster, of each worker.",
+    ),
+    "--cluster": (
+        "WHERE",
+        "Workers that make the load, instead of this machine alone: local[:N], tcp://HOST:8786 (a Dask scheduler), "
+        "ssh:HOST,HOST, slurm:PARTITION or kubernetes:NAMESPACE/NAME.",
+    ),
+    "--workers": ("N", "Worker processes of the cluster."),
     "--no-keep-alive": ("", "Open a connection for every request."),
     "--authority": ("HOST[:PORT]", "What requests name as their host (Host, :authority, TLS), if not the URL's."),
     "--connect-to": ("HOST:PORT", "Where to connect, if not to the URL's host and port."),

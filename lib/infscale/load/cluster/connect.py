@@ -238,8 +238,9 @@ def _check_tasks(cluster: Cluster, pending: dict[str, tuple[str, Any]], *, late:
             host, port = cluster.listener.getsockname()[:2]
             here = _scheduler_here(cluster)
             raise DeploymentError(
-                f"the worker {name} did not connect to {host}:{port} on this machine: it is gone or busy, a firewall is "
-                f"between, or it has another way here (--cluster '{cluster.spec.text.partition('?')[0]}?host=ADDRESS')"
+                f"the worker {name} did not connect to {host}:{port} on this machine: it is gone or busy, a firewall "
+                "is between, or it has another way here "
+                f"(--cluster '{cluster.spec.text.partition('?')[0]}?host=ADDRESS')"
                 if here
                 else f"the scheduler of {cluster.spec.text} does not answer any more"
             )
@@ -267,8 +268,8 @@ def _check_clock(member: Member) -> None:
         raise EngineError(
             f"the clock of the worker {member.name} cannot be aligned: it is {clock.offset_ns / 1e9:+.3f} s from this "
             f"machine's, known within ±{clock.within_ns / 1e6:.1f} ms by round trips of "
-            f"{2 * clock.within_ns / 1e6:.1f} ms at best; accepted: ±{clocks.MOST_UNCERTAIN_NS / 1e6:g} ms. Use workers "
-            "nearer to this machine, or run the command on one of theirs"
+            f"{2 * clock.within_ns / 1e6:.1f} ms at best; accepted: ±{clocks.MOST_UNCERTAIN_NS / 1e6:g} ms. Use "
+            "workers nearer to this machine, or run the command on one of theirs"
         )
 
 
@@ -448,7 +449,8 @@ def _at(host: str, names: Sequence[str]) -> str:
         if host_of(name) in {host, *addresses}:
             return name
     raise DeploymentError(
-        f"no worker runs on {host}, where one is to read what the server uses; start it there: dask worker … --nthreads 1"
+        f"no worker runs on {host}, where one is to read what the server uses; start it there: "
+        "dask worker SCHEDULER --nthreads 1"
     )
 
 

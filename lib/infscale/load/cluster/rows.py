@@ -18,9 +18,9 @@ TIMES = ["sequence", "scheduled_ns", "due_ns", "sent_ns", "first_byte_ns", "done
 
 def packed(result: Result) -> list[bytes]:
     """Return the tables of a result as Parquet files: samples, and of streams messages and tokens."""
-    tables = [_file(result.samples)]
+    tables = [file(result.samples)]
     if result.chunks is not None and result.tokens is not None:
-        tables += [_file(result.chunks), _file(pd.DataFrame({"tokens": result.tokens}))]
+        tables += [file(result.chunks), file(pd.DataFrame({"tokens": result.tokens}))]
     return tables
 
 
@@ -34,7 +34,7 @@ def unpacked(data: bytes, sizes: Sequence[int], generator: Generator, shards: Se
         shards: the numbers that its shards have in the whole load.
     """
     ends = np.cumsum(sizes)
-    tables = [_table(data[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
+    tables = [table(data[end - size : end]) for end, size in zip(ends, sizes, strict=True)]
     samples = tables[0]
     samples["shard"] = np.asarray(shards, np.int32)[samples["shard"].to_numpy()]
     if len(tables) == 1:
@@ -42,22 +42,12 @@ def unpacked(data: bytes, sizes: Sequence[int], generator: Generator, shards: Se
     return Result(samples, generator, chunks=tables[1], tokens=tables[2]["tokens"].to_numpy())
 
 
-def readings(frame: pd.DataFrame) -> bytes:
-    """Return readings of processes as a Parquet file."""
-    return _file(frame)
-
-
-def table(data: bytes) -> pd.DataFrame:
-    """Return the table of a Parquet file in memory."""
-    return _table(data)
-
-
-def _file(frame: pd.DataFrame) -> bytes:
+def file(frame: pd.DataFrame) -> bytes:
+    """Return a table as a Parquet file."""
     sink = pa.BufferOutputStream()
     arrow = pa.Table.from_pandas(frame, preserve_index=False)
-    differences = [
-        name for name in TIMES if name in arrow.column_names and pa.types.is_int64(arrow.schema.field(name).type)
-    ]
+    integers = [field.name for field in arrow.schema if pa.types.is_int64(field.type)]
+    differences = [name for name in TIMES if name in integers]
     pq.write_table(
         arrow,
         sink,
@@ -71,7 +61,8 @@ def _file(frame: pd.DataFrame) -> bytes:
     return data
 
 
-def _table(data: bytes) -> pd.DataFrame:
+def table(data: bytes) -> pd.DataFrame:
+    """Return the table of a Parquet file."""
     frame: pd.DataFrame = pq.read_table(pa.BufferReader(data)).to_pandas()
     return frame
 

@@ -74,7 +74,7 @@ def run(
     mark: Callable[[], None] | None = None,
     **options: Any,
 ) -> Result:
-    """Send a schedule from the workers of a cluster, and return when every request has an outcome or its worker is lost.
+    """Send a schedule from the workers of a cluster; return when every request has an outcome, or its worker is lost.
 
     Shard k runs on worker k modulo their number. The requests of a worker that is lost are kept, as never sent; lost
     workers are replaced before the next load, if others have come.

@@ -33,9 +33,11 @@ from infscale.records.gates.generator import (
     load_tool,
     of_a_client,
     of_a_closed_loop,
+    on_one_clock,
     own_limits,
     run_delay,
     server,
+    workers,
 )
 from infscale.records.gates.server import saturated
 from infscale.records.gates.steady import LATEST_CUT, steady
@@ -85,13 +87,14 @@ def judge(
     """
     duration_ns = duration_s * 1e9
     sound = [
+        *workers(generator),
         delivered(samples, duration_ns),
         own_limits(samples, generator.limit),
         lag(samples),
-        arrivals(samples, duration_ns),
+        arrivals(on_one_clock(samples, generator, duration_ns), duration_ns),
         engine_cpu(generator),
         run_delay(generator),
-        ceiling(rate_per_s, ceiling_per_s),
+        ceiling(rate_per_s / max(1, len(generator.workers)), ceiling_per_s),
         host(machine),
         server(process),
         clock(samples),
