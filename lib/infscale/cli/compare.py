@@ -124,6 +124,8 @@ def _endpoints(
     stream: bool,
     sse: bool,
     messages: int,
+    cluster: str,
+    workers: int | None,
 ) -> "Comparison":
     """Load two endpoints in turn, and return what that says."""
     from infscale.analysis.answers import UNDECIDED
@@ -176,7 +178,8 @@ def _endpoints(
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None:
             print(time_plan(design), flush=True)
-            run = measure(design, Path(data or scratch), fresh=True, start=start, allocate=allocate)
+            where = {"cluster": cluster, "workers": workers}
+            run = measure(design, Path(data or scratch), fresh=True, start=start, allocate=allocate, **where)
         else:
             run = measure_in(folder, more_s=more or 0.0, start=start, allocate=allocate)
         comparison = reports.of_endpoints(run, tabulate(run, slo), names_of(reference, candidate), edges, slo)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infscale.cli.options import Command, Number, Option, Whole, option, parse_number
+from infscale.cli.options import Command, Number, Option, Whole, cluster_options, option, parse_number
 from infscale.errors import SET_BY_CLIENTS, ConfigError, check_header, one_of
 
 if TYPE_CHECKING:
@@ -412,7 +412,6 @@ def _out(name: str) -> Path | None:
 
 
 ARRIVALS, REQUESTS, STREAMS, CONNECTION, OUTPUT = "Arrivals", "Requests", "Streams", "Connections", "Output"
-CLUSTER = "Cluster"
 
 
 def request_options() -> list[Option]:
@@ -435,16 +434,6 @@ def request_options() -> list[Option]:
         option("--cert", section=CONNECTION, default=""),
         option("--key", section=CONNECTION, default=""),
         option("--insecure", section=CONNECTION),
-    ]
-
-
-def cluster_options() -> list[Option]:
-    """Return the options of where a load comes from: those of every command that can use a cluster."""
-    return [
-        option("--cluster", section=CLUSTER, default=""),
-        option(
-            "--workers", section=CLUSTER, type=Whole(1), note="Default: 2 of local, one a host, all of a scheduler."
-        ),
     ]
 
 

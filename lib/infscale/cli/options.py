@@ -168,6 +168,16 @@ def option(
     )
 
 
+def cluster_options() -> list[Option]:
+    """Return the options of where a load comes from: those of every command that can use a cluster."""
+    return [
+        option("--cluster", section="Cluster", default=""),
+        option(
+            "--workers", section="Cluster", type=Whole(1), note="Default: 2 of local, one a host, all of a scheduler."
+        ),
+    ]
+
+
 class Command(click.Command):
     """A command whose help shows its options by section, and examples that work as they stand."""
 

@@ -15,6 +15,7 @@ KINDS = {
 """Kinds of clusters, each with the form that is accepted."""
 
 SETTINGS = {
+    "workers": "their number, as --workers",
     "host": "the address at which workers reach this machine, if not the one from which it reaches the scheduler",
     "python": "the interpreter on the other machines (ssh, slurm); the path of this one's by default",
 }
@@ -48,6 +49,14 @@ class Spec:
     workers: int = 0
     settings: dict[str, str] = field(default_factory=dict)
 
+    def with_workers(self) -> str:
+        """Return a text that :func:`parse` takes for this cluster, the number of workers included."""
+        place, _, query = self.text.partition("?")
+        if not self.workers:
+            return self.text
+        parts = [part for part in query.split("&") if part and not part.startswith("workers=")]
+        return f"{place}?{'&'.join([f'workers={self.workers}', *parts])}"
+
 
 def parse(text: str, workers: int | None = None) -> Spec:
     """Return the cluster that ``text`` describes, with so many ``workers`` (None: as many as the text says).
@@ -57,6 +66,7 @@ def parse(text: str, workers: int | None = None) -> Spec:
     """
     place, _, query = text.partition("?")
     settings = _settings(text, query)
+    workers = workers or _number(text, settings)
     if place == "local" or re.fullmatch(r"local:[0-9]{1,3}", place):
         given = int(place.partition(":")[2] or 0)
         if given and workers and given != workers:
@@ -86,6 +96,13 @@ def _settings(text: str, query: str) -> dict[str, str]:
             raise ConfigError(f"--cluster {text!r}: {part!r} is no setting; accepted: {accepted}")
         settings[name] = value
     return settings
+
+
+def _number(text: str, settings: dict[str, str]) -> int | None:
+    given = settings.get("workers", "1")
+    if not re.fullmatch(r"[0-9]{1,4}", given) or given == "0":
+        raise ConfigError(f"--cluster {text!r}: workers={given} is no number; accepted: 1 to {MOST_WORKERS}")
+    return int(given) if "workers" in settings else None
 
 
 def _count(text: str, workers: int) -> int:

@@ -20,6 +20,7 @@ import pandas as pd
 
 from infscale.experiment.design.arm import CLIENTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
+from infscale.records.gates.cluster import on_one_clock, workers
 from infscale.records.gates.coalesced import coalesced
 from infscale.records.gates.generator import (
     arrivals,
@@ -33,11 +34,9 @@ from infscale.records.gates.generator import (
     load_tool,
     of_a_client,
     of_a_closed_loop,
-    on_one_clock,
     own_limits,
     run_delay,
     server,
-    workers,
 )
 from infscale.records.gates.server import saturated
 from infscale.records.gates.steady import LATEST_CUT, steady
