@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from infscale.cli.load import bodies_of, headers_of, streaming_of
-from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, Whole, option
+from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, Whole, cluster_options, option
 from infscale.errors import ConfigError, DeploymentError, InfscaleError
 from infscale.vocabulary import NAMES, OTHER
 
@@ -443,6 +443,7 @@ command = Command(
         option("--timeout", section=MEASUREMENT, default="2", type=Number(above=0)),
         option("--max-rate", section=MEASUREMENT, default="30000", type=Number(above=0)),
         option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95; judges nothing."),
+        *cluster_options(),
         option("--junit", section=OUTPUT, default=""),
         option("--markdown", section=OUTPUT, default=""),
         option("--data", section=OUTPUT, default="", note="Default: the run is thrown away."),

@@ -17,7 +17,7 @@ from infscale.load.cluster.clocks import Reading
 from infscale.load.cluster.line import Hello, Line, LineBrokenError
 from infscale.load.cluster.spec import Spec
 
-JOIN_S = {"local": 60.0, "tcp": 15.0, "ssh": 60.0, "slurm": 300.0, "kubernetes": 120.0}
+JOIN_S = {"local": 60.0, "tcp": 30.0, "ssh": 60.0, "slurm": 300.0, "kubernetes": 120.0}
 """Longest wait for a cluster's workers, s, by its kind."""
 
 CONNECT_S = 60.0
@@ -86,6 +86,7 @@ class Cluster:
         wanted: how many there were at first: the load is made of so many parts, whoever sends them.
         engines: engine processes of each.
         reserved: names of workers that make no load.
+        gone: names of workers that were lost; their scheduler may not know yet.
     """
 
     spec: Spec
@@ -95,6 +96,7 @@ class Cluster:
     wanted: int = 0
     engines: int = 1
     reserved: set[str] = field(default_factory=set)
+    gone: set[str] = field(default_factory=set)
 
     @property
     def shards(self) -> int:
@@ -140,15 +142,22 @@ def connected(spec: Spec, *, engines: int = 1, reserve: Sequence[str] = ()) -> I
 
 
 def renew(cluster: Cluster, patience_s: float = 10.0) -> None:
-    """Replace lost workers by new ones, waiting for those up to ``patience_s`` (s).
+    """Ask every worker whether it is there, and replace those that are not; new ones are awaited ``patience_s`` (s).
 
     Raises:
         DeploymentError: the scheduler has gone, or no worker is left.
     """
+    for member in cluster.members:
+        try:
+            if not member.lost:
+                member.line.exchange()
+        except LineBrokenError as error:
+            member.drop(str(error))
+    cluster.gone |= {member.name for member in cluster.members if member.lost}
     cluster.members = [member for member in cluster.members if not member.lost]
     end = time.monotonic() + patience_s
     while len(cluster.members) < cluster.wanted:
-        known = {member.name for member in cluster.members} | cluster.reserved
+        known = {member.name for member in cluster.members} | cluster.reserved | cluster.gone
         new = [name for name in _workers(cluster.spec, cluster.client) if name not in known]
         if new:
             cluster.members += join(cluster, new[: cluster.wanted - len(cluster.members)], station.serve)

@@ -92,8 +92,7 @@ def run(
         EngineError: an engine process failed.
         Interrupted: Ctrl-C ended it in its middle.
     """
-    if any(member.lost for member in cluster.members) or len(cluster.members) < cluster.wanted:
-        renew(cluster)
+    renew(cluster)
     _check_reachable(cluster, url, options.get("targets", ()))
     parts = [
         _Part(member, list(range(k, len(schedules), len(cluster.members)))) for k, member in enumerate(cluster.members)
