@@ -125,6 +125,7 @@ def connected(spec: Spec, *, engines: int = 1, reserve: Sequence[str] = ()) -> I
         MissingError: Dask, or what the kind of cluster needs, is not installed.
     """
     with contextlib.ExitStack() as stack:
+        _check_installed()
         stack.enter_context(_quiet())
         client = stack.enter_context(_client(spec))
         own = _own_address(spec, client)
@@ -285,6 +286,18 @@ def _check_clock(member: Member) -> None:
 # ------------------------------------------------------------------------------------------ Dask's side
 
 
+def _check_installed() -> None:
+    """Import Dask, which sets up its loggers then.
+
+    Raises:
+        MissingError: it is not installed.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise MissingError(f"--cluster needs Dask ({error.name}): pip install 'infscale[cluster]'") from error
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keep Dask's own warnings of workers that go and come out of the terminal: what matters of them is said by us."""
@@ -313,11 +326,9 @@ CONFIG = {
 @contextlib.contextmanager
 def _client(spec: Spec) -> Iterator[Any]:
     """Yield Dask's client of a cluster that is started, or of a scheduler that runs."""
-    try:
-        import dask
-        import distributed
-    except ImportError as error:
-        raise MissingError(f"--cluster needs Dask ({error.name}): pip install 'infscale[cluster]'") from error
+    import dask
+    import distributed
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(CONFIG))
         try:
