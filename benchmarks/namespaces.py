@@ -147,10 +147,13 @@ def scheduled(scheduler: Machine, workers: Sequence[Machine], folder: Path) -> I
 
 def load(link: Link, workers: int, options: Sequence[str], folder: Path) -> int:
     """Run ``infscale load`` on one machine, with workers on others, against the null server on another one."""
-    with machines(2 + workers, link) as (driver, target, *others):
-        with served(target) as address, scheduled(driver, others, folder) as scheduler:
-            words = [sys.executable, "-m", "infscale.cli", "load", f"http://{address}/", "--cluster", scheduler]
-            return subprocess.run(driver.command(*words, "--workers", str(workers), *options), check=False).returncode
+    with (
+        machines(2 + workers, link) as (driver, target, *others),
+        served(target) as address,
+        scheduled(driver, others, folder) as scheduler,
+    ):
+        words = [sys.executable, "-m", "infscale.cli", "load", f"http://{address}/", "--cluster", scheduler]
+        return subprocess.run(driver.command(*words, "--workers", str(workers), *options), check=False).returncode
 
 
 def main() -> None:

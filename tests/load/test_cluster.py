@@ -192,7 +192,6 @@ class Outside:
         self.file, self.log = folder / "scheduler.json", folder / "dask.log"
         self.processes: list[subprocess.Popen[bytes]] = []
         self.start("scheduler", "--port", "0", "--no-dashboard", "--host", "127.0.0.1")
-        await_true(lambda: self.file.exists() and self.file.stat().st_size)
 
     def start(self, kind: str, *options: str) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(self.file), *options]
@@ -202,7 +201,10 @@ class Outside:
         return self.processes[-1]
 
     def worker(self) -> "subprocess.Popen[bytes]":
-        return self.start("worker", "--nthreads", "1", "--no-dashboard", "--no-nanny")
+        """Start a worker, and wait until the scheduler knows it."""
+        process = self.start("worker", "--nthreads", "1", "--no-dashboard", "--no-nanny")
+        await_true(lambda: "Register worker" in self.log.read_text(), 120, alive=lambda: process.poll() is None)
+        return process
 
     @property
     def address(self) -> str:
@@ -220,6 +222,7 @@ class Outside:
 def outside(tmp_path: Path) -> Iterator[Outside]:
     running = Outside(tmp_path)
     try:
+        await_true(lambda: running.file.exists() and running.file.stat().st_size, 120)
         yield running
     finally:
         running.end()
@@ -304,46 +307,53 @@ def test_clocks_that_cannot_be_aligned_are_told_with_their_distance(
 # ---------------------------------------------------------------------------------------- the command
 
 
-def command(*options: str) -> "subprocess.Popen[str]":
+@contextlib.contextmanager
+def command(*options: str) -> Iterator["subprocess.Popen[str]"]:
     line = [sys.executable, "-m", "infscale.cli", "load", *options]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(line, text=True, start_new_session=True, **pipes)  # type: ignore[call-overload,no-any-return]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(line, text=True, start_new_session=True, stdout=pipe, stderr=pipe)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_ctrl_c_keeps_the_rows_of_all_workers(server: NullServer, tmp_path: Path) -> None:
     """It reaches the whole terminal's group: workers that died of it would take their rows along."""
     out = tmp_path / "rows.parquet"
-    process = command(
-        f"http://{server.rest}/", "--rate", "200", "--duration", "60", "--cluster", "local:2", "--out", str(out)
-    )
-    everybody: list[psutil.Process] = []
+    url = f"http://{server.rest}/"
+    with command(url, "--rate", "200", "--duration", "300", "--cluster", "local:2", "--out", str(out)) as process:
+        everybody: list[psutil.Process] = []
 
-    def loading() -> bool:
-        everybody[:] = psutil.Process(process.pid).children(recursive=True)
-        return len(server_connections(server)) > 1 and len(engines_of(process.pid)) == 2
+        def loading() -> bool:
+            everybody[:] = psutil.Process(process.pid).children(recursive=True)
+            return len(engines_of(process.pid)) == 2 and bytes_received(server) > before + 10_000
 
-    await_true(loading, 120, alive=lambda: process.poll() is None)
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=120)
+        before = bytes_received(server)
+        await_true(loading, 240, alive=lambda: process.poll() is None)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=240)
     assert process.returncode == 130, said
     rows = pd.read_parquet(out)
     assert set(rows["shard"]) == {0, 1}
-    assert {"unsent"} < set(rows["status"].astype(str)) | {"ok"}
+    for shard in (0, 1):
+        assert set(rows.loc[rows["shard"] == shard, "status"].astype(str)) >= {"ok", "unsent"}
     await_true(lambda: all(gone(one.pid) for one in everybody))
 
 
-def server_connections(server: NullServer) -> list[object]:
-    port = int(server.rest.rpartition(":")[2])
-    return [one for one in psutil.Process(server.pid).net_connections() if one.laddr.port == port and one.raddr]
+def bytes_received(server: NullServer) -> int:
+    """Return what the server's process has read so far, from sockets and files."""
+    return int(psutil.Process(server.pid).io_counters().read_chars)
 
 
 def test_when_the_driver_is_killed_engines_and_workers_end(server: NullServer) -> None:
-    process = command(f"http://{server.rest}/", "--rate", "100", "--duration", "300", "--cluster", "local:2")
-    await_true(lambda: len(engines_of(process.pid)) == 2, 120, alive=lambda: process.poll() is None)
-    everybody = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    await_true(lambda: all(gone(one.pid) for one in everybody))
+    url = f"http://{server.rest}/"
+    with command(url, "--rate", "100", "--duration", "300", "--cluster", "local:2") as process:
+        await_true(lambda: len(engines_of(process.pid)) == 2, 240, alive=lambda: process.poll() is None)
+        everybody = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    await_true(lambda: all(gone(one.pid) for one in everybody), 120)
 
 
 def test_ctrl_c_in_python_raises_with_the_rows(cluster: Cluster, server: NullServer) -> None:

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -116,7 +116,8 @@ def connected(spec: Spec, *, engines: int = 1, reserve: Sequence[str] = ()) -> I
     Args:
         spec: which cluster.
         engines: engine processes of each worker.
-        reserve: hosts on which one worker makes no load.
+        reserve: hosts on which one worker makes no load; of a local cluster it is one more, as it is of a scheduler
+            that runs.
 
     Raises:
         DeploymentError: no scheduler or no worker answers, or one cannot connect to this machine.
@@ -127,13 +128,15 @@ def connected(spec: Spec, *, engines: int = 1, reserve: Sequence[str] = ()) -> I
     with contextlib.ExitStack() as stack:
         _check_installed()
         stack.enter_context(_quiet())
-        client = stack.enter_context(_client(spec))
+        more = len(reserve) if spec.kind in ("local", "tcp", "kubernetes") else 0
+        whole = replace(spec, workers=spec.workers + more) if spec.workers else spec
+        client = stack.enter_context(_client(whole))
         own = _own_address(spec, client)
         family = socket.AF_INET6 if ":" in own else socket.AF_INET
         listener = stack.enter_context(socket.create_server((own, 0), family=family))
         cluster = Cluster(spec, client, listener, engines=engines)
         stack.callback(lambda: [member.drop("the load has ended") for member in cluster.members])
-        names = _await_workers(spec, client, 1 + len(reserve))
+        names = _await_workers(whole, client, 1 + len(reserve))
         for host in reserve:
             cluster.reserved.add(_at(host, [name for name in names if name not in cluster.reserved]))
         free = [name for name in names if name not in cluster.reserved]
@@ -446,7 +449,7 @@ def _await_workers(spec: Spec, client: Any, least: int) -> list[str]:
     Raises:
         DeploymentError: too few came in time.
     """
-    wanted = max(least, spec.workers + least - 1)
+    wanted = max(least, spec.workers)
     end = time.monotonic() + JOIN_S[spec.kind]
     while len(names := _workers(spec, client)) < wanted:
         if time.monotonic() > end:
