@@ -1,4 +1,4 @@
-"""If these fail, a design that is measured from several workers ends with the first that is lost, or says nothing of it."""
+"""If these fail, a design that is measured from several workers ends with the first that is lost, or hides it."""
 
 import os
 import signal
@@ -52,11 +52,12 @@ def test_a_design_goes_on_when_a_worker_is_killed_in_it(tmp_path: Path, monkeypa
     assert killed
     assert run.manifest.cluster == "local?workers=2"
     assert run.manifest.status == "complete"
-    lost = [one for one in run.trials() if any(worker.lost for worker in one.generator.workers)]
+    manifests = [trial.manifest for trial in run.trials]
+    lost = [one for one in manifests if any(worker.lost for worker in one.generator.workers)]
     assert [one.judged.name for one in lost] == ["INVALID"]
     assert "lost_shard" in lost[0].judged.reasons
     assert lost[0].trial_id.endswith("-lost1")
-    whole = [one for one in run.trials() if one.trial_id == lost[0].trial_id.removesuffix("-lost1")]
+    whole = [one for one in manifests if one.trial_id == lost[0].trial_id.removesuffix("-lost1")]
     assert len(whole) == 1
     assert not any(worker.lost for worker in whole[0].generator.workers)
     assert any("a worker was lost" in line for line in lines)
