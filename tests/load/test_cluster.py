@@ -19,7 +19,7 @@ import pytest
 from helpers.waiting import await_true, gone
 from infscale.errors import ConfigError, DeploymentError, EngineError
 from infscale.load import schedule
-from infscale.load.cluster import connect, station
+from infscale.load.cluster import connect, scheduler, station
 from infscale.load.cluster.connect import Cluster, connected
 from infscale.load.cluster.run import run
 from infscale.load.cluster.spec import parse
@@ -270,10 +270,10 @@ def test_a_scheduler_that_vanishes_is_named(outside: Outside, server: NullServer
 
 
 def test_no_scheduler_and_no_worker_are_said(outside: Outside, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connect, "REACH_S", 1.0)
+    monkeypatch.setattr(scheduler, "REACH_S", 1.0)
     with pytest.raises(DeploymentError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
         connected(parse("tcp://127.0.0.1:1")).__enter__()
-    monkeypatch.setitem(connect.JOIN_S, "tcp", 0.5)
+    monkeypatch.setitem(scheduler.JOIN_S, "tcp", 0.5)
     with pytest.raises(DeploymentError, match=r"no worker has joined .* start one: dask worker"):
         connected(parse(outside.address)).__enter__()
 
