@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from infscale.cli.options import Command, Number, Option, Whole, cluster_options, option, parse_number
-from infscale.errors import SET_BY_CLIENTS, ConfigError, check_header, one_of
+from infscale.errors import SET_BY_CLIENTS, ConfigError, DeploymentError, check_header, one_of
 
 if TYPE_CHECKING:
     from infscale.cli.load_report import Summary
@@ -76,6 +76,8 @@ def _run(*, json: bool, cluster: str, workers: int | None, **options: Any) -> in
     except KeyboardInterrupt:
         print("infscale: interrupted before the first request", file=sys.stderr)
         return INTERRUPTED
+    if (workers_lost := outcome.manifest.generator.workers) and all(one.lost for one in workers_lost):
+        raise DeploymentError(f"every worker of {cluster} was lost in the load: {workers_lost[0].lost}")
     from infscale.cli import load_report  # not before the load: importing SciPy takes a second of the CPU
 
     summary = load_report.summarise(outcome.samples, outcome.manifest, outcome.chunks, outcome.tokens)
@@ -111,7 +113,8 @@ def on_cluster(
 
     reached = stack.enter_context(connected(parse(text, workers), engines=load.shards))
     if load.connections < reached.shards:
-        raise ConfigError(f"--connections {load.connections} cannot be shared by {reached.shards} engine processes")
+        each = f"{reached.shards} engine processes; accepted: {reached.shards} or more"
+        raise ConfigError(f"--connections {load.connections} cannot be shared by {each}")
     return dataclasses.replace(load, shards=reached.shards), reached
 
 

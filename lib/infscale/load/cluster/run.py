@@ -53,7 +53,7 @@ LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 @dataclass
 class _Part:
-    """What one worker does in a load: its shards, its start and what came of them."""
+    """What one worker does in a load: its shards, its start and what came of them; ``failed`` if it could not."""
 
     member: Member
     shards: list[int]
@@ -61,6 +61,7 @@ class _Part:
     clock: clocks.Clock | None = None
     said: Rows | None = None
     data: bytes = b""
+    failed: bool = False
 
 
 def run(
@@ -167,6 +168,7 @@ def _make_ready(
     for part in parts:
         message = _receive(part.member, READY_S)
         if isinstance(message, Failed):
+            part.failed = True
             raise (ConfigError if message.user else EngineError)(_named(message.text, part.member))
         if message is not None and not isinstance(message, Ready):
             part.member.drop(f"it answered a load with {type(message).__name__}")
@@ -264,6 +266,7 @@ def _take(part: _Part) -> None:
         part.member.drop(str(error))
         return
     if isinstance(message, Failed):
+        part.failed = True
         raise EngineError(_named(message.text, part.member))
     if isinstance(message, Rows):
         part.said, part.data = message, data
@@ -274,7 +277,7 @@ def _take(part: _Part) -> None:
 def _abandon(parts: Sequence[_Part]) -> None:
     """Let every worker drop its load; one that does not say so is dropped itself."""
     for part in parts:
-        if part.said is not None or part.member.lost:
+        if part.said is not None or part.failed or part.member.lost:
             continue
         with _losing(part.member):
             part.member.line.send(Stop())

@@ -6,6 +6,7 @@ token twice.
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 import pickle
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -76,11 +78,16 @@ class Work:
 
 def facts(token: str = "") -> Hello:
     """Return what this process is: versions, a digest of the code that measures, and of what a seed draws here."""
+    return msgspec.structs.replace(_facts(), token=token)
+
+
+@functools.cache
+def _facts() -> Hello:
     with open("/proc/sys/kernel/random/boot_id") as file:
         boot = file.read().strip()
     drawn = arrivals.poisson(10_000.0, 0.1, np.random.SeedSequence(1))
     return Hello(
-        token=token,
+        token="",
         version=infscale.__version__,
         code=machine.code_digest(),
         draws=hashlib.sha256(drawn.tobytes()).hexdigest()[:16],
@@ -100,25 +107,34 @@ def serve(host: str, port: int, token: str, *, apart: bool) -> None:
         token: tells this task's line from others; it serves once.
         apart: leave the process group, so that Ctrl-C in the driver's terminal does not end the worker.
     """
-    _quieten()
     if apart:
         with contextlib.suppress(OSError):
             os.setpgid(0, 0)
-    with contextlib.suppress(LineBrokenError), socket.create_connection((host, port), CONNECT_S) as sock:
+    with (
+        _quiet(),
+        contextlib.suppress(LineBrokenError),
+        socket.create_connection((host, port), CONNECT_S) as sock,
+    ):
         line = Line(sock)
         line.send(facts(token))
         _Station(line).work()
 
 
-def _quieten() -> None:
-    """Stop the worker's own statistical profiler, which looks at its threads a hundred times a second."""
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Stop the worker's own profiler meanwhile, which looks at its threads a hundred times a second."""
     from distributed import get_worker
 
-    with contextlib.suppress(ValueError):  # not in a worker: a test's thread
-        worker = get_worker()
-        for name in ("profile", "profile-cycle"):
-            if callback := worker.periodic_callbacks.get(name):
-                worker.loop.add_callback(callback.stop)
+    worker = get_worker()
+    callbacks = [worker.periodic_callbacks.get(name) for name in ("profile", "profile-cycle")]
+    running = [one for one in callbacks if one is not None and one.is_running()]
+    for one in running:
+        worker.loop.add_callback(one.stop)
+    try:
+        yield
+    finally:
+        for one in running:
+            worker.loop.add_callback(one.start)
 
 
 class _Station:
