@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-
 from benchmarks import namespaces
+
 from infscale.deployment.fronts.link import Link
 from infscale.errors import MissingError
 from infscale.programs import find_program

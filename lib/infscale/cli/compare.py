@@ -178,8 +178,15 @@ def _endpoints(
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None:
             print(time_plan(design), flush=True)
-            where = {"cluster": cluster, "workers": workers}
-            run = measure(design, Path(data or scratch), fresh=True, start=start, allocate=allocate, **where)
+            run = measure(
+                design,
+                Path(data or scratch),
+                fresh=True,
+                start=start,
+                allocate=allocate,
+                cluster=cluster,
+                workers=workers,
+            )
         else:
             run = measure_in(folder, more_s=more or 0.0, start=start, allocate=allocate)
         comparison = reports.of_endpoints(run, tabulate(run, slo), names_of(reference, candidate), edges, slo)

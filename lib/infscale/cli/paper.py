@@ -97,8 +97,7 @@ def _measure_findings(*, new: bool, data: Path | None, figures: str, cluster: st
 
     for name in [name for name in FINDINGS if name != HEADLINE]:
         try:
-            where = {"data": data, "figures": figures, "cluster": cluster, "workers": workers}
-            findings.finding(name, "full", new=new, **where)
+            findings.finding(name, "full", new=new, data=data, figures=figures, cluster=cluster, workers=workers)
         except InfscaleError as error:
             print(f"infscale: finding {name}: {error}", file=sys.stderr)
 

@@ -249,7 +249,8 @@ def _send(
         mark()
         return result
     each = max(1, arm.limit() // len(arrivals))
-    return (partial(distributed.run, cluster) if cluster else engine.run)(
+    run_engine: Callable[..., engine.Result] = partial(distributed.run, cluster) if cluster else engine.run
+    return run_engine(
         url,
         payload.bodies,
         arrivals,

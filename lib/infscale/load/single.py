@@ -203,8 +203,9 @@ def run(
     loadavg, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     each = load.connections // load.shards
     interrupted = False
+    send: Callable[..., engine.Result] = partial(distributed.run, cluster) if cluster else engine.run
     try:
-        result = (partial(distributed.run, cluster) if cluster else engine.run)(
+        result = send(
             load.url,
             load.bodies,
             plan.schedules,
