@@ -40,7 +40,7 @@ MS = 1_000_000
         ("tcp://[fd00::1]:8786?host=fd00::2", 4, "tcp", 4),
         ("ssh:a,user@b", None, "ssh", 2),
         ("ssh:a,b?python=/opt/python", 4, "ssh", 4),
-        ("slurm:", None, "slurm", 2),
+        ("slurm", None, "slurm", 2),
         ("slurm:batch", 8, "slurm", 8),
         ("kubernetes:default/load", None, "kubernetes", 0),
     ],
@@ -53,7 +53,7 @@ def test_forms_of_clusters(text: str, workers: int | None, kind: str, count: int
 
 
 @pytest.mark.parametrize(
-    "text", ["", "lokal", "local:x", "tcp://host", "http://host:1", "ssh:", "ssh:a b", "slurm", "local?x=1"]
+    "text", ["", "lokal", "local:x", "tcp://host", "http://host:1", "ssh:", "ssh:a b", "slurm:a/b", "local?x=1"]
 )
 def test_other_forms_are_refused_with_those_that_are_known(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--cluster .* accepted: "):

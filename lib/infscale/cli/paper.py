@@ -8,7 +8,7 @@ from pathlib import Path
 from infscale.cli import figures as drawing
 from infscale.cli import finding as findings
 from infscale.cli.options import Command, Duration, cluster_options, option
-from infscale.errors import InfscaleError
+from infscale.errors import ConfigError, InfscaleError
 
 
 def paper(
@@ -48,6 +48,8 @@ def paper(
     from infscale.records.manifest import RunManifest, read
 
     place = in_project(data or "data/raw")
+    if more_s and cluster:
+        raise ConfigError(f"cluster={cluster!r} with more_s={more_s:g}: a run that goes on keeps its cluster")
     where = (cluster, workers)
     folder = findings.to_continue(place) if more_s else _begun(profile, budget_s, frameworks, place, where, new=new)
     print(f"run: {folder}", flush=True)

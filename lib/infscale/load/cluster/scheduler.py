@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from infscale.errors import DeploymentError, MissingError
 from infscale.load.cluster.spec import Spec
+from infscale.programs import find_program
 
 JOIN_S = {"local": 60.0, "tcp": 30.0, "ssh": 60.0, "slurm": 300.0, "kubernetes": 120.0}
 """Longest wait for a cluster's workers, s, by its kind."""
@@ -128,7 +129,9 @@ def _slurm(spec: Spec) -> Any:
     try:
         from dask_jobqueue import SLURMCluster
     except ImportError as error:
-        raise MissingError("slurm: needs dask-jobqueue: pip install 'infscale[cluster]'") from error
+        raise MissingError("slurm needs dask-jobqueue: pip install 'infscale[cluster]'") from error
+    if find_program("sbatch") is None:
+        raise MissingError("slurm needs SLURM's program sbatch: run the command on a machine that submits jobs")
     options = {"queue": spec.address} if spec.address else {}
     cluster = SLURMCluster(
         cores=1,

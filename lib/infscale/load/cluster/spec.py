@@ -9,7 +9,7 @@ KINDS = {
     "local": "local, or local:4: processes of this machine",
     "tcp": "tcp://HOST:8786: a Dask scheduler that runs",
     "ssh": "ssh:HOST,HOST: machines by the names of ~/.ssh/config, the first of which also runs the scheduler",
-    "slurm": "slurm:PARTITION: jobs of SLURM, by Dask's jobqueue",
+    "slurm": "slurm, or slurm:PARTITION: jobs of SLURM, by Dask's jobqueue",
     "kubernetes": "kubernetes:NAMESPACE/NAME: a cluster of Dask's operator (untested)",
 }
 """Kinds of clusters, each with the form that is accepted."""

@@ -1,4 +1,4 @@
-"""If these fail, machines that are reached by SSH alone make no load."""
+"""If these fail, machines that are reached by SSH or SLURM alone make no load."""
 
 import getpass
 import os
@@ -14,7 +14,7 @@ import pytest
 
 from helpers.project import ROOT
 from helpers.waiting import await_true
-from infscale.errors import DeploymentError
+from infscale.errors import DeploymentError, MissingError
 from infscale.load import schedule
 from infscale.load.cluster.connect import connected
 from infscale.load.cluster.run import run
@@ -73,8 +73,8 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         log.close()
 
 
-def test_workers_are_started_by_ssh_and_ended(loop: str) -> None:
-    with null_server() as server, connected(parse(f"ssh:{loop}?python={sys.executable}", 2)) as cluster:
+def check_that_workers_load_and_end(text: str) -> None:
+    with null_server() as server, connected(parse(text, 2)) as cluster:
         pids = cluster.pids_here()
         parts = schedule.shards(200, 1.0, np.random.SeedSequence(3), cluster.shards)
         choices = [np.zeros(len(part), np.int32) for part in parts]
@@ -83,6 +83,35 @@ def test_workers_are_started_by_ssh_and_ended(loop: str) -> None:
     assert set(rows["shard"]) == {0, 1}
     assert (rows["status"] == "ok").all()
     await_true(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids))
+
+
+def test_workers_are_started_by_ssh_and_ended(loop: str) -> None:
+    check_that_workers_load_and_end(f"ssh:{loop}?python={sys.executable}")
+
+
+SBATCH = """#!/bin/sh
+for script; do :; done
+setsid sh "$script" >/dev/null 2>&1 &
+echo "Submitted batch job $!"
+"""
+SCANCEL = """#!/bin/sh
+for job; do kill -TERM -"$job"; done
+"""
+
+
+def test_workers_are_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By stand-ins of SLURM's programs that run a job's script at once: no real SLURM is asked."""
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    check_that_workers_load_and_end("slurm:batch")
+
+
+def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("infscale.load.cluster.scheduler.find_program", lambda name: None)
+    with pytest.raises(MissingError, match="needs SLURM's program sbatch"):
+        connected(parse("slurm:batch")).__enter__()
 
 
 def test_a_machine_that_ssh_does_not_reach_is_named(loop: str) -> None:
