@@ -91,11 +91,12 @@ def test_workers_are_started_by_ssh_and_ended(loop: str) -> None:
 
 SBATCH = """#!/bin/sh
 for script; do :; done
-setsid sh "$script" >/dev/null 2>&1 &
+text=$(cat "$script")
+setsid sh -c "$text" >/dev/null 2>&1 &
 echo "Submitted batch job $!"
 """
 SCANCEL = """#!/bin/sh
-for job; do kill -TERM -"$job"; done
+for job; do kill -TERM -- "-$job"; done
 """
 
 
