@@ -52,7 +52,7 @@ def drawn(cluster: Cluster, rate: float, seconds: float, seed: int) -> list[Time
     return list(schedule.shards(rate, seconds, np.random.SeedSequence(seed), cluster.shards))
 
 
-def skews(cluster: Cluster, url: str, loads: int, seconds: float) -> list[dict[str, float]]:
+def skews(cluster: Cluster, url: str, loads: int, seconds: float) -> list[dict[str, int]]:
     """For each load and worker: how far its start was from the driver's, and what it was thought to be, ns."""
     found = []
     for k in range(loads):
@@ -62,7 +62,7 @@ def skews(cluster: Cluster, url: str, loads: int, seconds: float) -> list[dict[s
     return found
 
 
-def skew_row(where: str, found: list[dict[str, float]]) -> dict[str, Any]:
+def skew_row(where: str, found: list[dict[str, int]]) -> dict[str, Any]:
     """A row of the table, µs."""
     table = pd.DataFrame(found)
     true = table["true"].abs()

@@ -92,7 +92,9 @@ def _begun(
     return folder_for(design, place, fresh=new, cluster=asked(*where, design))
 
 
-def _measure_findings(*, new: bool, data: Path | None, figures: str, cluster: str, workers: int | None) -> None:
+def _measure_findings(
+    *, new: bool, data: Path | None, figures: str, cluster: str = "", workers: int | None = None
+) -> None:
     """Measure every finding in full; print why one cannot be measured on this machine, and go on with the next."""
     from infscale.findings import FINDINGS
     from infscale.records.runs import HEADLINE

@@ -39,7 +39,7 @@ def folder_for(
         DataError: the folder cannot be written.
     """
     place = in_project(place)
-    new = _new_manifest(design, cluster, watched or {})
+    new = _new_manifest(design, cluster, watched)
     if not fresh:
         for stored, manifest in reversed(readable(place)):
             if _identity(manifest) == _identity(new):
@@ -119,7 +119,7 @@ def _identity(manifest: RunManifest) -> tuple[object, ...]:
     )
 
 
-def _new_manifest(design: Design, cluster: str, watched: Mapping[str, str]) -> RunManifest:
+def _new_manifest(design: Design, cluster: str = "", watched: Mapping[str, str] | None = None) -> RunManifest:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S")
     return RunManifest(
         run_id=f"{stamp}-{design.profile}-{secrets.token_hex(2)}",  # two runs may begin in the same second
@@ -132,7 +132,7 @@ def _new_manifest(design: Design, cluster: str, watched: Mapping[str, str]) -> R
         commit=machine.commit(),
         time_plan=time_plan(design).splitlines(),
         cluster=cluster,
-        watched=dict(watched),
+        watched=dict(watched or {}),
         ends_at_s=design.budget_s,
         started_at=now(),
     )

@@ -61,7 +61,7 @@ def listening(port: int) -> list[psutil.Process]:
     """Return the processes that listen at a TCP port of this machine, and all that descend from them."""
     found: dict[int, psutil.Process] = {}
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port == port and connection.pid:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr[1:2] == (port,) and connection.pid:
             with contextlib.suppress(psutil.Error):
                 process = psutil.Process(connection.pid)
                 found |= {one.pid: one for one in [process, *process.children(recursive=True)]}

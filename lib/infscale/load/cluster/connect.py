@@ -129,7 +129,7 @@ def connected(spec: Spec, *, engines: int = 1, reserve: Sequence[str] = ()) -> I
         family = socket.AF_INET6 if ":" in own else socket.AF_INET
         listener = stack.enter_context(socket.create_server((own, 0), family=family))
         cluster = Cluster(spec, client, listener, engines=engines)
-        stack.callback(lambda: [member.drop("the load has ended") for member in cluster.members])
+        stack.callback(_drop_all, cluster)
         names = scheduler.await_workers(whole, client, 1 + len(reserve))
         for host in reserve:
             cluster.reserved.add(_at(host, [name for name in names if name not in cluster.reserved]))
@@ -137,6 +137,11 @@ def connected(spec: Spec, *, engines: int = 1, reserve: Sequence[str] = ()) -> I
         cluster.members = join(cluster, free[: spec.workers or None], station.serve)
         cluster.wanted = len(cluster.members)
         yield cluster
+
+
+def _drop_all(cluster: Cluster) -> None:
+    for member in cluster.members:
+        member.drop("the load has ended")
 
 
 def renew(cluster: Cluster, patience_s: float = 10.0) -> None:

@@ -107,7 +107,7 @@ def _local(spec: Spec) -> Any:
         n_workers=spec.workers,
         threads_per_worker=1,
         processes=True,
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
         memory_limit=0,  # the rows of a load are few, and a nanny that ends a worker for its memory ends the trial
     )
@@ -120,7 +120,7 @@ def _ssh(spec: Spec) -> Any:
     return SSHCluster(
         [spec.hosts[0], *spec.hosts],
         worker_options={"nthreads": 1, "n_workers": each, "memory_limit": 0},
-        scheduler_options={"dashboard": False},
+        scheduler_options={"dashboard": False, "dashboard_address": ":0"},
         remote_python=spec.settings.get("python", sys.executable),
     )
 
@@ -138,7 +138,7 @@ def _slurm(spec: Spec) -> Any:
         processes=1,
         memory="1GiB",
         python=spec.settings.get("python", sys.executable),
-        scheduler_options={"dashboard": False},
+        scheduler_options={"dashboard": False, "dashboard_address": ":0"},
         worker_extra_args=["--memory-limit", "0"],
         **options,
     )

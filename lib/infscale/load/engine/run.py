@@ -348,7 +348,7 @@ def merged(results: Sequence[Result]) -> Result:
     frames = [result.samples for result in results]
     statuses = union_categoricals([frame["status"] for frame in frames])
     samples = pd.concat([frame.drop(columns="status") for frame in frames], ignore_index=True)
-    samples.insert(int(frames[0].columns.get_indexer(pd.Index(["status"]))[0]), "status", statuses)
+    samples.insert(frames[0].columns.tolist().index("status"), "status", pd.Series(statuses))
     order = np.argsort(samples["scheduled_ns"].to_numpy(), kind="stable")
     samples = samples.take(order).reset_index(drop=True)
     samples["sequence"] = np.arange(len(samples), dtype=np.int64)
