@@ -207,7 +207,7 @@ def main() -> None:
         table.append(skew_row("4 processes", skews(cluster, f"http://{server.rest}/", 40 // few, 0.3)))
     for rate in (1000.0, 100.0, 10.0):
         try:
-            table.append(in_namespaces(Link(rate), max(2, 20 // few)))
+            table.append(in_namespaces(Link(rate), max(2, 12 // few)))
         except (InfscaleError, OSError, subprocess.CalledProcessError) as error:
             table.append({"measured": "skew", "of": f"2 namespaces, {rate:g} Mb/s", "note": f"not here: {error}"})
     rounds = same(1.0 if said.short else 3.0, max(2, 6 // few))

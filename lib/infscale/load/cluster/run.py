@@ -53,7 +53,7 @@ LOOPBACK = ("127.", "localhost", "[::1]", "::1")
 
 @dataclass
 class _Part:
-    """What one worker does in a load: its shards, its start and what came of them; ``failed`` if it could not."""
+    """What one worker does in a load: its shards, its start, what came of them, and whether it is ``busy``."""
 
     member: Member
     shards: list[int]
@@ -61,7 +61,7 @@ class _Part:
     clock: clocks.Clock | None = None
     said: Rows | None = None
     data: bytes = b""
-    failed: bool = False
+    busy: bool = False
 
 
 def run(
@@ -165,10 +165,11 @@ def _make_ready(
                 part.member.line.send(Pool(name), pool)
                 part.member.pools = [*part.member.pools, name][-station.POOLS :]
             part.member.line.send(Load(), pickle.dumps(work, protocol=5))
+            part.busy = True
     for part in parts:
         message = _receive(part.member, READY_S)
         if isinstance(message, Failed):
-            part.failed = True
+            part.busy = False
             raise (ConfigError if message.user else EngineError)(_named(message.text, part.member))
         if message is not None and not isinstance(message, Ready):
             part.member.drop(f"it answered a load with {type(message).__name__}")
@@ -266,10 +267,10 @@ def _take(part: _Part) -> None:
         part.member.drop(str(error))
         return
     if isinstance(message, Failed):
-        part.failed = True
+        part.busy = False
         raise EngineError(_named(message.text, part.member))
     if isinstance(message, Rows):
-        part.said, part.data = message, data
+        part.said, part.data, part.busy = message, data, False
     else:
         part.member.drop(f"it sent {type(message).__name__} during the load")
 
@@ -277,7 +278,7 @@ def _take(part: _Part) -> None:
 def _abandon(parts: Sequence[_Part]) -> None:
     """Let every worker drop its load; one that does not say so is dropped itself."""
     for part in parts:
-        if part.said is not None or part.failed or part.member.lost:
+        if not part.busy or part.member.lost:
             continue
         with _losing(part.member):
             part.member.line.send(Stop())
