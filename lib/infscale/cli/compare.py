@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import click
 
 from infscale.cli.load import bodies_of, headers_of, streaming_of
-from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, Whole, option
+from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, Whole, cluster_options, option
 from infscale.errors import ConfigError, DeploymentError, InfscaleError
 from infscale.vocabulary import NAMES, OTHER
 
@@ -124,6 +124,8 @@ def _endpoints(
     stream: bool,
     sse: bool,
     messages: int,
+    cluster: str,
+    workers: int | None,
 ) -> "Comparison":
     """Load two endpoints in turn, and return what that says."""
     from infscale.analysis.answers import UNDECIDED
@@ -176,7 +178,15 @@ def _endpoints(
     with tempfile.TemporaryDirectory() as scratch:
         if folder is None:
             print(time_plan(design), flush=True)
-            run = measure(design, Path(data or scratch), fresh=True, start=start, allocate=allocate)
+            run = measure(
+                design,
+                Path(data or scratch),
+                fresh=True,
+                start=start,
+                allocate=allocate,
+                cluster=cluster,
+                workers=workers,
+            )
         else:
             run = measure_in(folder, more_s=more or 0.0, start=start, allocate=allocate)
         comparison = reports.of_endpoints(run, tabulate(run, slo), names_of(reference, candidate), edges, slo)
@@ -440,6 +450,7 @@ command = Command(
         option("--timeout", section=MEASUREMENT, default="2", type=Number(above=0)),
         option("--max-rate", section=MEASUREMENT, default="30000", type=Number(above=0)),
         option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95; judges nothing."),
+        *cluster_options(),
         option("--junit", section=OUTPUT, default=""),
         option("--markdown", section=OUTPUT, default=""),
         option("--data", section=OUTPUT, default="", note="Default: the run is thrown away."),

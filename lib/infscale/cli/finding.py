@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from infscale.cli.options import Command, Duration, option
+from infscale.cli.options import Command, Duration, cluster_options, option
 from infscale.errors import ConfigError, DataError, one_of
 
 
@@ -18,6 +18,8 @@ def finding(
     new: bool = False,
     data: Path | None = None,
     figures: str = "figures",
+    cluster: str = "",
+    workers: int | None = None,
 ) -> Path:
     """Measure a finding, or go on with an interrupted run of it, draw it, and print what it found.
 
@@ -31,6 +33,7 @@ def finding(
         new: measure afresh.
         data: folder of runs, from the project's root; None for data/raw.
         figures: folder to draw into, from the project's root.
+        cluster, workers: the workers that make the load, as of :func:`infscale.experiment.measure.measure`.
 
     Returns:
         The run's folder.
@@ -42,6 +45,7 @@ def finding(
     from infscale.experiment.check import check
     from infscale.experiment.design.time_plan import check_budget, time_plan
     from infscale.experiment.folder import folder_for
+    from infscale.experiment.measure import asked
     from infscale.findings import FINDINGS
     from infscale.paths import in_project
     from infscale.records.manifest import RunManifest, read
@@ -52,6 +56,8 @@ def finding(
         raise ConfigError(
             f"slo={slo!r} with more_s={more_s:g}: a run that goes on keeps its design; accepted: one of them"
         )
+    if more_s and cluster:
+        raise ConfigError(f"cluster={cluster!r} with more_s={more_s:g}: a run that goes on keeps its cluster")
     design = FINDINGS[name].design(profile, budget_s=budget_s, slo=slo)
     place = in_project(data or "data/raw")
     if more_s:
@@ -60,7 +66,7 @@ def finding(
         check(design)
         check_budget(design)
         print(time_plan(design), flush=True)
-        folder = folder_for(design, place, fresh=new)
+        folder = folder_for(design, place, fresh=new, cluster=asked(cluster, workers, design))
     print(f"run: {folder}", flush=True)
     notebooks.execute(
         FINDINGS[name].notebook,
@@ -103,9 +109,21 @@ def _run(
     new: bool,
     data: str,
     figures: str,
+    cluster: str,
+    workers: int | None,
 ) -> None:
-    place = Path(data) if data else None
-    finding(name, profile, budget_s=budget, slo=slo or None, more_s=more or 0.0, new=new, data=place, figures=figures)
+    finding(
+        name,
+        profile,
+        budget_s=budget,
+        slo=slo or None,
+        more_s=more or 0.0,
+        new=new,
+        data=Path(data) if data else None,
+        figures=figures,
+        cluster=cluster,
+        workers=workers,
+    )
 
 
 command = Command(
@@ -124,6 +142,7 @@ command = Command(
         ),
         option("--more", section="Measurement", type=Duration()),
         option("--new", section="Measurement"),
+        *cluster_options(),
         option("--data", section="Folders", note="Default: data/raw."),
         option("--figures", section="Folders", default="figures"),
     ],

@@ -1,5 +1,7 @@
 """``infscale load``: the load engine alone, against any URL: checks the options, sends the load, prints the result."""
 
+import contextlib
+import dataclasses
 import os
 import re
 import signal
@@ -12,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infscale.cli.options import Command, Number, Option, Whole, option, parse_number
-from infscale.errors import SET_BY_CLIENTS, ConfigError, check_header, one_of
+from infscale.cli.options import Command, Number, Option, Whole, cluster_options, option, parse_number
+from infscale.errors import SET_BY_CLIENTS, ConfigError, DeploymentError, check_header, one_of
 
 if TYPE_CHECKING:
     from infscale.cli.load_report import Summary
+    from infscale.load.cluster.connect import Cluster
     from infscale.load.engine.interfaces import Streaming
     from infscale.load.engine.job import Target
     from infscale.load.single import Load, Outcome
@@ -53,7 +56,7 @@ written; 130 ended by Ctrl-C, SIGTERM or SIGHUP (the rows are kept).
 # ------------------------------------------------------------------------------------------------ the command
 
 
-def _run(*, json: bool, **options: Any) -> int:
+def _run(*, json: bool, cluster: str, workers: int | None, **options: Any) -> int:
     """Send the load and print what came of it; returns the exit code.
 
     Raises:
@@ -63,14 +66,18 @@ def _run(*, json: bool, **options: Any) -> int:
     from infscale.load import single
 
     try:
-        plan = single.schedules(load)
-        with _ended_by_signals(), _bar(plan.duration_s) as progress:
-            outcome = single.run(load, plan, progress)
-            if not outcome.interrupted:
-                progress(plan.duration_s)
+        with contextlib.ExitStack() as stack:
+            load, reached = on_cluster(load, cluster, workers, stack)
+            plan = single.schedules(load)
+            with _ended_by_signals(), _bar(plan.duration_s) as progress:
+                outcome = single.run(load, plan, progress, reached)
+                if not outcome.interrupted:
+                    progress(plan.duration_s)
     except KeyboardInterrupt:
         print("infscale: interrupted before the first request", file=sys.stderr)
         return INTERRUPTED
+    if (workers_lost := outcome.manifest.generator.workers) and all(one.lost for one in workers_lost):
+        raise DeploymentError(f"every worker of {cluster} was lost in the load: {workers_lost[0].lost}")
     from infscale.cli import load_report  # not before the load: importing SciPy takes a second of the CPU
 
     summary = load_report.summarise(outcome.samples, outcome.manifest, outcome.chunks, outcome.tokens)
@@ -85,6 +92,30 @@ def _run(*, json: bool, **options: Any) -> int:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
     return code
+
+
+def on_cluster(
+    load: "Load", text: str, workers: int | None, stack: contextlib.ExitStack
+) -> "tuple[Load, Cluster | None]":
+    """Return a load whose shards are those of all workers, and the workers, which end with ``stack``.
+
+    Without ``text`` (of ``--cluster``) the load is returned as it is.
+
+    Raises:
+        InfscaleError: the cluster cannot be used; see :func:`infscale.load.cluster.connect.connected`.
+    """
+    if not text:
+        if workers:
+            raise ConfigError(f"--workers {workers} needs --cluster, such as --cluster local")
+        return load, None
+    from infscale.load.cluster.connect import connected
+    from infscale.load.cluster.spec import parse
+
+    reached = stack.enter_context(connected(parse(text, workers), engines=load.shards))
+    if load.connections < reached.shards:
+        each = f"{reached.shards} engine processes; accepted: {reached.shards} or more"
+        raise ConfigError(f"--connections {load.connections} cannot be shared by {each}")
+    return dataclasses.replace(load, shards=reached.shards), reached
 
 
 def _store(file: Path, outcome: "Outcome", summary: "Summary") -> str:
@@ -435,6 +466,7 @@ command = Command(
         option("--lines", section=STREAMS),
         option("--messages", section=STREAMS, default="0", type=Whole(0)),
         option("--done", section=STREAMS, default="", note="Default: [DONE] with --sse, where it may be missing."),
+        *cluster_options(),
         option("--out", section=OUTPUT, default=""),
         option("--json", section=OUTPUT),
     ],
@@ -445,6 +477,7 @@ command = Command(
         "infscale load http://127.0.0.1:8080/ --rate 200 --duration 5",
         "infscale load https://127.0.0.1:8000/v1/chat/completions --rate 2 --sse --body chat.json --timeout 60 "
         "--header 'Content-Type: application/json' --header-from 'Authorization: Bearer env:API_KEY'",
+        "infscale load http://127.0.0.1:8080/ --rate 2000 --cluster local:2",
         "infscale load http://127.0.0.1:8080/ --rate 50,500 --arrivals ramp --duration 60 --json --out rows.parquet",
     ),
 )

@@ -98,6 +98,7 @@ def summarise(
         **_percentiles(times, quantiles),
         **of_streams,
         **_costs(samples, manifest.generator),
+        "workers": msgspec.to_builtins(manifest.generator.workers),
         "bytes_out": int(rows["bytes_out"].sum()),
         "bytes_in": int(rows["bytes_in"].sum()),
         "interrupted": manifest.interrupted,
@@ -128,7 +129,7 @@ def _costs(samples: pd.DataFrame, generator: Generator) -> Summary:
         "cpu_per_request_us": 1e6 * generator.cpu_s / came_due,
         "cpu_user_per_request_us": 1e6 * generator.cpu_user_s / came_due,
         "cpu_system_per_request_us": 1e6 * generator.cpu_system_s / came_due,
-        "peak_memory_bytes": max(shard.peak_memory_bytes for shard in generator.shards),
+        "peak_memory_bytes": max((shard.peak_memory_bytes for shard in generator.shards), default=0),
         "connections_opened": generator.connections_opened,
         "connections_lost": generator.connections_lost,
         "retried": generator.retried,
@@ -278,6 +279,19 @@ def _messages(summary: Summary) -> list[str]:
     return lines
 
 
+def _workers(workers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a line about the workers of a cluster: how many, and how far they began from one another."""
+    there = [worker for worker in workers if not worker["lost"]]
+    if not there:
+        return []
+    skew_us = max(abs(worker["skew_ns"][0]) for worker in there) / 1e3
+    within_us = max(worker["within_ns"] for worker in there) / 1e3
+    lost = f", {len(workers) - len(there)} lost" if len(there) < len(workers) else ""
+    return [
+        f"workers        {len(workers)}{lost}; begun within {skew_us:,.1f} µs, clocks known to ±{within_us:,.1f} µs"
+    ]
+
+
 def _facts(summary: Summary) -> list[str]:
     errors = ", ".join(f"{kind} {n:,}" for kind, n in summary["errors"].items()) or "none"
     ended = "".join(f", {summary[name]:,} {words}" for name, words in LEFT_OUT.items() if summary[name])
@@ -290,6 +304,7 @@ def _facts(summary: Summary) -> list[str]:
         f"generator CPU  {summary['cpu_per_request_us']:,.1f} µs a request "
         f"({summary['cpu_user_per_request_us']:,.1f} user, {summary['cpu_system_per_request_us']:,.1f} system), "
         f"{summary['peak_memory_bytes'] / 1e6:,.0f} MB",
+        *_workers(summary["workers"]),
         f"connections    {summary['connections_opened']:,} opened, {summary['connections_lost']:,} lost",
         f"bytes          {summary['bytes_out']:,} out, {summary['bytes_in']:,} in",
     ]

@@ -75,7 +75,16 @@ NAMES: dict[str, tuple[str, str]] = {
     "--timeout": ("S", "Time from a request's scheduled time to giving it up, s."),
     "--connections": ("N", "Most connections at a time."),
     "--streams": ("N", "Most requests at a time on an HTTP/2 connection; 0 for the server's limit."),
-    "--shards": ("N", "Processes of the load engine, which share rate and connections."),
+    "--shards": (
+        "N",
+        "Processes of the load engine, which share rate and connections; with --cluster, of each worker.",
+    ),
+    "--cluster": (
+        "WHERE",
+        "Workers that make the load, instead of this machine alone: local[:N], tcp://HOST:8786 (a Dask scheduler), "
+        "ssh:HOST,HOST, slurm:PARTITION or kubernetes:NAMESPACE/NAME.",
+    ),
+    "--workers": ("N", "Worker processes of the cluster."),
     "--no-keep-alive": ("", "Open a connection for every request."),
     "--authority": ("HOST[:PORT]", "What requests name as their host (Host, :authority, TLS), if not the URL's."),
     "--connect-to": ("HOST:PORT", "Where to connect, if not to the URL's host and port."),
@@ -175,6 +184,16 @@ def option(
         type=type,
         **attributes,
     )
+
+
+def cluster_options() -> list[Option]:
+    """Return the options of where a load comes from: those of every command that can use a cluster."""
+    return [
+        option("--cluster", section="Cluster", default=""),
+        option(
+            "--workers", section="Cluster", type=Whole(1), note="Default: 2 of local, one a host, all of a scheduler."
+        ),
+    ]
 
 
 class Command(click.Command):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from infscale.cli import figures as drawing
 from infscale.cli import finding as findings
-from infscale.cli.options import Command, Duration, option
-from infscale.errors import InfscaleError
+from infscale.cli.options import Command, Duration, cluster_options, option
+from infscale.errors import ConfigError, InfscaleError
 
 
 def paper(
@@ -20,6 +20,8 @@ def paper(
     frameworks: Sequence[str] = (),
     data: Path | None = None,
     figures: str = "figures",
+    cluster: str = "",
+    workers: int | None = None,
 ) -> Path:
     """Measure the protocols finding (F0), or go on with an interrupted run of it, and draw.
 
@@ -31,6 +33,7 @@ def paper(
         frameworks: only these; empty for all.
         data: folder of runs, from the project's root; None for data/raw.
         figures: folder to draw into, from the project's root.
+        cluster, workers: the workers that make the load, as of :func:`infscale.experiment.measure.measure`.
 
     Returns:
         The run's folder.
@@ -45,7 +48,10 @@ def paper(
     from infscale.records.manifest import RunManifest, read
 
     place = in_project(data or "data/raw")
-    folder = findings.to_continue(place) if more_s else _begun(profile, budget_s, frameworks, place, new=new)
+    if more_s and cluster:
+        raise ConfigError(f"cluster={cluster!r} with more_s={more_s:g}: a run that goes on keeps its cluster")
+    where = (cluster, workers)
+    folder = findings.to_continue(place) if more_s else _begun(profile, budget_s, frameworks, place, where, new=new)
     print(f"run: {folder}", flush=True)
     record_pids(folder / "pids.txt", {os.getpid(): "infscale paper", os.getppid(): "its parent"})
     design = read(folder / "run.json", RunManifest).design
@@ -57,34 +63,45 @@ def paper(
         progress=lambda: notebooks.budget_bar(folder, more_s),
     )
     if profile == "full" and not frameworks and not more_s:
-        _measure_findings(new=new, data=data, figures=figures)
+        _measure_findings(new=new, data=data, figures=figures, cluster=cluster, workers=workers)
     drawing.draw(str(folder), figures, folder / "notebooks")
     return folder
 
 
-def _begun(profile: str, budget_s: float | None, frameworks: Sequence[str], place: Path, *, new: bool) -> Path:
+def _begun(
+    profile: str,
+    budget_s: float | None,
+    frameworks: Sequence[str],
+    place: Path,
+    where: tuple[str, int | None],
+    *,
+    new: bool,
+) -> Path:
     """Return the folder of a run by this profile: a new one, or one to be continued."""
     from infscale.analysis import power
     from infscale.experiment.check import check
     from infscale.experiment.design.time_plan import check_budget
     from infscale.experiment.folder import folder_for
+    from infscale.experiment.measure import asked
     from infscale.findings import protocols
 
     design = protocols.grid(frameworks).design(profile, budget_s=budget_s)
     check(design)
     check_budget(design)
     print(power.plan(design), flush=True)
-    return folder_for(design, place, fresh=new)
+    return folder_for(design, place, fresh=new, cluster=asked(*where, design))
 
 
-def _measure_findings(*, new: bool, data: Path | None, figures: str) -> None:
+def _measure_findings(
+    *, new: bool, data: Path | None, figures: str, cluster: str = "", workers: int | None = None
+) -> None:
     """Measure every finding in full; print why one cannot be measured on this machine, and go on with the next."""
     from infscale.findings import FINDINGS
     from infscale.records.runs import HEADLINE
 
     for name in [name for name in FINDINGS if name != HEADLINE]:
         try:
-            findings.finding(name, "full", new=new, data=data, figures=figures)
+            findings.finding(name, "full", new=new, data=data, figures=figures, cluster=cluster, workers=workers)
         except InfscaleError as error:
             print(f"infscale: finding {name}: {error}", file=sys.stderr)
 
@@ -97,6 +114,8 @@ def _run(
     frameworks: tuple[str, ...],
     data: str,
     figures: str,
+    cluster: str,
+    workers: int | None,
 ) -> None:
     paper(
         profile,
@@ -106,6 +125,8 @@ def _run(
         frameworks=frameworks,
         data=Path(data) if data else None,
         figures=figures,
+        cluster=cluster,
+        workers=workers,
     )
 
 
@@ -118,6 +139,7 @@ command = Command(
         option("--more", section="Measurement", type=Duration()),
         option("--new", section="Measurement"),
         option("--frameworks", section="Measurement"),
+        *cluster_options(),
         option("--data", section="Folders", note="Default: data/raw."),
         option("--figures", section="Folders", default="figures"),
     ],

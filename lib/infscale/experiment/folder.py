@@ -5,7 +5,7 @@ import datetime as dt
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import filelock
@@ -21,18 +21,25 @@ from infscale.records.manifest import RunManifest
 from infscale.records.runs import readable
 
 
-def folder_for(design: Design, place: Path, *, fresh: bool = False) -> Path:
+def folder_for(
+    design: Design,
+    place: Path,
+    *,
+    fresh: bool = False,
+    cluster: str = "",
+    watched: Mapping[str, str] | None = None,
+) -> Path:
     """Return the folder of this design's run below ``place``: an interrupted one is continued, a complete one kept.
 
     A run is continued only by the same design, code, environment and machine. ``fresh`` always starts a new one.
     A run that cannot be read is warned of and passed over. ``place`` may be given from the project's root; the folder
-    is absolute.
+    is absolute. ``cluster`` and ``watched`` are as of :class:`infscale.records.manifest.RunManifest`.
 
     Raises:
         DataError: the folder cannot be written.
     """
     place = in_project(place)
-    new = _new_manifest(design)
+    new = _new_manifest(design, cluster, watched)
     if not fresh:
         for stored, manifest in reversed(readable(place)):
             if _identity(manifest) == _identity(new):
@@ -88,7 +95,7 @@ def check_same(manifest: RunManifest) -> None:
     Raises:
         DataError: it may not; the message says in what they differ.
     """
-    here = _new_manifest(manifest.design)
+    here = _new_manifest(manifest.design, manifest.cluster, manifest.watched)
     differing = [
         name for name, there, now in zip(IDENTITY, _identity(manifest), _identity(here), strict=True) if there != now
     ]
@@ -98,15 +105,21 @@ def check_same(manifest: RunManifest) -> None:
         raise DataError(f"{manifest.run_id} cannot be continued here: {names} {what} that measured it; measure anew")
 
 
-IDENTITY = ("the design", "the code that measures", "the environment", "the machine")
+IDENTITY = ("the design", "the code that measures", "the environment", "the machine", "the cluster")
 """What must be equal for two sessions' trials to belong to one run, in words."""
 
 
 def _identity(manifest: RunManifest) -> tuple[object, ...]:
-    return manifest.design.digest(), manifest.code_digest, manifest.environment_digest, manifest.machine
+    return (
+        manifest.design.digest(),
+        manifest.code_digest,
+        manifest.environment_digest,
+        manifest.machine,
+        manifest.cluster,
+    )
 
 
-def _new_manifest(design: Design) -> RunManifest:
+def _new_manifest(design: Design, cluster: str = "", watched: Mapping[str, str] | None = None) -> RunManifest:
     stamp = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H%M%S")
     return RunManifest(
         run_id=f"{stamp}-{design.profile}-{secrets.token_hex(2)}",  # two runs may begin in the same second
@@ -118,6 +131,8 @@ def _new_manifest(design: Design) -> RunManifest:
         versions=machine.versions(),
         commit=machine.commit(),
         time_plan=time_plan(design).splitlines(),
+        cluster=cluster,
+        watched=dict(watched or {}),
         ends_at_s=design.budget_s,
         started_at=now(),
     )

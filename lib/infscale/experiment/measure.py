@@ -3,8 +3,9 @@
 Every trial is on disk when it ends.
 """
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infscale.deployment import deploy
@@ -17,6 +18,9 @@ from infscale.experiment.design.time_plan import first_look
 from infscale.experiment.folder import check_same, folder_for, locked
 from infscale.experiment.lifetime import lifetime
 from infscale.experiment.session import Report, Session, Start
+from infscale.experiment.usage.elsewhere import Elsewhere
+from infscale.load.cluster.connect import connected
+from infscale.load.cluster.spec import parse
 from infscale.records.manifest import Stale
 from infscale.records.pack import pack, unpack
 from infscale.records.runs import Run, load_run, run_folder
@@ -40,6 +44,9 @@ def measure(
     say: Report = print,
     start: Start = deploy,
     allocate: Allocate = in_turn,
+    cluster: str = "",
+    workers: int | None = None,
+    watched: Mapping[str, str] | None = None,
 ) -> Run:
     """Measure a design and return its run; an interrupted one is continued, a complete one is returned as it is.
 
@@ -50,6 +57,11 @@ def measure(
         say: gets a line for each step.
         start: starts a server, as :func:`infscale.deployment.deploy` does.
         allocate: who gets the lifetimes after the first look.
+        cluster: the workers that make the load, as ``--cluster`` says it (:mod:`infscale.load.cluster.spec`); "" for
+            this machine alone.
+        workers: how many of them.
+        watched: of servers on other machines, what tells their usage, by the name of their group, such as ``{"server":
+            "10.0.0.2:8000"}``: see :mod:`infscale.experiment.usage.elsewhere`.
 
     Raises:
         ConfigError: the design cannot be measured.
@@ -57,7 +69,8 @@ def measure(
         DataError: the folder cannot be written, or another process writes in it.
     """
     check(design)
-    folder = folder_for(design, place or Path("data/raw"), fresh=fresh)
+    said = asked(cluster, workers, design)
+    folder = folder_for(design, place or Path("data/raw"), fresh=fresh, cluster=said, watched=watched)
     return measure_in(folder, say=say, start=start, allocate=allocate)
 
 
@@ -85,7 +98,7 @@ def measure_in(
     folder = run_folder(folder)
     if more_s != 0:
         check_duration(more_s, "more_s")
-    with locked(folder):
+    with locked(folder), contextlib.ExitStack() as stack:
         session = Session(folder, say, start)
         if session.manifest.status == "complete" and not more_s:
             say(f"{folder.name} is complete: nothing to measure")
@@ -94,6 +107,7 @@ def measure_in(
             check(session.design)
             if more_s:
                 _reopen(session, more_s)
+            _reach(session, stack)
             with session.measuring():
                 if "tools" in session.design.beside and not session.manifest.tools:
                     session.manifest.tools = tools.measure(session.design, say)
@@ -103,6 +117,34 @@ def measure_in(
                     session.manifest.staleness = _staleness(session)
         pack(folder)
     return load_run(folder)
+
+
+def asked(cluster: str, workers: int | None, design: Design) -> str:
+    """Return what a run's manifest says of its cluster, checked; "" for none.
+
+    Raises:
+        ConfigError: an unknown form, or an arm whose client does not run on a cluster.
+    """
+    if not cluster:
+        if workers:
+            raise ConfigError(f"workers={workers} needs a cluster, such as cluster='local'")
+        return ""
+    spec = parse(cluster, workers)
+    if others := sorted({arm.client for arm in design.every_arm()} - {"wire"}):
+        raise ConfigError(f"cluster={cluster!r}: client={others[0]!r} runs on this machine alone; accepted: 'wire'")
+    return spec.with_workers()
+
+
+def _reach(session: Session, stack: contextlib.ExitStack) -> None:
+    """Connect to the workers that a run's manifest names, and to what tells the usage of servers elsewhere."""
+    manifest = session.manifest
+    if manifest.watched:
+        session.elsewhere = Elsewhere(dict(manifest.watched))
+    if manifest.cluster:
+        reserve = session.elsewhere.hosts() if session.elsewhere else []
+        session.cluster = stack.enter_context(connected(parse(manifest.cluster), reserve=reserve))
+    if session.elsewhere:
+        session.elsewhere.reach(session.cluster)
 
 
 def _reopen(session: Session, more_s: float) -> None:

@@ -26,7 +26,9 @@ from infscale.experiment.design.arm import Arm, Level
 from infscale.experiment.design.labels import labels
 from infscale.experiment.folder import now
 from infscale.experiment.trial import Outcome, Plan
+from infscale.experiment.usage.elsewhere import Elsewhere
 from infscale.load import ceiling
+from infscale.load.cluster.connect import Cluster
 from infscale.records import chunks, samples
 from infscale.records import manifest as manifests
 from infscale.records.gates.verdict import judge_trial
@@ -52,6 +54,9 @@ LONGEST_NAME = 80
 MEMORY_GIB = 0.75
 """Memory that must be free before a server is started, GiB for each replica."""
 
+WORKER_LOSSES = 3
+"""How often a trial is run while workers of a cluster are lost in it."""
+
 RESTARTS = 3
 """How often a server that is lost is started again for the same work."""
 
@@ -59,8 +64,16 @@ RESTARTS = 3
 class Session:
     """One process's work on one run: keeps the manifest, skips what is stored, starts servers."""
 
-    def __init__(self, folder: Path, say: Report, start: Start = deploy) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        say: Report,
+        start: Start = deploy,
+        cluster: Cluster | None = None,
+        elsewhere: Elsewhere | None = None,
+    ) -> None:
         self.folder, self.say, self.start = folder, say, start
+        self.cluster, self.elsewhere = cluster, elsewhere
         self.manifest = manifests.read(folder / "run.json", RunManifest)
         self.design = self.manifest.design
         self.labels = labels(self.design.every_arm())
@@ -183,7 +196,7 @@ class Session:
             KeyboardInterrupt: asked to stop in its middle.
             ServerLostError: the server died under it, or was stopped; the trial is INVALID then.
         """
-        outcome = trial.run(endpoint, plan, ceilings=self.manifest.ceilings)
+        outcome = self._with_all_workers(endpoint, trial_id, plan)
         server = outcome.manifest.server
         server.died = bool(endpoint.command) and not endpoint.processes()
         server.stopped = not server.died and _stopped(endpoint)
@@ -195,6 +208,26 @@ class Session:
             how = "died" if server.died else "was stopped"
             raise ServerLostError(f"{endpoint.label} {how} during the trial {trial_id}", endpoint.log_tail())
         return outcome.manifest
+
+    def _with_all_workers(self, endpoint: Endpoint, trial_id: str, plan: Plan) -> Outcome:
+        """Run one trial, again where a worker of the cluster was lost in it; each that is INVALID for that is stored.
+
+        Raises:
+            DeploymentError: the scheduler has gone, or no worker is left.
+        """
+        for number in range(1, WORKER_LOSSES + 1):
+            outcome = self._try(endpoint, plan)
+            lost = [worker for worker in outcome.manifest.generator.workers if worker.lost]
+            if not lost:
+                return outcome
+            self.say(f"{trial_id}: a worker was lost ({lost[0].name}: {lost[0].lost}); the trial is INVALID")
+            if number < WORKER_LOSSES:
+                self.store(f"{trial_id}-lost{number}", outcome)
+        return outcome
+
+    def _try(self, endpoint: Endpoint, plan: Plan) -> Outcome:
+        ceilings, elsewhere = self.manifest.ceilings, self.elsewhere
+        return trial.run(endpoint, plan, ceilings=ceilings, cluster=self.cluster, elsewhere=elsewhere)
 
     def store(self, trial_id: str, outcome: Outcome) -> None:
         """Write a trial's rows and the logs of its load tool, then its manifest."""
@@ -231,7 +264,7 @@ class Session:
         seconds = max(min(WARM_S, self.design.trial_s), WARM_REQUESTS / rate)
         for k in range(most):
             plan = Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98, k))
-            rows = trial.run(endpoint, plan).samples
+            rows = trial.run(endpoint, plan, cluster=self.cluster).samples
             ok = rows[rows["status"] == "ok"]
             _, before, after = np.array_split((ok["done_ns"] - ok["scheduled_ns"]).to_numpy(), 3)
             if len(before) and len(after) and np.median(before) <= STEADY * np.median(after):

@@ -6,6 +6,7 @@ import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol, TypedDict, Unpack
 
 import msgspec
@@ -23,9 +24,12 @@ from infscale.experiment.design.labels import labels
 from infscale.experiment.design.slo import Slo
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
+from infscale.experiment.usage.elsewhere import Elsewhere
 from infscale.experiment.usage.foreign import Watch
 from infscale.load import ceiling, clients, loadgen_client, locust_client, schedule
 from infscale.load.ceiling import Points
+from infscale.load.cluster import run as distributed
+from infscale.load.cluster.connect import Cluster
 from infscale.load.engine import run as engine
 from infscale.load.engine.interfaces import Streaming
 from infscale.models.stream import StreamPlan
@@ -34,7 +38,7 @@ from infscale.payloads import limits, similarity
 from infscale.payloads.encoders import Payload, Stream
 from infscale.records import components
 from infscale.records.gates.verdict import judge_trial
-from infscale.records.manifest import ForeignCpu, Host, Phase, Seeds, ServerProcess, TrialManifest
+from infscale.records.manifest import ClusterWorker, ForeignCpu, Host, Phase, Seeds, ServerProcess, TrialManifest
 
 POOL = 256
 """Distinct request bodies of a payload, so that no cache is hit by accident."""
@@ -131,7 +135,14 @@ class Outcome(Shown):
         )
 
 
-def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None = None) -> Outcome:
+def run(
+    endpoint: Endpoint,
+    plan: Plan,
+    *,
+    ceilings: Mapping[str, Points] | None = None,
+    cluster: Cluster | None = None,
+    elsewhere: Elsewhere | None = None,
+) -> Outcome:
     """Load ``endpoint`` as ``plan`` says, and judge what came back.
 
     Args:
@@ -139,6 +150,8 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         plan: the trial.
         ceilings: by protocol, what a null server answered to this generator in the same run
             (:mod:`infscale.load.ceiling`).
+        cluster: the workers that send the load, if the arm's client is the load engine; None for this machine alone.
+        elsewhere: what tells the usage of servers on other machines; None where it is not asked for.
 
     Raises:
         ConfigError: the encoding is unknown, or the server's REST does not speak the arm's HTTP version.
@@ -150,20 +163,22 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
     check_client(plan.arm.client)
     payload = payload_of(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(DRAWS)}
-    arrivals = schedule.poisson(plan.rate_per_s, plan.duration_s, seeds["arrivals"])
-    payload, choice = _chosen(payload, plan, len(arrivals), seeds["payload"])
+    cluster = cluster if plan.arm.client == "wire" else None
+    shards = cluster.shards if cluster else 1
+    arrivals = schedule.shards(plan.rate_per_s, plan.duration_s, seeds["arrivals"], shards)
+    payload, choice = _chosen(payload, plan, sum(map(len, arrivals)), seeds["payload"])
     if endpoint.own is None:  # a handler of the user's own may decompress
         limits.check_gzip(endpoint.interface, plan.arm.protocol, gzip=plan.arm.gzip)
     counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
-    shares, foreign = endpoint.answered_by_replica(), Watch(endpoint)
-    with resources.watching(endpoint, plan.usage) as used:
+    shares, foreign = endpoint.answered_by_replica(), Watch(endpoint, cluster.pids_here() if cluster else ())
+    with resources.watching(endpoint, plan.usage, elsewhere) as used:
 
         def mark() -> None:
             used.mark()
             foreign.mark()
 
-        result = _send(endpoint, plan, payload, arrivals, choice, mark)
+        result = _send(endpoint, plan, payload, arrivals, choice, mark, cluster)
     manifest = TrialManifest(
         phase=plan.phase,
         lifetime=plan.lifetime,
@@ -183,7 +198,7 @@ def run(endpoint: Endpoint, plan: Plan, *, ceilings: Mapping[str, Points] | None
         rows=len(result.samples),
         messages=None if result.chunks is None else len(result.chunks),
         ceiling_per_s=_ceiling(ceilings or {}, payload, plan.arm.http),
-        host=_host(endpoint, load, steal, foreign.result()),
+        host=_host(endpoint, load, steal, foreign.result(), result.generator.workers),
         # What a server times of a stream is when it took the request, and not what it sent since.
         components=None if plan.arm.streams else components.split(result.samples, counted, statistics(endpoint)),
         cache={name: value - cached.get(name, 0.0) for name, value in cache_counts(endpoint).items()},
@@ -228,11 +243,12 @@ def _send(
     endpoint: Endpoint,
     plan: Plan,
     payload: Payload,
-    arrivals: npt.NDArray[np.int64],
+    arrivals: Sequence[Schedule],
     choice: Choice,
     mark: Callable[[], None],
+    cluster: Cluster | None,
 ) -> engine.Result:
-    """Send the load by the arm's client."""
+    """Send the load by the arm's client; on a cluster, from all workers."""
     arm, cores = plan.arm, tuple((machine.split_cores() or ((),))[0])
     url = f"{endpoint.scheme(arm.protocol, arm.http)}://{endpoint.address(arm.protocol)}{payload.path}"
     targets = _targets(endpoint, arm)
@@ -243,7 +259,7 @@ def _send(
             plan,
             url,
             payload.bodies,
-            arrivals,
+            arrivals[0],
             choice,
             timeout_s=plan.timeout_s,
             connections=arm.limit(),
@@ -253,16 +269,18 @@ def _send(
         )
         mark()
         return result
-    return engine.run(
+    each = max(1, arm.limit() // len(arrivals))
+    run_engine: Callable[..., engine.Result] = partial(distributed.run, cluster) if cluster else engine.run
+    return run_engine(
         url,
         payload.bodies,
-        [arrivals],
-        [choice],
+        arrivals,
+        np.split(choice, np.cumsum([len(one) for one in arrivals])[:-1]),
         timeout_s=plan.timeout_s,
-        connections=arm.limit(),
-        open_first=min(8, arm.limit()),
+        connections=each,
+        open_first=min(8, each),
         headers=headers,
-        cores=cores,
+        cores=() if cluster else cores,
         gzip=arm.gzip,
         ca=endpoint.ca,
         keep_alive=arm.reuse,
@@ -458,14 +476,22 @@ def _server(endpoint: Endpoint) -> ServerProcess:
     return ServerProcess(command=command, pids=pids, ready_s=round(endpoint.ready_s, 3))
 
 
-def _host(endpoint: Endpoint, load: float, steal: tuple[int, int], foreign: ForeignCpu | None) -> Host:
+def _host(
+    endpoint: Endpoint,
+    load: float,
+    steal: tuple[int, int],
+    foreign: ForeignCpu | None,
+    workers: Sequence[ClusterWorker],
+) -> Host:
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
+    shares = [worker.steal_fraction for worker in workers if worker.steal_fraction is not None]
+    shares += [stolen / ticks] if ticks else []
     return Host(
         same_host=endpoint.same_host(),
         link=endpoint.link,
         tls=bool(endpoint.tls),
         loadavg_1m=round(load, 2),
-        steal_fraction=stolen / ticks if ticks else None,
+        steal_fraction=max(shares, default=None),
         cores=len(os.sched_getaffinity(0)),
         pinned=machine.split_cores() is not None,
         foreign=foreign,

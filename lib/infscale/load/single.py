@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +16,15 @@ from infscale import machine
 from infscale.errors import ConfigError
 from infscale.load import schedule as arrivals
 from infscale.load import trace
+from infscale.load.cluster import run as distributed
+from infscale.load.cluster.connect import Cluster
 from infscale.load.engine import run as engine
 from infscale.load.engine.interfaces import GiveUp, Streaming
 from infscale.load.engine.job import parse
 from infscale.load.schedule import Process, Schedule
 from infscale.records import chunks
 from infscale.records import manifest as manifests
-from infscale.records.manifest import Host, LoadManifest
+from infscale.records.manifest import Generator, Host, LoadManifest
 from infscale.records.samples import write
 
 _DRAWS = ("arrivals", "payload", "warmup")
@@ -182,13 +185,16 @@ def _warmup(load: Load, rate: float, seed: np.random.SeedSequence) -> list[Sched
 # -------------------------------------------------------------------------------------------- the load
 
 
-def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None) -> Outcome:
+def run(
+    load: Load, plan: Plan, progress: Callable[[float], None] | None = None, cluster: Cluster | None = None
+) -> Outcome:
     """Send a load and return all its rows; Ctrl-C ends it early.
 
     Args:
         load: what to send.
         plan: its schedules, from :func:`schedules`.
         progress: called a few times a second with the seconds since the schedule's start.
+        cluster: the workers that send it; None for this machine alone.
 
     Raises:
         ConfigError: an unknown host, or a file of certificates that cannot be read.
@@ -197,8 +203,9 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
     loadavg, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     each = load.connections // load.shards
     interrupted = False
+    send: Callable[..., engine.Result] = partial(distributed.run, cluster) if cluster else engine.run
     try:
-        result = engine.run(
+        result = send(
             load.url,
             load.bodies,
             plan.schedules,
@@ -209,7 +216,7 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
             keep_alive=load.keep_alive,
             headers=load.headers,
             max_streams=load.streams or 2**31,
-            cores=cores[0] if (cores := machine.split_cores()) and load.shards == 1 else (),
+            cores=cores[0] if (cores := machine.split_cores()) and load.shards == 1 and not cluster else (),
             gzip=load.gzip,
             ca=load.ca,
             insecure=load.insecure,
@@ -251,6 +258,7 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         connections=load.connections,
         streams=load.streams,
         shards=load.shards,
+        cluster=cluster.spec.text if cluster else "",
         keep_alive=load.keep_alive,
         gzip=load.gzip,
         insecure=load.insecure,
@@ -258,7 +266,7 @@ def run(load: Load, plan: Plan, progress: Callable[[float], None] | None = None)
         interrupted=interrupted,
         started_at=started.isoformat(timespec="seconds"),
         generator=result.generator,
-        host=_host(load, loadavg, steal),
+        host=_host(load, loadavg, steal, result.generator),
     )
     messages = result.chunks
     if messages is not None:
@@ -272,12 +280,14 @@ def _trial_id(load: Load, rows: int) -> "pd.Categorical[str]":
     return pd.Categorical.from_codes(np.zeros(rows, np.int8), pd.Index([name]))
 
 
-def _host(load: Load, loadavg: float, steal: tuple[int, int]) -> Host:
+def _host(load: Load, loadavg: float, steal: tuple[int, int], generator: Generator) -> Host:
     stolen, ticks = (after - before for after, before in zip(machine.steal_ticks(), steal, strict=True))
     return Host(
         same_host=_is_here(f"{parse(load.url).scheme}://{load.connect_to}/a/b" if load.connect_to else load.url),
         loadavg_1m=round(loadavg, 2),
-        steal_fraction=stolen / ticks if ticks else 0.0,
+        steal_fraction=max(
+            [stolen / ticks if ticks else 0.0, *(one.steal_fraction or 0.0 for one in generator.workers)]
+        ),
         cores=len(os.sched_getaffinity(0)),
     )
 

@@ -106,6 +106,34 @@ class Reported(Record, kw_only=True):
     files: list[str] = []
 
 
+class ClusterWorker(Record, kw_only=True):
+    """One worker process of a cluster in a trial.
+
+    Attributes:
+        name, host: its address within Dask, and its machine's name.
+        shards: the numbers of the shards that it was given.
+        offset_ns: its monotonic clock less the driver's at the start of the schedule, ns.
+        drift_ppm: µs that its clock gains on the driver's in each second.
+        within_ns: half of the shortest round trip, within which the offset is known, ns.
+        skew_ns: by how much its schedule's start, and its end, came later than the driver's clock said, ns; by clocks
+            that were read before and after.
+        cpu_s: CPU seconds of the worker's own process, Dask's share included, without the engine's; None if lost.
+        steal_fraction: share of CPU time that the hypervisor took on its machine; None where unknown.
+        lost: why the worker was lost in the trial; "" if it was not.
+    """
+
+    name: str
+    host: str
+    shards: list[int]
+    offset_ns: int
+    drift_ppm: float
+    within_ns: int
+    skew_ns: tuple[int, int]
+    cpu_s: float | None = None
+    steal_fraction: float | None = None
+    lost: str = ""
+
+
 class Generator(Record, kw_only=True):
     """The load generator of a trial: what it used, and how it ended.
 
@@ -127,6 +155,7 @@ class Generator(Record, kw_only=True):
         shards: the engine's processes.
         share_by_target: requests sent to each replica, where the client picked.
         reported: what a load tool said itself; None of a generator that is none.
+        workers: the worker processes of a cluster; empty where the engine ran on this machine alone.
     """
 
     client: str = "wire"
@@ -148,6 +177,7 @@ class Generator(Record, kw_only=True):
     shards: list[Shard] = []
     share_by_target: list[int] = []
     reported: Reported | None = None
+    workers: list[ClusterWorker] = []
 
 
 class ServerProcess(Record, kw_only=True):
@@ -311,6 +341,8 @@ class LoadManifest(Record, kw_only=True):
         streaming, expected_messages, done: the way in which replies bring several messages (one of
             :data:`infscale.vocabulary.STREAMS`, "" for none), their number (0 for any), and the mark that ends them.
         header_names: names only, because values may be secret.
+        shards: number of engine processes, over all workers.
+        cluster: what --cluster said; "" without one.
         rows: scheduled requests.
         machine, commit, versions, summary: added when it is stored; the summary is that of the command.
     """
@@ -339,6 +371,7 @@ class LoadManifest(Record, kw_only=True):
     connections: int
     streams: int | None = None
     shards: int
+    cluster: str = ""
     keep_alive: bool
     gzip: bool
     insecure: bool
@@ -511,6 +544,8 @@ class RunManifest(Record, kw_only=True):
         restarts: sentences on servers that were lost under load.
         staleness: by circumstance, what a cache answered after a swap.
         tools: by arm, what its client made of servers whose behaviour is known.
+        cluster: the workers that make the load, as --cluster says it; "" for this machine alone.
+        watched: what is read of the servers by an agent on their machine, or from Prometheus, by group.
         design_digest, code_digest, environment_digest, machine: what must be equal for a run to be continued.
     """
 
@@ -535,6 +570,8 @@ class RunManifest(Record, kw_only=True):
     restarts: list[str] = []
     staleness: dict[str, Stale] = {}
     tools: dict[int, Tool] = {}
+    cluster: str = ""
+    watched: dict[str, str] = {}
     design_digest: str
     code_digest: str
     environment_digest: str

@@ -94,11 +94,12 @@ class Watch:
     """Tells the CPU time of foreign processes between its first :meth:`mark` and its last one.
 
     Whatever this process starts after the watch was made belongs to the trial (generator, sampler). What it had started
-    before does only if it serves ``endpoint``: the server of another arm is foreign.
+    before does only if it serves ``endpoint``: the server of another arm is foreign. So do the ``workers`` of a
+    cluster, by their ids, wherever they come from.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, workers: Collection[int] = ()) -> None:
+        self._endpoint, self._workers = endpoint, workers
         self._visible = _visible(endpoint)
         if self._visible:
             self._servers = self._living()
@@ -136,7 +137,8 @@ class Watch:
 
     def _foreign(self, grown: Mapping[int, int], table: Table) -> dict[int, int]:
         strangers = with_descendants(table, self._earlier - with_descendants(table, self._servers))
-        own = with_descendants(table, {os.getpid()}) - strangers | with_descendants(table, self._servers)
+        own = with_descendants(table, {os.getpid()}) - strangers
+        own |= with_descendants(table, {*self._servers, *self._workers})
         nobody = with_descendants(table, {KERNEL} if table.get(KERNEL, table[1]).name == "kthreadd" else ())
         return {pid: ticks for pid, ticks in grown.items() if pid not in own and pid not in nobody}
 

@@ -10,6 +10,7 @@ from infscale.deployment import prometheus
 from infscale.deployment.endpoint import Endpoint
 from infscale.experiment.usage import containers
 from infscale.experiment.usage import sampler as usage
+from infscale.experiment.usage.elsewhere import Elsewhere
 from infscale.records.manifest import Container, Generator, GroupUsage
 from infscale.records.usage import summarise
 
@@ -17,8 +18,8 @@ from infscale.records.usage import summarise
 class Used:
     """What was read during one trial; nothing where nothing was asked for."""
 
-    def __init__(self, sampler: usage.Sampler | None = None) -> None:
-        self._sampler = sampler
+    def __init__(self, sampler: usage.Sampler | None = None, elsewhere: Elsewhere | None = None) -> None:
+        self._sampler, self._elsewhere = sampler, elsewhere
         self.rows: pd.DataFrame | None = None
         self.counters: dict[str, float] = {}
         self.containers: list[Container] = []
@@ -39,23 +40,34 @@ class Used:
             return {}
         self.rows = self._sampler.rows(generator.start_ns)
         groups = summarise(self.rows, 0, int(duration_s * 1e9))
-        if generator.client != "wire":  # it is seen late, after its costly imports: its own count is taken
+        if self._elsewhere:
+            groups |= self._elsewhere.groups(generator.start_ns, duration_s)
+        # A library is seen late, after its costly imports, and workers are elsewhere: their own count is taken.
+        if generator.client != "wire" or generator.workers:
             client = groups.setdefault("client", GroupUsage(seconds=duration_s))
             client.cpu_user_s, client.cpu_system_s = generator.cpu_user_s, generator.cpu_system_s
             client.cores = (generator.cpu_user_s + generator.cpu_system_s) / duration_s
-            client.rss_peak_bytes = generator.peak_memory_bytes
+            shards = sum(shard.peak_memory_bytes for shard in generator.shards)
+            client.rss_peak_bytes = generator.peak_memory_bytes or shards or None
         return groups
 
 
 @contextlib.contextmanager
-def watching(endpoint: Endpoint, wanted: bool) -> Iterator[Used]:
-    """Read what the client and ``endpoint`` use while the context lasts, if that is ``wanted``."""
+def watching(endpoint: Endpoint, wanted: bool, elsewhere: Elsewhere | None = None) -> Iterator[Used]:
+    """Read what the client and ``endpoint`` use while the context lasts, if that is ``wanted``.
+
+    Servers on other machines are read by ``elsewhere``.
+    """
     if not wanted:
         yield Used()
         return
     before = prometheus.scrape(endpoint)
-    with usage.Sampler(usage.groups_of(endpoint)) as sampler, containers.watching(endpoint) as seen:
-        used = Used(sampler)
+    with (
+        usage.Sampler(usage.groups_of(endpoint)) as sampler,
+        containers.watching(endpoint) as seen,
+        elsewhere or contextlib.nullcontext(),
+    ):
+        used = Used(sampler, elsewhere)
         yield used
     used.containers = seen
     grown = prometheus.grown(before, prometheus.scrape(endpoint))

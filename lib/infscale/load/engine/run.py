@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pandas.api.types import union_categoricals
 
 from infscale.errors import ConfigError, EngineError, one_of
 from infscale.load.engine import status
@@ -27,7 +28,7 @@ from infscale.records.manifest import Generator, Reason, Shard, commonest
 from infscale.vocabulary import PICKS
 
 _SIZE = struct.Struct("<Q")
-_START_IN_NS = 50_000_000
+START_IN_NS = 50_000_000
 """Time between the processes' readiness and the schedule's start, ns."""
 _PROGRESS_S = 0.25
 """Time between two reports of progress, s."""
@@ -180,6 +181,7 @@ def run(
     streaming: Streaming | None = None,
     progress: Callable[[float], None] | None = None,
     mark: Callable[[], None] | None = None,
+    start: Callable[[], int] | None = None,
 ) -> Result:
     """Send a schedule from one or several engine processes (shards), and return when every request has an outcome.
 
@@ -210,6 +212,8 @@ def run(
         streaming: how replies bring several messages, whose times are kept; None for replies that are no streams.
         progress: called a few times a second with the seconds since the schedule's start.
         mark: called just before the start, and after the end while the engine's processes still run.
+        start: called once every engine process is ready; returns the schedule's time 0, ns of the monotonic clock. None
+            starts 50 ms later.
 
     Raises:
         ConfigError: a bad URL, target, pick or authority, an unknown host, an unreadable file of certificates, no
@@ -237,23 +241,18 @@ def run(
             job = replace(job, certificate=certificate, key=key, streaming=streaming)
             named(job)
             children.append(_Child(job))
-        results, interrupted, start_ns = _run(children, progress, mark or (lambda: None))
+        ended, interrupted, start_ns = _run(children, progress, mark or (lambda: None), start)
     finally:
         for child in children:
             child.close()
-    frames = [
-        _frame(columns, schedule, choice, shard)
-        for shard, ((_, columns), schedule, choice) in enumerate(zip(results, schedules, choices, strict=True))
-    ]
-    samples = pd.concat(frames, ignore_index=True) if len(frames) > 1 else frames[0]
-    order = np.argsort(samples["scheduled_ns"].to_numpy(), kind="stable")
-    samples = samples.take(order).reset_index(drop=True)
-    samples["sequence"] = np.arange(len(samples), dtype=np.int64)
-    result = Result(samples, _generator([ended for ended, _ in results], children, start_ns))
-    if streaming:
-        every = [columns for _, columns in results]
-        tokens = np.concatenate([columns["message_tokens"] for columns in every])[order]
-        result = replace(result, chunks=_chunks(every, order), tokens=tokens)
+    result = merged(
+        [
+            _result(*one, schedule, choice, shard, child.pid, start_ns, streams=streaming is not None)
+            for shard, (one, schedule, choice, child) in enumerate(
+                zip(ended, schedules, choices, children, strict=True)
+            )
+        ]
+    )
     if interrupted:
         raise Interrupted(result)
     return result
@@ -271,12 +270,15 @@ def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
 
 
 def _run(
-    children: Sequence[_Child], progress: Callable[[float], None] | None, mark: Callable[[], None]
+    children: Sequence[_Child],
+    progress: Callable[[float], None] | None,
+    mark: Callable[[], None],
+    begin: Callable[[], int] | None,
 ) -> tuple[list[tuple[Ended, Columns]], bool, int]:
     for child in children:
         child.greet()
     mark()
-    start = time.monotonic_ns() + _START_IN_NS
+    start = begin() if begin else time.monotonic_ns() + START_IN_NS
     for child in children:
         child.go(start)
     results: list[tuple[Ended, Columns]] = []
@@ -319,43 +321,104 @@ def _frame(
     )
 
 
-def _chunks(shards: Sequence[Columns], order: npt.NDArray[np.intp]) -> pd.DataFrame:
+def _result(
+    ended: Ended,
+    columns: Columns,
+    schedule: npt.NDArray[np.int64],
+    choice: npt.NDArray[np.int32],
+    shard: int,
+    pid: int,
+    start_ns: int,
+    *,
+    streams: bool,
+) -> Result:
+    """Return what one engine process brought."""
+    result = Result(_frame(columns, schedule, choice, shard), _generator(ended, pid, start_ns))
+    if not streams:
+        return result
+    chunks = {
+        name: columns[f"message_{source}"]
+        for name, source in (("sequence", "sequence"), ("index", "index"), ("at_ns", "at"), ("bytes", "bytes"))
+    }
+    return replace(result, chunks=pd.DataFrame(chunks), tokens=columns["message_tokens"])
+
+
+def merged(results: Sequence[Result]) -> Result:
+    """Return the results of several shards as one: rows by scheduled time and numbered anew, messages by request."""
+    frames = [result.samples for result in results]
+    statuses = union_categoricals([frame["status"] for frame in frames])
+    samples = pd.concat([frame.drop(columns="status") for frame in frames], ignore_index=True)
+    samples.insert(frames[0].columns.tolist().index("status"), "status", pd.Series(statuses))
+    order = np.argsort(samples["scheduled_ns"].to_numpy(), kind="stable")
+    samples = samples.take(order).reset_index(drop=True)
+    samples["sequence"] = np.arange(len(samples), dtype=np.int64)
+    result = Result(samples, _total([result.generator for result in results]))
+    tokens = [each.tokens for each in results if each.tokens is not None]
+    chunks = [each.chunks for each in results if each.chunks is not None]
+    if not chunks:
+        return result
+    return replace(result, chunks=_chunks(frames, chunks, order), tokens=np.concatenate(tokens)[order])
+
+
+def _chunks(
+    frames: Sequence[pd.DataFrame], chunks: Sequence[pd.DataFrame], order: npt.NDArray[np.intp]
+) -> pd.DataFrame:
     """Return the messages of all shards, ordered by request; ``order``: the places of the sorted rows before."""
     place = np.empty(len(order), np.uint32)
     place[order] = np.arange(len(order), dtype=np.uint32)
-    begins = np.cumsum([0, *(len(columns["message_tokens"]) for columns in shards)])
-    sequence = np.concatenate(
-        [place[begin + columns["message_sequence"]] for begin, columns in zip(begins[:-1], shards, strict=True)]
-    )
-    by_request = np.argsort(sequence, kind="stable")
-    others = {
-        name: np.concatenate([columns[f"message_{source}"] for columns in shards])[by_request]
-        for name, source in (("index", "index"), ("at_ns", "at"), ("bytes", "bytes"))
-    }
-    return pd.DataFrame({"sequence": sequence[by_request], **others})
+    begins = np.cumsum([0, *map(len, frames)])[:-1]
+    numbered = [
+        own.assign(sequence=place[begin + own["sequence"].to_numpy()])
+        for begin, own in zip(begins, chunks, strict=True)
+    ]
+    every = pd.concat(numbered, ignore_index=True)
+    by_request = np.argsort(every["sequence"].to_numpy(), kind="stable")
+    return every.take(by_request).reset_index(drop=True)
 
 
-def _generator(results: Sequence[Ended], children: Sequence[_Child], start_ns: int) -> Generator:
-    shards = [_shard(ended, child.pid) for ended, child in zip(results, children, strict=True)]
-    shares = [ended["share_by_target"] for ended in results]
-    user, system = sum(shard.cpu_user_s for shard in shards), sum(shard.cpu_system_s for shard in shards)
-    delays = [shard.run_delay_s for shard in shards if shard.run_delay_s is not None]
+def _total(parts: Sequence[Generator]) -> Generator:
+    """Return what several generators used together: sums, and of waits the worst, which no other makes good."""
+    user, system = sum(part.cpu_user_s for part in parts), sum(part.cpu_system_s for part in parts)
+    delays = [part.run_delay_s for part in parts if part.run_delay_s is not None]
+    shares = [part.share_by_target for part in parts]
     return Generator(
         cpu_user_s=user,
         cpu_system_s=system,
         cpu_s=user + system,
-        run_delay_s=max(delays, default=None),  # a delay of one shard is not made good by another: the worst counts
-        wall_s=max(shard.wall_s for shard in shards),
-        start_ns=start_ns,
-        connections_opened=sum(shard.connections_opened for shard in shards),
-        connections_lost=sum(shard.connections_lost for shard in shards),
-        retried=sum(ended["retried"] for ended in results),
-        messages_unkept=sum(ended["unkept"] for ended in results),
-        error=next((shard.error for shard in shards if shard.error), ""),
-        limit=next((ended["limit"] for ended in results if ended["limit"]), ""),
-        reasons=commonest(Reason(*reason) for ended in results for reason in ended["reasons"])[:REASONS_KEPT],
-        shards=shards,
+        run_delay_s=max(delays, default=None),
+        wall_s=max(part.wall_s for part in parts),
+        start_ns=parts[0].start_ns,
+        connections_opened=sum(part.connections_opened or 0 for part in parts),
+        connections_lost=sum(part.connections_lost or 0 for part in parts),
+        retried=sum(part.retried for part in parts),
+        messages_unkept=sum(part.messages_unkept for part in parts),
+        error=next((part.error for part in parts if part.error), ""),
+        limit=next((part.limit for part in parts if part.limit), ""),
+        reasons=commonest(reason for part in parts for reason in part.reasons)[:REASONS_KEPT],
+        shards=[shard for part in parts for shard in part.shards],
         share_by_target=[sum(counts) for counts in zip(*shares, strict=True)] if any(shares) else [],
+    )
+
+
+def _generator(ended: Ended, pid: int, start_ns: int) -> Generator:
+    """Return what one engine process used."""
+    user, system = ended["cpu_user_s"], ended["cpu_system_s"]
+    return Generator(
+        cpu_user_s=user,
+        cpu_system_s=system,
+        cpu_s=user + system,
+        run_delay_s=ended["run_delay_s"],
+        wall_s=ended["wall_s"],
+        start_ns=start_ns,
+        connections_opened=ended["connections_opened"],
+        connections_lost=ended["connections_lost"],
+        retried=ended["retried"],
+        messages_unkept=ended["unkept"],
+        error=ended["error"],
+        limit=ended["limit"],
+        reasons=[Reason(*reason) for reason in ended["reasons"]],
+        shards=[_shard(ended, pid)],
+        share_by_target=ended["share_by_target"],
     )
 
 

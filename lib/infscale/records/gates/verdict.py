@@ -20,6 +20,7 @@ import pandas as pd
 
 from infscale.experiment.design.arm import CLIENTS
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
+from infscale.records.gates.cluster import on_one_clock, workers
 from infscale.records.gates.coalesced import coalesced
 from infscale.records.gates.generator import (
     arrivals,
@@ -85,13 +86,14 @@ def judge(
     """
     duration_ns = duration_s * 1e9
     sound = [
+        *workers(generator),
         delivered(samples, duration_ns),
         own_limits(samples, generator.limit),
         lag(samples),
-        arrivals(samples, duration_ns),
+        arrivals(on_one_clock(samples, generator, duration_ns), duration_ns),
         engine_cpu(generator),
         run_delay(generator),
-        ceiling(rate_per_s, ceiling_per_s),
+        ceiling(rate_per_s / max(1, len(generator.workers)), ceiling_per_s),
         host(machine),
         server(process),
         clock(samples),
