@@ -113,7 +113,7 @@ NAMES: dict[str, tuple[str, str]] = {
         "Only these: round-robin, random, least-requests, power-of-two, envoy-least-request, l4.",
     ),
     "--cores": ("C", "Cores that all replicas share, for a model that computes; without it each replica has its own."),
-    "--workers": ("K", "Requests that a replica works on at a time; without it as in the run."),
+    "--concurrency": ("K", "Requests that a replica works on at a time; without it as in the run."),
     "--hits": ("SHARE", "Share of the requests that a cache before the replicas answers, such as 75%."),
     "--hit-time": ("TIME", "How long a hit takes, such as 0.5ms."),
     "--items": ("N", "Different requests, of which a cache holds the last --entries, instead of --hits."),

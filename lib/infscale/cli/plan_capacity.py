@@ -35,7 +35,7 @@ def _run(
     slo: str,
     balancer: tuple[str, ...],
     connections: int,
-    workers: int | None,
+    concurrency: int | None,
     cores: float | None,
     hits: float | None,
     hit_time: float,
@@ -66,7 +66,7 @@ def _run(
         one_of("--balancer", name, BALANCERS)
     stored = load_run(find_run(run, finding=FINDING))
     service = of_arm(stored, _chosen(stored, arm))
-    service = replace(service, workers=workers) if workers else service
+    service = replace(service, workers=concurrency) if concurrency else service
     if hits is None and not items:  # as measured
         cache = Cache(service.hit_share, hit_s=service.hit_s)
     else:
@@ -249,7 +249,7 @@ CAPACITY = Command(
         ),
         option("--run", section="Service times", default="", note="Of the finding planning, where none is named."),
         option("--arm", section="Service times", default="", note="With one replica; needed where there are several."),
-        option("--workers", section="Service times", type=Whole(1)),
+        option("--concurrency", section="Service times", type=Whole(1)),
         option("--balancer", section="Replicas", note="Default: all."),
         option("--connections", section="Replicas", default=64, type=Whole(1, 1_000_000), note="Of l4, in all."),
         option("--cores", section="Replicas", type=Number(above=0)),
