@@ -48,7 +48,8 @@ def judged(what: str, load: float, found: dict[str, list[Estimate]]) -> list[dic
 
 def intervals(load: float, cases: int) -> list[dict[str, object]]:
     """Judge the intervals of simulations."""
-    service, found = Service((MEAN_S * EXACT / EXACT.mean(),)), {name: [] for name in PERCENTILES}
+    service = Service((MEAN_S * EXACT / EXACT.mean(),))
+    found: dict[str, list[Estimate]] = {name: [] for name in PERCENTILES}
     for seed in range(cases):
         result = simulate(service, System(), load / MEAN_S, requests=200_000, seed=seed)
         for name, value in result.percentiles.items():
