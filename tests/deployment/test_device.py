@@ -26,7 +26,7 @@ def test_a_server_of_the_device_waits_and_answers_right(framework: str) -> None:
 
 
 def test_a_framework_whose_models_cannot_wait_is_named_with_those_that_can() -> None:
-    with pytest.raises(ConfigError, match=r"'tfserving'.* no operation that waits .*model='device': torchserve, triton"):
+    with pytest.raises(ConfigError, match=r"'tfserving'.* no operation that waits .*: torchserve, triton"):
         deploy("tfserving", DEVICE)
     with pytest.raises(ConfigError, match="no operation that waits in its models"):
         check(Design(finding="f", arms=(Arm("grpc", framework="tfserving", model=DEVICE),)))
