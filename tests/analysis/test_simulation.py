@@ -137,7 +137,7 @@ def test_each_request_goes_where_the_balancer_says_and_ends_when_first_come_firs
         counts = [sum(time > now for time in own) for own in departures]
         k = int(chosen[i])
         check_choice(rule, i, int(bits[i]), counts, k, pins.tolist())
-        first = int(np.argmin(free[k]))
+        first = free[k].index(min(free[k]))
         free[k][first] = max(now, free[k][first]) + work[i]
         departures[k].append(free[k][first])
         assert response[i] == pytest.approx(free[k][first] - now, abs=1e-9)
