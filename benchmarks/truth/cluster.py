@@ -133,8 +133,8 @@ def same_row(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "p50": float(cpu.median()),
         "p99": float(p99.median()),
         "worst": float(p99.max()),
-        "note": f"ratios: p50 column is CPU a request; rows equal: {'yes' if equal else 'NO'}; {spread}; "
-        f"p99 of one {table['p99_us'][1].median():.0f} µs",
+        "note": f"ratios, medians: p99 {p99.median():.2f}, CPU a request {cpu.median():.2f}; {spread}; "
+        f"rows equal: {'yes' if equal else 'NO'}; p99 of one {table['p99_us'][1].median():.0f} µs",
     }
 
 

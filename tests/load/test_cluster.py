@@ -97,6 +97,16 @@ def test_a_worker_may_run_several_engines(server: NullServer, cluster: Cluster) 
         assert np.array_equal(result.samples.loc[result.samples["shard"] == number, "scheduled_ns"], part)
 
 
+def test_a_shard_without_a_request_costs_nothing(server: NullServer, cluster: Cluster) -> None:
+    """At a few requests, Poisson arrivals leave some worker without one."""
+    nothing = np.empty(0, np.int64)
+    result = sent(cluster, server, [nothing, np.array([0, 1000], np.int64)])
+    assert result.samples["shard"].tolist() == [1, 1]
+    assert [worker.shards for worker in result.generator.workers] == [[1]]
+    with pytest.raises(ConfigError, match="no request"):
+        sent(cluster, server, [nothing, nothing])
+
+
 def test_streams_keep_the_messages_of_their_requests(cluster: Cluster) -> None:
     with null_server(stream=Emission(evenly(3, 1_000_000))) as server:
         parts = drawn(cluster, 60)

@@ -47,7 +47,7 @@ STREAM_TIMES = {
 }
 """Name of a time of streams in the result → its percentiles."""
 
-LEFT_OUT = {"unsent": "not sent (interrupted)", "cut_off": "still in flight when interrupted"}
+LEFT_OUT = {"unsent": "never sent", "cut_off": "still in flight when interrupted"}
 """Counts of an interrupted load in words, by name."""
 
 

@@ -77,8 +77,8 @@ def run(
 ) -> Result:
     """Send a schedule from the workers of a cluster; return when every request has an outcome, or its worker is lost.
 
-    Shard k runs on worker k modulo their number. The requests of a worker that is lost are kept, as never sent; lost
-    workers are replaced before the next load, if others have come.
+    Shard k runs on worker k modulo their number; a worker without a request has no part in the load. The requests of a
+    worker that is lost are kept, as never sent; lost workers are replaced before the next load, if others have come.
 
     Args:
         cluster: the workers.
@@ -98,14 +98,16 @@ def run(
     parts = [
         _Part(member, list(range(k, len(schedules), len(cluster.members)))) for k, member in enumerate(cluster.members)
     ]
-    parts = [part for part in parts if part.shards]
+    parts = [part for part in parts if any(len(schedules[k]) for k in part.shards)]
+    if not parts:
+        raise ConfigError("the schedule holds no request (rate × duration is too small)")
     streams = options.get("streaming") is not None
     try:
         _make_ready(parts, url, bodies, schedules, choices, options)
         (mark or (lambda: None))()
         start_ns = _start(parts)
-        last_s = max(int(schedule[-1]) for schedule in schedules if len(schedule)) / 1e9 + options["timeout_s"]
-        end_s = last_s + GRACE_S + sum(map(len, schedules)) * ROW_BYTES / BYTES_PER_S
+        last_s = max(int(schedule[-1]) for schedule in schedules if len(schedule)) / 1e9
+        end_s = last_s + options["timeout_s"] + GRACE_S + sum(map(len, schedules)) * ROW_BYTES / BYTES_PER_S
         interrupted = _collect(parts, start_ns, end_s, progress)
         (mark or (lambda: None))()
     except BaseException:
