@@ -294,7 +294,6 @@ def streaming_of(
     """
     from infscale.load.engine.interfaces import Streaming
     from infscale.load.engine.job import check_streaming
-    from infscale.payloads.streams import GRPC_ERRORS, JSON_ERRORS
 
     given = [name for name, value in (("--stream", stream), ("--sse", sse), ("--lines", lines)) if value]
     if len(given) > 1:
@@ -303,6 +302,8 @@ def streaming_of(
         if messages or done:
             raise ConfigError("--messages and --done need --stream, --sse or --lines")
         return None
+    from infscale.payloads.streams import GRPC_ERRORS, JSON_ERRORS  # of models: single replies need none
+
     if stream and done:
         raise ConfigError(f"--done {done!r} is no message of --stream; accepted: with --sse or --lines")
     if target.grpc and not stream:
