@@ -1,7 +1,8 @@
 """How long 10⁸ rows take to be summarised with intervals, and how much memory; the percentiles beside numpy's.
 
-The rows are an M/M/1 queue's (one server, Poisson arrivals), written in bounded memory. Each summary is a process of
-its own, as a user's command is, whose peak of memory is read when it ends.
+The rows are those of a queue (Poisson arrivals) before a model whose times are lognormal, so that they lie in many
+bins of 1 µs; they are written in bounded memory. Each summary is a process of its own, as a user's command is, whose
+peak of memory is read when it ends.
 
     python -m benchmarks.many_rows [--rows 100000000] [--folder FOLDER] [--times 3]
 
@@ -29,6 +30,8 @@ RESULTS = Path(__file__).parent / "results" / "many-rows"
 GROUP = 1_000_000
 RATE, LOAD = 100_000.0, 0.8
 """Arrivals per second, and the share of the time in which the server is busy."""
+MODEL_NS = 5e6
+"""Median of the times that are added to the queue's, ns."""
 SMALL = 5_000_000
 """Rows that are compared with numpy's percentiles."""
 
@@ -45,7 +48,8 @@ def frames(rows: int) -> Iterator[pd.DataFrame]:
         begun = np.maximum(np.maximum.accumulate(arrivals - (done - service)), free)
         at, free = int(arrivals[-1]), int(begun[-1] + done[-1])
         status = np.where(rng.random(n) < 1e-4, "reset", np.where(rng.random(n) < 1e-4, "timeout", "ok"))
-        frame = samples.synthetic(arrivals, begun + done - arrivals, trial_id="many", status=status)
+        model = rng.lognormal(np.log(MODEL_NS), 1, n).astype(np.int64)
+        frame = samples.synthetic(arrivals, begun + done + model - arrivals, trial_id="many", status=status)
         yield frame.assign(sequence=frame["sequence"] + first)
 
 
@@ -114,7 +118,7 @@ def main() -> None:
         pairs = zip(values(again), values(apart(str(file), "--json")[2]), strict=True)
         errors_us = [1000 * (of_counts - of_rows) for of_counts, of_rows in pairs]
         lines.append(
-            f"counts of them ({counts.stat().st_size / 1e6:.2f} MB): {seconds:.1f} s, {memory:.2f} GB at most; "
+            f"counts of them ({counts.stat().st_size / 1e3:,.0f} kB): {seconds:.1f} s, {memory:.2f} GB at most; "
             f"percentiles longer by {min(errors_us):.3f} to {max(errors_us):.3f} µs"
         )
         machine = "; ".join(f"{key}: {value}" for key, value in msgspec.structs.asdict(describe()).items())

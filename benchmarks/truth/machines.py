@@ -135,7 +135,7 @@ def covers(load: float, n: int, cases: int, seed: int = 20261127) -> dict[float,
 
 QUEUED = 2000
 """Cases of a queue."""
-QUEUES = [(load, n) for load in (0.5, 0.8, 0.9) for n in (20_000, 200_000)]
+QUEUES = [(load, n) for n in (20_000, 200_000) for load in (0.5, 0.8, 0.9)]
 
 
 def percent(share: float) -> str:
@@ -171,6 +171,11 @@ def main(cases: int) -> None:
         shares = [percent(got[name]) for name in ("own", "mean", "ahead", "spread")]
         line([kind, machines, f"{between:g}", *shares, f"{got['width']:.2f}", percent(got["pooled"])])
     print()
+    of_queues()
+
+
+def of_queues() -> None:
+    """Print the table of intervals over blocks."""
     line(["load of M/M/1", "requests", *(f"p{100 * level:g}: given, wrong" for level in LEVELS)])
     line(["---"] * (2 + len(LEVELS)))
     for load, n in QUEUES:
