@@ -105,7 +105,6 @@ def main() -> None:
         if options.times < 1:
             return
         lines = [f"load average before: {Path('/proc/loadavg').read_text().split()[0]}"]
-        lines.append(f"{SMALL:,} rows: percentiles equal to numpy's: {'yes' if same_as_numpy(small) else 'NO'}")
         size = file.stat().st_size / 1e9
         for _ in range(options.times):
             seconds, memory, printed = apart(str(file))
@@ -121,6 +120,8 @@ def main() -> None:
             f"counts of them ({counts.stat().st_size / 1e3:,.0f} kB): {seconds:.1f} s, {memory:.2f} GB at most; "
             f"percentiles longer by {min(errors_us):.3f} to {max(errors_us):.3f} µs"
         )
+        # Last: a child's peak of memory is never below what this process has when it starts it.
+        lines.append(f"{SMALL:,} rows: percentiles equal to numpy's: {'yes' if same_as_numpy(small) else 'NO'}")
         machine = "; ".join(f"{key}: {value}" for key, value in msgspec.structs.asdict(describe()).items())
         text = "\n".join([*lines, "", printed.strip(), "", machine])
     print(text)
