@@ -20,7 +20,6 @@ from infscale.deployment.endpoint import Endpoint
 from infscale.display import Shown, Summary, ecdf
 from infscale.errors import ConfigError, check_duration, check_rate
 from infscale.experiment.design.arm import CLIENTS, Arm
-from infscale.experiment.design.labels import labels
 from infscale.experiment.design.slo import Slo
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
@@ -39,6 +38,7 @@ from infscale.payloads.encoders import Payload, Stream
 from infscale.records import components
 from infscale.records.gates.verdict import judge_trial
 from infscale.records.manifest import ClusterWorker, ForeignCpu, Host, Phase, Seeds, ServerProcess, TrialManifest
+from infscale.vocabulary import NAMES, number
 
 POOL = 256
 """Distinct request bodies of a payload, so that no cache is hit by accident."""
@@ -124,12 +124,13 @@ class Outcome(Shown):
         quantiles = [(f"p{level}", np.quantile(response, level / 100, method="higher")) for level in levels]
         errors = ", ".join(f"{count} {status}" for status, count in manifest.judged.errors.items())
         return Summary(
-            f"{labels([manifest.arm], [manifest.implementation])[0]} at {manifest.rate_per_s:g} requests/s",
+            f"{manifest.implementation}, {NAMES[manifest.arm.protocol]}, at {manifest.rate_per_s:g} requests/s",
             (
+                ("arm", ", ".join(f"{name} {value}" for name, value in manifest.arm.summary().rows)),
                 ("verdict", manifest.judged.text),
-                ("requests", f"{len(rows):,} in {manifest.duration_s:g} s, {int(done.sum()):,} succeeded"),
+                ("requests", f"{len(rows):,} in {manifest.duration_s:.3g} s, {int(done.sum()):,} succeeded"),
                 ("failed", errors),
-                ("response time", ", ".join(f"{name} {value:.3g} ms" for name, value in quantiles)),
+                ("response time", ", ".join(f"{name} {number(value)} ms" for name, value in quantiles)),
             ),
             ecdf(response),
         )
