@@ -36,8 +36,9 @@ class Shown:
 
 def as_html(summary: Summary) -> str:
     """Return a summary as a table with its picture below."""
+    left = "text-align:left"
     rows = "".join(
-        f'<tr><th style="text-align:left;white-space:nowrap">{escape(name)}</th><td style="text-align:left">{escape(value)}</td></tr>'
+        f'<tr><th style="{left};white-space:nowrap">{escape(name)}</th><td style="{left}">{escape(value)}</td></tr>'
         for name, value in summary.rows
         if value
     )
