@@ -79,8 +79,8 @@ def _ratios(ax: Axes, table: pd.DataFrame, y: "np.ndarray[tuple[int], np.dtype[n
 CAPTION = (
     "The 95th percentile of the response time as measured, and as simulated from the service times of one replica at "
     "its lowest rate (hollow: that arm itself, at that rate). Bars are 95 % intervals: of measured values over "
-    "lifetimes, of predicted ones over the lifetimes of the service times, and of the simulation. Right: the "
-    "ratio of the two; the band is a difference of {limit:.0f} %."
+    "lifetimes (from three on), of predicted ones over the lifetimes of the service times, and of the simulation "
+    "(alone, below three). Right: the ratio of the two; the band is a difference of {limit:.0f} %."
 )
 
 ALTERNATIVE = "p95 response time by arm and rate, as measured and as predicted by simulation, and their ratio."
