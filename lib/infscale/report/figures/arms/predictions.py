@@ -27,7 +27,7 @@ def draw(table: pd.DataFrame) -> Figure:
             ``measured_ms`` and ``predicted_ms`` with ``_low`` and ``_high``, ``ratio``, ``within``, and ``limit`` (the
             relative difference that counts as right).
     """
-    figure = Figure(figsize=(PAGE_IN, 1.1 + 0.2 * len(table)), layout="constrained")
+    figure = Figure(figsize=(PAGE_IN, 1.1 + 0.26 * len(table)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
     y = np.arange(len(table))[::-1]
     _times(left, table, y)
