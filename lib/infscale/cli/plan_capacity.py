@@ -115,6 +115,7 @@ def _lines(
         f"{len(service.parts)} lifetimes.",
         f"A worker holds one for {number(1e3 * service.mean_s)} ms on average, {workers} in a replica; "
         f"{number(1e3 * service.beside_s)} ms pass beside." + (f" Note: {service.note}." if service.note else ""),
+        *_few(service),
         *_computing(service, cores),
         *([_cached(cache, plans[0])] if cache.share or cache.items else []),
         "",
@@ -122,6 +123,16 @@ def _lines(
         *_table(plans, service),
         "",
         *(_sentence(one, slo) for one in plans),
+    ]
+
+
+def _few(service: "Service") -> list[str]:
+    from infscale.analysis.intervals import MIN_LIFETIMES
+
+    if len(service.parts) >= MIN_LIFETIMES:
+        return []
+    return [
+        f"Below {MIN_LIFETIMES} lifetimes nothing says how much they differ: intervals are of the simulation alone."
     ]
 
 
@@ -265,8 +276,8 @@ CAPACITY = Command(
     help="Say how many replicas of a measured server a rate and an SLO need behind each balancer, with and without a "
     "cache, and what they cost: a simulation with service times from the rows of a run.",
     examples=(
-        "infscale plan capacity --arm 'device, Triton, 1 replica' --rate 1000 --slo 'p99<50ms'",
-        "infscale plan capacity --arm cnn --rate 20000 --slo 'p99<20ms' --balancer power-of-two --hits 50% --json",
+        "infscale plan capacity --arm 'device, Triton, 1 replica' --rate 1000 --slo 'p95<50ms'",
+        "infscale plan capacity --arm cnn --rate 20000 --slo 'p95<20ms' --balancer power-of-two --hits 50% --json",
     ),
     notes=NOTES,
 )  # fmt: skip

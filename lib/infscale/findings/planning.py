@@ -1,5 +1,6 @@
 """Planning: do service times measured on one replica say what more of them, behind a balancer, would do?"""
 
+import numpy as np
 import pandas as pd
 
 from infscale.analysis.planning.validation import WITHIN, validation_table
@@ -11,6 +12,7 @@ from infscale.records.runs import Run
 from infscale.report.figures.arms import predictions as drawing
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.picture import Picture
+from infscale.report.wording import with_interval
 from infscale.vocabulary import number
 
 DEVICE = "device"
@@ -108,10 +110,9 @@ def _missed(table: pd.DataFrame) -> list[str]:
     if table.empty:
         return []
     return [
-        f"{row['label']} at {number(row['rate_per_s'])} requests/s: predicted {number(row['predicted_ms'])} ms "
-        f"[{number(row['predicted_ms_low'])}, {number(row['predicted_ms_high'])}], measured "
-        f"{number(row['measured_ms'])} ms [{number(row['measured_ms_low'])}, {number(row['measured_ms_high'])}]; "
-        f"{_reason(row)}."
+        f"{row['label']} at {number(row['rate_per_s'])} requests/s: predicted "
+        f"{with_interval(row['predicted_ms'], row['predicted_ms_low'], row['predicted_ms_high'])} ms, measured "
+        f"{with_interval(row['measured_ms'], row['measured_ms_low'], row['measured_ms_high'])} ms; {_reason(row)}."
         for _, row in table[~table["within"] & ~table["own"]].iterrows()
     ]
 
@@ -120,6 +121,8 @@ def _reason(row: "pd.Series[float]") -> str:
     """Return what speaks for which reason; the reason itself is not measured."""
     ratio = row["predicted_p50_ms"] / row["measured_p50_ms"]
     median = f"predicted ÷ measured median {number(ratio)}"
+    if np.isnan(row["measured_ms_low"]):
+        return f"measured in fewer than three lifetimes and without an interval, so that it may be chance ({median})"
     if row["measured_ms_low"] <= row["predicted_ms_high"] and row["predicted_ms_low"] <= row["measured_ms_high"]:
         return f"the two intervals overlap, so that the difference may be chance ({median})"
     if not row["hop"]:

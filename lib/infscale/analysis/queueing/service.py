@@ -7,6 +7,7 @@ of the lone round trips, and the rest is a constant. This is Lindley's recursion
 Where a cache answered some, its hits are what passes beside.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -46,8 +47,8 @@ class Service:
         beside_s: what passes beside, s: the same for every request.
         workers: how many requests a replica works on at a time.
         hit_share, hit_s: the share of requests that a cache answered, and how long such a one took, s; 0 without.
-        server_cpu_s, other_cpu_s: CPU of a request in the replica's processes, and in all others (client, balancer), s;
-            NaN where it was not measured.
+        server_cpu_s, other_cpu_s: CPU of a request more in the replica's processes, and in all others (client,
+            balancer), s; NaN where it was not measured.
         rate_per_s: λ at which it was measured; NaN for none.
         source: what it was taken from, in words.
         note: what could not be told, in words; "" for nothing.
@@ -134,7 +135,7 @@ def of_arm(run: Run, number: int) -> Service:
         raise DataError(f"{label}: no VALID trial at a set rate, and so no service times; measure it again")
     rate = min(trial.manifest.rate_per_s for trial in trials)
     light = [trial for trial in trials if trial.manifest.rate_per_s == rate]
-    return _service(arm, light, f"{label} at {rate:g} requests/s")
+    return _service(arm, light, trials, f"{label} at {rate:g} requests/s")
 
 
 def workers_of(arm: Arm) -> int:
@@ -145,7 +146,7 @@ def workers_of(arm: Arm) -> int:
     return int(dict(arm.options).get(option, usual))
 
 
-def _service(arm: Arm, light: Sequence[Trial], source: str) -> Service:
+def _service(arm: Arm, light: Sequence[Trial], trials: Sequence[Trial], source: str) -> Service:
     tables = list(_rows(light))
     lone = [_lone(rows) for rows in tables]
     workers = workers_of(arm)
@@ -165,16 +166,15 @@ def _service(arm: Arm, light: Sequence[Trial], source: str) -> Service:
     else:
         held, note = _held_s(tables, float(np.median(every)), light, workers)
         beside = max(0.0, float(every.mean()) - held) if held else 0.0
-    cpu = [_cpu_s(trial) for trial in light if trial.manifest.usage]
-    server, other = np.mean(cpu, axis=0) if cpu else (np.nan, np.nan)
+    server, other = _cpu_s(trials)
     return Service(
         tuple(np.maximum(part - beside, 1e-9) for part in lone if len(part)),
         beside,
         workers,
         hit_share,
         hit_s,
-        float(server),
-        float(other),
+        server,
+        other,
         light[0].manifest.rate_per_s,
         source,
         note,
@@ -226,13 +226,24 @@ def _gaps(rows: pd.DataFrame, margin: float) -> Floats:
     return gaps
 
 
-def _cpu_s(trial: Trial) -> tuple[float, float]:
-    """Return the CPU of a request in the server's processes and in others, s."""
-    server, other = 0.0, 0.0
-    for group, used in trial.manifest.usage.items():
-        if used.cores is not None and group.startswith("server"):
-            server += used.cores
-        elif used.cores is not None:
-            other += used.cores
-    rate = trial.manifest.rate_per_s
-    return server / rate, other / rate
+def _cpu_s(trials: Sequence[Trial]) -> tuple[float, float]:
+    """Return the CPU of a request in the server's processes and in others, s.
+
+    It is how much the cores in use grow with the rate: at low rates a server's own housekeeping, which no request
+    causes, is more than all requests. With one rate alone it counts as theirs.
+    """
+    used = np.array([[trial.manifest.rate_per_s, *_cores(trial)] for trial in trials if trial.manifest.usage])
+    if not len(used):
+        return math.nan, math.nan
+    if len(set(used[:, 0])) == 1:
+        server, other = used[:, 1:].mean(axis=0) / used[0, 0]
+    else:
+        (server, other), _ = np.polyfit(used[:, 0], used[:, 1:], 1)
+    return max(0.0, float(server)), max(0.0, float(other))
+
+
+def _cores(trial: Trial) -> tuple[float, float]:
+    """Return how many cores the server's processes used in a trial, and how many all others."""
+    groups = [(name, used.cores) for name, used in trial.manifest.usage.items() if used.cores is not None]
+    server = sum(cores for name, cores in groups if name.startswith("server"))
+    return server, sum(cores for _, cores in groups) - server

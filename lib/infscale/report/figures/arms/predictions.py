@@ -27,7 +27,7 @@ def draw(table: pd.DataFrame) -> Figure:
             ``measured_ms`` and ``predicted_ms`` with ``_low`` and ``_high``, ``ratio``, ``within``, and ``limit`` (the
             relative difference that counts as right).
     """
-    figure = Figure(figsize=(PAGE_IN, 1.1 + 0.2 * len(table)), layout="constrained")
+    figure = Figure(figsize=(PAGE_IN, 1.1 + 0.26 * len(table)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.5, 1))
     y = np.arange(len(table))[::-1]
     _times(left, table, y)
@@ -79,8 +79,8 @@ def _ratios(ax: Axes, table: pd.DataFrame, y: "np.ndarray[tuple[int], np.dtype[n
 CAPTION = (
     "The 95th percentile of the response time as measured, and as simulated from the service times of one replica at "
     "its lowest rate (hollow: that arm itself, at that rate). Bars are 95 % intervals: of measured values over "
-    "lifetimes, of predicted ones over the lifetimes of the service times, and of the simulation. Right: the "
-    "ratio of the two; the band is a difference of {limit:.0f} %."
+    "lifetimes (from three on), of predicted ones over the lifetimes of the service times, and of the simulation "
+    "(alone, below three). Right: the ratio of the two; the band is a difference of {limit:.0f} %."
 )
 
 ALTERNATIVE = "p95 response time by arm and rate, as measured and as predicted by simulation, and their ratio."
