@@ -93,7 +93,7 @@ from pathlib import Path
 from infscale.load.engine import run as engine
 
 _run = engine._run
-engine._run = lambda children, _, mark: _run(children, lambda elapsed_s: Path({file!r}).touch(), mark)
+engine._run = lambda children, _, *rest: _run(children, lambda elapsed_s: Path({file!r}).touch(), *rest)
 """
 """Lets the engine make a file as soon as a load runs."""
 
