@@ -26,6 +26,7 @@ from infscale.experiment.design.slo import Slo
 MEAN_S = 0.01
 EXACT = -np.log1p(-(np.arange(20_000) + 0.5) / 20_000)
 LIFETIMES, EACH, SPREAD = 6, 300, 0.05
+REQUESTS = 100_000
 
 
 def truth_ms(p: float, load: float) -> float:
@@ -51,10 +52,10 @@ def intervals(load: float, cases: int) -> list[dict[str, object]]:
     service = Service((MEAN_S * EXACT / EXACT.mean(),))
     found: dict[str, list[Estimate]] = {name: [] for name in PERCENTILES}
     for seed in range(cases):
-        result = simulate(service, System(), load / MEAN_S, requests=200_000, seed=seed)
+        result = simulate(service, System(), load / MEAN_S, requests=REQUESTS, seed=seed)
         for name, value in result.percentiles.items():
             found[name].append(value)
-    return judged("simulate, 200,000 requests", load, found)
+    return judged(f"simulate, {REQUESTS:,} requests", load, found)
 
 
 def predictions(load: float, cases: int) -> list[dict[str, object]]:
@@ -64,7 +65,7 @@ def predictions(load: float, cases: int) -> list[dict[str, object]]:
         rng = np.random.default_rng((7, seed))
         speeds = np.exp(rng.normal(0, SPREAD, LIFETIMES))
         service = Service(tuple(rng.standard_exponential(EACH) * MEAN_S * speed for speed in speeds))
-        result = predict(service, System(), load / MEAN_S, requests=50_000, seed=seed)
+        result = predict(service, System(), load / MEAN_S, requests=REQUESTS // 4, seed=seed)
         for name, values in found.items():
             values.append(result.percentiles[name])
     return judged(f"predict, {LIFETIMES} lifetimes of {EACH}", load, found)
@@ -89,8 +90,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=2_000)
     parser.add_argument("--plans", type=int, default=200)
     options = parser.parse_args()
-    rows = [row for load in (0.5, 0.8, 0.9) for row in intervals(load, options.cases)]
-    rows += [row for load in (0.4, 0.7) for row in predictions(load, options.cases)]
+    rows = [row for load in (0.5, 0.9) for row in intervals(load, options.cases)]
+    for load in (0.4, 0.7):
+        rows += predictions(load, options.cases)
+        report("planning", pd.DataFrame(rows))
     report("planning", pd.DataFrame([*rows, *plans(options.plans)]))
 
 
