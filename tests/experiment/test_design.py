@@ -438,7 +438,7 @@ def test_the_first_look_is_at_what_the_budget_buys_but_early_in_a_long_run(bough
     ("arm", "message"),
     [
         (Arm("rest", framework="kserve"), "framework='kserve' is not known; accepted: tfserving, torchserve, triton"),
-        (Arm("rest", framework="triton", model="vgg"), "accepted: cnn, image, mlp, noop, photo"),
+        (Arm("rest", framework="triton", model="vgg"), "accepted: cnn, device, image, mlp, noop, photo"),
         (Arm("rest", framework="tfserving", encoding="raw"), "accepted: b64, json"),
         (Arm("rest", framework="triton", encoding="json", batch=20_000), "limit of 64 MiB; accepted with json: 1 to"),
         (Arm("rest", framework="torchserve", gzip=True), "takes no compressed body"),

@@ -19,6 +19,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from helpers.sample import sample_run, sample_tables
 from helpers.synthetic_run import TORCHSERVE, build
 from helpers.tables import searched
 from infscale.analysis.tables import Tables, tabulate
@@ -26,6 +27,7 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import CAPACITY, P95, SATURATION, USUAL
 from infscale.findings import FINDINGS
 from infscale.findings.finding import Finding
+from infscale.findings.planning import PREDICTIONS
 from infscale.models import reference
 from infscale.records import runs
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID
@@ -261,7 +263,16 @@ def test_every_picture_of_a_finding_fits_its_page(name: str) -> None:
             check_layout(figure)
             assert len(picture.caption(run, tables)) > 100
         else:
-            assert picture is sizes.SIZES
+            assert picture in (sizes.SIZES, PREDICTIONS)
+
+
+def test_predictions_of_the_sample_fit_their_page() -> None:
+    # They are made from rows, which a run that is searched in virtual time does not keep.
+    run, tables = sample_run("planning"), sample_tables("planning")
+    figure = PREDICTIONS.draw(PREDICTIONS.numbers(run, tables))
+    assert all("(" in text or "÷" in text for text in axis_labels(figure))
+    check_layout(figure)
+    assert len(PREDICTIONS.caption(run, tables)) > 100
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -270,8 +281,8 @@ def test_every_picture_of_a_finding_in_full_has_numbers(name: str) -> None:
     run, tables = searched(FINDINGS[name].design("full"), lambda arm: 1000.0 * arm.replicas)
     for picture in FINDINGS[name].pictures:
         numbers = picture.numbers(run, tables)
-        assert len(numbers)
-        if picture not in (SUMMARY, usage.COSTS):  # a hundred rows, drawn as six are
+        assert len(numbers) or picture is PREDICTIONS  # of rows, as above
+        if picture not in (PREDICTIONS, SUMMARY, usage.COSTS):  # a hundred rows, drawn as six are
             assert picture.draw(numbers).axes
 
 

@@ -32,11 +32,11 @@ command = Command(
     "show",
     _run,
     [
-        click.Argument(["run"], metavar="RUN"),
+        click.Argument(["run"], metavar="RUN", help="Folder of the run, absolute or from the project's root."),
         option("--json", section="Output"),
     ],
-    help="Say what a stored run is and what it found. RUN is its folder, absolute or from the project's root. The "
-    "tables of a complete run are kept in data/derived, so that the second time is quick.",
+    help="Say what a stored run is and what it found. The tables of a complete run are kept in data/derived, so that "
+    "the second time is quick.",
     examples=(
         "infscale show data/sample/2026-11-26T184202-quick",
         "infscale show data/sample/2026-11-26T184202-quick --json",
