@@ -8,10 +8,11 @@ import numpy as np
 
 from infscale.analysis.cost import per_million
 from infscale.analysis.planning.predict import predict, requests_for
-from infscale.analysis.queueing.service import UNBOUNDED, Service
+from infscale.analysis.queueing.service import UNBOUNDED, Service, of_arm
 from infscale.analysis.queueing.simulate import PERCENTILES, Simulated, System, simulate
-from infscale.errors import ConfigError, check_rate
+from infscale.errors import ConfigError, DataError, check_rate
 from infscale.experiment.design.slo import Slo
+from infscale.records.runs import Run
 
 MOST = 100_000
 """Most replicas that are tried."""
@@ -44,6 +45,16 @@ class Plan:
     def decided(self) -> bool:
         """Whether one number of replicas is the answer."""
         return self.fewest == self.most
+
+
+def plan_text(run: Run, arm: int, system: System, rate_per_s: float, slo: Slo) -> str:
+    """Return how many replicas of a measured arm keep an SLO at a rate, in words; or why the run cannot say."""
+    try:
+        found = plan(of_arm(run, arm), system, rate_per_s, slo)
+    except (ConfigError, DataError) as error:
+        return f"{run.labels[arm]}: {error}"
+    count = f"{found.fewest:,}" if found.fewest == found.most else f"{found.fewest:,} to {found.most:,}"
+    return f"{run.labels[arm]}: {count} replicas behind {system.balancer} keep the SLO at {rate_per_s:,.0f} requests/s"
 
 
 def plan(

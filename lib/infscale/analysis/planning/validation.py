@@ -59,7 +59,7 @@ def validation_table(run: Run, tables: Tables) -> pd.DataFrame:
             rows.append(_row(run, arm, base, service, {str(name): value for name, value in point.items()}))
         except (DataError, ConfigError):  # too few rows, or beyond the capacity by the simulation
             continue
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=SHOWN)
 
 
 def base_of(run: Run, arm: Arm) -> int | None:
