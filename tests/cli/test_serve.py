@@ -121,7 +121,7 @@ def test_a_model_of_ones_own_is_served_with_its_payload(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["tf"], "framework='tf' is not known; accepted: tfserving, torchserve, triton"),
-        (["triton", "vgg"], "model='vgg' is not known; accepted: cnn, image, mlp, noop, photo"),
+        (["triton", "vgg"], "model='vgg' is not known; accepted: cnn, device, image, mlp, noop, photo"),
         (["tfserving", "--way", "podman"], "way='podman' is not known; accepted: auto, binary, docker, embedded"),
         (["tfserving", "--rest-port", "70000"], "rest_port=70000 is not a TCP port"),
         (["torchserve", "./none.mar", "--payload", "x"], "model='none.mar' does not exist"),

@@ -70,7 +70,7 @@ def test_a_taken_port_is_named_and_nothing_is_started(framework: str) -> None:
 def test_unknown_names_list_the_accepted_ones() -> None:
     with pytest.raises(ConfigError, match=r"framework='tf'.*accepted: tfserving, torchserve, triton"):
         servers.deploy("tf")
-    with pytest.raises(ConfigError, match=r"model='vgg'.*accepted: cnn, image, mlp, noop, photo"):
+    with pytest.raises(ConfigError, match=r"model='vgg'.*accepted: cnn, device, image, mlp, noop, photo"):
         servers.deploy("torchserve", "vgg")
     with pytest.raises(ConfigError, match=r"encoding='xml'.*accepted: b64, json, npy, raw"):
         FRAMEWORKS["torchserve"].interface.payload("rest", "mlp", models.inputs("mlp", 1), encoding="xml")

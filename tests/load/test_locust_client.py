@@ -60,7 +60,7 @@ def test_users_send_at_the_nominal_rate_and_wait_for_their_answers(client: str, 
     assert said is not None
     assert (said.tool.rpartition(" ")[0], said.valid, said.requests) == ("Locust", None, len(rows))
     assert said.throughput_per_s == pytest.approx(len(rows) / 1.5, rel=0.15)
-    own_p99 = float((rows["done_ns"] - rows["sent_ns"]).quantile(0.99)) / 1e6
+    own_p99 = float((rows["done_ns"] - rows["sent_ns"]).quantile(0.99, "higher")) / 1e6  # Locust takes a request's
     assert said.p50_ms is not None
     assert said.p95_ms is not None
     assert said.p99_ms is not None
