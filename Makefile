@@ -25,8 +25,10 @@ stale = $(if $(and $(wildcard $1/.complete),$(filter 3.11.%,$(cfg)),$(filter $(C
 DRAW := $(if $(call stale,.venv),.venv-figures,.venv)
 export PYTHONUTF8 := 1
 
-.PHONY: paper test figures finding advice lab bench fuzz check release audit format clean anew
+.PHONY: install paper test figures finding advice lab docs bench fuzz check release audit format clean anew
 .DEFAULT_GOAL := paper
+
+install: .venv/.complete
 
 paper: .venv/.complete
 	$(BIN)/infscale --end-with-parent paper --profile $(PROFILE) $(TIME) $(if $(NEW),--new)
@@ -52,6 +54,11 @@ lab: .venv/.complete
 	mkdir -p data/notebooks
 	cp --update --backup=numbered $(wildcard notebooks/*.ipynb) data/notebooks/
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) data/notebooks
+
+# The documentation as a site, in docs/_build/index.html. Anything that is not in order is an error, such as a link of a page
+# that leads nowhere.
+docs: .venv/.complete
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --nitpicky --jobs auto docs docs/_build
 
 # The load engine beside other load generators (25 minutes at most); benchmarks/README.md. BENCH=--quick for a short one.
 bench: .venv/.complete
@@ -97,4 +104,4 @@ format: .venv/.complete
 	touch $@
 
 clean:
-	rm -rf .venv .venv-figures .mypy_cache .ruff_cache .pytest_cache .hypothesis data/models data/derived build dist
+	rm -rf .venv .venv-figures .mypy_cache .ruff_cache .pytest_cache .hypothesis data/models data/derived docs/_build build dist

@@ -34,6 +34,7 @@ def toy(added: None) -> Iterator[Endpoint]:
 
 def test_every_encoding_gets_the_references_answer(toy: Endpoint) -> None:
     differences = check_answers(toy)
+    assert 1e-5 < differences.pop("rest/half") <= 1e-3, "fp16 has 11 bits"
     assert set(differences) == {"rest/json", "rest/raw", "grpc/raw"}
     assert max(differences.values()) <= 1e-5
 
@@ -65,7 +66,7 @@ def test_an_edge_asks_it_over_grpc() -> None:
 def test_what_it_does_not_take_is_refused_by_name() -> None:
     with pytest.raises(ConfigError, match=r"way='docker' is no option of Toy; accepted: grpc_port, log_folder"):
         deployment.deploy("toy", "mlp", way="docker")
-    with pytest.raises(ConfigError, match=r"encoding='npy' .* toy takes .* accepted: json, raw"):
+    with pytest.raises(ConfigError, match=r"encoding='npy' .* toy takes .* accepted: half, json, raw"):
         TOY.interface.encoding("rest", name="npy")
     with (
         pytest.raises(ConfigError, match="'toy' serves the reference models only"),

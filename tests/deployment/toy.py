@@ -1,6 +1,7 @@
 """A toy framework in one module: a server over HTTP and gRPC, and the object that makes it a framework.
 
-Run as a script (``python toy.py REST_PORT GRPC_PORT MODEL``) it is the server.
+The pages add-a-framework.md and add-an-encoding.md go through it. Run as a script (``python toy.py REST_PORT
+GRPC_PORT MODEL``) it is the server.
 """
 
 import contextlib
@@ -19,9 +20,24 @@ from infscale.deployment.endpoint import Requests, answers
 from infscale.deployment.processes.folder import working_folder
 from infscale.deployment.processes.ports import HERE, Place, choose_ports
 from infscale.deployment.processes.process import Process, serving
-from infscale.models.reference import Array, model
+from infscale.models.reference import Array, Rows, model
 from infscale.payloads import codecs
 from infscale.payloads.encoders import JSON, OCTETS, Encoder, Interface
+
+# -------------------------------------------------------------------------------------------- an encoding
+
+HALF = "application/x-fp16"
+
+
+def half(_: str, rows: Rows) -> bytes:
+    """Return the bytes of the rows as little-endian fp16."""
+    return rows.astype("<f2").tobytes()
+
+
+def from_half(body: bytes) -> Array:
+    """Return little-endian fp16 as a flat array of fp32."""
+    return np.frombuffer(body, dtype="<f2").astype(np.float32)
+
 
 # ---------------------------------------------------------------------------------------------- the server
 
@@ -68,6 +84,8 @@ class Http(BaseHTTPRequestHandler):
             self.answer(404, "text/plain", b"no such model")
         elif kind == OCTETS:
             self.answer(200, OCTETS, self.toy.predict(codecs.from_raw(body)).tobytes())
+        elif kind == HALF:
+            self.answer(200, HALF, half("", self.toy.predict(from_half(body))))
         else:
             rows = np.array(json.loads(body)["instances"], np.float32)
             self.answer(200, JSON, json.dumps({"predictions": self.toy.predict(rows).tolist()}).encode())
@@ -91,6 +109,7 @@ INTERFACE = Interface(
         "rest": {
             "json": Encoder("/predict/{model}", JSON, codecs.instances, codecs.predictions),
             "raw": Encoder("/predict/{model}", OCTETS, codecs.raw, codecs.from_raw),
+            "half": Encoder("/predict/{model}", HALF, half, from_half),
         },
         "grpc": {"raw": Encoder("/toy.Toy/Predict", None, codecs.raw, codecs.from_raw)},
     },

@@ -95,12 +95,13 @@ def test_drawn_again_the_files_are_the_same(name: str, tmp_path: Path) -> None:
     assert {file: (sample_figures() / file).read_bytes() for file in again} == again
 
 
-def test_the_images_of_the_readme_are_there_and_alone() -> None:
+def test_the_images_of_the_pages_are_there_and_alone() -> None:
     # A broken picture is the first thing that a visitor sees; one that nothing shows is dead weight.
-    shown = set(re.findall(r"\((docs/images/[^)]+)\)", (ROOT / "README.md").read_text()))
-    assert shown == {f"docs/images/{path.name}" for path in (ROOT / "docs" / "images").iterdir()}
+    pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+    shown = {name for page in pages for name in re.findall(r"\((?:docs/)?images/([^)]+)\)", page.read_text())}
+    assert shown == {path.name for path in (ROOT / "docs" / "images").iterdir()}
     for name in shown:
-        assert imread(ROOT / name).shape[1] == 1440
+        assert imread(ROOT / "docs" / "images" / name).shape[1] == 1440
 
 
 def test_the_numbers_in_the_readme_are_the_samples() -> None:

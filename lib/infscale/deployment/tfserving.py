@@ -343,7 +343,7 @@ def _binary_requirement() -> Requirement:
     except MissingError as error:
         return Requirement("TensorFlow Serving", "", enables, str(error))
     present = f"{program}: {first_line([program, '--version']) or 'version unknown'}" if program else ""
-    return Requirement("TensorFlow Serving", present, enables, f"put {BINARY} on PATH (see README)")
+    return Requirement("TensorFlow Serving", present, enables, f"put {BINARY} on PATH (docs/own-model.md says how)")
 
 
 def _docker_requirement() -> Requirement:
