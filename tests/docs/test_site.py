@@ -1,4 +1,4 @@
-"""If these fail, the documentation cannot be built, a link in it leads nowhere, or reading it tells others who reads."""
+"""If these fail, the site cannot be built, a link in it leads nowhere, or reading it tells others who reads."""
 
 import re
 import subprocess
