@@ -152,7 +152,7 @@ FINDING = Finding(
     notebook="21-planning",
     sizes={
         "tiny": {"curve": 1},
-        "quick": {"curve": 1, "requests": 150, "least": 3, "budget_s": 1200.0},
+        "quick": {"curve": 1, "requests": 150, "least": 3, "budget_s": 900.0},
         "full": {"curve": 2},
     },
 )
