@@ -99,7 +99,7 @@ def test_every_pinned_package_takes_the_oldest_python_that_the_project_takes() -
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert "3.11.0" in SpecifierSet(project["requires-python"])
-    needs = {name: metadata.metadata(name).get("Requires-Python", "") for name in pinned()}
+    needs = {name: str(metadata.metadata(name).json.get("requires_python", "")) for name in pinned()}
     assert {name: need for name, need in needs.items() if "3.11.0" not in SpecifierSet(need)} == {}
 
 

@@ -22,9 +22,10 @@ def in_project(path: Path | str) -> Path:
 
 
 def notebooks_folder() -> Path:
-    """The folder of the project's notebooks: the checkout's, or outside of one those that the package brought along."""
-    checkout = in_project("notebooks")
-    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "infscale" / "notebooks"
+    """The folder of the project's notebooks: the checkout's; outside of one, those that the package brought along."""
+    brought = Path(sys.prefix) / "share" / "infscale" / "notebooks"
+    here, own = in_project("notebooks"), Path(__file__).parents[2] / "notebooks"
+    return next((folder for folder in (here, own) if folder.is_dir()), brought)
 
 
 def models_folder() -> Path:

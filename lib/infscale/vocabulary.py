@@ -40,6 +40,9 @@ FRAMEWORK_NAMES = {"tfserving": "TF Serving API", "torchserve": "TorchServe", "t
 OTHER = "endpoint"
 """The framework of a server that is known by its address alone."""
 
+DEVICE, DEVICE_S = "device", 0.01
+"""The model whose servers wait for each request, or batch, instead of computing; and for how long, s."""
+
 CANNOT = "cannot conclude"
 
 

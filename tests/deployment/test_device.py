@@ -10,7 +10,8 @@ from infscale.errors import ConfigError
 from infscale.experiment.check import check
 from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import Design
-from infscale.models.reference import DEVICE, inputs, model
+from infscale.models.reference import inputs, model
+from infscale.vocabulary import DEVICE
 
 
 @pytest.mark.server

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from infscale import Arm, Design, measure
+from infscale.analysis.tables.trials import trials_table
 from infscale.cli.compare import Requests, attached
 from infscale.errors import ConfigError
 from infscale.experiment import session
@@ -61,6 +62,8 @@ def test_a_design_goes_on_when_a_worker_is_killed_in_it(tmp_path: Path, monkeypa
     assert len(whole) == 1
     assert not any(worker.lost for worker in whole[0].generator.workers)
     assert any("a worker was lost" in line for line in lines)
+    table = trials_table(run)  # verdicts judged anew from the stored rows, as for every figure
+    assert dict(zip(table["trial_id"], table["verdict"], strict=True)) == {m.trial_id: m.judged.name for m in manifests}
 
 
 def test_a_run_is_continued_only_on_its_cluster(tmp_path: Path) -> None:

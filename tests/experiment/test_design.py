@@ -22,7 +22,7 @@ from infscale.experiment.design.arm import (
 )
 from infscale.experiment.design.design import P95, SATURATION, STREAMED, TOOLS, Contrast, Design, against_first
 from infscale.experiment.design.labels import BALANCERS, ENCODINGS, labels
-from infscale.experiment.design.time_plan import check_budget, first_look, least_s, lifetimes, time_plan
+from infscale.experiment.design.time_plan import check_budget, first_look, least_s, lifetimes, round_s, time_plan
 from infscale.findings.finding import Finding
 from infscale.vocabulary import FRAMEWORK_NAMES, HTTP, OTHER, PICKS, PROTOCOLS
 
@@ -413,6 +413,16 @@ def test_a_longer_design_has_a_longer_plan() -> None:
     assert lifetimes(design(budget_s=6000.0, most=5)) == 5
     for changes in ({"budget_s": 6000.0}, {"trial_s": 0.5}):
         assert lifetimes(design(**{"budget_s": 600.0, **changes})) > lifetimes(short)
+
+
+def test_the_plan_of_a_model_that_waits_holds_its_longer_trials() -> None:
+    """The plan of predictions said half of the time that was needed: a replica that waits 10 ms does 100/s at most."""
+    slow, fast = (
+        design(arms=(Arm("grpc", framework="triton", model=one),), contrasts=(), requests=150)
+        for one in ("device", "mlp")
+    )
+    trials_s = 150 / 20 + 150 / 40 + 3 * 450 / 100
+    assert round_s(slow) - round_s(fast) == pytest.approx(trials_s - 5 * slow.trial_s)
 
 
 def test_a_budget_that_is_too_small_is_refused_with_the_least_one() -> None:

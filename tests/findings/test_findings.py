@@ -52,10 +52,10 @@ def test_every_finding_can_be_measured_as_planned(name: str, profile: str) -> No
 
 @pytest.mark.parametrize("name", list(FINDINGS))
 def test_a_quick_run_is_a_matter_of_minutes(name: str) -> None:
-    """The README promises ten minutes for a finding, fifteen for the protocols."""
+    """The README promises ten minutes for a finding, fifteen for the protocols and for planning."""
     design = FINDINGS[name].design("quick")
     assert len(design.arms) <= {"protocols": 12, "load-tools": 8, "streaming": 7, "planning": 8}.get(name, 6)
-    assert design.budget_s == (900 if name == "protocols" else 600)
+    assert design.budget_s == (900 if name in ("protocols", "planning") else 600)
 
 
 def test_an_unknown_profile_is_named_with_the_accepted_ones() -> None:

@@ -1,5 +1,6 @@
 """If these fail, machines that are reached by SSH or SLURM alone make no load."""
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -89,24 +90,75 @@ def test_workers_are_started_by_ssh_and_ended(loop: str) -> None:
     check_that_workers_load_and_end(f"ssh:{loop}?python={sys.executable}")
 
 
-SBATCH = """#!/bin/sh
-for script; do :; done
-text=$(cat "$script")
-setsid sh -c "$text" >/dev/null 2>&1 &
-echo "Submitted batch job $!"
-"""
-SCANCEL = """#!/bin/sh
-for job; do kill -TERM -- "-$job"; done
+PATHS = f"{os.environ.get('PATH', '')}:/usr/sbin"
+SLURM = {name: shutil.which(name, path=PATHS) for name in ("munged", "slurmctld", "slurmd", "sbatch", "sinfo")}
+MUNGE_FILES = ("socket", "key-file", "pid-file", "log-file", "seed-file")
+CONF = """\
+ClusterName=loop
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={control}
+SlurmdPort={node}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+MailProg=/bin/true
+ReturnToService=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4096 State=UNKNOWN
+PartitionName=batch Nodes=ALL Default=YES
 """
 
 
-def test_workers_are_jobs_of_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By stand-ins of SLURM's programs that run a job's script at once: no real SLURM is asked."""
-    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    check_that_workers_load_and_end("slurm:batch")
+@pytest.fixture
+def partition(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A SLURM of ours on the loopback, one node; yields its partition."""
+    missing = [name for name, place in SLURM.items() if place is None]
+    if missing:
+        pytest.skip(f"needs SLURM ({', '.join(missing)}): apt-get install slurm-wlm")
+    folder = tmp_path_factory.mktemp("slurm")
+    (folder / "munge.key").write_bytes(os.urandom(128))
+    (folder / "munge.key").chmod(0o600)
+    (folder / "state").mkdir()
+    (folder / "spool").mkdir()
+    host = socket.gethostname().partition(".")[0]
+    settings = CONF.format(
+        host=host, folder=folder, user=getpass.getuser(), control=free_port(), node=free_port(), cpus=os.cpu_count()
+    )
+    (folder / "slurm.conf").write_text(settings)
+    monkeypatch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+    monkeypatch.chdir(folder)  # a job's output goes where it is submitted
+    munge = [f"--{option}={folder}/munge.{option.partition('-')[0]}" for option in MUNGE_FILES]
+    daemons = [
+        [SLURM["munged"], "--foreground", "--force", "--num-threads=2", *munge],
+        [SLURM["slurmctld"], "-D"],
+        [SLURM["slurmd"], "-D", "-N", host],
+    ]
+    with contextlib.ExitStack() as stack:
+        for daemon in daemons:
+            log = stack.enter_context((folder / "out").open("ab"))
+            running = subprocess.Popen([str(part) for part in daemon], stdout=log, stderr=log)
+            stack.callback(running.wait)
+            stack.callback(running.terminate)
+            if daemon[0] == SLURM["munged"]:
+                await_true((folder / "munge.socket").exists)
+        nodes = [str(SLURM["sinfo"]), "-h", "-o", "%T"]
+        await_true(lambda: "idle" in subprocess.run(nodes, capture_output=True, text=True).stdout)
+        yield "batch"
+
+
+def test_workers_are_jobs_of_slurm(partition: str) -> None:
+    check_that_workers_load_and_end(f"slurm:{partition}")
 
 
 def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

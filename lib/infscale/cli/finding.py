@@ -146,7 +146,7 @@ command = Command(
         option("--data", section="Folders", note="Default: data/raw."),
         option("--figures", section="Folders", default="figures"),
     ],
-    help="Measure one finding of the study (at most ten minutes as a quick run), draw it and print its answer. An "
-    "interrupted run is continued, a complete one is reused.",
+    help="Measure one finding of the study (ten minutes as a quick run, fifteen for planning), draw it and print "
+    "its answer. An interrupted run is continued, a complete one is reused.",
     examples=("infscale finding encodings", "infscale finding hybrid --profile tiny --new"),
 )

@@ -120,10 +120,15 @@ def _lines(
         *([_cached(cache, plans[0])] if cache.share or cache.items else []),
         "",
         f"Simulated, for {rate:g} requests/s and {slo} (response times in ms with 95 % intervals):",
-        *_table(plans, service),
+        *(table := _table(plans, service)),
+        *([UNKNOWN_NOTE] if any(UNKNOWN in line for line in table) else []),
         "",
         *(_sentence(one, slo) for one in plans),
     ]
+
+
+UNKNOWN = "unknown"
+UNKNOWN_NOTE = f"{UNKNOWN}: too few of the long queues that make this percentile were simulated."
 
 
 def _few(service: "Service") -> list[str]:
@@ -186,7 +191,7 @@ def _percentile(plan: "Plan", name: str, service: "Service") -> str:
     except DataError:
         return "-"
     value = plan.simulated.percentiles[name]
-    return f"{number(value.value)} [{number(value.low)}, {number(value.high)}]"
+    return f"{number(value.value)} [{number(value.low)}, {number(value.high)}]" if value.known else UNKNOWN
 
 
 def _sentence(plan: "Plan", slo: "Slo") -> str:

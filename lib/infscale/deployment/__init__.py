@@ -16,6 +16,7 @@ from infscale.deployment.processes.ports import other_ports_if_taken
 from infscale.errors import ConfigError, one_of
 from infscale.models import reference as models
 from infscale.models import stream
+from infscale.vocabulary import DEVICE
 
 __all__ = ["FRAMEWORKS", "Endpoint", "Framework", "add", "attach", "attached", "check_model", "deploy"]
 
@@ -64,7 +65,7 @@ def check_model(framework: Framework, model: str) -> None:
     if model == stream.NAME:
         able, lacking = _names(lambda one: bool(one.interface.streams)), "has no streaming predictions in its interface"
     else:
-        waiting = models.model(model).name == models.DEVICE
+        waiting = models.model(model).name == DEVICE
         able, lacking = _names(lambda one: one.waits or not waiting), "has no operation that waits in its models"
     if framework.name not in able:
         fault = f"framework={framework.name!r}: {framework.title} {lacking}"

@@ -13,10 +13,7 @@ from infscale.report.figures.arms import predictions as drawing
 from infscale.report.figures.arms.summary import SUMMARY
 from infscale.report.figures.picture import Picture
 from infscale.report.wording import with_interval
-from infscale.vocabulary import number
-
-DEVICE = "device"
-"""The model whose servers wait 10 ms for each request (:mod:`infscale.models.reference`)."""
+from infscale.vocabulary import DEVICE, number
 
 # ---------------------------------------------------------------------------------------------- arms
 
@@ -155,7 +152,7 @@ FINDING = Finding(
     notebook="21-planning",
     sizes={
         "tiny": {"curve": 1},
-        "quick": {"curve": 1, "requests": 150, "least": 3},
+        "quick": {"curve": 1, "requests": 150, "least": 3, "budget_s": 900.0},
         "full": {"curve": 2},
     },
 )

@@ -16,14 +16,12 @@ import numpy.typing as npt
 
 from infscale.errors import one_of
 from infscale.models import photographs
+from infscale.vocabulary import DEVICE, DEVICE_S
 
 Array = npt.NDArray[np.float32]
 Rows = npt.NDArray[Any]
 """Inputs of a model: float32, uint8, or files as numpy's bytes; one row along the first axis each."""
 Weights = dict[str, Array]
-
-DEVICE = "device"
-"""The model whose servers wait 10 ms for each request, or batch, instead of computing: its weight ``wait_s``."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,7 @@ def _noop_model() -> Model:
 
 def _device_model() -> Model:
     """Return a model that computes nothing: a server waits, as for a device, and answers with ten of the numbers."""
-    return Model(DEVICE, (784,), (10,), {"wait_s": np.array([0.01], np.float32)}, lambda _, x: x[:, :10])
+    return Model(DEVICE, (784,), (10,), {"wait_s": np.array([DEVICE_S], np.float32)}, lambda _, x: x[:, :10])
 
 
 def _mlp_model() -> Model:

@@ -64,9 +64,10 @@ def _groups(parts: Sequence[Floats]) -> list[Floats]:
 
 
 def _widened(value: Estimate, without: Sequence[float]) -> Estimate:
-    count, own = len(without), math.log(value.high / value.value)
-    if not np.isfinite(without).all():
+    if not value.known or not np.isfinite(without).all():
         return Estimate(value.value, value.low, math.inf)
+    count = len(without)
     error = float(np.std(np.log(without), ddof=1)) * (count - 1) / math.sqrt(count)
-    half = math.hypot(own, float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error)
-    return Estimate(value.value, value.value * math.exp(-half), value.value * math.exp(half))
+    other = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * error
+    below, above = (math.hypot(math.log(end / value.value), other) for end in (value.low, value.high))
+    return Estimate(value.value, value.value * math.exp(-below), value.value * math.exp(above))

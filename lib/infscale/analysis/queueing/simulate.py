@@ -7,7 +7,7 @@ exact to 0.1 % and 10⁸ requests need no more memory than 10⁶.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -38,8 +38,13 @@ request's connection, which was given one when it was opened, in turn, and is dr
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p99.9": 0.999}
 """What is reported."""
 
-BATCHES = 20
+BATCHES = 10
 """Batches of a simulation, of which Student's t makes intervals. One more of the same size, the first, is dropped."""
+
+KNOWN = 0.5
+"""Largest half-width of the interval of a tail's share, relative to the share, by which its percentile is known. Beyond
+it a batch holds too few of the queues that make the tail, and its interval would miss the truth too often
+(docs/planning-simulated.md)."""
 
 REQUESTS = 1_000_000
 """Requests of a simulation where nothing else is said."""
@@ -137,11 +142,16 @@ class System:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A simulated value with the ends of its 95 % interval."""
+    """A simulated value with the ends of its 95 % interval: 0 and ∞ where too little was simulated to know it."""
 
     value: float
     low: float
     high: float
+
+    @property
+    def known(self) -> bool:
+        """Whether the simulation says anything of the value."""
+        return self.low > 0
 
 
 @dataclass(frozen=True)
@@ -195,12 +205,9 @@ def simulate(
     source.run(each)  # from empty to its usual state
     batches = [source.run(each) for _ in range(BATCHES)]
     counts = np.array([batch.bins for batch in batches])
-    values = {
-        name: _estimate(_percentile(counts.sum(0), p), [_percentile(one, p) for one in counts], 1e3)
-        for name, p in PERCENTILES.items()
-    }
+    values = {name: _percentile(counts, p) for name, p in PERCENTILES.items()}
     means = [batch.total_s / batch.requests for batch in batches]
-    mean = _estimate(float(np.mean(means)), means, 1e3)
+    mean = _mean(means)
     shares = sum((batch.shares for batch in batches), np.zeros(system.replicas))
     hits = float(np.mean([batch.hits / batch.requests for batch in batches]))
     return Simulated(BATCHES * each, rate_per_s, mean, values, shares / max(1.0, shares.sum()), hits, misses / capacity)
@@ -219,20 +226,49 @@ def check_capacity(misses_per_s: float, capacity_per_s: float, rate_per_s: float
         )
 
 
-def _estimate(value: float, batches: "list[float]", scale: float) -> Estimate:
-    """Return a value with the interval of batch means: Student's t on the logarithms of the batches."""
-    logs = np.log(np.maximum(batches, 1e-7))
-    error = float(np.std(logs, ddof=1)) / math.sqrt(len(logs))
-    half = float(special.stdtrit(len(logs) - 1, (1 + CONFIDENCE) / 2)) * error
-    return Estimate(scale * value, scale * value * math.exp(-half), scale * value * math.exp(half))
+def _mean(batches: Sequence[float]) -> Estimate:
+    """Return the mean of batches' means (s) in ms, with its interval: Student's t on their logarithms."""
+    half = _half(np.log(np.maximum(batches, 1e-7)))
+    value = 1e3 * float(np.mean(batches))
+    return Estimate(value, value * math.exp(-half), value * math.exp(half))
 
 
-def _percentile(bins: Whole, p: float) -> float:
-    """Return a percentile of counted values, s: the middle of its bin."""
-    cumulative = np.cumsum(bins)
-    k = int(np.searchsorted(cumulative, math.ceil(p * cumulative[-1])))
-    edges = np.array([_FIRST + k, _FIRST + k + 1], np.int64) << _SHIFT
-    return float(edges.view(np.float64).mean())
+def _percentile(counts: Whole, p: float) -> Estimate:
+    """Return the p-quantile of all batches (ms), with its interval.
+
+    The share of requests beyond it differs from batch to batch. Student's t of these shares says how far the share of
+    the whole may be off, and the quantiles at the ends of that interval are those of the interval (sectioning: Asmussen
+    & Glynn, Stochastic Simulation, 2007, III.5a).
+
+    Args:
+        counts: requests in each bin of response time, shape (batches, bins).
+        p: between 0 and 1.
+    """
+    whole = counts.sum(0)
+    bin_number = _bin_of(whole, p)
+    half = _half(counts[:, bin_number + 1 :].sum(1) / counts.sum(1))
+    value = _middle_ms(bin_number)
+    if half > KNOWN * (1 - p):
+        return Estimate(value, 0.0, math.inf)
+    return Estimate(value, *(_middle_ms(_bin_of(whole, at)) for at in (max(0.0, p - half), p + half)))
+
+
+def _half(batches: Floats) -> float:
+    """Return half of the width of Student's interval of the mean of batches."""
+    error = float(np.std(batches, ddof=1)) / math.sqrt(BATCHES)
+    return float(special.stdtrit(BATCHES - 1, (1 + CONFIDENCE) / 2)) * error
+
+
+def _bin_of(whole: Whole, p: float) -> int:
+    """Return the number of the bin that holds the p-quantile of counted values."""
+    cumulative = np.cumsum(whole)
+    return int(np.searchsorted(cumulative, max(1, math.ceil(p * cumulative[-1]))))
+
+
+def _middle_ms(number: int) -> float:
+    """Return the middle of a bin, ms."""
+    edges = np.array([_FIRST + number, _FIRST + number + 1], np.int64) << _SHIFT
+    return 1e3 * float(edges.view(np.float64).mean())
 
 
 # ---------------------------------------------------------------------------------------------- blocks

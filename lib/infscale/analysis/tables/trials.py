@@ -41,7 +41,7 @@ IDENTITY = ["run_id", "arm", "block", "label", "system", "implementation", *FACT
 label (for display alone), the name and the identifier of what answered, every factor, and whether it is a closed loop,
 which follows from the client."""
 COLUMNS = ("scheduled_ns", "due_ns", "sent_ns", "done_ns", "status", "bytes_out", "bytes_in")
-"""The columns of the samples that are read; of streams :data:`STREAM_COLUMNS` too."""
+"""The columns of the samples that are read; of streams those of :data:`STREAM_COLUMNS`, of a cluster ``shard`` too."""
 STREAM_COLUMNS = (*COLUMNS, "sequence", "first_byte_ns")
 
 Row = dict[str, object]
@@ -103,7 +103,8 @@ def trials_table(run: Run, slo_ms: float = 100.0) -> pd.DataFrame:
 def _read(trial: Trial) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Return a trial's rows, and its messages; None of replies that are no streams."""
     messages = trial.chunks()
-    return trial.samples(COLUMNS if messages is None else STREAM_COLUMNS), messages
+    columns = COLUMNS if messages is None else STREAM_COLUMNS
+    return trial.samples((*columns, "shard") if trial.manifest.generator.workers else columns), messages
 
 
 def _length_s(trial: Trial, samples: pd.DataFrame) -> float:

@@ -10,7 +10,8 @@ from torch import nn
 from infscale.deployment.exporters.archiver import archive
 from infscale.models import photographs
 from infscale.models.export import check_parity, run
-from infscale.models.reference import DEVICE, Model, inputs
+from infscale.models.reference import Model, inputs
+from infscale.vocabulary import DEVICE
 
 
 def write(model: Model, folder: Path) -> str:

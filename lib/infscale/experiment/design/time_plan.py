@@ -4,14 +4,16 @@ import math
 from collections.abc import Sequence
 
 from infscale.errors import ConfigError
+from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.design import SHARES, Design
 from infscale.experiment.design.labels import count
-from infscale.vocabulary import OTHER, clock
+from infscale.vocabulary import DEVICE, DEVICE_S, OTHER, clock
 
 # Seconds beside the arrivals themselves, measured on two cores; they only feed the plan: the generator's ceiling by
 # protocol, the anchor, the start of a server, the warm-up of an arm, the pause after a trial, the pilot of an arm; and
 # the trials of a search for λ* or for the rate at an SLO; the loads of a client on servers whose behaviour is known.
-_CEILING_S, _ANCHOR_S, _START_S, _WARM_S, _BETWEEN_S, _PILOT_S, _SEARCH_TRIALS = 2.0, 8.0, 4.0, 1.2, 0.3, 6.0, 3
+_CEILING_S, _ANCHOR_S, _WARM_S, _BETWEEN_S, _PILOT_S, _SEARCH_TRIALS = 2.0, 8.0, 1.2, 0.3, 6.0, 3
+_START_S = {"tfserving": 5.0, "torchserve": 11.0, "triton": 4.0}
 _TOOL_S = 9.0
 
 MOST_AT_FIRST = 40
@@ -20,10 +22,22 @@ MOST_AT_FIRST = 40
 
 def lifetime_s(design: Design, arms: Sequence[int]) -> float:
     """Return the rough duration of one lifetime of a group of arms, s."""
-    ours = [alike for alike in design.deployments(arms) if design.arms[alike[0]].framework != OTHER]
-    starts = len(ours) * _START_S
-    trials = len(SHARES) + _SEARCH_TRIALS * (2 if design.slo else 1)
-    return starts + len(arms) * (_WARM_S + trials * (design.trial_s + _BETWEEN_S))
+    ours = [design.arms[alike[0]] for alike in design.deployments(arms)]
+    starts = sum(arm.replicas * _START_S[arm.framework] for arm in ours if arm.framework != OTHER)
+    return starts + sum(_WARM_S + _trials_s(design, design.arms[arm]) for arm in arms)
+
+
+def _trials_s(design: Design, arm: Arm) -> float:
+    """Return the rough duration of an arm's trials in one lifetime, s: moderate load, and the searches."""
+    most = _most_per_s(arm)
+    loads = [design.duration_s(share * most) for share in SHARES]
+    loads += [design.duration_s(most, search=True)] * _SEARCH_TRIALS * (2 if design.slo else 1)
+    return sum(loads) + len(loads) * _BETWEEN_S
+
+
+def _most_per_s(arm: Arm) -> float:
+    """Return what an arm can take at most, requests/s, where its model says so: slow arms need long trials."""
+    return arm.replicas / DEVICE_S if arm.model == DEVICE else math.inf
 
 
 def first_s(design: Design, arms: Sequence[int]) -> float:
