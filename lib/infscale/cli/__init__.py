@@ -32,6 +32,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "show": "Say what a stored run is and what it found.",
         "plan": "Say what a run would measure, how long it takes and what it could detect.",
         "export": "Write a stored run as OpenMetrics, for Prometheus and others.",
+        "import": "Judge results of guidellm or k6 by the rules of this project.",
         "schema": "Print the JSON Schema of what is stored and printed.",
     },
     "A service of your own": {

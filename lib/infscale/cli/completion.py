@@ -40,8 +40,8 @@ RUNS = ("run", "runs", "reference", "candidate")
 """Arguments that may be the folder of a run."""
 
 
-def candidates(param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Return what could be written for an option or an argument that begins with ``incomplete``."""
+def candidates(param: click.Parameter, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+    """Return what could be written for an option or an argument of a command that begins with ``incomplete``."""
     placeholder = (param.metavar or "").lstrip("[")
     if isinstance(param, Option):
         known: Iterable[str] = VALUES.get(param.opts[0], ())
@@ -50,7 +50,7 @@ def candidates(param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     if param.name in RUNS and not (isinstance(param, Option) and param.opts[0] != "--run"):
         known = _runs()
     elif param.name == "name" and not isinstance(param, Option):
-        known = _names()
+        known = _names(ctx.info_name or "")
     found = [CompletionItem(value) for value in known if value.startswith(incomplete)]
     if not found and (placeholder.startswith(("FILE", "FOLDER")) or param.name in RUNS):
         return [CompletionItem(incomplete, type="file" if placeholder.startswith("FILE") else "dir")]
@@ -66,9 +66,9 @@ def _runs() -> list[str]:
     return [str(file.parent.relative_to(root)) for file in sorted(files, reverse=True)]
 
 
-def _names() -> list[str]:
-    """Return the names that the command's argument takes: findings, or schemas."""
-    if click.get_current_context().info_name == "schema":
+def _names(command: str) -> list[str]:
+    """Return the names that a command's argument takes: findings, or schemas."""
+    if command == "schema":
         from infscale.cli.schema import kinds
 
         return list(kinds())

@@ -107,10 +107,16 @@ def _of_rows(run: Run, tables: Tables, at: float | None) -> Iterator["Metric"]:
     note = "Requests that did not succeed are in the bucket +Inf alone, and their points have no sum"
     times = {
         "scheduled_ns": HistogramMetricFamily(
-            "infscale_response_time_seconds", f"Time from the schedule to the answer. {note}.", labels=OF_POINT
+            "infscale_response_time_seconds",
+            f"Time from the schedule to the answer. {note}.",
+            labels=OF_POINT,
+            unit="seconds",
         ),
         "sent_ns": HistogramMetricFamily(
-            "infscale_round_trip_time_seconds", f"Time from the send to the answer. {note}.", labels=OF_POINT
+            "infscale_round_trip_time_seconds",
+            f"Time from the send to the answer. {note}.",
+            labels=OF_POINT,
+            unit="seconds",
         ),
     }
     requests = CounterMetricFamily(

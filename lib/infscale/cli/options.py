@@ -29,6 +29,7 @@ NAMES: dict[str, tuple[str, str]] = {
         "Folder of a run, from the project's root; without it the newest complete one in data/raw, else the committed "
         "sample.",
     ),
+    "--against": ("FILE...", "Result files of the reference, as many: the k-th of each are compared."),
     "--data": ("FOLDER", "Folder of runs, from the project's root."),
     "--figures": ("FOLDER", "Folder to draw into, from the project's root."),
     "--out": ("FILE.parquet", "Write a row per request to this file, and the manifest beside it as .json."),
@@ -157,7 +158,7 @@ class Option(click.Option):
         """Return what could be written for the value that begins with ``incomplete``."""
         from infscale.cli.completion import candidates
 
-        return candidates(self, incomplete)
+        return candidates(self, ctx, incomplete)
 
 
 def option(
@@ -209,7 +210,7 @@ class Argument(click.Argument):
         """Return what could be written for the value that begins with ``incomplete``."""
         from infscale.cli.completion import candidates
 
-        return candidates(self, incomplete)
+        return candidates(self, ctx, incomplete)
 
 
 def cluster_options() -> list[Option]:

@@ -169,6 +169,51 @@ class ShownRun(Result):
     contrasts: list[ShownContrast]
 
 
+class ImportedTrial(Result):
+    """A load of another tool; each percentile with its 95 % interval within the trial, null where there is none.
+
+    ``left_out`` requests have no row: those that were in flight when the tool ended, and those scheduled after them.
+    """
+
+    trial_id: str
+    label: str
+    client: str
+    lifetime: int
+    rate_per_s: float
+    requests: int
+    left_out: int
+    failed: int
+    verdict: str
+    verdict_text: str
+    response_time_from: str
+    response_p50_ms: float | None
+    response_p50_low_ms: float | None
+    response_p50_high_ms: float | None
+    response_p95_ms: float | None
+    response_p95_low_ms: float | None
+    response_p95_high_ms: float | None
+    response_p99_ms: float | None
+    response_p99_low_ms: float | None
+    response_p99_high_ms: float | None
+
+
+class Unjudged(Result):
+    """A gate that a tool's file does not let us judge, and why."""
+
+    client: str
+    gate: str
+    why: str
+
+
+class Imported(Result):
+    """``infscale import``: what files of another tool show, the folder of the run, and what cannot be judged."""
+
+    run: str
+    trials: list[ImportedTrial]
+    unjudged: list[Unjudged]
+    contrasts: list[ShownContrast]
+
+
 class MergedContrast(Result):
     """A contrast on one machine, or over all of them (``machine`` is "pooled"), with its plain 95 % interval."""
 

@@ -32,6 +32,7 @@ def kinds() -> "dict[str, type[msgspec.Struct]]":
         "capacity": printed.Capacity,
         "compare": printed.Comparison,
         "doctor": printed.Doctor,
+        "import": printed.Imported,
         "load": LoadResult,
         "merge": printed.MergedRuns,
         "plan": printed.Plan,

@@ -131,6 +131,8 @@ def loops_apart(finding: Reported, tables: Tables) -> list[tuple[list[Picture], 
 
 def machine_text(machine: Machine) -> str:
     """Return a machine in a few words: "AMD EPYC, 2 cores, 23.5 GiB (L1d 32K, L2 512K)"."""
+    if not machine.cores:  # of another tool's run, which does not describe it
+        return machine.cpu
     caches = f" ({machine.caches})" if machine.caches else ""
     return f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib:.3g} GiB{caches}"
 
