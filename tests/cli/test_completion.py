@@ -11,8 +11,9 @@ import pytest
 from helpers.project import ROOT
 from infscale import cli
 from infscale.analysis.queueing.simulate import BALANCERS
-from infscale.cli import audit, completion, options
+from infscale.cli import audit, candidates, options, schemas
 from infscale.deployment import FRAMEWORKS
+from infscale.findings import FINDINGS
 from infscale.load import schedule
 from infscale.records.imported.run import READERS
 from infscale.vocabulary import PROTOCOLS
@@ -75,7 +76,7 @@ def test_files_and_folders_are_left_to_the_shell() -> None:
 
 def test_the_values_that_are_offered_are_those_that_are_taken() -> None:
     """A framework, a process or a balancer more, and the shell would hide it."""
-    offered = {name: set(values) for name, values in completion.VALUES.items()}
+    offered = {name: set(values) for name, values in candidates.VALUES.items()}
     assert offered["--frameworks"] == set(FRAMEWORKS)
     assert offered["--protocols"] == offered["--protocol"] == set(PROTOCOLS)
     assert offered["--arrivals"] == set(schedule.PROCESSES)
@@ -83,7 +84,8 @@ def test_the_values_that_are_offered_are_those_that_are_taken() -> None:
     assert offered["--cache"] == set(audit.WHERE)
     assert offered["--balancer"] == set(BALANCERS)
     assert set(offered) <= set(options.NAMES)
-    assert set(completion.OF_ARGUMENTS["tool"]) == set(READERS)
+    assert {"finding": tuple(FINDINGS), "schema": tuple(schemas.kinds())} == candidates.NAMES
+    assert set(candidates.OF_ARGUMENTS["tool"]) == set(READERS)
 
 
 @pytest.mark.parametrize("shell", LINES)

@@ -28,7 +28,7 @@ from infscale.cli import (
     load_report,
     options,
     printed,
-    schema,
+    schemas,
 )
 from infscale.errors import one_of
 from infscale.records.runs import load_run
@@ -83,7 +83,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> Callable[..., dict[str, Any]]:
     def run(name: str, *words: str, kind: str = "", code: int = 0) -> dict[str, Any]:
         assert cli.main([*name.split(), *words, "--json"]) == code
         found = json.loads(capsys.readouterr().out)
-        jsonschema.validate(found, schema.schema(kind or name.replace(" ", "-")))
+        jsonschema.validate(found, schemas.schema(kind or name.replace(" ", "-")))
         assert isinstance(found, dict)
         return found
 
@@ -165,7 +165,7 @@ def test_compare_gives_the_ratios_as_numbers(stored: Path, tmp_path: Path, capsy
     comparison = compare_report.of_endpoints(run, tables, ["REST", "gRPC"], {"response_p95_ms": 1.05} | MORE, 60.0)
     text = printed.text(compare_report.record(comparison))
     found = json.loads(text)
-    jsonschema.validate(found, schema.schema("compare"))
+    jsonschema.validate(found, schemas.schema("compare"))
     for one, (_, row) in zip(found["cases"], tables.contrasts.iterrows(), strict=True):
         assert one["metric"] == row["metric"]
         numbers = [row[name] for name in ("ratio", "ratio_low", "ratio_high")]
@@ -251,18 +251,18 @@ def test_a_number_that_is_unknown_or_infinite_is_null() -> None:
 # ------------------------------------------------------------------------------------------------- the schemas
 
 
-@pytest.mark.parametrize("name", sorted(schema.kinds()))
+@pytest.mark.parametrize("name", sorted(schemas.kinds()))
 def test_the_published_schemas_are_those_of_this_program(name: str) -> None:
     """Who validates by yesterday's file takes today's results for damaged."""
     file = ROOT / "docs" / "schema" / f"{name}.schema.json"
     how = "write them anew with: infscale schema --into docs/schema (and say in CHANGELOG.md what changed)"
-    assert (file.read_bytes() if file.is_file() else b"") == schema.encoded(name), how
-    jsonschema.Draft202012Validator.check_schema(schema.schema(name))
+    assert (file.read_bytes() if file.is_file() else b"") == schemas.encoded(name), how
+    jsonschema.Draft202012Validator.check_schema(schemas.schema(name))
 
 
 def test_no_schema_is_left_of_what_is_no_more() -> None:
     there = {file.name.removesuffix(".schema.json") for file in (ROOT / "docs" / "schema").iterdir()}
-    assert there == set(schema.kinds())
+    assert there == set(schemas.kinds())
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "data" / "sample").iterdir()), ids=lambda path: path.name)
@@ -288,17 +288,17 @@ def test_what_is_no_manifest_is_invalid() -> None:
         {k: v for k, v in whole.items() if k != "design"},
     ):
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(broken, schema.schema("manifest-run"))
+            jsonschema.validate(broken, schemas.schema("manifest-run"))
 
 
 def test_schemas_are_listed_printed_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["schema"]) == 0
     listed = capsys.readouterr().out
-    assert [name for name in schema.kinds() if f"{name} " not in listed] == []
+    assert [name for name in schemas.kinds() if f"{name} " not in listed] == []
     assert cli.main(["schema", "load"]) == 0
     assert json.loads(capsys.readouterr().out)["$id"].endswith(":load")
     assert cli.main(["schema", "--into", str(tmp_path / "new")]) == 0
-    assert len(list((tmp_path / "new").iterdir())) == len(schema.kinds())
+    assert len(list((tmp_path / "new").iterdir())) == len(schemas.kinds())
     assert cli.main(["schema", "lod"]) == 1
     assert "schema='lod' is not known; accepted: advice" in capsys.readouterr().err
     (tmp_path / "file").touch()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from helpers import k6_lines
 from infscale import cli
 from infscale.analysis.tables import tabulate
-from infscale.cli import schema
+from infscale.cli import schemas
 from infscale.errors import ConfigError, DataError
 from infscale.experiment.check import check
 from infscale.experiment.design.arm import IMPORTED, Arm
@@ -295,7 +295,7 @@ def test_the_command_prints_what_is_known_and_what_is_not(tmp_path: Path, capsys
     file.write_bytes(k6_lines.lines())
     assert cli.main(["import", "k6", str(file), "--against", str(file), *place, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    jsonschema.validate(found, schema.schema("import"))
+    jsonschema.validate(found, schemas.schema("import"))
     assert [one["verdict"] for one in found["trials"]] == ["VALID", "VALID"]
     assert found["trials"][0]["response_p50_low_ms"] <= found["trials"][0]["response_p50_ms"]
     assert {one["gate"] for one in found["unjudged"]} == set(OF_CLIENT["k6"])

@@ -46,7 +46,7 @@ def _run(
         check_installed()  # before a server is started
     from infscale.cli import printed
 
-    found = printed.Audit()
+    found = printed.Audit(caching=[], accuracy=[])
     with _served(framework, model, cache) as endpoint:
         for protocol in chosen:
             if accuracy:

@@ -156,7 +156,7 @@ class Option(click.Option):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """Return what could be written for the value that begins with ``incomplete``."""
-        from infscale.cli.completion import candidates
+        from infscale.cli.candidates import candidates
 
         return candidates(self, ctx, incomplete)
 
@@ -208,7 +208,7 @@ class Argument(click.Argument):
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
         """Return what could be written for the value that begins with ``incomplete``."""
-        from infscale.cli.completion import candidates
+        from infscale.cli.candidates import candidates
 
         return candidates(self, ctx, incomplete)
 
