@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.shell_completion import CompletionItem
 
 from helpers.project import ROOT
 from infscale import cli
@@ -38,7 +39,7 @@ def completed(*words: str) -> list[str]:
         text=True,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    return [line.partition(",")[2] or line for line in result.stdout.splitlines()]
+    return [line.partition(",")[2] for line in result.stdout.splitlines() if line]
 
 
 @pytest.mark.parametrize(
@@ -65,7 +66,7 @@ def test_what_follows_is_known(words: list[str], expected: list[str]) -> None:
 def test_files_and_folders_are_left_to_the_shell() -> None:
     """The shell knows them best."""
     context = cli.APP.make_context("infscale", [], resilient_parsing=True)
-    kinds = {}
+    kinds: dict[str, list[CompletionItem]] = {}
     for name in ("load", "paper"):
         command = cli.APP.get_command(context, name)
         assert command is not None

@@ -29,7 +29,11 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Tables]:
 @pytest.fixture(scope="module")
 def families(stored: tuple[Run, Tables]) -> dict[str, Metric]:
     """What the parser of Prometheus's own library reads; it checks names, units, buckets and the end of the text."""
-    return {family.name: family for family in text_string_to_metric_families(openmetrics.text(*stored))}
+    return {family.name: family for family in parsed(openmetrics.text(*stored))}
+
+
+def parsed(text: str) -> list[Metric]:
+    return list(text_string_to_metric_families(text))  # type: ignore[no-untyped-call]
 
 
 def test_names_and_units_are_by_the_rules_of_the_field(families: dict[str, Metric]) -> None:
@@ -74,14 +78,14 @@ def test_a_histogram_holds_every_request_and_failures_only_beyond_every_limit(
     assert buckets.keys() == rows.keys()
     assert {key[2] for key in buckets} >= {"VALID", "SATURATED"}
     failed = 0
-    for key, parts in rows.items():
+    for point, parts in rows.items():
         whole = pd.concat(parts)
         ok = whole["status"] == "ok"
         seconds = ((whole["done_ns"] - whole["scheduled_ns"]) / 1e9)[ok].to_numpy()
-        assert buckets[key][np.inf] == len(whole)
-        for end, count in buckets[key].items():
+        assert buckets[point][np.inf] == len(whole)
+        for end, count in buckets[point].items():
             assert count == (seconds <= end).sum() or end == np.inf
-        assert (key in sums) == bool(ok.all()), "a sum over failures would be infinite"
+        assert (point in sums) == bool(ok.all()), "a sum over failures would be infinite"
         failed += int((~ok).sum())
     assert failed > 0
     counted = sum(s.value for s in families["infscale_requests"].samples if s.labels["status"] == "timeout")
@@ -98,11 +102,8 @@ def test_contrasts_and_saturation_rates_have_their_intervals(
         for s in families["infscale_contrast_ratio"].samples
         if s.labels["metric"] == "response_p95_ms"
     }
-    assert found == {
-        "estimate": (pytest.approx(row["ratio"]), row["answer"]),
-        "low": (pytest.approx(row["ratio_low"]), row["answer"]),
-        "high": (pytest.approx(row["ratio_high"]), row["answer"]),
-    }
+    for end, column in (("estimate", "ratio"), ("low", "ratio_low"), ("high", "ratio_high")):
+        assert found[end] == (pytest.approx(row[column]), row["answer"])
     rates = {s.labels["arm"] for s in families["infscale_saturation_rate_per_second"].samples}
     assert rates == {str(arm) for arm in tables.arms.loc[np.isfinite(tables.arms["saturation_per_s"]), "arm"]}
 
@@ -116,9 +117,9 @@ def test_the_command_writes_text_with_and_without_times(
     plain = capsys.readouterr().out
     assert plain.endswith("# EOF\n")
     assert cli.main(["export", str(run.folder), "--timestamps"]) == 0
-    timed = list(text_string_to_metric_families(capsys.readouterr().out))
+    timed = parsed(capsys.readouterr().out)
     ended = pd.Timestamp(run.manifest.finished_at or "").timestamp()
     assert {float(sample.timestamp) for family in timed for sample in family.samples} == {ended}
-    assert {s.timestamp for f in text_string_to_metric_families(plain) for s in f.samples} == {None}
+    assert {s.timestamp for f in parsed(plain) for s in f.samples} == {None}
     assert cli.main(["export", str(tmp_path)]) == 1
     assert "is not a run" in capsys.readouterr().err

@@ -104,7 +104,7 @@ def test_users_of_guidellm_are_a_closed_loop(tmp_path: Path) -> None:
     assert (trial.manifest.arm.client, trial.manifest.arm.connections) == ("guidellm-users", 4)
     assert trial.manifest.arm.closed
     rows = trial.samples()
-    assert set(rows["status"]) == {"ok", "http_500"}, "the server of the fixture failed after 260 requests"
+    assert set(rows["status"]) == {"ok", "http_500"}, "the server of the fixture failed from its 191st request on"
     assert (rows["scheduled_ns"] == rows["due_ns"]).all()
     assert trial.manifest.generator.reasons[0].status == "http_500"
     unjudged = {gate.name for gate in trial.manifest.judged.gates if gate.text.startswith("not judged")}
@@ -151,6 +151,11 @@ def test_what_was_in_flight_at_the_end_does_not_make_the_server_look_fast() -> N
         (
             lambda r: r["benchmarks"][0]["requests"]["successful"][3]["info"]["timings"].update(request_end=9e99),
             "time is not between",
+        ),
+        (
+            # As in a report that guidellm 0.8.1 wrote on a busy machine: 30 of 150 requests had such a time.
+            lambda r: r["benchmarks"][0]["requests"]["successful"][3]["info"]["timings"].update(targeted_start=-0.949),
+            "scheduled -0.949 s after 1970: guidellm 0.8 loses the start of a poisson schedule",
         ),
         (
             lambda r: r["benchmarks"][0]["requests"]["successful"][3]["info"]["timings"].update(targeted_start=None),
@@ -254,7 +259,7 @@ def test_four_files_of_each_side_decide_a_contrast(tmp_path: Path) -> None:
     run = imported(tmp_path, "k6", old, new)
     (row,) = tabulate(run).contrasts.to_dict("records")
     assert (row["answer"], row["lifetimes"], row["looked_at"]) == ("differs", 4, 4)
-    assert row["ratio_low"] < 1.5 < row["ratio_high"]
+    assert 1.1 < row["ratio_low"] < row["ratio"] == pytest.approx(1.5, rel=0.1)
     assert np.isnan(tabulate(run).trials["engine_cpu_us_per_request"]).all(), "no CPU time is in the file"
     few = imported(tmp_path / "few", "k6", old[:3], new[:3])
     (row,) = tabulate(few).contrasts.to_dict("records")
@@ -332,7 +337,9 @@ def test_nothing_is_measured_with_a_client_whose_files_are_imported(client: str)
 
 # -------------------------------------------------------------------------------------------- hostile input
 
-VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.just([]) | st.just({})
+VALUES: st.SearchStrategy[object] = st.one_of(
+    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just([]), st.just({})
+)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -56,7 +56,7 @@ def _run(
                 found.caching.append(one)
     if json:
         printed.emit(found)
-    return max(map(_code, [*found.caching, *found.accuracy]))
+    return max([*map(_code, found.caching), *map(_code, found.accuracy)])
 
 
 @contextlib.contextmanager

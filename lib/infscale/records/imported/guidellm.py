@@ -34,6 +34,9 @@ USERS = ("synchronous", "concurrent", "throughput")
 TIMEOUT_S = 3600.0
 """A time that no request is believed to be waited for, s: guidellm has no limit of its own."""
 
+EARLIEST_S = 1e6
+"""Times before are none of a clock, s since 1970."""
+
 LATEST_S = 4e9
 """Latest time that is believed, s since 1970."""
 
@@ -240,6 +243,12 @@ def _times(timings: Timings, open_loop: bool, source: str) -> list[int] | None:
     scheduled = timings.targeted_start if open_loop else due
     if scheduled is None or due is None or sent is None or done is None:
         return None
+    if open_loop and scheduled < EARLIEST_S:
+        raise DataError(
+            f"{source}: a request was scheduled {scheduled:.3g} s after 1970: guidellm 0.8 loses the start of a "
+            "poisson schedule where its processes start slowly, and sends the first requests at once; accepted: a run "
+            "in which all have a schedule, so repeat it"
+        )
     known = [scheduled, due, sent, timings.first_token_iteration, done]
     if any(at is not None and not 0 < at < LATEST_S for at in known):
         raise DataError(f"{source}: a request's time is not between 1970 and 2096")

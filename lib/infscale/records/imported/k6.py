@@ -182,9 +182,10 @@ def _time_ns(text: str, where: str) -> int:
     form = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9})\d*)?(Z|[+-]\d\d:\d\d)"
     known = re.fullmatch(form, text, re.ASCII)
     try:
-        assert known is not None
+        if known is None:
+            raise ValueError("another form")
         whole = dt.datetime.fromisoformat(f"{known[1]}{'+00:00' if known[3] == 'Z' else known[3]}").utctimetuple()
-    except (AssertionError, ValueError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{where}: {text[:60]!r} is no time; accepted: as 2026-11-28T01:02:03.456+01:00") from error
     return calendar.timegm(whole) * 10**9 + int((known[2] or "").ljust(9, "0"))
 
