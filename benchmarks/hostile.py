@@ -22,6 +22,7 @@ from infscale.load.engine.wire.streams.http2 import StreamHttp2
 from infscale.payloads.streams import JSON_ERRORS, TRITON_ERRORS
 from infscale.records import manifest
 from infscale.records import samples as rows
+from infscale.records.imported import guidellm, k6
 from infscale.servers.asgi import framing
 from infscale.servers.asgi.status import StatusError
 from infscale.servers.embedded.api import jsonin, jsonvalues, rest
@@ -234,6 +235,16 @@ def sample_rows(data: bytes) -> None:
     _in_file(data, rows.read)
 
 
+def guidellm_report(data: bytes) -> None:
+    """Read a result file of guidellm."""
+    _in_file(data, guidellm.read)
+
+
+def k6_points(data: bytes) -> None:
+    """Read a result file of k6."""
+    _in_file(data, k6.read)
+
+
 TARGETS: dict[Callable[[bytes], None], tuple[type[Exception], ...]] = {
     http1_reply: (),
     http2_reply: (),
@@ -256,6 +267,8 @@ TARGETS: dict[Callable[[bytes], None], tuple[type[Exception], ...]] = {
     trial_manifest: (DataError,),
     arrival_trace: (DataError,),
     sample_rows: (DataError,),
+    guidellm_report: (DataError,),
+    k6_points: (DataError,),
 }
 """The parsers, and the errors that they may raise."""
 

@@ -33,6 +33,9 @@ PIECES = st.sampled_from(
         b"http://[::1]:80/",
         b"PAR1",
         b'{"version": 3, "design": ',
+        b'{"type":"Point","metric":"http_req_duration","data":{"time":"2026-01-01T00:00:00Z","value":1}}\n',
+        b'{"metadata":{"version":2},"benchmarks":[',
+        b"\x1f\x8b\x08\0",
     ]
 )
 FRAMES = st.builds(

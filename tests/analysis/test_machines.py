@@ -203,7 +203,7 @@ def test_the_command_prints_the_machines_and_draws_them(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["merged.csv", "merged.pdf", "merged.png"]
     assert "machine" in (tmp_path / "merged.csv").read_text().splitlines()[0].split(",")
     assert cli.main(["merge", *places, "--json"]) == 0
-    rows = msgspec.json.decode(capsys.readouterr().out)
+    rows = msgspec.json.decode(capsys.readouterr().out)["contrasts"]
     assert {row["machine"] for row in rows} == {*CPUS, POOLED}
 
 

@@ -179,6 +179,6 @@ def test_the_command_prints_percentiles_and_takes_a_run(tmp_path: Path, capsys: 
     assert "t: 10,000 requests" in printed
     assert "independent requests" in printed
     assert cli.main(["summary", str(tmp_path / "counts"), "--json"]) == 0
-    (trial,) = msgspec.json.decode(capsys.readouterr().out)
+    (trial,) = msgspec.json.decode(capsys.readouterr().out)["trials"]
     assert trial["exact"] is False
     assert all(math.isfinite(one["value_ms"]) for one in trial["percentiles"])

@@ -1,5 +1,7 @@
 """Before a run: what it compares, how long it takes, and which differences it could find."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 from scipy import special
@@ -32,8 +34,7 @@ def plan(design: Design, run: str = "", effect: float = 1.2) -> str:
     Raises:
         ConfigError: ``effect`` is not a positive number other than 1.
     """
-    if not (0 < effect < np.inf) or effect == 1:
-        raise ConfigError(f"effect={effect:g} is no difference; accepted: a ratio other than 1, such as 1.1 or 0.9")
+    check_effect(effect)
     names = labels(design.every_arm())
     pairs = "; ".join(dict.fromkeys(f"{names[c.arm]} ÷ {names[c.reference]}" for c in design.contrasts))
     metrics = " and ".join(dict.fromkeys(_named(c.metric) for c in design.contrasts))
@@ -47,37 +48,93 @@ def plan(design: Design, run: str = "", effect: float = 1.2) -> str:
     return "\n".join([*lines, *power_lines(design, run, effect)])
 
 
-def power_lines(design: Design, run: str, effect: float) -> list[str]:
-    """Return which difference the budget could detect, judging by how much lifetimes differed in an earlier run."""
-    if not design.contrasts:
-        return []
+def check_effect(effect: float) -> None:
+    """Find out whether a ratio is a difference.
+
+    Raises:
+        ConfigError: it is not a positive number other than 1.
+    """
+    if not (0 < effect < np.inf) or effect == 1:
+        raise ConfigError(f"effect={effect:g} is no difference; accepted: a ratio other than 1, such as 1.1 or 0.9")
+
+
+@dataclass(frozen=True)
+class Power:
+    """What planned lifetimes could detect of one metric, by how much lifetimes differed in an earlier run.
+
+    Attributes:
+        metric: of the contrasts.
+        spread: standard deviation of the logarithms of their ratios between lifetimes.
+        lifetimes: that the budget buys.
+        ratio: the smallest ratio above 1 that they detect with a probability of :data:`POWER`; ∞ of too few.
+        effect, power: a ratio, and the probability of detecting it.
+        needed, needed_s: the lifetimes, at most 1,000, and the time, s, that detect it with that of :data:`POWER`.
+    """
+
+    metric: str
+    spread: float
+    lifetimes: int
+    ratio: float
+    effect: float
+    power: float
+    needed: int
+    needed_s: float
+
+
+def powers(design: Design, run: str, effect: float) -> tuple[list[Power], str]:
+    """Return what the budget could detect of each metric, and what that rests on, or why it is not known.
+
+    The arguments are those of :func:`plan`.
+    """
     try:
         earlier = load_run(find_run(run, finding=design.finding))
         spreads = earlier_spread(earlier)
     except DataError as error:
-        return [f"Power: not known before a first run ({error})."]
+        return [], f"Power: not known before a first run ({error})."
     if spreads.empty:
-        return [f"Power: not known, {earlier.folder.name} has no contrast with {MIN_LIFETIMES} lifetimes or more."]
+        return [], f"Power: not known, {earlier.folder.name} has no contrast with {MIN_LIFETIMES} lifetimes or more."
     other = "" if earlier.manifest.machine == machine.describe() else ", measured on another machine"
-    lines = [f"Power, by the spread between lifetimes in {earlier.folder.name}{other}:"]
     lifetimes, family = time_plan.lifetimes(design), len(design.contrasts)
+    found = []
     for metric, spread in spreads.items():
-        power = power_of(effect, float(spread), lifetimes, family)
         most = needed(float(spread), effect, family, look=0)
-        duration_s = time_plan.fixed_s(design) + most * time_plan.round_s(design)
-        many = "more than 1,000" if most >= 1000 else f"{most}"
-        percent = [f"{100 * share:.0f} %" for share in (spread, abs(effect - 1), power, POWER)]
-        least = detectable(float(spread), lifetimes, family)
-        ratios = (
-            f"ratios of {number(least)} and more, or of {number(1 / least)} and less" if least < 100 else "no ratio"
+        found.append(
+            Power(
+                str(metric),
+                float(spread),
+                lifetimes,
+                detectable(float(spread), lifetimes, family),
+                effect,
+                power_of(effect, float(spread), lifetimes, family),
+                most,
+                time_plan.fixed_s(design) + most * time_plan.round_s(design),
+            )
         )
-        lines.append(
-            f"  {_named(str(metric))}: ratios differ by {percent[0]} between lifetimes. "
-            f"{count(lifetimes, 'lifetime')} decide {ratios} with probability {percent[3]}, even if all others "
-            f"are 1; a difference of {percent[1]} with probability {percent[2]}; that one needs {many} lifetimes for "
-            f"{percent[3]}, about {clock(duration_s)}."
-        )
-    return lines
+    return found, f"Power, by the spread between lifetimes in {earlier.folder.name}{other}:"
+
+
+def power_lines(design: Design, run: str, effect: float) -> list[str]:
+    """Return which difference the budget could detect, judging by how much lifetimes differed in an earlier run."""
+    if not design.contrasts:
+        return []
+    found, head = powers(design, run, effect)
+    return [head, *map(_power_line, found)]
+
+
+def _power_line(one: Power) -> str:
+    many = "more than 1,000" if one.needed >= 1000 else f"{one.needed}"
+    percent = [f"{100 * share:.0f} %" for share in (one.spread, abs(one.effect - 1), one.power, POWER)]
+    ratios = (
+        f"ratios of {number(one.ratio)} and more, or of {number(1 / one.ratio)} and less"
+        if one.ratio < 100
+        else "no ratio"
+    )
+    return (
+        f"  {_named(one.metric)}: ratios differ by {percent[0]} between lifetimes. "
+        f"{count(one.lifetimes, 'lifetime')} decide {ratios} with probability {percent[3]}, even if all others "
+        f"are 1; a difference of {percent[1]} with probability {percent[2]}; that one needs {many} lifetimes for "
+        f"{percent[3]}, about {clock(one.needed_s)}."
+    )
 
 
 def _named(metric: str) -> str:

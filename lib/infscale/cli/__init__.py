@@ -9,12 +9,17 @@ import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
+from typing import TYPE_CHECKING
 
 import click
 
 from infscale import __version__
-from infscale.cli.options import write_examples
+from infscale.cli.options import EXITS, write_examples, write_exits
 from infscale.errors import InfscaleError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 SECTIONS: dict[str, dict[str, str]] = {
     "The study": {
@@ -26,6 +31,9 @@ SECTIONS: dict[str, dict[str, str]] = {
         "runs": "List the stored runs.",
         "show": "Say what a stored run is and what it found.",
         "plan": "Say what a run would measure, how long it takes and what it could detect.",
+        "export": "Write a stored run as OpenMetrics, for Prometheus and others.",
+        "import": "Judge results of guidellm or k6 by the rules of this project.",
+        "schema": "Print the JSON Schema of what is stored and printed.",
     },
     "A service of your own": {
         "load": "Send an open-loop load to a URL and judge the result.",
@@ -38,6 +46,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "locust": "Deploy a model and explore it with Locust's web page.",
         "audit": "Say whether a server remembers requests, and whether its answers are right.",
         "doctor": "Say what this machine has, and how to get what is missing.",
+        "completion": "Teach bash, zsh or fish to complete commands.",
     },
 }
 """The commands by section of the help, each with one line. ``infscale.cli.NAME`` is a command's module."""
@@ -66,7 +75,8 @@ class Commands(click.Group):
         """Import a command's module and return its ``command``; None for an unknown name."""
         if cmd_name not in self.list_commands(ctx):
             return None
-        command: click.Command = import_module(f"infscale.cli.{cmd_name}").command
+        module = f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name
+        command: click.Command = import_module(f"infscale.cli.{module}").command
         return command
 
     def resolve_command(
@@ -77,9 +87,17 @@ class Commands(click.Group):
         Raises:
             NoSuchCommand: with the names that come near.
         """
-        if args[0] not in self.list_commands(ctx):
+        if args[0] not in self.list_commands(ctx) and not ctx.resilient_parsing:
             raise click.exceptions.NoSuchCommand(args[0], possibilities=self.list_commands(ctx), ctx=ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Return commands, without importing them, and options that begin with ``incomplete``."""
+        from click.shell_completion import CompletionItem
+
+        lines = {name: line for commands in SECTIONS.values() for name, line in commands.items()}
+        found = [CompletionItem(name, help=line) for name, line in lines.items() if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands by section, without importing them."""
@@ -88,7 +106,8 @@ class Commands(click.Group):
                 formatter.write_dl(list(commands.items()))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples."""
+        """Write exit codes and examples."""
+        write_exits(formatter, EXITS)
         write_examples(formatter, EXAMPLES)
 
 
@@ -123,12 +142,15 @@ click.version_option(__version__, message="%(prog)s %(version)s")(APP)
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code.
 
-    Exit codes of every command: 0 done; 1 a known error, described in one message; 2 an unknown command or option, or a
-    missing one; 130 ended by Ctrl-C; 141 the reader of the output has ended. A command may have others. Of the commands
-    in :data:`JUDGING` any error is 2.
+    Exit codes of every command are :data:`infscale.cli.options.EXITS`, and 141 where the reader of the output has
+    ended. A command may have others, which its help names. Of the commands in :data:`JUDGING` any error is 2.
     """
     _print_anything()
     ctx = None
+    if argv is None and (asked := os.environ.get("_INFSCALE_COMPLETE")):
+        from click.shell_completion import shell_complete
+
+        return shell_complete(APP, {}, "infscale", "_INFSCALE_COMPLETE", asked)
     try:
         ctx = APP.make_context("infscale", list(sys.argv[1:] if argv is None else argv))
         code = APP.invoke(ctx)

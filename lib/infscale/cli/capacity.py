@@ -6,16 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from infscale.cli.load import ARRIVALS, OUTPUT, checked, request_options
-from infscale.cli.options import Command, Number, Whole, option
+from infscale.cli.options import Argument, Command, Number, Whole, option
 from infscale.errors import ConfigError, DeploymentError
 from infscale.vocabulary import number
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from infscale.cli import printed
     from infscale.experiment.capacity import Found, Trial
     from infscale.experiment.design.slo import Slo
     from infscale.load.single import Load, Outcome
@@ -44,10 +43,6 @@ lasts; the interval is wider then, and a larger --duration makes it narrower.
 
 Trials that are hopeless are ended early, but the endpoint is loaded beyond what it can take: do not point this at \
 what others rely on.
-
-Exit codes: 0 found; 1 bad input, an endpoint that answers with errors, or one that does not keep the limit when idle; \
-2 unknown option; 3 the generator or its host failed; 4 the limit was kept at every rate that was tried, or at none: \
-only a bound is known; 130 ended by Ctrl-C.
 """
 
 
@@ -78,12 +73,14 @@ def _run(*, slo: str, max_rate: float, duration: float, seed: int | None, json: 
     )
     if load.timeout_s * 1e3 <= objective.limit_ms:
         raise ConfigError(f"--timeout {load.timeout_s:g} does not exceed the limit of --slo {slo}; accepted: more")
-    endpoint = Endpoint(load, objective, (lambda line: None) if json else (lambda line: print(line, flush=True)))
+    endpoint = Endpoint(load, objective, lambda line: print(line, flush=True))
     unloaded_ms = endpoint.unloaded_ms()
     first = min(FIRST_LOAD * 1e3 / unloaded_ms, max_rate)
     found = capacity.search(endpoint.trial, objective, first, most=max_rate, longest_s=duration)
     if json:
-        print(_as_json(found, endpoint, unloaded_ms))
+        from infscale.cli import printed
+
+        printed.emit(_record(found, endpoint, unloaded_ms))
     else:
         print("\n".join(["", *sentences(found, objective, unloaded_ms), *_failures(endpoint)]), flush=True)
     if not found.bound:
@@ -277,55 +274,53 @@ def _failures(endpoint: Endpoint) -> list[str]:
     return ["Failed requests, at any rate:", *lines] if lines else []
 
 
-def _as_json(found: "Found", endpoint: Endpoint, unloaded_ms: float) -> str:
-    """Return the result as one JSON object."""
-    from json import dumps
-
+def _record(found: "Found", endpoint: Endpoint, unloaded_ms: float) -> "printed.Capacity":
+    """Return the result as it is printed as JSON."""
     import msgspec
 
+    from infscale.cli import printed
     from infscale.experiment.capacity import ALPHA, goodput_per_s
     from infscale.records.manifest import commonest
 
     known = not found.bound
     goodput = goodput_per_s(found) if known else (None, None)
     trials = [
-        {
-            "rate_per_s": one.rate_per_s,
-            "planned": one.planned,
-            "requests": one.requests,
-            "late": one.late,
-            "goodput_per_s": one.rate_per_s * (1 - one.late / max(1, one.requests)),
-            "kept": one.kept(endpoint.slo),
-            "hopeless": one.hopeless,
-            "long": one.long,
-        }
+        printed.CapacityTrial(
+            rate_per_s=one.rate_per_s,
+            planned=one.planned,
+            requests=one.requests,
+            late=one.late,
+            goodput_per_s=one.rate_per_s * (1 - one.late / max(1, one.requests)),
+            kept=one.kept(endpoint.slo),
+            hopeless=one.hopeless,
+            long=one.long,
+        )
         for one in found.trials
     ]
-    summary = {
-        "url": endpoint.load.url,
-        "slo": str(endpoint.slo),
-        "capacity_per_s": found.value if math.isfinite(found.value) else None,
-        "low_per_s": found.low if known else None,
-        "high_per_s": found.high if known else None,
-        "error_probability": ALPHA if known else None,
-        "bound": found.bound,
-        "why": found.why,
-        "goodput_per_s": goodput[1],
-        "goodput_at_per_s": goodput[0],
-        "unloaded_ms": unloaded_ms,
-        "seed": endpoint.load.seed,
-        "timeout_s": endpoint.load.timeout_s,
-        "trials": trials,
-        "reasons": msgspec.to_builtins(commonest(endpoint.reasons)),
-    }
-    return dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+    return printed.Capacity(
+        url=endpoint.load.url,
+        slo=str(endpoint.slo),
+        capacity_per_s=found.value,
+        low_per_s=found.low if known else None,
+        high_per_s=found.high if known else None,
+        error_probability=ALPHA if known else None,
+        bound=found.bound,
+        why=found.why,
+        goodput_per_s=goodput[1],
+        goodput_at_per_s=goodput[0],
+        unloaded_ms=unloaded_ms,
+        seed=endpoint.load.seed,
+        timeout_s=endpoint.load.timeout_s,
+        trials=trials,
+        reasons=msgspec.convert(commonest(endpoint.reasons), list[printed.Failure], from_attributes=True),
+    )
 
 
 command = Command(
     "capacity",
     _run,
     [
-        click.Argument(["url"], help="Address of an HTTP/1.1, HTTP/2 or gRPC endpoint, as of infscale load."),
+        Argument(["url"], help="Address of an HTTP/1.1, HTTP/2 or gRPC endpoint, as of infscale load."),
         option(
             "--slo",
             section=ARRIVALS,
@@ -349,6 +344,12 @@ command = Command(
     help="Find the highest arrival rate at which a percentile of the response time stays within its limit, on any "
     "endpoint, from at most twelve trials, with its interval.",
     notes=NOTES,
+    exits={
+        FOUND: "Found.",
+        1: "Bad input, an endpoint that answers with errors, or one that does not keep the limit when idle.",
+        GENERATOR_FAILED: "The generator or its host failed.",
+        NO_BRACKET: "The limit was kept at every rate that was tried, or at none: only a bound is known.",
+    },
     examples=(
         "infscale capacity http://127.0.0.1:8080/ --slo 'p99<50ms'",
         "infscale capacity grpc://127.0.0.1:8500/package.Service/Method --body row.bin --slo 'p95<0.2s' --json",

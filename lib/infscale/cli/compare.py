@@ -9,10 +9,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-import click
-
 from infscale.cli.load import bodies_of, headers_of, streaming_of
-from infscale.cli.options import Command, Duration, Milliseconds, Number, Percent, Whole, cluster_options, option
+from infscale.cli.options import (
+    Argument,
+    Command,
+    Duration,
+    Milliseconds,
+    Number,
+    Percent,
+    Whole,
+    cluster_options,
+    option,
+)
 from infscale.errors import ConfigError, DeploymentError, InfscaleError
 from infscale.vocabulary import NAMES, OTHER
 
@@ -49,6 +57,7 @@ def _run(
     markdown: str,
     slo: float,
     data: str,
+    json: bool,
     **others: Any,
 ) -> int:
     """Judge the candidate, print why, and return the exit code.
@@ -58,6 +67,7 @@ def _run(
     """
     from infscale.analysis.candidate.judgement import margins
     from infscale.cli import compare_report as reports
+    from infscale.cli import printed
 
     files = {reports.junit: _out("--junit", junit), reports.markdown: _out("--markdown", markdown)}
     edges = margins(at_most, at_most_load)
@@ -75,7 +85,10 @@ def _run(
             if file:
                 write(file, str(error))
         raise
-    print(reports.text(comparison))
+    if json:
+        printed.emit(reports.record(comparison))
+    else:
+        print(reports.text(comparison))
     for write, file in files.items():
         if file:
             write(file, comparison)
@@ -422,16 +435,14 @@ The candidate is worse where the 95 % interval of its p95 response time at moder
 beyond the margin; not worse where both end within it; else undecided. With --stream or --sse the p95 time from the \
 schedule to the first message and the p99 of the gaps between messages are judged too, by the margin of the p95. \
 Of candidates that are as good as their references, fewer than one in twenty are called worse.
-
-Exit codes: 0 not worse; 1 worse; 2 an error, also in the options; 3 undecided; 130 ended by Ctrl-C.
 """
 
 command = Command(
     "compare",
     _run,
     [
-        click.Argument(["reference"], help="The old one: an address, or the folder of a run."),
-        click.Argument(["candidate"], help="The new one."),
+        Argument(["reference"], help="The old one: an address, or the folder of a run."),
+        Argument(["candidate"], help="The new one."),
         option("--body", section=REQUESTS, note="Of both."),
         option("--body-reference", section=REQUESTS),
         option("--body-candidate", section=REQUESTS),
@@ -451,6 +462,7 @@ command = Command(
         option("--max-rate", section=MEASUREMENT, default="30000", type=Number(above=0)),
         option("--slo", section=MEASUREMENT, default="100ms", type=Milliseconds(), note="Of the p95; judges nothing."),
         *cluster_options(),
+        option("--json", section=OUTPUT),
         option("--junit", section=OUTPUT, default=""),
         option("--markdown", section=OUTPUT, default=""),
         option("--data", section=OUTPUT, default="", note="Default: the run is thrown away."),
@@ -458,6 +470,12 @@ command = Command(
     help="Say whether a candidate is worse than its reference: two versions, frameworks or protocols of a service. "
     "Both are loaded beyond what they can take, for about three minutes: do not point it at what others rely on.",
     notes=NOTES,
+    exits={
+        CODES["not worse"]: "The candidate is not worse.",
+        CODES["worse"]: "It is worse.",
+        2: "An error of any kind, also in the options.",
+        CODES["undecided"]: "Undecided.",
+    },
     examples=(
         "infscale compare http://127.0.0.1:8080/predict http://127.0.0.1:8081/predict --body row.json --at-most 5%",
         "infscale compare grpc://127.0.0.1:8500/package.Service/Method http://127.0.0.1:8080/predict \\\n"

@@ -1,5 +1,6 @@
 """What ``infscale compare`` says: as text, as JUnit's XML, and as a table in Markdown."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 
 from infscale.analysis.answers import UNDECIDED, needed
 from infscale.analysis.candidate.judgement import NOT_WORSE, WORSE, judgements, overall
+from infscale.cli import printed
 from infscale.cli.load_report import SHOWN
 from infscale.experiment.design.design import FIRST, GAP, MORE_IS_BETTER
 from infscale.experiment.design.labels import count
@@ -35,6 +37,8 @@ class Case:
         ratio: candidate ÷ reference with its interval, in words.
         margin: what the ratio may be, in words.
         sentence: what it says.
+        metric, value, low, high, limit: the same as numbers: the metric, its ratio and the ends of its 95 % interval
+            (NaN where there is none), and the most, or of rates the least, that the ratio may be.
     """
 
     name: str
@@ -42,6 +46,11 @@ class Case:
     ratio: str
     margin: str
     sentence: str
+    metric: str = ""
+    value: float = math.nan
+    low: float = math.nan
+    high: float = math.nan
+    limit: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -69,9 +78,14 @@ class Comparison:
                 return f"Undecided: {' and '.join(by[UNDECIDED]) or 'nothing'} could be within the margin or beyond it."
 
 
+def limit_of(metric: str, margin: float) -> float:
+    """Return the number that candidate ÷ reference may not exceed, or of rates not fall below."""
+    return 1 / margin if metric in MORE_IS_BETTER else margin
+
+
 def margin_text(metric: str, margin: float) -> str:
     """Return what candidate ÷ reference may be."""
-    return f"at least {number(1 / margin)}" if metric in MORE_IS_BETTER else f"at most {number(margin)}"
+    return f"at {'least' if metric in MORE_IS_BETTER else 'most'} {number(limit_of(metric, margin))}"
 
 
 def of_endpoints(
@@ -100,8 +114,9 @@ def of_endpoints(
         if judgement == UNDECIDED and np.isfinite(row["spread"]):
             many = needed(row["spread"], edges[metric], 1)
             text += f" (an equal candidate would need about {many} lifetimes to be called not worse)"
-        what = QUANTITIES[metric][0]
-        cases.append(Case(what, judgement, ratio, margin_text(metric, edges[metric]), _capital(f"{text}.")))
+        what, edge = QUANTITIES[metric][0], edges[metric]
+        numbers = (metric, row["ratio"], row["ratio_low"], row["ratio_high"], limit_of(metric, edge))
+        cases.append(Case(what, judgement, ratio, margin_text(metric, edge), _capital(f"{text}."), *numbers))
     return Comparison(cases, [*_numbers(tables, names, slo_ms), *_failures(run, names)])
 
 
@@ -159,7 +174,9 @@ def of_runs(reference: "Run", candidate: "Run", between: "Sequence[Between]", ed
         ratio = f"no ratio ({one.why})" if one.why else f"{number(one.ratio)} ({interval_text(one.low, one.high)})"
         at = f" at {number(one.rate_per_s)} requests/s" if np.isfinite(one.rate_per_s) else ""
         text = f"{what}{at}, {candidate.id} ÷ {reference.id}: {ratio}, {lifetimes}: {one.judgement}."
-        cases.append(Case(what, one.judgement, ratio, margin_text(one.metric, edges[one.metric]), _capital(text)))
+        edge, sentence = edges[one.metric], _capital(text)
+        numbers = (one.metric, one.ratio, one.low, one.high, limit_of(one.metric, edge))
+        cases.append(Case(what, one.judgement, ratio, margin_text(one.metric, edge), sentence, *numbers))
     return Comparison(cases, _circumstances(reference, candidate, len(between)))
 
 
@@ -201,6 +218,29 @@ def text(comparison: Comparison) -> str:
     """Return the comparison as text: the judgement, each contrast's sentence, then the numbers that they rest on."""
     lines = [comparison.sentence, *(case.sentence for case in comparison.cases), "", *comparison.details]
     return "\n".join(lines)
+
+
+def record(comparison: Comparison) -> printed.Comparison:
+    """Return the comparison as it is printed as JSON."""
+    return printed.Comparison(
+        judgement=comparison.judgement,
+        sentence=comparison.sentence,
+        cases=[
+            printed.Case(
+                name=case.name,
+                metric=case.metric,
+                judgement=case.judgement,
+                ratio=case.value,
+                ratio_low=case.low,
+                ratio_high=case.high,
+                margin=case.margin,
+                limit=case.limit,
+                sentence=case.sentence,
+            )
+            for case in comparison.cases
+        ],
+        details=[line.strip() for line in comparison.details],
+    )
 
 
 def junit(file: Path, result: Comparison | str) -> None:

@@ -9,9 +9,9 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from infscale.cli.options import Command
+from infscale.cli.options import Command, option
 from infscale.paths import project_root
 from infscale.programs import Requirement, find_program, first_line, package_version
 
@@ -207,23 +207,35 @@ def report(checks: Sequence[Requirement]) -> str:
         lines.append(f"{mark:7}  {check.name:{width}}  {check.present or 'not here'}  [{check.enables}]")
         if check.get and (not check.present or check.name == "CPU governor"):
             lines.append(f"{'':7}  {'':{width}}  get it: {check.get}")
-    missing = [check.name for check in checks if check.needed and not check.present]
+    missing = missing_of(checks)
     verdict = f"make paper cannot run without: {', '.join(missing)}" if missing else "make paper can run here"
     return "\n".join([*lines, "", verdict])
 
 
-def _run() -> int:
+def missing_of(checks: Sequence[Requirement]) -> list[str]:
+    """Return the names of what is not here and ``make paper`` cannot do without."""
+    return [check.name for check in checks if check.needed and not check.present]
+
+
+def _run(json: bool) -> int:
     """Print the report; return 0 if ``make paper`` can run here, else 1."""
     checks = examine()
-    print(report(checks))
-    return int(any(check.needed and not check.present for check in checks))
+    missing = missing_of(checks)
+    if json:
+        from infscale.cli import printed
+
+        parts = [printed.Check(**asdict(check)) for check in checks]
+        printed.emit(printed.Doctor(ready=not missing, missing=missing, checks=parts))
+    else:
+        print(report(checks))
+    return int(bool(missing))
 
 
 command = Command(
     "doctor",
     _run,
-    [],
-    help="Say what this machine has, what each part enables, and how to get what is missing. The exit code is 1 if "
-    "'make paper' cannot run here. No server is started.",
-    examples=("infscale doctor",),
+    [option("--json", section="Output")],
+    help="Say what this machine has, what each part enables, and how to get what is missing. No server is started.",
+    exits={0: "'make paper' can run here.", 1: "It cannot: something that it needs is missing."},
+    examples=("infscale doctor", "infscale doctor --json"),
 )

@@ -66,13 +66,43 @@ def _draw_alone(folder: Path, figures: str) -> None:
     print(f"figures are in {project_root() / figures}; infscale figures takes them into the report")
 
 
+def emit_result(folder: Path | str, figures: str) -> None:
+    """Print what a drawn run says as JSON: its finding's result, which for all but F0 lies beside the figures, too.
+
+    Raises:
+        DataError: the folder is no run, or was not drawn.
+    """
+    from infscale.cli import printed
+    from infscale.findings import finding_of
+    from infscale.paths import in_project
+    from infscale.records.runs import HEADLINE, load_run
+    from infscale.report.listing import stored_tables
+    from infscale.report.results import load, result_file, result_of
+
+    run = load_run(folder)
+    finding = run.manifest.design.finding
+    if finding == HEADLINE:
+        printed.emit(result_of(finding_of(run), run, stored_tables(run)))
+    else:
+        printed.emit(load(result_file(in_project(figures), finding)))
+
+
+def _run(run: str, figures: str, json: bool) -> None:
+    from infscale.records.runs import find_run
+
+    draw(run, figures)
+    if json:
+        emit_result(find_run(run), figures)
+
+
 command = Command(
     "figures",
-    draw,
+    _run,
     [
         option("--run", section="Folders", default=""),
         option("--figures", section="Folders", default="figures"),
+        option("--json", section="Output"),
     ],
     help="Draw every figure, the report and the paper's values again from stored data, without any server.",
-    examples=("infscale figures", "infscale figures --figures draft"),
+    examples=("infscale figures", "infscale figures --figures draft --json"),
 )

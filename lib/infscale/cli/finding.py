@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import click
-
-from infscale.cli.options import Command, Duration, cluster_options, option
+from infscale.cli.options import Argument, Command, Duration, cluster_options, option
 from infscale.errors import ConfigError, DataError, one_of
 
 
@@ -111,8 +109,9 @@ def _run(
     figures: str,
     cluster: str,
     workers: int | None,
+    json: bool,
 ) -> None:
-    finding(
+    folder = finding(
         name,
         profile,
         budget_s=budget,
@@ -124,13 +123,17 @@ def _run(
         cluster=cluster,
         workers=workers,
     )
+    if json:
+        from infscale.cli.figures import emit_result
+
+        emit_result(folder, figures)
 
 
 command = Command(
     "finding",
     _run,
     [
-        click.Argument(["name"], help="Such as encodings, hybrid or caching; an unknown name lists them all."),
+        Argument(["name"], help="Such as encodings, hybrid or caching; an unknown name lists them all."),
         option("--profile", section="Measurement", default="quick"),
         option("--budget", section="Measurement", type=Duration(), note="Default: the profile's."),
         option(
@@ -145,6 +148,7 @@ command = Command(
         *cluster_options(),
         option("--data", section="Folders", note="Default: data/raw."),
         option("--figures", section="Folders", default="figures"),
+        option("--json", section="Output"),
     ],
     help="Measure one finding of the study (ten minutes as a quick run, fifteen for planning), draw it and print "
     "its answer. An interrupted run is continued, a complete one is reused.",

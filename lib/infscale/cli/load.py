@@ -12,9 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from infscale.cli.options import Command, Number, Option, Whole, cluster_options, option, parse_number
+from infscale.cli.options import Argument, Command, Number, Option, Whole, cluster_options, option, parse_number
 from infscale.errors import SET_BY_CLIENTS, ConfigError, DeploymentError, check_header, one_of
 
 if TYPE_CHECKING:
@@ -46,11 +44,17 @@ With --sse an event [DONE] ends a stream; at a path that ends in /completions it
 messages are beside the rows, in FILE-chunks.parquet.
 
 A reply other than 2xx is a failure with the status http_CODE: redirects are not followed, and 304 is no success.
-
-Exit codes: 0 measured (VALID, or SATURATED, a finding about the server); 1 bad input, or the engine failed; 2 unknown \
-option; 3 INVALID: the generator or its host failed; 4 no request succeeded; 5 measured, but --out could not be \
-written; 130 ended by Ctrl-C, SIGTERM or SIGHUP (the rows are kept).
 """
+
+EXITS = {
+    MEASURED: "Measured: VALID or UNSTEADY, or SATURATED, a finding about the server.",
+    1: "Bad input, or the engine failed.",
+    GENERATOR_FAILED: "INVALID: the generator or its host failed.",
+    NOTHING_SUCCEEDED: "No request succeeded.",
+    NOT_STORED: "Measured, but --out could not be written; the rows are in a temporary folder, which is named.",
+    INTERRUPTED: "Ended by Ctrl-C, SIGTERM or SIGHUP; the rows are kept.",
+}
+"""Exit codes and what they mean."""
 
 
 # ------------------------------------------------------------------------------------------------ the command
@@ -78,13 +82,16 @@ def _run(*, json: bool, cluster: str, workers: int | None, **options: Any) -> in
         return INTERRUPTED
     if (workers_lost := outcome.manifest.generator.workers) and all(one.lost for one in workers_lost):
         raise DeploymentError(f"every worker of {cluster} was lost in the load: {workers_lost[0].lost}")
-    from infscale.cli import load_report  # not before the load: importing SciPy takes a second of the CPU
+    from infscale.cli import load_report, printed  # not before the load: importing SciPy takes a second of the CPU
 
     summary = load_report.summarise(outcome.samples, outcome.manifest, outcome.chunks, outcome.tokens)
     fault = _store(load.out, outcome, summary) if load.out else ""
     code, note = (NOT_STORED, fault) if fault else _exit_code(summary, outcome)
     try:
-        print(load_report.as_json(summary) if json else load_report.as_text(summary), flush=True)
+        if json:
+            printed.emit(load_report.record(summary))
+        else:
+            print(load_report.as_text(summary), flush=True)
         if note:
             print(f"infscale: {note}", file=sys.stderr, flush=True)
     except OSError:  # the terminal is gone, or a pipe's reader: what was measured has its exit code all the same
@@ -445,7 +452,7 @@ command = Command(
     "load",
     _run,
     [
-        click.Argument(["url"], help="Address of an HTTP/1.1, HTTP/2 or gRPC endpoint, see below."),
+        Argument(["url"], help="Address of an HTTP/1.1, HTTP/2 or gRPC endpoint, see below."),
         option(
             "--rate",
             section=ARRIVALS,
@@ -474,6 +481,7 @@ command = Command(
     help="Send an open-loop load to a URL, whose arrivals never wait for responses, and print response times, rates, "
     "the generator's own cost and a verdict. It knows nothing of models or frameworks.",
     notes=NOTES,
+    exits=EXITS,
     examples=(
         "infscale load http://127.0.0.1:8080/ --rate 200 --duration 5",
         "infscale load https://127.0.0.1:8000/v1/chat/completions --rate 2 --sse --body chat.json --timeout 60 "

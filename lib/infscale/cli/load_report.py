@@ -5,7 +5,6 @@ time; those of successes alone stand beside them. A percentile beyond which less
 omitted.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,9 +16,10 @@ import pandas as pd
 
 from infscale.analysis.percentiles import Times, trial_times
 from infscale.analysis.streams import StreamTimes, stream_times
-from infscale.records.gate import INVALID, SATURATED
+from infscale.cli.printed import Result
+from infscale.records.gate import INVALID, SATURATED, Gate
 from infscale.records.gates.verdict import judge
-from infscale.records.manifest import Generator, LoadManifest
+from infscale.records.manifest import ClusterWorker, Generator, LoadManifest, Reason
 from infscale.records.samples import NEVER
 
 SHOWN = 5
@@ -49,6 +49,101 @@ STREAM_TIMES = {
 
 LEFT_OUT = {"unsent": "never sent", "cut_off": "still in flight when interrupted"}
 """Counts of an interrupted load in words, by name."""
+
+
+class LoadResult(Result, kw_only=True, forbid_unknown_fields=True):
+    """``infscale load``: the rows after the warm-up in numbers; the manifest that ``--out`` writes has it, too.
+
+    ``response_time`` runs from the schedule, ``round_trip_time`` from the send; a timeout counts in them as more than
+    its limit, any other failure as infinite, and those that end in ``_ok`` are of successes alone. A percentile is null
+    where it is infinite or exceeds a limit (``bounds`` says what it exceeds) and where it is left out (``omitted`` says
+    why). What is of streams alone is absent of other replies.
+    """
+
+    url: str
+    arrivals: str
+    rate_per_s: float
+    seed: int
+    warmup_s: float
+    timeout_s: float
+    duration_s: float
+    requests: int
+    succeeded: int
+    warmup_requests: int
+    unsent: int
+    cut_off: int
+    errors: dict[str, int]
+    reasons: list[Reason]
+    offered_per_s: float
+    achieved_per_s: float
+    response_time_p50_ms: float | None
+    response_time_p90_ms: float | None
+    response_time_p95_ms: float | None
+    response_time_p99_ms: float | None
+    response_time_p99_9_ms: float | None
+    round_trip_time_p50_ms: float | None
+    round_trip_time_p90_ms: float | None
+    round_trip_time_p95_ms: float | None
+    round_trip_time_p99_ms: float | None
+    round_trip_time_p99_9_ms: float | None
+    response_time_ok_p50_ms: float | None
+    response_time_ok_p90_ms: float | None
+    response_time_ok_p95_ms: float | None
+    response_time_ok_p99_ms: float | None
+    response_time_ok_p99_9_ms: float | None
+    round_trip_time_ok_p50_ms: float | None
+    round_trip_time_ok_p90_ms: float | None
+    round_trip_time_ok_p95_ms: float | None
+    round_trip_time_ok_p99_ms: float | None
+    round_trip_time_ok_p99_9_ms: float | None
+    lag_p50_ms: float | None
+    lag_p99_ms: float | None
+    wait_p50_ms: float | None
+    wait_p99_ms: float | None
+    first_message_p50_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_p90_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_p95_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_p99_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_p99_9_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_from_send_p50_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_from_send_p90_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_from_send_p95_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_from_send_p99_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    first_message_from_send_p99_9_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    gap_p50_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    gap_p90_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    gap_p95_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    gap_p99_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    gap_p99_9_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    bounds: dict[str, str]
+    omitted: dict[str, str]
+    streaming: str | msgspec.UnsetType = msgspec.UNSET
+    messages: int | msgspec.UnsetType = msgspec.UNSET
+    messages_per_s: float | msgspec.UnsetType = msgspec.UNSET
+    cpu_per_message_us: float | msgspec.UnsetType | None = msgspec.UNSET
+    messages_per_stream_min: int | msgspec.UnsetType = msgspec.UNSET
+    messages_per_stream_max: int | msgspec.UnsetType = msgspec.UNSET
+    messages_per_read: float | msgspec.UnsetType | None = msgspec.UNSET
+    messages_together_share: float | msgspec.UnsetType | None = msgspec.UNSET
+    longest_stall_ms: float | msgspec.UnsetType | None = msgspec.UNSET
+    messages_unkept: int | msgspec.UnsetType = msgspec.UNSET
+    tokens: int | msgspec.UnsetType = msgspec.UNSET
+    tokens_per_s: float | msgspec.UnsetType = msgspec.UNSET
+    cpu_per_request_us: float
+    cpu_user_per_request_us: float
+    cpu_system_per_request_us: float
+    peak_memory_bytes: int
+    connections_opened: int | None
+    connections_lost: int | None
+    retried: int
+    connection_error: str
+    workers: list[ClusterWorker]
+    bytes_out: int
+    bytes_in: int
+    interrupted: bool
+    verdict: str
+    verdict_text: str
+    gates: list[Gate]
 
 
 def summarise(
@@ -202,9 +297,9 @@ def _sentence(text: str, verdict: str) -> str:
 # ------------------------------------------------------------------------------------------------ forms
 
 
-def as_json(summary: Summary) -> str:
-    """Return a summary as one JSON object."""
-    return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
+def record(summary: Summary) -> LoadResult:
+    """Return a summary as it is printed as JSON."""
+    return msgspec.convert(summary, LoadResult)
 
 
 def as_text(summary: Summary) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from infscale.cli.options import Command, Number, Whole, option
-from infscale.cli.serve import DEPLOYMENT, deploying, say, until_interrupted, wait_for_end
+from infscale.cli.serve import DEPLOYMENT, EXITS, deploying, say, until_interrupted, wait_for_end
 from infscale.errors import DeploymentError, EngineError
 from infscale.vocabulary import NAMES
 
@@ -87,6 +87,7 @@ command = Command(
     help="Deploy a model on a real serving system, and serve the web page of Locust, on which users are started and "
     "watched. Users are a closed loop: each sends its next request when the last is answered. Nothing is recorded; for "
     "trials see Arm(client='locust').",
+    exits=EXITS,
     examples=("infscale locust triton mlp", "infscale locust torchserve cnn --protocol grpc --port 8089"),
     notes="Locust is a load-testing framework (https://locust.io). Its times run from the sending of a request.",
 )

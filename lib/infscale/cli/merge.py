@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from infscale.cli.options import Command, option
+from infscale.cli.options import Argument, Command, option
 
 if TYPE_CHECKING:
     from infscale.analysis.merging.machines import Source
@@ -18,16 +18,15 @@ def _run(runs: tuple[str, ...], json: bool, figures: str) -> None:
     Raises:
         InfscaleError: runs that cannot be read, are not of one design, or are of one machine.
     """
-    import msgspec
-
     from infscale.analysis.merging.machines import merge
+    from infscale.cli import printed
     from infscale.report import merged
 
     sources = read(runs)
     found = merge(sources)
     if json:
-        rows = merged.named(found, sources[0].run).to_json(orient="records", double_precision=15)
-        print(msgspec.json.format(rows, indent=1))
+        table = merged.named(found, sources[0].run)
+        printed.emit(printed.MergedRuns(contrasts=printed.rows(table, printed.MergedContrast)))
     else:
         print(merged.text(sources, found))
     if figures:
@@ -74,7 +73,7 @@ command = Command(
     "merge",
     _run,
     [
-        click.Argument(
+        Argument(
             ["runs"],
             nargs=-1,
             required=True,

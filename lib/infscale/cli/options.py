@@ -3,14 +3,19 @@
 Every option of every command is named in :data:`NAMES`, so that one thing has one name everywhere.
 """
 
+import contextlib
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from infscale.errors import ConfigError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 NAMES: dict[str, tuple[str, str]] = {
     # What is run, and where it is kept.
@@ -24,14 +29,20 @@ NAMES: dict[str, tuple[str, str]] = {
         "Folder of a run, from the project's root; without it the newest complete one in data/raw, else the committed "
         "sample.",
     ),
+    "--against": ("FILE...", "Result files of the reference, as many: the k-th of each are compared."),
     "--data": ("FOLDER", "Folder of runs, from the project's root."),
     "--figures": ("FOLDER", "Folder to draw into, from the project's root."),
     "--out": ("FILE.parquet", "Write a row per request to this file, and the manifest beside it as .json."),
+    "--into": ("FOLDER", "Write every schema to this folder, as NAME.schema.json."),
+    "--timestamps": ("", "Give every sample the time at which the run ended."),
     "--counts": (
         "FILE.parquet",
         "Write the numbers of requests in bins of 1 µs to this file, which summary can add to others.",
     ),
-    "--json": ("", "Print one JSON object, whose keys carry their units."),
+    "--json": (
+        "",
+        "Print one JSON object, whose keys carry their units, and nothing else; 'infscale schema' describes it.",
+    ),
     # Arrivals.
     "--rate": ("R", "Arrival rate λ, requests/s."),
     "--max-rate": ("R", "Highest arrival rate to offer, requests/s."),
@@ -143,6 +154,12 @@ class Option(click.Option):
         self.section = section
         self.several = several
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Return what could be written for the value that begins with ``incomplete``."""
+        from infscale.cli.candidates import candidates
+
+        return candidates(self, ctx, incomplete)
+
 
 def option(
     name: str,
@@ -186,6 +203,16 @@ def option(
     )
 
 
+class Argument(click.Argument):
+    """A command's argument, whose values a shell completes."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":
+        """Return what could be written for the value that begins with ``incomplete``."""
+        from infscale.cli.candidates import candidates
+
+        return candidates(self, ctx, incomplete)
+
+
 def cluster_options() -> list[Option]:
     """Return the options of where a load comes from: those of every command that can use a cluster."""
     return [
@@ -196,8 +223,21 @@ def cluster_options() -> list[Option]:
     ]
 
 
+EXITS = {
+    0: "Done.",
+    1: "A known error, which one message on standard error describes.",
+    2: "An unknown command or option, or one that is missing.",
+    130: "Ended by Ctrl-C.",
+}
+"""Exit codes of every command, and what they mean where a command says nothing else."""
+
+
 class Command(click.Command):
-    """A command whose help shows its options by section, and examples that work as they stand."""
+    """A command whose help shows its options by section, its exit codes, and examples that work as they stand.
+
+    ``exits`` are those of its exit codes that :data:`EXITS` lacks, or that mean something else here; "" for one that
+    it never has.
+    """
 
     def __init__(
         self,
@@ -208,15 +248,25 @@ class Command(click.Command):
         help: str,
         examples: Sequence[str],
         notes: str = "",
+        exits: Mapping[int, str] | None = None,
     ) -> None:
         super().__init__(name, callback=callback, params=list(params), help=help)
         self.examples = tuple(examples)
         self.notes = notes
+        self.exits = {code: text for code, text in sorted({**EXITS, **(exits or {})}.items()) if text}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse arguments; an option for several values takes all up to the next option (``--body a b``)."""
         several = {name for param in self.params if isinstance(param, Option) and param.several for name in param.opts}
         return super().parse_args(ctx, list(_repeated(args, several)))
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command; with ``--json`` whatever it prints beside its result goes to standard error."""
+        if not ctx.params.get("json"):
+            return super().invoke(ctx)
+        ctx.meta["infscale.stdout"] = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, a heading for each section, in the order of their definition."""
@@ -234,7 +284,14 @@ class Command(click.Command):
         if self.notes:
             formatter.write_paragraph()
             formatter.write_text(self.notes)
+        write_exits(formatter, self.exits)
         write_examples(formatter, self.examples)
+
+
+def write_exits(formatter: click.HelpFormatter, exits: Mapping[int, str]) -> None:
+    """Write exit codes and what they mean under the heading "Exit codes"."""
+    with formatter.section("Exit codes"):
+        formatter.write_dl([(str(code), meaning) for code, meaning in exits.items()])
 
 
 def write_examples(formatter: click.HelpFormatter, examples: Iterable[str]) -> None:

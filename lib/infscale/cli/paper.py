@@ -116,8 +116,9 @@ def _run(
     figures: str,
     cluster: str,
     workers: int | None,
+    json: bool,
 ) -> None:
-    paper(
+    folder = paper(
         profile,
         budget_s=budget,
         more_s=more or 0.0,
@@ -128,6 +129,8 @@ def _run(
         cluster=cluster,
         workers=workers,
     )
+    if json:
+        drawing.emit_result(folder, figures)
 
 
 command = Command(
@@ -142,6 +145,7 @@ command = Command(
         *cluster_options(),
         option("--data", section="Folders", note="Default: data/raw."),
         option("--figures", section="Folders", default="figures"),
+        option("--json", section="Output"),
     ],
     help="Measure the headline experiment (REST and gRPC on every serving system, with two payloads), summarise it and "
     "draw every figure. An interrupted run is continued, a complete one is reused; --more adds time to it.",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from infscale.analysis.planning.capacity import Plan
     from infscale.analysis.queueing.service import Service
     from infscale.analysis.queueing.simulate import Cache
+    from infscale.cli import printed
     from infscale.experiment.design.slo import Slo
     from infscale.records.runs import Run
 
@@ -83,7 +84,9 @@ def _run(
         for name in balancer or BALANCERS
     ]
     if json:
-        print(_as_json(stored, service, rate, objective, plans))
+        from infscale.cli import printed
+
+        printed.emit(_record(stored, service, rate, objective, plans))
     else:
         print("\n".join(_lines(stored, service, cache, rate, objective, plans)))
 
@@ -204,51 +207,53 @@ def _sentence(plan: "Plan", slo: "Slo") -> str:
     )
 
 
-def _as_json(run: "Run", service: "Service", rate: float, slo: "Slo", plans: Sequence["Plan"]) -> str:
-    import msgspec
+def _record(
+    run: "Run", service: "Service", rate: float, slo: "Slo", plans: Sequence["Plan"]
+) -> "printed.PlannedCapacity":
+    """Return the result as it is printed as JSON."""
+    from infscale.cli import printed
 
-    from infscale.analysis.queueing.simulate import PERCENTILES
+    return printed.PlannedCapacity(
+        run=run.id,
+        service=printed.ServiceTimes(
+            source=service.source,
+            requests=len(service.held),
+            lifetimes=len(service.parts),
+            held_mean_ms=1e3 * service.mean_s,
+            beside_ms=1e3 * service.beside_s,
+            workers=service.workers,
+            server_cpu_ms=1e3 * service.server_cpu_s,
+            note=service.note,
+        ),
+        rate_per_s=rate,
+        slo=str(slo),
+        simulated=True,
+        plans=[_replicas_record(plan, service) for plan in plans],
+    )
 
-    return msgspec.json.encode(
-        {
-            "run": run.id,
-            "service": {
-                "source": service.source,
-                "requests": len(service.held),
-                "lifetimes": len(service.parts),
-                "held_mean_ms": 1e3 * service.mean_s,
-                "beside_ms": 1e3 * service.beside_s,
-                "workers": service.workers,
-                "server_cpu_ms": 1e3 * service.server_cpu_s,
-                "note": service.note,
-            },
-            "rate_per_s": rate,
-            "slo": str(slo),
-            "simulated": True,
-            "plans": [
-                {
-                    "balancer": plan.system.balancer,
-                    "decided": plan.decided,
-                    "replicas": plan.most if plan.decided else None,
-                    "replicas_fewest": plan.fewest,
-                    "replicas_most": plan.most,
-                    "rate_per_replica_per_s": plan.per_replica_per_s,
-                    "utilisation": plan.simulated.utilisation,
-                    "hit_share": plan.simulated.hits,
-                    "cores": plan.cpu_cores,
-                    "cost_per_million": plan.per_million,
-                    **{
-                        f"{name}_ms": [value.value, value.low, value.high]
-                        if _percentile(plan, name, service) != "-"
-                        else None
-                        for name, value in plan.simulated.percentiles.items()
-                        if name in PERCENTILES
-                    },
-                }
-                for plan in plans
-            ],
-        }
-    ).decode()
+
+def _replicas_record(plan: "Plan", service: "Service") -> "printed.PlannedReplicas":
+    from infscale.cli import printed
+
+    times = {
+        f"{name.replace('.', '_')}_ms": (value.value, value.low, value.high)
+        if _percentile(plan, name, service) != "-"
+        else None
+        for name, value in plan.simulated.percentiles.items()
+    }
+    return printed.PlannedReplicas(
+        balancer=plan.system.balancer,
+        decided=plan.decided,
+        replicas=plan.most if plan.decided else None,
+        replicas_fewest=plan.fewest,
+        replicas_most=plan.most,
+        rate_per_replica_per_s=plan.per_replica_per_s,
+        utilisation=plan.simulated.utilisation,
+        hit_share=plan.simulated.hits,
+        cores=plan.cpu_cores,
+        cost_per_million=plan.per_million,
+        **times,
+    )
 
 
 CAPACITY = Command(

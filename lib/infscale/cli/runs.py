@@ -1,7 +1,5 @@
 """``infscale runs``: the stored runs, a line each."""
 
-import json as json_module
-
 from infscale.cli.options import Command, option
 
 
@@ -12,12 +10,13 @@ def _run(data: str, json: bool) -> None:
     """
     import pandas as pd
 
+    from infscale.cli import printed
     from infscale.report.listing import runs_table
 
     places = [data] if data else ["data/raw", "data/sample"]
     table = pd.concat([runs_table(place).assign(folder=place) for place in places], ignore_index=True)
     if json:
-        print(json_module.dumps({"runs": table.to_dict("records")}, indent=1))
+        printed.emit(printed.Runs(runs=printed.rows(table, printed.ListedRun)))
     elif table.empty:
         print(f"no runs in {' or '.join(places)}; 'infscale paper' or 'infscale finding NAME' measures one")
     else:

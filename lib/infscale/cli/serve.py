@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from infscale.cli.options import Command, Number, Whole, option
+from infscale.cli.options import Argument, Command, Number, Whole, option
 from infscale.errors import DeploymentError
 from infscale.vocabulary import NAMES, SCHEME
 
@@ -126,8 +126,11 @@ def wait_for_end(endpoint: "Endpoint", *others: int) -> None:
         select.select(descriptors, [], [])
 
 
+EXITS = {0: "Ended by Ctrl-C or SIGTERM, which is the normal end.", 130: ""}
+"""Exit codes of a command that holds a deployment open."""
+
 DEPLOYMENT: tuple[click.Parameter, ...] = (
-    click.Argument(["framework"], help="tfserving, torchserve or triton."),
+    Argument(["framework"], help="tfserving, torchserve or triton."),
     click.Argument(
         ["model"],
         required=False,
@@ -158,5 +161,6 @@ command = Command(
     DEPLOYMENT,
     help="Deploy a model on a real serving system and hold it open until Ctrl-C. Prints a curl line and a load line "
     "for it that work.",
+    exits=EXITS,
     examples=("infscale serve triton mlp", "infscale serve tfserving cnn --rest-port 8501 --grpc-port 8500"),
 )

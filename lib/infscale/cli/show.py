@@ -1,10 +1,6 @@
 """``infscale show``: what a stored run is, and what it found."""
 
-import json as json_module
-
-import click
-
-from infscale.cli.options import Command, option
+from infscale.cli.options import Argument, Command, option
 
 
 def _run(run: str, json: bool) -> None:
@@ -13,6 +9,7 @@ def _run(run: str, json: bool) -> None:
     Raises:
         InfscaleError: the folder is no run, or nothing of it can be tabulated.
     """
+    from infscale.cli import printed
     from infscale.records.runs import load_run
     from infscale.report.listing import describe_run, stored_tables
 
@@ -20,19 +17,18 @@ def _run(run: str, json: bool) -> None:
         print("\n".join(describe_run(run)))
         return
     tables = stored_tables(load_run(run))
-    found = {"arms": tables.arms, "contrasts": tables.contrasts}
-    print(
-        json_module.dumps(
-            {name: json_module.loads(table.to_json(orient="records")) for name, table in found.items()}, indent=1
-        )
+    arms, contrasts = (
+        printed.rows(tables.arms, printed.ShownArm),
+        printed.rows(tables.contrasts, printed.ShownContrast),
     )
+    printed.emit(printed.ShownRun(arms=arms, contrasts=contrasts))
 
 
 command = Command(
     "show",
     _run,
     [
-        click.Argument(["run"], metavar="RUN", help="Folder of the run, absolute or from the project's root."),
+        Argument(["run"], metavar="RUN", help="Folder of the run, absolute or from the project's root."),
         option("--json", section="Output"),
     ],
     help="Say what a stored run is and what it found. The tables of a complete run are kept in data/derived, so that "

@@ -3,9 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
-from infscale.cli.options import Command, Number, option
+from infscale.cli.options import Argument, Command, Number, option
 
 if TYPE_CHECKING:
     from infscale.analysis.merging.rows import Percentile, Summary
@@ -24,7 +22,9 @@ def _run(files: tuple[str, ...], warmup: float, counts: str, json: bool) -> None
     if json:
         import msgspec
 
-        print(msgspec.json.format(msgspec.json.encode(found), indent=1).decode())
+        from infscale.cli import printed
+
+        printed.emit(printed.Summary(trials=msgspec.convert(found, list[printed.TrialSummary], from_attributes=True)))
     else:
         print("\n".join(line for trial in found for line in _lines(trial)))
 
@@ -51,7 +51,7 @@ command = Command(
     "summary",
     _run,
     [
-        click.Argument(
+        Argument(
             ["files"],
             nargs=-1,
             required=True,

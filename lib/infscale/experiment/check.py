@@ -3,7 +3,7 @@
 from infscale.deployment import FRAMEWORKS, check_model
 from infscale.deployment.fronts import FRONTS
 from infscale.errors import ConfigError, one_of
-from infscale.experiment.design.arm import Arm
+from infscale.experiment.design.arm import CLIENTS, IMPORTED, Arm
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.labels import labels
 from infscale.experiment.trial import plan_of
@@ -16,10 +16,15 @@ def check(design: Design) -> None:
     """Find out what cannot be measured, before anything is deployed.
 
     Raises:
-        ConfigError: a framework, model or front is unknown, a framework cannot take an encoding, or a batch passes its
-            message limit.
+        ConfigError: a framework, model or front is unknown, a client makes no load here, a framework cannot take an
+            encoding, or a batch passes its message limit.
     """
     for arm, label in zip(design.every_arm(), labels(design.every_arm()), strict=True):
+        if arm.client in IMPORTED:
+            raise ConfigError(
+                f"{label}: client={arm.client!r} makes no load here, its result files are imported; accepted: "
+                f"{', '.join(CLIENTS)}"
+            )
         if arm.framework != OTHER:
             one_of(f"{label}: framework", arm.framework, FRAMEWORKS)
             _check_model(arm, label)

@@ -18,7 +18,7 @@ from infscale import machine
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
 from infscale.display import Shown, Summary, ecdf
-from infscale.errors import ConfigError, check_duration, check_rate
+from infscale.errors import ConfigError, check_duration, check_rate, one_of
 from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.design.slo import Slo
 from infscale.experiment.settle import await_counts
@@ -387,8 +387,10 @@ def check_client(client: str) -> None:
     """Find out whether a client can be used here.
 
     Raises:
+        ConfigError: it makes no load here.
         MissingError: it is not installed; the message says how to get it.
     """
+    one_of("client", client, CLIENTS)
     if tool := CLIENTS[client].tool:
         CHECKS[tool]()
 

@@ -9,8 +9,11 @@ INVALID, SATURATED, UNSTEADY, VALID = "INVALID", "SATURATED", "UNSTEADY", "VALID
 COALESCED = "coalesced"
 """Name of the gate of streams whose messages arrived together."""
 
-REMARKS = (COALESCED,)
-"""Names of gates that decide no verdict: what they find is of the path, and is said beside it."""
+IMPORTED = "imported"
+"""Name of the gate of trials that another tool made: which of the other gates its file says nothing of."""
+
+REMARKS = (COALESCED, IMPORTED)
+"""Names of gates that decide no verdict: what they find is of the path, or of what is known, and is said beside it."""
 
 Floats = NDArray[np.float64]
 

@@ -92,6 +92,8 @@ class Reported(Record, kw_only=True):
         p50_ms, p95_ms, p99_ms: its percentiles of what it takes for the latency, ms; None where it prints none.
         throughput_per_s: answered requests per second; None where it prints none.
         files: names of its own logs, which are kept in the run's folder of logs; empty where none are kept.
+        left_out: of a tool whose file was imported, requests without a row: those that were in flight when it ended,
+            and those that were scheduled after the first of them.
     """
 
     tool: str
@@ -104,6 +106,7 @@ class Reported(Record, kw_only=True):
     p99_ms: float | None = None
     throughput_per_s: float | None = None
     files: list[str] = []
+    left_out: int = 0
 
 
 class ClusterWorker(Record, kw_only=True):

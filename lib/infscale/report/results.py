@@ -82,19 +82,28 @@ def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingRe
 
     The folder may be given from the project's root.
     """
-    folder, manifest, own = in_project(folder), run.manifest, claims(run, tables)
+    folder = in_project(folder)
     drawn = [
         save_picture(picture, run, part, folder)
         for pictures, part in loops_apart(finding, tables)
         for picture in pictures
     ]
-    result = FindingResult(
+    result = result_of(finding, run, tables, [figure for figure in drawn if figure])
+    text = msgspec.json.format(msgspec.json.encode(result), indent=1).decode()
+    write(result_file(folder, finding.name), text + "\n")
+    return result
+
+
+def result_of(finding: Reported, run: Run, tables: Tables, figures: Sequence[Drawn] = ()) -> FindingResult:
+    """Return what a run says on a finding's question, with the figures that were drawn of it."""
+    manifest, own = run.manifest, claims(run, tables)
+    return FindingResult(
         name=finding.name,
         question=finding.question,
         lead=[*finding.lead(run, tables), *headline(own)],
         sentences=finding.answer(run, tables),
         claims=own,
-        figures=[figure for figure in drawn if figure],
+        figures=list(figures),
         limits=limits(run, tables),
         left_out=[run.labels[arm] for arm in manifest.skipped],
         machine=machine_text(manifest.machine),
@@ -105,9 +114,6 @@ def save(finding: Reported, run: Run, tables: Tables, folder: Path) -> FindingRe
         environment_digest=manifest.environment_digest,
         profile=manifest.design.profile,
     )
-    text = msgspec.json.format(msgspec.json.encode(result), indent=1).decode()
-    write(result_file(folder, finding.name), text + "\n")
-    return result
 
 
 def loops_apart(finding: Reported, tables: Tables) -> list[tuple[list[Picture], Tables]]:
@@ -125,6 +131,8 @@ def loops_apart(finding: Reported, tables: Tables) -> list[tuple[list[Picture], 
 
 def machine_text(machine: Machine) -> str:
     """Return a machine in a few words: "AMD EPYC, 2 cores, 23.5 GiB (L1d 32K, L2 512K)"."""
+    if not machine.cores:  # of another tool's run, which does not describe it
+        return machine.cpu
     caches = f" ({machine.caches})" if machine.caches else ""
     return f"{machine.cpu}, {machine.cores} cores, {machine.memory_gib:.3g} GiB{caches}"
 

@@ -14,7 +14,7 @@ from infscale.analysis.dependence import quantiles
 from infscale.analysis.percentiles import Times, early_stopping, fewest_queries, trial_times
 from infscale.analysis.streams import stream_times
 from infscale.errors import DataError
-from infscale.experiment.design.arm import CLIENTS, FACTORS, Arm
+from infscale.experiment.design.arm import CLIENTS, FACTORS, IMPORTED, Arm
 from infscale.records.components import PARTS
 from infscale.records.gate import COALESCED, INVALID, SATURATED, UNSTEADY, VALID, Floats, Verdict
 from infscale.records.gates.generator import gaps_distance
@@ -234,9 +234,10 @@ def _bytes(samples: pd.DataFrame) -> Row:
 def _costs(manifest: TrialManifest, requests: int) -> Row:
     """Return what the trial cost the generator, and the state of its host."""
     generator, host = manifest.generator, manifest.host
+    cpu_s = float("nan") if generator.client in IMPORTED else generator.cpu_s  # a file of another tool has none
     return {
-        "engine_cpu_us_per_request": 1e6 * generator.cpu_s / requests if requests else float("nan"),
-        "engine_cpu_share": generator.cpu_s / generator.wall_s,
+        "engine_cpu_us_per_request": 1e6 * cpu_s / requests if requests else float("nan"),
+        "engine_cpu_share": cpu_s / generator.wall_s,
         "connections_opened": nan_if_none(generator.connections_opened),
         "same_host": host.same_host,
         "pinned": host.pinned,

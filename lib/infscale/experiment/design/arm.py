@@ -61,6 +61,18 @@ requests at once)."""
 Level = str | int | float | bool
 """The level of a factor."""
 
+IMPORTED = {
+    "guidellm": Client(("rest",), tool="guidellm"),
+    "guidellm-users": Client(("rest",), closed=True, tool="guidellm", rated=False, counted=False),
+    "k6": Client(("rest",), closed=True, tool="k6", rated=False, counted=False),
+}
+"""Load tools whose result files are read (:mod:`infscale.records.imported`) and that make no load here: guidellm's
+schedules (constant, poisson) and its users (synchronous, concurrent, throughput); k6, whose files do not say when a
+request was scheduled."""
+
+EVERY_CLIENT = CLIENTS | IMPORTED
+"""What may have sent the requests of a stored trial."""
+
 
 class Arm(msgspec.Struct, Shown, frozen=True, forbid_unknown_fields=True):
     """A combination of factor levels. Every field is a factor, and a column of every table.
@@ -75,7 +87,7 @@ class Arm(msgspec.Struct, Shown, frozen=True, forbid_unknown_fields=True):
             connection: so many users are started.
         batch: rows in one request.
         gzip: whether request bodies are compressed.
-        client: what sends the requests, see :data:`CLIENTS`.
+        client: what sends the requests, see :data:`EVERY_CLIENT`.
         repeat: fraction of requests that repeat an earlier one; None draws from a pool of distinct bodies.
         zipf: exponent of the popularity of requests by Zipf's law; None for no such law.
         http: REST's HTTP version, "1.1" or "2" (in clear text by prior knowledge, RFC 9113 3.3; over TLS by ALPN).
@@ -135,7 +147,7 @@ class Arm(msgspec.Struct, Shown, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         check_types(self)
         one_of("protocol", self.protocol, PROTOCOLS)
-        one_of("client", self.client, [name for name, one in CLIENTS.items() if self.protocol in one.protocols])
+        one_of("client", self.client, [name for name, one in EVERY_CLIENT.items() if self.protocol in one.protocols])
         one_of("pick", self.pick, ("", *PICKS))
         one_of("http", self.http, HTTP)
         one_of("front", self.front, FRONT_LEVELS)
@@ -156,7 +168,7 @@ class Arm(msgspec.Struct, Shown, frozen=True, forbid_unknown_fields=True):
     @property
     def closed(self) -> bool:
         """Whether the arm is a closed loop; see :class:`Client`."""
-        return CLIENTS[self.client].closed
+        return EVERY_CLIENT[self.client].closed
 
     @property
     def streams(self) -> bool:
@@ -223,7 +235,7 @@ def _check_client(arm: Arm) -> None:
     if arm.client != "wire" and (arm.gzip or arm.http != "1.1"):
         lacking = "neither gzip nor HTTP/2" if arm.protocol == "rest" else "no gzip"
         raise ConfigError(f"client={arm.client!r} supports {lacking}; use client='wire'")
-    if not CLIENTS[arm.client].counted and (arm.repeat, arm.zipf) != (None, None):
+    if not EVERY_CLIENT[arm.client].counted and (arm.repeat, arm.zipf) != (None, None):
         raise ConfigError(
             f"client={arm.client!r} supports neither repeat nor zipf: how many requests it sends is not known before; "
             "use client='wire'"
@@ -247,7 +259,7 @@ def _check_streams(arm: Arm) -> None:
     if arm.messages is not None and arm.messages < known:
         raise ConfigError(f"messages={arm.messages} is not a number of messages; accepted: {int(known)} or more")
     if arm.client != "wire":
-        kind = "load tool" if CLIENTS[arm.client].tool else "client library"
+        kind = "load tool" if EVERY_CLIENT[arm.client].tool else "client library"
         raise ConfigError(
             f"client={arm.client!r}: a {kind} times whole replies and no messages; accepted for streams: client='wire'"
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from infscale.experiment.design.arm import CLIENTS, FACTORS, Arm
+from infscale.experiment.design.arm import EVERY_CLIENT, FACTORS, Arm
 from infscale.vocabulary import FRAMEWORK_NAMES, NAMES, OTHER
 
 ENCODINGS = {
@@ -158,7 +158,7 @@ def connections(arm: Arm) -> str:
     """Return the number of connections, or of Locust's users, if it is not the default."""
     if not arm.reuse:
         return "one connection a request"
-    noun = "user" if CLIENTS[arm.client].tool == "locust" else "connection"
+    noun = "user" if EVERY_CLIENT[arm.client].tool in ("locust", "guidellm") else "connection"
     return count(arm.connections, noun) if arm.connections else ""
 
 

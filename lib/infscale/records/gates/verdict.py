@@ -18,7 +18,8 @@ from collections.abc import Iterable
 import msgspec
 import pandas as pd
 
-from infscale.experiment.design.arm import CLIENTS
+from infscale.experiment.design.arm import EVERY_CLIENT
+from infscale.experiment.design.arm import IMPORTED as OF_FILES
 from infscale.records.gate import INVALID, SATURATED, UNSTEADY, VALID, Gate, Verdict
 from infscale.records.gates.cluster import on_one_clock, workers
 from infscale.records.gates.coalesced import coalesced
@@ -38,6 +39,7 @@ from infscale.records.gates.generator import (
     run_delay,
     server,
 )
+from infscale.records.gates.imported import of_a_file
 from infscale.records.gates.server import saturated
 from infscale.records.gates.steady import LATEST_CUT, steady
 from infscale.records.manifest import Generator, Host, ServerProcess, TrialManifest
@@ -100,8 +102,11 @@ def judge(
         enough(samples, duration_ns),
     ]
     keeping_up: list[Gate] = [*saturated(samples, duration_ns)]
-    client = CLIENTS[generator.client]
-    if client.closed:
+    client = EVERY_CLIENT[generator.client]
+    remarks: list[Gate] = []
+    if generator.client in OF_FILES:
+        sound, keeping_up, remarks = of_a_file(sound, keeping_up, generator.client)
+    elif client.closed:
         planned = rate_per_s * duration_s if client.rated else None
         sound, keeping_up = of_a_closed_loop(sound, keeping_up, len(samples), planned)
     elif generator.client != "wire":
@@ -114,7 +119,7 @@ def judge(
         steadiness = [Gate("steady", True, 0.0, LATEST_CUT, "requests that are all scheduled at once never settle")]
     failed = {INVALID: _failed(sound), SATURATED: _failed(keeping_up), UNSTEADY: _failed(steadiness), VALID: ()}
     name, reasons = next((name, gates) for name, gates in failed.items() if gates or name == VALID)
-    return Verdict(name, reasons, (*sound, *keeping_up, *steadiness), errors_by_kind(samples))
+    return Verdict(name, reasons, (*sound, *keeping_up, *steadiness, *remarks), errors_by_kind(samples))
 
 
 def errors_by_kind(samples: pd.DataFrame) -> dict[str, int]:
