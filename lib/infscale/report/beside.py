@@ -41,6 +41,9 @@ def compare_runs(first: Run | Path | str, second: Run | Path | str) -> pd.DataFr
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+BOUNDS = ("≥", "<", "?")
+"""What stands before a saturation rate that is known as a bound alone, and for one that is not known."""
+
 Known = tuple[float, float, float, str]
 """A value, the ends of its interval (NaN without one), and what is said of it."""
 
@@ -69,10 +72,12 @@ def _pair(first: Known | None, second: Known | None) -> tuple[str, str, str]:
 
 
 def _text(known: Known | None) -> str:
-    if known is None or not np.isfinite(known[0]):
+    if known is None:
         return "–"
     value, low, high, said = known
-    if said in ("≥", "<"):
+    if not np.isfinite(value):
+        return "unknown" if said in ("", *BOUNDS) else said
+    if said in BOUNDS:
         return f"{said} {with_interval(value, low, high)}"
     return ", ".join(filter(None, [with_interval(value, low, high), said]))
 
@@ -81,9 +86,10 @@ def describe_two(first: Path | str, second: Path | str) -> list[str]:
     """Return two runs beside each other, as lines of text; arguments and errors as of :func:`compare_runs`."""
     runs = [load_run(first), load_run(second)]
     lines = [
-        f"{name} {run.id}: {machine_text(run.manifest.machine)}" for name, run in zip(("1", "2"), runs, strict=True)
+        f"{name} {run.id}, {run.manifest.design.finding}: {machine_text(run.manifest.machine)}"
+        for name, run in zip(("1", "2"), runs, strict=True)
     ]
     table = compare_runs(*runs).rename(columns={"first": "1", "second": "2", "ratio": "2 ÷ 1"})
     for name in table.columns:
         table[name] = table[name].str.ljust(int(table[name].str.len().max())) if len(table) else table[name]
-    return [*lines, "", table.to_string(index=False), "", NOTE]
+    return [*lines, "", table.to_string(index=False, justify="left"), "", NOTE]

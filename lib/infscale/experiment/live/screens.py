@@ -15,6 +15,9 @@ FIGURE_S, BAR_S, LINE_S = 0.5, 0.25, 5.0
 WIDTH, HEIGHT = 480, 40
 """Size of the picture of the requests in flight, px."""
 
+POINTS = 240
+"""Most looks that the picture shows."""
+
 
 class Screen(Protocol):
     """Shows loads, one after another."""
@@ -178,7 +181,7 @@ class Figure:
 def figure(title: str, so_far: SoFar) -> str:
     """Return a load as a bar of its time, a table of its numbers, and a picture of its requests in flight (HTML)."""
     share = min(1.0, max(0.0, so_far.elapsed_s) / so_far.duration_s)
-    cell = 'style="text-align:right;white-space:nowrap"'
+    cell = 'style="text-align:right;white-space:nowrap;padding:0 8px"'
     known = numbers(so_far)
     heads = "".join(f"<th {cell}>{escape(name)}</th>" for name, _ in known)
     values = "".join(f"<td {cell}>{escape(value)}</td>" for _, value in known)
@@ -188,28 +191,22 @@ def figure(title: str, so_far: SoFar) -> str:
         f'<div class="infscale-live"><strong>{escape(title)}</strong> {escape(clock(so_far))}'
         f'<div style="width:{WIDTH}px;height:4px;background:rgba(128,128,128,.3)">'
         f'<div style="width:{share:.1%};height:4px;background:#1f6fb4"></div></div>'
-        f"{table}{_picture(so_far.queue, so_far.duration_s)}"
+        f"{table}{_picture(so_far.queue)}"
         f'<div style="color:{colour}">{escape(judged(so_far))}</div></div>'
     )
 
 
-def _picture(queue: Sequence[tuple[float, int]], duration_s: float) -> str:
-    """Return the requests in flight over time as a small picture (SVG); "" where there are too few looks."""
+def _picture(queue: Sequence[tuple[float, int]]) -> str:
+    """Return the requests in flight so far as a small picture (SVG); "" where there are too few looks."""
     if len(queue) < 2:
         return ""
-    most, step = max(1, max(count for _, count in queue)), math_step(len(queue))
-    span_s = max(duration_s, queue[-1][0])
+    most, step, span_s = max(1, max(count for _, count in queue)), -(-len(queue) // POINTS), queue[-1][0]
     points = " ".join(
         f"{2 + at / span_s * (WIDTH - 4):.1f},{HEIGHT - 2 - count / most * (HEIGHT - 14):.1f}"
-        for at, count in queue[::step]
+        for at, count in queue[-1::-step]
     )
     return (
         f'<svg width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="requests in flight over time" '
         f'xmlns="http://www.w3.org/2000/svg"><polyline points="{points}" fill="none" stroke="#1f6fb4"/>'
-        f'<text x="2" y="9" font-size="10" fill="currentColor">in flight, at most {most:,}</text></svg>'
+        f'<text x="2" y="9" font-size="10" fill="currentColor">in flight so far, at most {most:,}</text></svg>'
     )
-
-
-def math_step(count: int, most: int = 240) -> int:
-    """Return which looks are drawn, every so many, so that there are at most about ``most``."""
-    return -(-count // most)
