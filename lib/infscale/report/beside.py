@@ -86,8 +86,8 @@ def describe_two(first: Path | str, second: Path | str) -> list[str]:
     """Return two runs beside each other, as lines of text; arguments and errors as of :func:`compare_runs`."""
     runs = [load_run(first), load_run(second)]
     lines = [
-        f"{name} {run.id}, {run.manifest.design.finding}: {machine_text(run.manifest.machine)}"
-        for name, run in zip(("1", "2"), runs, strict=True)
+        f"{number} {run.id}, {run.manifest.design.finding}: {machine_text(run.manifest.machine)}"
+        for number, run in enumerate(runs, 1)
     ]
     table = compare_runs(*runs).rename(columns={"first": "1", "second": "2", "ratio": "2 ÷ 1"})
     for name in table.columns:
