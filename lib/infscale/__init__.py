@@ -20,10 +20,13 @@ if TYPE_CHECKING:
     from infscale.errors import InfscaleError as InfscaleError
     from infscale.experiment.design.arm import Arm as Arm
     from infscale.experiment.design.design import Design as Design
+    from infscale.experiment.explore import explore as explore
     from infscale.experiment.measure import measure as measure
     from infscale.findings.finding import Finding as Finding
     from infscale.records.runs import Run as Run
     from infscale.records.runs import load_run as load_run
+    from infscale.report.beside import compare_runs as compare_runs
+    from infscale.report.listing import runs_table as runs_table
     from infscale.report.results import save as save
 
 __version__ = "0.1.0"
@@ -37,9 +40,12 @@ NAMES = {
     "Run": "infscale.records.runs",
     "attach": "infscale.deployment.own.attach",
     "attached": "infscale.deployment.own.attach",
+    "compare_runs": "infscale.report.beside",
     "deploy": "infscale.deployment",
+    "explore": "infscale.experiment.explore",
     "load_run": "infscale.records.runs",
     "measure": "infscale.experiment.measure",
+    "runs_table": "infscale.report.listing",
     "save": "infscale.report.results",
     "tabulate": "infscale.analysis.tables",
 }

@@ -10,6 +10,11 @@
     │   └── ServerLostError   it ended under load, or no longer answers
     ├── EngineError       the load engine itself failed
     └── DataError         a stored file is missing, truncated, or of another schema or machine
+
+    KeyboardInterrupt
+    └── Interrupt         Ctrl-C, or a notebook's stop button; the message says what was kept, and how to go on
+
+A notebook shows all of them as one line, without a traceback.
 """
 
 import math
@@ -18,8 +23,22 @@ import re
 from collections.abc import Collection, Iterable
 
 
-class InfscaleError(Exception):
+class _OneLine(BaseException):
+    """Shows itself in a notebook as its message: where in this package it was raised helps nobody who reads it."""
+
+    def _render_traceback_(self) -> list[str]:  # what IPython asks an exception for
+        return [f"{type(self).__name__}: {self}"]
+
+
+class InfscaleError(_OneLine, Exception):
     """Base of every error that this package raises on purpose."""
+
+
+class Interrupt(_OneLine, KeyboardInterrupt):
+    """Work was ended by Ctrl-C or by a notebook's stop button; the message says what was kept, and how to go on.
+
+    It is an exception, so that nothing takes what was ended for the whole, or goes on with the next.
+    """
 
 
 class ConfigError(InfscaleError, ValueError):

@@ -1,11 +1,14 @@
 """Programs and packages that are installed on this machine."""
 
+import contextlib
 import importlib.util
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")
 """Where Debian puts programs of the system, which are not on every user's PATH."""
@@ -30,6 +33,31 @@ class Requirement:
     enables: str
     get: str = ""
     needed: bool = False
+
+
+@contextlib.contextmanager
+def native_log(name: str, beside: Path | None) -> Iterator[None]:
+    """Send what native code of this process writes to standard error to ``name.log``, while the context lasts.
+
+    For importing TensorFlow, whose first lines no setting of its own keeps out of a notebook. Errors of Python are
+    shown as ever.
+
+    Args:
+        name: of the log.
+        beside: a file of the folder that it goes to, such as a server's log; None leaves standard error alone.
+    """
+    if beside is None:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with beside.with_name(f"{name}.log").open("ab") as file:
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def find_program(name: str) -> str | None:

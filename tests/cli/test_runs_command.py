@@ -10,7 +10,7 @@ from infscale.analysis.answers import UNDECIDED
 from infscale.analysis.tables import tabulate
 from infscale.cli import main
 from infscale.records.runs import load_run
-from infscale.report import listing
+from infscale.report import beside, listing
 
 
 @pytest.fixture
@@ -65,3 +65,29 @@ def test_what_is_no_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "is not a run" in capsys.readouterr().err
     assert main(["runs", "--data", str(tmp_path)]) == 0
     assert "no runs in" in capsys.readouterr().out
+
+
+def test_two_runs_stand_beside_each_other(
+    stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = build(tmp_path / "other", GRPC_FASTER, duration_s=1.0, grid=(0.3, 0.45, 0.7), seed=2)
+    tables = {folder: tabulate(load_run(folder)) for folder in (stored, other)}
+    monkeypatch.setattr(beside, "stored_tables", lambda run: tables[run.folder])
+    assert main(["show", str(stored), str(other), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    first, second = (one.contrasts["answer"] for one in tables.values())
+    contrasts = [row for row in rows if "÷" in row["what"]]
+    assert len(contrasts) == len(first) == len(second)
+    for row, one, two in zip(contrasts, first, second, strict=True):
+        assert row["first"].endswith(one)
+        assert row["second"].endswith(two)
+    assert any("λ*" in row["what"] for row in rows)
+    assert main(["show", str(stored), str(other)]) == 0
+    printed = capsys.readouterr().out
+    assert f"1 {load_run(stored).id}, " in printed
+    assert f"2 {load_run(other).id}, " in printed
+    assert "2 ÷ 1" in printed
+
+    itself = beside.compare_runs(stored, load_run(stored))
+    assert set(itself["ratio"]) <= {"1", ""}, "a run is nowhere apart from itself"
+    assert (itself["first"] == itself["second"]).all()

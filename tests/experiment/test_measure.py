@@ -16,7 +16,7 @@ from helpers.virtual_lab import CALIBRATION, Lab, move_in, quiet, run_in, trials
 from infscale import machine
 from infscale.deployment.endpoint import Endpoint
 from infscale.deployment.processes.pids import living
-from infscale.errors import ConfigError, DataError, MissingError, ServerLostError
+from infscale.errors import ConfigError, DataError, Interrupt, MissingError, ServerLostError
 from infscale.experiment import measure as measuring
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
@@ -301,9 +301,21 @@ def test_a_trial_that_was_ended_early_is_not_stored(lab: Lab, tmp_path: Path, mo
     """The engine ends a trial on Ctrl-C and gives back what it has: half a trial is none."""
     interrupt_trials(lab, monkeypatch)
     design = single()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupt, match=r"no trial was finished; .* is kept in .*; the same call goes on"):
         run_in(lab, design, tmp_path)
     assert not load_run(folder_for(design, tmp_path)).trials
+
+
+def test_an_interrupted_run_says_how_many_trials_it_keeps(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupt_trials(lab, monkeypatch, 2)
+    with pytest.raises(Interrupt) as caught:
+        run_in(lab, single(), tmp_path)
+    folder = folder_for(single(), tmp_path)
+    kept = len(load_run(folder).trials)
+    assert kept
+    assert str(caught.value) == f"{kept} finished trials are kept in {folder}; the same call goes on"
 
 
 def test_a_complete_run_is_not_measured_again_unless_asked(done: tuple[Run, Lab], lab: Lab) -> None:

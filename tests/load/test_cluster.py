@@ -147,7 +147,9 @@ def engines_of(pid: int) -> list[psutil.Process]:
 def test_a_worker_that_is_killed_costs_its_shard_alone(cluster: Cluster, server: NullServer) -> None:
     parts = drawn(cluster, 200, 4.0)
     began = threading.Event()
-    thread, came = in_thread(lambda: sent(cluster, server, parts, progress=lambda s: began.set() if s > 0.5 else None))
+    thread, came = in_thread(
+        lambda: sent(cluster, server, parts, progress=lambda s, _: began.set() if s > 0.5 else None)
+    )
     victim = cluster.members[1]
     assert began.wait(60)
     engines = engines_of(victim.hello.pid)
@@ -265,7 +267,7 @@ def test_a_scheduler_that_vanishes_is_named(outside: Outside, server: NullServer
         parts = drawn(cluster, 100, 3.0)
         began = threading.Event()
         thread, came = in_thread(
-            lambda: sent(cluster, server, parts, progress=lambda s: began.set() if s > 0.3 else None)
+            lambda: sent(cluster, server, parts, progress=lambda s, _: began.set() if s > 0.3 else None)
         )
         assert began.wait(60)
         outside.processes[0].kill()
@@ -364,7 +366,7 @@ def test_when_the_driver_is_killed_engines_and_workers_end(server: NullServer) -
 
 
 def test_ctrl_c_in_python_raises_with_the_rows(cluster: Cluster, server: NullServer) -> None:
-    def interrupt(elapsed_s: float) -> None:
+    def interrupt(elapsed_s: float, _: object) -> None:
         if elapsed_s > 0.3 and not told:
             told.append(True)
             raise KeyboardInterrupt

@@ -151,14 +151,14 @@ def test_a_load_that_is_ended_in_its_middle_is_an_exception_with_its_rows() -> N
     """As a result like any other, half a load was taken for a whole one, and the next one ran on."""
     asked: list[float] = []
 
-    def stop_once(elapsed_s: float) -> None:
+    def stop_once(elapsed_s: float, _: object) -> None:
         asked.append(elapsed_s)
         if len(asked) == 1:
             raise KeyboardInterrupt
 
     with (
         server(replying(REPLY)) as url,
-        pytest.raises(engine.Interrupted, match=r"ended when \d+ of its 600 requests were sent") as caught,
+        pytest.raises(engine.Interrupted, match=r"ended after \d+ of 600 requests") as caught,
     ):
         load(url, [1000.0 * k for k in range(600)], progress=stop_once)
     assert isinstance(caught.value, KeyboardInterrupt)

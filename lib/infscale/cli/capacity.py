@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from infscale.cli import printed
     from infscale.experiment.capacity import Found, Trial
     from infscale.experiment.design.slo import Slo
+    from infscale.experiment.live.view import View
     from infscale.load.single import Load, Outcome
     from infscale.records.manifest import Reason
 
@@ -57,6 +58,7 @@ def _run(*, slo: str, max_rate: float, duration: float, seed: int | None, json: 
     """
     from infscale.experiment import capacity
     from infscale.experiment.design.slo import parse
+    from infscale.experiment.live.view import viewing
 
     objective = parse(slo, "--slo")
     load = checked(
@@ -73,10 +75,11 @@ def _run(*, slo: str, max_rate: float, duration: float, seed: int | None, json: 
     )
     if load.timeout_s * 1e3 <= objective.limit_ms:
         raise ConfigError(f"--timeout {load.timeout_s:g} does not exceed the limit of --slo {slo}; accepted: more")
-    endpoint = Endpoint(load, objective, lambda line: print(line, flush=True))
-    unloaded_ms = endpoint.unloaded_ms()
-    first = min(FIRST_LOAD * 1e3 / unloaded_ms, max_rate)
-    found = capacity.search(endpoint.trial, objective, first, most=max_rate, longest_s=duration)
+    with viewing() as view:
+        endpoint = Endpoint(load, objective, view.say, view)
+        unloaded_ms = endpoint.unloaded_ms()
+        first = min(FIRST_LOAD * 1e3 / unloaded_ms, max_rate)
+        found = capacity.search(endpoint.trial, objective, first, most=max_rate, longest_s=duration)
     if json:
         from infscale.cli import printed
 
@@ -99,6 +102,7 @@ class Endpoint:
         load: what is sent; rate, duration and seed are those of each trial.
         slo: the objective.
         say: takes a line of what happens.
+        view: shows each load while it runs.
         reasons: why requests failed, over all trials.
         spoilt: why the generator or the host failed at the end of the search; "" if they did not.
     """
@@ -106,6 +110,7 @@ class Endpoint:
     load: "Load"
     slo: "Slo"
     say: Callable[[str], None]
+    view: "View"
     reasons: "list[Reason]" = field(default_factory=list)
     spoilt: str = ""
     _loads: int = 0
@@ -154,7 +159,8 @@ class Endpoint:
         warm_ns, limit_ns = round(WARM_UP * duration_s * 1e9), round(self.slo.limit_ms * 1e6)
         most = most_late(self.slo, planned)
         give_up = GiveUp(limit_ns, warm_ns, math.ceil(most / self.load.shards))
-        outcome = self._sent(replace(self.load, rates_per_s=(rate_per_s,), duration_s=duration_s, give_up=give_up))
+        load = replace(self.load, rates_per_s=(rate_per_s,), duration_s=duration_s, give_up=give_up)
+        outcome = self._sent(load, f"trial {self._trials}, λ = {number(rate_per_s)}/s")
         rows = outcome.samples
         ended = bool((rows["status"] == "unsent").any())
         end_ns = int(rows["due_ns"].max()) if ended else round(duration_s * 1e9)
@@ -165,8 +171,8 @@ class Endpoint:
         late = int((response_ms > self.slo.limit_ms).sum())
         return observe(rate_per_s, response_ms, self.slo, planned, hopeless=ended or late >= most, long=long), fault
 
-    def _sent(self, load: "Load") -> "Outcome":
-        """Send a load with arrivals of its own.
+    def _sent(self, load: "Load", title: str = "single requests") -> "Outcome":
+        """Send a load with arrivals of its own, and show it by this title.
 
         Raises:
             KeyboardInterrupt: it was ended by Ctrl-C.
@@ -175,7 +181,9 @@ class Endpoint:
 
         self._loads += 1
         load = replace(load, seed=self.load.seed + self._loads)
-        outcome = single.run(load, single.schedules(load))
+        plan = single.schedules(load)
+        with self.view.load(title, plan.duration_s) as progress:
+            outcome = single.run(load, plan, progress)
         if outcome.interrupted:
             raise KeyboardInterrupt
         self.reasons += outcome.manifest.generator.reasons

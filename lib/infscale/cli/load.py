@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,16 +67,15 @@ def _run(*, json: bool, cluster: str, workers: int | None, **options: Any) -> in
         InfscaleError: bad input, or the engine failed.
     """
     load = checked(**options)
+    from infscale.experiment.live.view import viewing
     from infscale.load import single
 
     try:
         with contextlib.ExitStack() as stack:
             load, reached = on_cluster(load, cluster, workers, stack)
             plan = single.schedules(load)
-            with _ended_by_signals(), _bar(plan.duration_s) as progress:
+            with _ended_by_signals(), viewing() as view, view.load("", plan.duration_s) as progress:
                 outcome = single.run(load, plan, progress, reached)
-                if not outcome.interrupted:
-                    progress(plan.duration_s)
     except KeyboardInterrupt:
         print("infscale: interrupted before the first request", file=sys.stderr)
         return INTERRUPTED
@@ -169,28 +168,6 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
-
-
-@contextmanager
-def _bar(total_s: float) -> Iterator[Callable[[float], None]]:
-    """Show a progress bar over the schedule on standard error; yields what moves it to a time in s.
-
-    A terminal that is gone meanwhile takes the bar along, and not the load.
-    """
-    from tqdm import tqdm
-
-    total = round(total_s, 1)
-    bar = tqdm(total=total, unit="s", bar_format="{l_bar}{bar}| {n:.1f}/{total:.1f} s")
-
-    def show(elapsed_s: float) -> None:
-        with suppress(OSError):
-            bar.update(max(0.0, min(elapsed_s, total) - bar.n))
-
-    try:
-        yield show
-    finally:
-        with suppress(OSError):
-            bar.close()
 
 
 # ------------------------------------------------------------------------------------------------ the options

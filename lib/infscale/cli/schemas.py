@@ -36,6 +36,7 @@ def kinds() -> "dict[str, type[msgspec.Struct]]":
         "plan-capacity": printed.PlannedCapacity,
         "runs": printed.Runs,
         "show": printed.ShownRun,
+        "show-two": printed.TwoRuns,
         "summary": printed.Summary,
     }
 

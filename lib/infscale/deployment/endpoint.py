@@ -4,6 +4,7 @@ import ipaddress
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -58,6 +59,7 @@ class Endpoint(Shown):
         command: the server's command line.
         processes: lists the server's processes that live now.
         ready_s: seconds from the start to the first right answer.
+        log: the server's log file; None for a server that is not ours, or for several.
         log_tail: returns the end of the server's log; empty for a server that is not ours.
         metrics: ``host:port/path`` of the server's counters in Prometheus' format; empty where there are none.
         management: ``host:port`` of the server's administration, where it has one; it may be that of its REST.
@@ -92,6 +94,7 @@ class Endpoint(Shown):
     command: Sequence[str] = ()
     processes: Processes = field(default=list, repr=False)
     ready_s: float = 0.0
+    log: Path | None = field(default=None, repr=False)
     log_tail: Callable[[], str] = field(default=str, repr=False)
     metrics: str = ""
     management: str = ""

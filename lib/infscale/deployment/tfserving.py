@@ -236,6 +236,7 @@ def deploy(
                 command=chosen.command,
                 processes=chosen.processes(process),
                 ready_s=process.ready_s,
+                log=process.log,
                 log_tail=process.log_tail,
                 metrics=f"{place.host}:{rest}{_METRICS_PATH}" if monitoring else "",
                 own=own,

@@ -223,6 +223,7 @@ def deploy(
                 command=process.command,
                 processes=process.tree,
                 ready_s=process.ready_s,
+                log=process.log,
                 log_tail=process.log_tail,
                 metrics=f"{metrics}/metrics",
                 management=management,

@@ -5,18 +5,19 @@ Every trial is on disk when it ends.
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from infscale.deployment import deploy
 from infscale.deployment.fronts import staleness
-from infscale.errors import ConfigError, DeploymentError, MissingError, check_duration
+from infscale.errors import ConfigError, DeploymentError, Interrupt, MissingError, check_duration
 from infscale.experiment.beside import tools
 from infscale.experiment.check import check
 from infscale.experiment.design.design import Design
 from infscale.experiment.design.time_plan import first_look
 from infscale.experiment.folder import check_same, folder_for, locked
 from infscale.experiment.lifetime import lifetime
+from infscale.experiment.live.view import View, viewing
 from infscale.experiment.session import Report, Session, Start
 from infscale.experiment.usage.elsewhere import Elsewhere
 from infscale.load.cluster.connect import connected
@@ -84,7 +85,7 @@ def measure_in(
 ) -> Run:
     """Measure what a run's folder lacks of its design, and return the run, complete and packed.
 
-    Interrupted by an exception or Ctrl-C, finished trials stay.
+    Meanwhile it is shown how each trial goes. Interrupted by an exception or Ctrl-C, finished trials stay.
 
     Args:
         folder: of a run, absolute or from the project's root.
@@ -92,6 +93,7 @@ def measure_in(
         say, start, allocate: as of :func:`measure`.
 
     Raises:
+        Interrupt: Ctrl-C ended it.
         ConfigError, DeploymentError, MissingError, DataError: as :func:`measure`; also where the run was measured by
             another machine or other code, ``folder`` is no run, or ``more_s`` no duration.
     """
@@ -99,7 +101,10 @@ def measure_in(
     if more_s != 0:
         check_duration(more_s, "more_s")
     with locked(folder), contextlib.ExitStack() as stack:
-        session = Session(folder, say, start)
+        view = stack.enter_context(viewing())
+        session = Session(folder, view.say if say is print else say, start, view=view)  # a bar would be printed into
+        stack.enter_context(_telling(session, view))
+        say = session.say
         if session.manifest.status == "complete" and not more_s:
             say(f"{folder.name} is complete: nothing to measure")
         else:
@@ -117,6 +122,20 @@ def measure_in(
                     session.manifest.staleness = _staleness(session)
         pack(folder)
     return load_run(folder)
+
+
+@contextlib.contextmanager
+def _telling(session: Session, view: View) -> Iterator[None]:
+    """Let a view say how far a run is; an interruption says what is kept, and how to go on."""
+    name, manifest = session.folder.name, session.manifest
+    view.head = lambda: f"{name}: {session.elapsed_s():.0f} of about {manifest.ends_at_s:.0f} s"
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        finished = sum(1 for _ in (session.folder / "trials").glob("[!.]*.json"))
+        kept = f"{finished} finished trials are" if finished else "no trial was finished; what is known is"
+        raise Interrupt(f"{kept} kept in {session.folder}; the same call goes on") from error
+    view.result = f"{name}: {manifest.status}, {session.elapsed_s():.0f} s"
 
 
 def asked(cluster: str, workers: int | None, design: Design) -> str:

@@ -25,6 +25,7 @@ from infscale.experiment.beside import anchor
 from infscale.experiment.design.arm import Arm, Level
 from infscale.experiment.design.labels import labels
 from infscale.experiment.folder import now
+from infscale.experiment.live.view import View
 from infscale.experiment.trial import Outcome, Plan
 from infscale.experiment.usage.elsewhere import Elsewhere
 from infscale.load import ceiling
@@ -71,8 +72,9 @@ class Session:
         start: Start = deploy,
         cluster: Cluster | None = None,
         elsewhere: Elsewhere | None = None,
+        view: View | None = None,
     ) -> None:
-        self.folder, self.say, self.start = folder, say, start
+        self.folder, self.say, self.start, self.view = folder, say, start, view
         self.cluster, self.elsewhere = cluster, elsewhere
         self.manifest = manifests.read(folder / "run.json", RunManifest)
         self.design = self.manifest.design
@@ -227,7 +229,7 @@ class Session:
 
     def _try(self, endpoint: Endpoint, plan: Plan) -> Outcome:
         ceilings, elsewhere = self.manifest.ceilings, self.elsewhere
-        return trial.run(endpoint, plan, ceilings=ceilings, cluster=self.cluster, elsewhere=elsewhere)
+        return trial.run(endpoint, plan, ceilings=ceilings, cluster=self.cluster, elsewhere=elsewhere, view=self.view)
 
     def store(self, trial_id: str, outcome: Outcome) -> None:
         """Write a trial's rows and the logs of its load tool, then its manifest."""
@@ -264,7 +266,7 @@ class Session:
         seconds = max(min(WARM_S, self.design.trial_s), WARM_REQUESTS / rate)
         for k in range(most):
             plan = Plan(arm, rate, seconds, self.design.timeout_s, self.design.seed, (98, k))
-            rows = trial.run(endpoint, plan, cluster=self.cluster).samples
+            rows = trial.run(endpoint, plan, cluster=self.cluster, view=self.view).samples
             ok = rows[rows["status"] == "ok"]
             _, before, after = np.array_split((ok["done_ns"] - ok["scheduled_ns"]).to_numpy(), 3)
             if len(before) and len(after) and np.median(before) <= STEADY * np.median(after):

@@ -18,9 +18,10 @@ from infscale import machine
 from infscale.deployment.counters import cache_counts, statistics
 from infscale.deployment.endpoint import Endpoint
 from infscale.display import Shown, Summary, ecdf
-from infscale.errors import ConfigError, check_duration, check_rate, one_of
+from infscale.errors import ConfigError, Interrupt, check_duration, check_rate, one_of
 from infscale.experiment.design.arm import CLIENTS, Arm
 from infscale.experiment.design.slo import Slo
+from infscale.experiment.live.view import View, ticking, viewing
 from infscale.experiment.settle import await_counts
 from infscale.experiment.usage import resources
 from infscale.experiment.usage.elsewhere import Elsewhere
@@ -30,7 +31,7 @@ from infscale.load.ceiling import Points
 from infscale.load.cluster import run as distributed
 from infscale.load.cluster.connect import Cluster
 from infscale.load.engine import run as engine
-from infscale.load.engine.interfaces import Streaming
+from infscale.load.engine.interfaces import Progress, Streaming
 from infscale.models.stream import StreamPlan
 from infscale.paths import project_root
 from infscale.payloads import limits, similarity
@@ -143,8 +144,9 @@ def run(
     ceilings: Mapping[str, Points] | None = None,
     cluster: Cluster | None = None,
     elsewhere: Elsewhere | None = None,
+    view: View | None = None,
 ) -> Outcome:
-    """Load ``endpoint`` as ``plan`` says, and judge what came back.
+    """Load ``endpoint`` as ``plan`` says, show meanwhile how it goes, and judge what came back.
 
     Args:
         endpoint: a running deployment.
@@ -153,14 +155,39 @@ def run(
             (:mod:`infscale.load.ceiling`).
         cluster: the workers that send the load, if the arm's client is the load engine; None for this machine alone.
         elsewhere: what tells the usage of servers on other machines; None where it is not asked for.
+        view: what shows it; None for one of its own.
 
     Raises:
         ConfigError: the encoding is unknown, or the server's REST does not speak the arm's HTTP version.
         MissingError: the arm's client is not installed.
         EngineError: the load engine, or the client, failed.
-        Interrupted: Ctrl-C ended it in its middle; the exception has the rows
+        Interrupt: Ctrl-C ended it; in the middle of a load by the engine the exception has the rows
             (:class:`infscale.load.engine.run.Interrupted`).
     """
+    try:
+        with viewing(view) as shown:
+            outcome = _run(endpoint, plan, ceilings or {}, cluster, elsewhere, shown)
+            shown.result = f"{_title(endpoint, plan)}: {outcome.manifest.judged.short}"
+    except Interrupt:
+        raise
+    except KeyboardInterrupt as error:
+        raise Interrupt("the trial was ended, and has no rows yet; run it again") from error
+    return outcome
+
+
+def _title(endpoint: Endpoint, plan: Plan) -> str:
+    """Return what a view calls a trial."""
+    return f"{endpoint.label}, {NAMES[plan.arm.protocol]}, λ = {plan.rate_per_s:g}/s"
+
+
+def _run(
+    endpoint: Endpoint,
+    plan: Plan,
+    ceilings: Mapping[str, Points],
+    cluster: Cluster | None,
+    elsewhere: Elsewhere | None,
+    view: View,
+) -> Outcome:
     check_client(plan.arm.client)
     payload = payload_of(endpoint, plan.arm)
     seeds = {name: np.random.SeedSequence(plan.seed, spawn_key=(*plan.key, i)) for i, name in enumerate(DRAWS)}
@@ -173,13 +200,16 @@ def run(
     counted, cached = statistics(endpoint), cache_counts(endpoint)
     load, steal, started = os.getloadavg()[0], machine.steal_ticks(), dt.datetime.now(dt.UTC)
     shares, foreign = endpoint.answered_by_replica(), Watch(endpoint, cluster.pids_here() if cluster else ())
-    with resources.watching(endpoint, plan.usage, elsewhere) as used:
+    with (
+        view.load(_title(endpoint, plan), plan.duration_s) as progress,
+        resources.watching(endpoint, plan.usage, elsewhere) as used,
+    ):
 
         def mark() -> None:
             used.mark()
             foreign.mark()
 
-        result = _send(endpoint, plan, payload, arrivals, choice, mark, cluster)
+        result = _send(endpoint, plan, payload, arrivals, choice, mark, progress, cluster)
     manifest = TrialManifest(
         phase=plan.phase,
         lifetime=plan.lifetime,
@@ -198,7 +228,7 @@ def run(
         server=_server(endpoint),
         rows=len(result.samples),
         messages=None if result.chunks is None else len(result.chunks),
-        ceiling_per_s=_ceiling(ceilings or {}, payload, plan.arm.http),
+        ceiling_per_s=_ceiling(ceilings, payload, plan.arm.http),
         host=_host(endpoint, load, steal, foreign.result(), result.generator.workers),
         # What a server times of a stream is when it took the request, and not what it sent since.
         components=None if plan.arm.streams else components.split(result.samples, counted, statistics(endpoint)),
@@ -247,6 +277,7 @@ def _send(
     arrivals: Sequence[Schedule],
     choice: Choice,
     mark: Callable[[], None],
+    progress: Progress,
     cluster: Cluster | None,
 ) -> engine.Result:
     """Send the load by the arm's client; on a cluster, from all workers."""
@@ -256,18 +287,19 @@ def _send(
     headers = {**endpoint.headers, **payload.headers}
     if arm.client != "wire":
         mark()
-        result = SENDERS[arm.client](
-            plan,
-            url,
-            payload.bodies,
-            arrivals[0],
-            choice,
-            timeout_s=plan.timeout_s,
-            connections=arm.limit(),
-            headers=headers,
-            ca=endpoint.ca,
-            cores=cores,
-        )
+        with ticking(progress):
+            result = SENDERS[arm.client](
+                plan,
+                url,
+                payload.bodies,
+                arrivals[0],
+                choice,
+                timeout_s=plan.timeout_s,
+                connections=arm.limit(),
+                headers=headers,
+                ca=endpoint.ca,
+                cores=cores,
+            )
         mark()
         return result
     each = max(1, arm.limit() // len(arrivals))
@@ -288,6 +320,7 @@ def _send(
         targets=targets,
         pick=arm.pick,
         streaming=streaming(payload.stream, payload.messages),
+        progress=progress,
         mark=mark,
     )
 

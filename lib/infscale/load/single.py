@@ -19,7 +19,7 @@ from infscale.load import trace
 from infscale.load.cluster import run as distributed
 from infscale.load.cluster.connect import Cluster
 from infscale.load.engine import run as engine
-from infscale.load.engine.interfaces import GiveUp, Streaming
+from infscale.load.engine.interfaces import GiveUp, Progress, Streaming
 from infscale.load.engine.job import parse
 from infscale.load.schedule import Process, Schedule
 from infscale.records import chunks
@@ -185,15 +185,13 @@ def _warmup(load: Load, rate: float, seed: np.random.SeedSequence) -> list[Sched
 # -------------------------------------------------------------------------------------------- the load
 
 
-def run(
-    load: Load, plan: Plan, progress: Callable[[float], None] | None = None, cluster: Cluster | None = None
-) -> Outcome:
+def run(load: Load, plan: Plan, progress: Progress | None = None, cluster: Cluster | None = None) -> Outcome:
     """Send a load and return all its rows; Ctrl-C ends it early.
 
     Args:
         load: what to send.
         plan: its schedules, from :func:`schedules`.
-        progress: called a few times a second with the seconds since the schedule's start.
+        progress: called a few times a second from the start on.
         cluster: the workers that send it; None for this machine alone.
 
     Raises:

@@ -24,6 +24,7 @@ from infscale.cli.printed.services import (
 )
 from infscale.cli.printed.stored import (
     Advice,
+    Beside,
     Choice,
     Imported,
     ImportedTrial,
@@ -38,6 +39,7 @@ from infscale.cli.printed.stored import (
     ShownRun,
     Summary,
     TrialSummary,
+    TwoRuns,
     Unjudged,
 )
 
@@ -45,6 +47,7 @@ __all__ = [
     "AccuracyAudit",
     "Advice",
     "Audit",
+    "Beside",
     "CachingAudit",
     "Capacity",
     "CapacityTrial",
@@ -75,6 +78,7 @@ __all__ = [
     "ShownRun",
     "Summary",
     "TrialSummary",
+    "TwoRuns",
     "Unjudged",
     "emit",
     "rows",

@@ -119,6 +119,21 @@ class ShownRun(Result):
     contrasts: list[ShownContrast]
 
 
+class Beside(Result):
+    """What two runs say of a contrast or an arm, in words, and second ÷ first (:mod:`infscale.report.beside`)."""
+
+    what: str
+    first: str
+    second: str
+    ratio: str
+
+
+class TwoRuns(Result):
+    """``infscale show`` with two runs."""
+
+    rows: list[Beside]
+
+
 class ImportedTrial(Result):
     """A load of another tool; each percentile with its 95 % interval within the trial, null where there is none.
 

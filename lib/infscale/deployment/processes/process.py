@@ -20,7 +20,7 @@ from infscale.deployment.client import UnansweredError
 from infscale.deployment.processes.folder import check_writable
 from infscale.deployment.processes.pids import record_pids
 from infscale.deployment.processes.ports import HERE, Place
-from infscale.errors import DeploymentError
+from infscale.errors import DeploymentError, Interrupt
 from infscale.machine import split_cores
 
 _SCRIPT = Path(__file__).with_name("supervise.py")
@@ -223,6 +223,7 @@ def serving(
 
     Raises:
         DeploymentError: the command cannot be executed, ended, or was not ready in time.
+        Interrupt: Ctrl-C ended it meanwhile.
     """
     with Process(
         command,
@@ -239,5 +240,8 @@ def serving(
         def answers() -> bool:
             return all(process.owns_port(port) for port in ports) and ready(process)
 
-        process.ready_s = wait_ready(process, answers, what=what, timeout_s=timeout_s, log_tail=log_tail)
+        try:
+            process.ready_s = wait_ready(process, answers, what=what, timeout_s=timeout_s, log_tail=log_tail)
+        except KeyboardInterrupt as error:
+            raise Interrupt(f"{what} was ended before it was ready; deploy it again") from error
         yield process

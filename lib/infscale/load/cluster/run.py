@@ -31,6 +31,7 @@ from infscale.load.cluster.line import (
     Stopped,
     speaking,
 )
+from infscale.load.engine.interfaces import Progress
 from infscale.load.engine.job import parse
 from infscale.load.engine.run import START_IN_NS, Interrupted, Result, merged
 from infscale.records.manifest import ClusterWorker, Generator
@@ -71,7 +72,7 @@ def run(
     schedules: Sequence[npt.NDArray[np.int64]],
     choices: Sequence[npt.NDArray[np.int32]],
     *,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     mark: Callable[[], None] | None = None,
     **options: Any,
 ) -> Result:
@@ -83,7 +84,7 @@ def run(
     Args:
         cluster: the workers.
         url, bodies, schedules, choices: as of :func:`infscale.load.engine.run.run`, one schedule for each shard.
-        progress: called a few times a second with the seconds since the schedule's start.
+        progress: called a few times a second from the start on; the rows are not seen.
         mark: called just before the start, and after the end.
         options: further arguments of that function.
 
@@ -228,7 +229,7 @@ def _start(parts: Sequence[_Part]) -> int:
 # ----------------------------------------------------------------------------------- while it is loaded
 
 
-def _collect(parts: Sequence[_Part], start_ns: int, end_s: float, progress: Callable[[float], None] | None) -> bool:
+def _collect(parts: Sequence[_Part], start_ns: int, end_s: float, progress: Progress | None) -> bool:
     """Take what each worker sends at its end; a worker that is silent beyond ``end_s`` is lost.
 
     Returns:
@@ -240,7 +241,7 @@ def _collect(parts: Sequence[_Part], start_ns: int, end_s: float, progress: Call
         try:
             elapsed_s = (time.monotonic_ns() - start_ns) / 1e9
             if progress:
-                progress(elapsed_s)
+                progress(elapsed_s, ())
             for line in speaking([part.member.line for part in waiting], PROGRESS_S):
                 _take(by_line[id(line)])
             if elapsed_s > end_s:

@@ -198,7 +198,7 @@ class _Station:
                 raise KeyboardInterrupt
             return go.start_ns
 
-        def progress(elapsed_s: float) -> None:
+        def progress(elapsed_s: float, _: object) -> None:
             nonlocal told
             if self._gone.is_set() or (self._stop.is_set() and not told):
                 told = True

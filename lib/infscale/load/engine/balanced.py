@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 
 from infscale.load.engine import status
-from infscale.load.engine.interfaces import CodecFactory, Io, Limits
+from infscale.load.engine.interfaces import CodecFactory, Io, Limits, Rows
 from infscale.load.engine.loop import NO_REASONS, Engine
 from infscale.load.engine.pool import Pool
 from infscale.load.engine.status import Finished
@@ -32,8 +32,9 @@ class Balanced(Engine):
         targets: int,
         pick: str,
         seed: int = 1,
+        rows: Rows | None = None,
     ) -> None:
-        super().__init__(io, codec, schedule, choice, limits, targets)
+        super().__init__(io, codec, schedule, choice, limits, targets, rows)
         self._two = pick == "power_of_two" and targets > 1
         self._random = random.Random(seed)
         self.picked = array("h", [-1]) * len(schedule)

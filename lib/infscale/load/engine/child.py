@@ -5,6 +5,7 @@ still written. :func:`infscale.load.engine.run.run` starts it with ``python -m``
 """
 
 import gc
+import mmap
 import os
 import pickle
 import resource
@@ -14,7 +15,7 @@ from array import array
 
 from infscale.load.engine import status
 from infscale.load.engine.balanced import Balanced
-from infscale.load.engine.interfaces import CodecFactory, Messages
+from infscale.load.engine.interfaces import CodecFactory, Messages, Rows
 from infscale.load.engine.io import SocketIo, resolve
 from infscale.load.engine.job import Ended, Greeting, Job, addressed, codec_factory
 from infscale.load.engine.loop import Engine
@@ -35,11 +36,11 @@ def _read(count: int) -> bytearray:
     return data
 
 
-def _write(value: Greeting | Ended, *buffers: "array[int]") -> None:
+def _write(value: Greeting | Ended, *buffers: "array[int] | memoryview") -> None:
     """Write a pickled value, then buffers without copying them: copies would take more memory than the rows."""
     data = pickle.dumps(value, protocol=5)
     for part in (_SIZE.pack(len(data)) + data, *buffers):
-        view = memoryview(part).cast("B")  # type: ignore[arg-type] # typeshed's array is no Buffer before 3.12
+        view = memoryview(part).cast("B")
         while view:
             view = view[os.write(1, view) :]
 
@@ -82,7 +83,10 @@ def allow_files() -> None:
 
 def _engine(job: Job, io: SocketIo, factory: CodecFactory) -> Engine:
     work = job.schedule, job.choice, job.limits
-    return Balanced(io, factory, *work, len(job.targets), job.pick) if job.pick else Engine(io, factory, *work)
+    rows = Rows(len(job.schedule), mmap.mmap(job.rows_fd, 0))
+    if job.pick:
+        return Balanced(io, factory, *work, len(job.targets), job.pick, rows=rows)
+    return Engine(io, factory, *work, rows=rows)
 
 
 def main() -> None:
@@ -113,7 +117,10 @@ def main() -> None:
     columns = vars(engine.rows) | ({f"message_{k}": v for k, v in kept.columns().items()} if kept else {})
     _write(
         {
-            "columns": {name: (column.typecode, len(column)) for name, column in columns.items()},
+            "columns": {
+                name: (column.format if isinstance(column, memoryview) else column.typecode, len(column))
+                for name, column in columns.items()
+            },
             "cpu_user_s": after.ru_utime - before.ru_utime,
             "cpu_system_s": after.ru_stime - before.ru_stime,
             "run_delay_s": None if delayed is None or delayed_since is None else (delayed_since - delayed) / 1e9,

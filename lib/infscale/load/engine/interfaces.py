@@ -1,12 +1,17 @@
 """What the engine's loop uses: a codec for each connection, input and output, limits, and the rows that it fills."""
 
+import mmap
 import re
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from infscale.load.engine.status import Finished
+
+if TYPE_CHECKING:  # the engine's process does without numpy
+    import numpy as np
+    import numpy.typing as npt
 
 READ, WRITE = 1, 4
 """Events of a socket, as epoll numbers them (EPOLLIN, EPOLLOUT)."""
@@ -244,18 +249,53 @@ class Messages:
         return {name: column for name, column in vars(self).items() if isinstance(column, array)}
 
 
-class Rows:
-    """Preallocated columns, one row per scheduled request; times in ns since the trial's start, −1 for never."""
+SHARED_BYTES = 18
+"""Bytes of a row in the memory that an engine process shares with its owner: two times and the outcome."""
 
-    def __init__(self, count: int) -> None:
+
+class Rows:
+    """Preallocated columns, one row per scheduled request; times in ns since the trial's start, −1 for never.
+
+    Args:
+        count: number of requests.
+        shared: memory of :data:`SHARED_BYTES` a row for the columns that are watched meanwhile
+            (:class:`Watched`); None takes memory of its own.
+    """
+
+    def __init__(self, count: int, shared: mmap.mmap | None = None) -> None:
         def never() -> "array[int]":
             return array("q", [-1]) * count
 
-        self.due, self.sent, self.first, self.done = never(), never(), never(), never()
+        memory = memoryview(bytearray(SHARED_BYTES * count) if shared is None else shared)
+        memory[: 16 * count] = never().tobytes() * 2
+        self.due, self.done = memory[: 8 * count].cast("q"), memory[8 * count : 16 * count].cast("q")
+        self.outcome = memory[16 * count : SHARED_BYTES * count].cast("h")
+        self.sent, self.first = never(), never()
         self.bytes_in = array("q", [0]) * count
         self.bytes_out = array("q", [0]) * count
-        self.outcome = array("h", [0]) * count
         self.connection = array("i", [-1]) * count
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The rows of one engine process of this machine while it runs: arrays that change, each of shape (requests,).
+
+    The engine writes them anyway, and who looks costs it nothing.
+
+    Attributes:
+        scheduled, due, done: ns since the start, −1 for never; int64.
+        outcome: as of :mod:`infscale.load.engine.status`; it is there before ``done`` is. int16.
+    """
+
+    scheduled: "npt.NDArray[np.int64]"
+    due: "npt.NDArray[np.int64]"
+    done: "npt.NDArray[np.int64]"
+    outcome: "npt.NDArray[np.int16]"
+
+
+Progress = Callable[[float, Sequence[Watched]], None]
+"""Called a few times a second while a load runs, with the seconds since the schedule's start, negative before it, and
+the rows so far; without any where they are on other machines."""
 
 
 CodecFactory = Callable[[], Codec]

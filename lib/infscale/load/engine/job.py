@@ -141,6 +141,7 @@ class Job:
             a header ``host``, or the URL's own.
         certificate, key: files of the client's own certificate and its key; "" for none.
         streaming: how replies bring several messages; None for replies that are no streams.
+        rows_fd: descriptor of the memory for the rows, which the process inherits; set by who starts it.
     """
 
     url: str
@@ -161,6 +162,7 @@ class Job:
     certificate: str = ""
     key: str = ""
     streaming: Streaming | None = None
+    rows_fd: int = -1
 
 
 def check_streaming(streaming: Streaming, grpc: bool, *, gzip: bool = False) -> None:

@@ -51,6 +51,7 @@ class Engine:
         choice: the body that each request carries, as an index into the codec's pool.
         limits: timeout and connections.
         targets: number of targets that ``io`` connects to.
+        rows: of the schedule's length, which are filled; None makes them.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Engine:
         choice: "array[int]",
         limits: Limits,
         targets: int = 1,
+        rows: Rows | None = None,
     ):
         self._io = io
         self._now = io.now
@@ -68,7 +70,7 @@ class Engine:
         self._schedule = schedule
         self._choice = choice
         self._limits = limits
-        self.rows = Rows(len(schedule))
+        self.rows = rows or Rows(len(schedule))
         self.opened = 0
         self.lost = 0
         self.retried = 0

@@ -4,6 +4,8 @@
 samples.
 """
 
+import mmap
+import os
 import pickle
 import select
 import struct
@@ -20,9 +22,9 @@ import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import union_categoricals
 
-from infscale.errors import ConfigError, EngineError, one_of
+from infscale.errors import ConfigError, EngineError, Interrupt, one_of
 from infscale.load.engine import status
-from infscale.load.engine.interfaces import GiveUp, Limits, Streaming
+from infscale.load.engine.interfaces import SHARED_BYTES, GiveUp, Limits, Progress, Streaming, Watched
 from infscale.load.engine.job import Ended, Greeting, Job, check_streaming, named, parse
 from infscale.records.manifest import Generator, Reason, Shard, commonest
 from infscale.vocabulary import PICKS
@@ -60,13 +62,12 @@ class Result:
     tokens: npt.NDArray[np.int32] | None = None
 
 
-class Interrupted(KeyboardInterrupt):
-    """A load was ended before its schedule was, by Ctrl-C or by a notebook's stop button.
-
-    It is an exception, so that nothing takes the rows for those of a whole load, or goes on with the next.
+class Interrupted(Interrupt):
+    """A load was ended before its schedule was.
 
     Attributes:
-        result: with every row; requests that were not sent have the status "unsent".
+        result: with every row; requests that were not sent have the status "unsent". In a notebook the exception is
+            ``sys.last_value``.
     """
 
     def __init__(self, result: Result) -> None:
@@ -74,26 +75,40 @@ class Interrupted(KeyboardInterrupt):
         rows = result.samples
         sent = int((rows["status"] != "unsent").sum())
         super().__init__(
-            f"the load was ended when {sent} of its {len(rows)} requests were sent; the rows are in the exception's "
-            "result.samples, and in a notebook in sys.last_value.result.samples"
+            f"ended after {sent:,} of {len(rows):,} requests; rows in sys.last_value.result.samples; run it again"
         )
+
+
+def _watched(job: Job, shared: mmap.mmap) -> Watched:
+    """Return what is seen of the rows of a job in the memory that its process shares."""
+    count = len(job.schedule)
+    times = np.frombuffer(shared, np.int64, 2 * count)
+    outcome = np.frombuffer(shared, np.int16, count, 16 * count)
+    return Watched(np.frombuffer(job.schedule, np.int64), times[:count], times[count:], outcome)
 
 
 class _Child:
     """One engine process."""
 
     def __init__(self, job: Job) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "infscale.load.engine.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C reaches the owner, which then asks for the rows so far
-        )
+        rows_fd = os.memfd_create("infscale-rows")
+        try:
+            os.ftruncate(rows_fd, max(1, SHARED_BYTES * len(job.schedule)))
+            self.watched = _watched(job, mmap.mmap(rows_fd, 0))
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "infscale.load.engine.child"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                start_new_session=True,  # Ctrl-C reaches the owner, which then asks for the rows so far
+                pass_fds=(rows_fd,),
+            )
+        finally:
+            os.close(rows_fd)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._in, self._out = self._process.stdin, self._process.stdout
         self.pid = self._process.pid
-        data = pickle.dumps(job, protocol=5)
+        data = pickle.dumps(replace(job, rows_fd=rows_fd), protocol=5)
         self._write(_SIZE.pack(len(data)) + data)
 
     def _write(self, data: bytes) -> None:
@@ -179,7 +194,7 @@ def run(
     key: str = "",
     give_up: GiveUp | None = None,
     streaming: Streaming | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
     mark: Callable[[], None] | None = None,
     start: Callable[[], int] | None = None,
 ) -> Result:
@@ -210,7 +225,7 @@ def run(
         certificate, key: files of the client's own certificate and its key; "" for none.
         give_up: when each engine process ends its load early; what it did not send is "unsent" then. None for never.
         streaming: how replies bring several messages, whose times are kept; None for replies that are no streams.
-        progress: called a few times a second with the seconds since the schedule's start.
+        progress: called a few times a second from the start on.
         mark: called just before the start, and after the end while the engine's processes still run.
         start: called once every engine process is ready; returns the schedule's time 0, ns of the monotonic clock. None
             starts 50 ms later.
@@ -271,7 +286,7 @@ def _check_targets(url: str, targets: Sequence[str], pick: str) -> None:
 
 def _run(
     children: Sequence[_Child],
-    progress: Callable[[float], None] | None,
+    progress: Progress | None,
     mark: Callable[[], None],
     begin: Callable[[], int] | None,
 ) -> tuple[list[tuple[Ended, Columns]], bool, int]:
@@ -287,7 +302,7 @@ def _run(
         try:
             child = children[len(results)]
             while progress and not child.has_answer(_PROGRESS_S):
-                progress((time.monotonic_ns() - start) / 1e9)
+                progress((time.monotonic_ns() - start) / 1e9, [each.watched for each in children])
             results.append(child.result())
         except KeyboardInterrupt:
             if interrupted:
