@@ -103,7 +103,9 @@ def test_contrasts_and_saturation_rates_have_their_intervals(
         if s.labels["metric"] == "response_p95_ms"
     }
     for end, column in (("estimate", "ratio"), ("low", "ratio_low"), ("high", "ratio_high")):
-        assert found[end] == (pytest.approx(row[column]), row["answer"])
+        value, answer = found[end]
+        assert value == pytest.approx(row[column])
+        assert answer == row["answer"]
     rates = {s.labels["arm"] for s in families["infscale_saturation_rate_per_second"].samples}
     assert rates == {str(arm) for arm in tables.arms.loc[np.isfinite(tables.arms["saturation_per_s"]), "arm"]}
 
@@ -119,7 +121,7 @@ def test_the_command_writes_text_with_and_without_times(
     assert cli.main(["export", str(run.folder), "--timestamps"]) == 0
     timed = parsed(capsys.readouterr().out)
     ended = pd.Timestamp(run.manifest.finished_at or "").timestamp()
-    assert {float(sample.timestamp) for family in timed for sample in family.samples} == {ended}
+    assert {float(str(sample.timestamp)) for family in timed for sample in family.samples} == {ended}
     assert {s.timestamp for f in parsed(plain) for s in f.samples} == {None}
     assert cli.main(["export", str(tmp_path)]) == 1
     assert "is not a run" in capsys.readouterr().err

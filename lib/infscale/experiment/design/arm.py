@@ -147,7 +147,8 @@ class Arm(msgspec.Struct, Shown, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         check_types(self)
         one_of("protocol", self.protocol, PROTOCOLS)
-        one_of("client", self.client, [name for name, one in EVERY_CLIENT.items() if self.protocol in one.protocols])
+        known = IMPORTED if self.client in IMPORTED else CLIENTS
+        one_of("client", self.client, [name for name, one in known.items() if self.protocol in one.protocols])
         one_of("pick", self.pick, ("", *PICKS))
         one_of("http", self.http, HTTP)
         one_of("front", self.front, FRONT_LEVELS)
