@@ -1,19 +1,23 @@
 """If these fail, JupyterLab shows a dictionary, or a picture that hides failures, where a result should stand."""
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.formatters import DisplayFormatter
+from IPython.core.interactiveshell import InteractiveShell
 
 from helpers.synthetic_run import GRPC_FASTER, build
 from infscale import Arm, Endpoint, load_run
 from infscale.display import HEIGHT, WIDTH, Shown, Summary, as_html, as_text, ecdf
 from infscale.experiment.trial import Outcome
 from infscale.findings import FINDINGS
+from infscale.programs import native_log
 
 
 def test_what_a_user_types_shows_itself_in_a_notebook_and_in_a_terminal(tmp_path: Path) -> None:
@@ -56,6 +60,29 @@ def test_the_picture_of_any_times_lies_within_its_frame(times: list[float]) -> N
     assert all(0 <= float(x) <= WIDTH and 0 <= float(y) <= HEIGHT for x, y in points)
     assert bool(points) == bool(np.isfinite(times).any())
     assert ("failed" in picture) == bool(np.isinf(times).any())
+
+
+def test_an_error_of_a_user_is_one_line_in_a_notebook() -> None:
+    """A page of this package's own calls hides which value was wrong."""
+    shell: Any = InteractiveShell()
+    shown: list[list[str]] = []
+    shell._showtraceback = lambda kind, error, lines: shown.append(lines)
+    shell.run_cell("from infscale import Arm; Arm('soap')")
+    shell.run_cell("from infscale.errors import Interrupt; raise Interrupt('3 trials are kept')")
+    assert shown == [
+        ["ConfigError: protocol='soap' is not known; accepted: grpc, rest"],
+        ["Interrupt: 3 trials are kept"],
+    ]
+
+
+def test_what_native_code_writes_goes_beside_the_servers_log(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with native_log("tensorflow", beside=tmp_path / "server.log"):
+        os.write(2, b"a red line\n")
+    os.write(2, b"another\n")
+    with native_log("tensorflow", beside=None):
+        os.write(2, b"of no server of ours\n")
+    assert (tmp_path / "tensorflow.log").read_text() == "a red line\n"
+    assert capfd.readouterr().err == "another\nof no server of ours\n"
 
 
 def test_text_of_a_server_is_no_markup() -> None:

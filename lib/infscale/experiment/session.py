@@ -168,7 +168,7 @@ class Session:
         try:
             self.record.calibration = machine.calibrate()
             if self.design.anchor and self.record.anchor is None:
-                self.record.anchor = anchor.measure(self.start, self.folder / "logs", self.pids, self.say)
+                self.record.anchor = anchor.measure(self.start, self.folder / "logs", self.pids, self.say, self.view)
             if not self.manifest.ceilings:
                 self.manifest.ceilings = ceiling.measure(self.design.protocols())
                 self.save()

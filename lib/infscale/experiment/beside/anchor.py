@@ -14,6 +14,7 @@ import pandas as pd
 from infscale.errors import DeploymentError, MissingError
 from infscale.experiment import trial
 from infscale.experiment.design.arm import Arm
+from infscale.experiment.live.view import View
 from infscale.experiment.trial import Plan
 from infscale.records.manifest import Anchor
 
@@ -27,13 +28,16 @@ TRIALS, TRIAL_S, SEED = 3, 1.0, 20
 same in every session."""
 
 
-def measure(start: Callable[..., Any], log_folder: Path, pid_log: Path, say: Callable[[str], None]) -> Anchor | None:
+def measure(
+    start: Callable[..., Any], log_folder: Path, pid_log: Path, say: Callable[[str], None], view: View | None = None
+) -> Anchor | None:
     """Return what this machine does with the anchor now; None where its server cannot be had.
 
     Args:
         start: starts a server, as :func:`infscale.deployment.deploy` does.
         log_folder, pid_log: where the server logs, and where its processes are noted.
         say: gets a line about it.
+        view: shows its trials; None for a view of each.
 
     Raises:
         KeyboardInterrupt: asked to stop meanwhile.
@@ -41,7 +45,7 @@ def measure(start: Callable[..., Any], log_folder: Path, pid_log: Path, say: Cal
     with contextlib.suppress(MissingError, DeploymentError):
         with start(ARM.framework, ARM.model, log_folder=log_folder, pid_log=pid_log) as endpoint:
             plans = [Plan(ARM, RATE, TRIAL_S, 1.0, SEED, (97, k)) for k in range(TRIALS + 1)]
-            done = [trial.run(endpoint, plan) for plan in plans][1:]
+            done = [trial.run(endpoint, plan, view=view) for plan in plans][1:]
         rows = pd.concat([one.samples for one in done])
         good = rows[rows["status"] == "ok"]
         if len(good):

@@ -268,6 +268,7 @@ class Rows:
 
         memory = memoryview(bytearray(SHARED_BYTES * count) if shared is None else shared)
         memory[: 16 * count] = never().tobytes() * 2
+        memory[16 * count : SHARED_BYTES * count] = bytes(2 * count)  # no page is first touched during the load
         self.due, self.done = memory[: 8 * count].cast("q"), memory[8 * count : 16 * count].cast("q")
         self.outcome = memory[16 * count : SHARED_BYTES * count].cast("h")
         self.sent, self.first = never(), never()

@@ -82,9 +82,8 @@ class Interrupted(Interrupt):
 def _watched(job: Job, shared: mmap.mmap) -> Watched:
     """Return what is seen of the rows of a job in the memory that its process shares."""
     count = len(job.schedule)
-    times = np.frombuffer(shared, np.int64, 2 * count)
-    outcome = np.frombuffer(shared, np.int16, count, 16 * count)
-    return Watched(np.frombuffer(job.schedule, np.int64), times[:count], times[count:], outcome)
+    due, done = (np.ndarray(count, np.int64, shared, place) for place in (0, 8 * count))
+    return Watched(np.asarray(job.schedule), due, done, np.ndarray(count, np.int16, shared, 16 * count))
 
 
 class _Child:
