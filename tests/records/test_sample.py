@@ -116,6 +116,13 @@ def test_the_numbers_in_the_readme_are_the_samples() -> None:
     assert f"{['Twelve', 'Eleven', 'Ten'][undecided]} of the twelve contrasts" in text
 
 
+def test_the_sentence_in_the_tutorial_is_the_samples() -> None:
+    """It explains how to read one, beside the figure of the same run."""
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    quoted = " ".join(re.findall(r"^> (.*)$", tutorial, re.MULTILINE)).replace("\\", "")
+    assert quoted in results.load(results.result_file(sample_figures(), "client-stacks")).sentences
+
+
 def test_the_query_in_the_data_folders_readme_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads the data with another program starts from it."""
     monkeypatch.chdir(ROOT)
