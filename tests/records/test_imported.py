@@ -280,9 +280,12 @@ def test_an_imported_run_is_shown_exported_and_listed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(listing, "derived", lambda run_id: tmp_path / "derived" / run_id)
-    run = imported(tmp_path, "k6", [k6_lines.lines(seed=k) for k in range(4)])
+    sides = [[k6_lines.lines(seed=10 * side + k) for k in range(4)] for side in (0, 1)]
+    run = imported(tmp_path, "k6", *sides)
     assert cli.main(["show", str(run.folder)]) == 0
-    assert "What do the files of k6 show?" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "What do the files of k6 show?" in shown
+    assert "Contrasts of the imported files: " in shown, "nobody named them before"
     assert cli.main(["export", str(run.folder)]) == 0
     assert 'client="k6"' in capsys.readouterr().out
     assert cli.main(["runs", "--data", str(run.folder.parent)]) == 0
@@ -294,7 +297,8 @@ def test_the_command_prints_what_is_known_and_what_is_not(tmp_path: Path, capsys
     assert cli.main(["import", "guidellm", str(FIXTURES / "poisson.json.gz"), *place]) == 0
     shown = capsys.readouterr().out
     assert "150 requests, 0 failed" in shown
-    assert "Not judged of guidellm:\n  own_limits: whether the client ran out" in shown
+    assert "claims no more:\n  own_limits: whether the client ran out" in shown
+    assert ", imported" in shown
     assert "from the time at which guidellm's schedule had the request" in shown
     file = tmp_path / "points.json"
     file.write_bytes(k6_lines.lines())

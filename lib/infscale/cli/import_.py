@@ -99,6 +99,8 @@ def _unjudged(run: "Run") -> "list[printed.Unjudged]":
 
 
 def _lines(run: "Run", trials: "pd.DataFrame") -> list[str]:
+    judged = {trial.manifest.trial_id: trial.manifest.judged for trial in run.trials}
+    deciding = {name: [gate.text for gate in one.gates if gate.name in one.reasons] for name, one in judged.items()}
     lines = []
     for one in _trials(run, trials):
         times = ", ".join(
@@ -107,11 +109,11 @@ def _lines(run: "Run", trials: "pd.DataFrame") -> list[str]:
             if _known(getattr(one, f"response_{name}_ms"))
         )
         left_out = f", {one.left_out:,} left out (in flight at the end, or later)" if one.left_out else ""
+        rate = f"{one.rate_per_s:g}/s" if one.client == "guidellm" else f"about {one.rate_per_s:g}/s answered"
         lines += [
-            f"{one.label}, {one.rate_per_s:g}/s, lifetime {one.lifetime}: {one.requests:,} requests, "
-            f"{one.failed:,} failed{left_out}",
+            f"{one.label}, {rate}, lifetime {one.lifetime}: {one.requests:,} requests, {one.failed:,} failed{left_out}",
             f"  response time, ms: {times or 'unknown: it did not become steady, or nothing succeeded'}",
-            f"  {one.verdict_text}",
+            f"  {'; '.join([f'{one.verdict}, imported', *deciding[one.trial_id]])}",
         ]
     clients = dict.fromkeys(trials["client"])
     lines += [f"Response times of {client} count {STARTS[client]}." for client in clients]
@@ -120,7 +122,7 @@ def _lines(run: "Run", trials: "pd.DataFrame") -> list[str]:
         own = {
             one.why: [other.gate for other in said if (other.client, other.why) == (client, one.why)] for one in said
         }
-        lines.append(f"Not judged of {client}:")
+        lines.append(f"Not judged of {client}, so that the verdict is that of the other gates, and claims no more:")
         lines += [f"  {', '.join(gates)}: {why}" for why, gates in own.items() if gates]
     return lines
 

@@ -11,6 +11,7 @@ from infscale.analysis.tables import Tables, load_tables, save_tables, tabulate
 from infscale.errors import DataError
 from infscale.paths import in_project
 from infscale.records import packed
+from infscale.records.gate import IMPORTED
 from infscale.records.manifest import RunManifest
 from infscale.records.runs import Run, load_run, readable
 from infscale.report.results import machine_text
@@ -101,7 +102,8 @@ def describe_run(folder: Path | str) -> list[str]:
     contrasts = tables.contrasts
     if len(contrasts):
         decided = int((contrasts["answer"] != UNDECIDED).sum())
-        lines += ["", f"Contrasts named before the run: {decided} of {len(contrasts)} decided"]
+        named = "of the imported files" if manifest.design.profile == IMPORTED else "named before the run"
+        lines += ["", f"Contrasts {named}: {decided} of {len(contrasts)} decided"]
         lines += [f"  {contrast_text(row)}" for _, row in contrasts.iterrows()]
     return lines
 
