@@ -64,7 +64,7 @@ def test_the_picture_of_any_times_lies_within_its_frame(times: list[float]) -> N
 
 def test_an_error_of_a_user_is_one_line_in_a_notebook() -> None:
     """A page of this package's own calls hides which value was wrong."""
-    shell: Any = InteractiveShell()
+    shell: Any = InteractiveShell()  # type: ignore[no-untyped-call]
     shown: list[list[str]] = []
     shell._showtraceback = lambda kind, error, lines: shown.append(lines)
     shell.run_cell("from infscale import Arm; Arm('soap')")

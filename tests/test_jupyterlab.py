@@ -45,7 +45,7 @@ def errors(notebook: Notebook) -> list[dict[str, Any]]:
 def explored(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explored]:
     folder = tmp_path_factory.mktemp("lab")
     source = (ROOT / "notebooks" / "00-explore.ipynb").read_text()
-    (folder / "00-explore.ipynb").write_text(source.replace("duration_s = 5.0", "duration_s = 2.5"))
+    (folder / "00-explore.ipynb").write_text(source.replace("duration_s = 5.0", "duration_s = 4.0"))
     with lab(folder, "00-explore.ipynb") as notebook:
         notebook.command("notebook:run-all-cells")
         yield Explored(notebook, watch(notebook, lambda: notebook.ran() or bool(errors(notebook))))
@@ -55,10 +55,10 @@ def test_the_first_notebook_runs_to_its_end_and_moves_meanwhile(explored: Explor
     assert errors(explored.notebook) == []
     outputs = [one for cell in explored.notebook.outputs() for one in cell]
     assert [one["text"] for one in outputs if one.get("name") == "stderr"] == [], "red lines"
-    moving = [text for text in explored.seen if "in flight" in text]
-    assert len(moving) >= 3, explored.seen
-    assert "REST" in moving[0]
-    assert "gRPC" in moving[-1]
+    for protocol in ("REST", "gRPC"):
+        seen = [text for text in explored.seen if f"{protocol}, λ" in text]
+        assert len(seen) >= 3, "it changes at least twice"
+        assert "in flight" in seen[-1]
 
 
 def test_an_interrupt_is_one_line_and_the_form_goes_on(explored: Explored) -> None:

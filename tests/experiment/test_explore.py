@@ -7,13 +7,14 @@ import pytest
 from infscale import Endpoint, explore
 from infscale.deployment import tfserving, triton
 from infscale.errors import ConfigError
+from infscale.payloads.encoders import Interface
 
 
-def endpoint(model: str = "mlp", interface: object = triton.INTERFACE, grpc: str = "127.0.0.1:1") -> Endpoint:
+def endpoint(model: str = "mlp", interface: Interface = triton.INTERFACE, grpc: str = "127.0.0.1:1") -> Endpoint:
     """Return a deployment whose server has ended."""
     return Endpoint(
         "triton", "triton", "2", "Triton", "numpy", model, "127.0.0.1:2", grpc, interface=interface, command=("x",)
-    )  # type: ignore[arg-type]
+    )
 
 
 def test_the_form_offers_what_the_chosen_server_takes() -> None:

@@ -9,8 +9,9 @@ from typing import Any, Protocol
 from infscale.experiment.live.sofar import SoFar
 from infscale.vocabulary import number
 
-FIGURE_S, BAR_S, LINE_S = 0.5, 0.25, 5.0
-"""Least time between two looks, s: for a figure, a bar, and lines."""
+FIGURE_S, BAR_S, LINE_S = 2.0, 0.25, 5.0
+"""Least time between two pictures, s: of a figure, a bar, and lines. A figure costs the browser more than the process
+that draws it (docs/decisions/0034-live-view.md), and that browser may run on the machine that is measured."""
 
 WIDTH, HEIGHT = 480, 40
 """Size of the picture of the requests in flight, px."""
@@ -23,7 +24,7 @@ class Screen(Protocol):
     """Shows loads, one after another."""
 
     every_s: float
-    """Least time between two looks, s."""
+    """Least time between two pictures, s."""
 
     def show(self, title: str, so_far: SoFar) -> None:
         """Show a load as it is."""

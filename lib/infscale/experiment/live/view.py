@@ -14,8 +14,8 @@ from infscale.experiment.live.screens import Screen, screen
 from infscale.experiment.live.sofar import Reader, SoFar
 from infscale.load.engine.interfaces import Progress, Watched
 
-SHARE = 0.005
-"""Largest share of a core that looks take."""
+SHARE, LOOK_S = 0.005, 0.25
+"""Largest share of a core that looks take, and least time between two of them, s; not every look is shown."""
 
 
 class View:
@@ -46,18 +46,20 @@ class View:
             title: what it is.
             duration_s: length of the arrivals, s.
         """
-        reader, next_s, last = Reader(duration_s), 0.0, SoFar(0.0, duration_s)
+        reader, look_s, show_s = Reader(duration_s), 0.0, 0.0
         named = " · ".join(filter(None, [self.head(), title]))
-        self._screen.show(named, last)
+        self._screen.show(named, SoFar(0.0, duration_s))
 
         def look(elapsed_s: float, rows: Sequence[Watched]) -> None:
-            nonlocal next_s, last
-            if time.monotonic() < next_s:
+            nonlocal look_s, show_s
+            if (now := time.monotonic()) < look_s:
                 return
             began = time.thread_time()
-            last = reader.look(elapsed_s, rows)
-            self._screen.show(named, last)
-            next_s = time.monotonic() + max(self._screen.every_s, (time.thread_time() - began) / SHARE)
+            so_far = reader.look(elapsed_s, rows)
+            if now >= show_s:
+                self._screen.show(named, so_far)
+                show_s = now + self._screen.every_s
+            look_s = now + max(LOOK_S, (time.thread_time() - began) / SHARE)
 
         yield look
 

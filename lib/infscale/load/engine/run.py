@@ -82,8 +82,10 @@ class Interrupted(Interrupt):
 def _watched(job: Job, shared: mmap.mmap) -> Watched:
     """Return what is seen of the rows of a job in the memory that its process shares."""
     count = len(job.schedule)
-    due, done = (np.ndarray(count, np.int64, shared, place) for place in (0, 8 * count))
-    return Watched(np.asarray(job.schedule), due, done, np.ndarray(count, np.int16, shared, 16 * count))
+    due: npt.NDArray[np.int64] = np.ndarray(count, np.int64, shared, 0)
+    done: npt.NDArray[np.int64] = np.ndarray(count, np.int64, shared, 8 * count)
+    outcome: npt.NDArray[np.int16] = np.ndarray(count, np.int16, shared, 16 * count)
+    return Watched(np.asarray(job.schedule), due, done, outcome)
 
 
 class _Child:
