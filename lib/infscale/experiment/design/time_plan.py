@@ -13,7 +13,8 @@ from infscale.vocabulary import DEVICE, DEVICE_S, OTHER, clock
 # protocol, the anchor, the start of a server, the warm-up of an arm, the pause after a trial, the pilot of an arm; and
 # the trials of a search for λ* or for the rate at an SLO; the loads of a client on servers whose behaviour is known.
 _CEILING_S, _ANCHOR_S, _WARM_S, _BETWEEN_S, _PILOT_S, _SEARCH_TRIALS = 2.0, 8.0, 1.2, 0.3, 6.0, 3
-_START_S = {"tfserving": 5.0, "torchserve": 11.0, "triton": 4.0}
+_START_S = {OTHER: 0.0, "tfserving": 5.0, "torchserve": 11.0, "triton": 4.0}
+_ADDED_START_S = 5.0  # of a framework that a user has added
 _TOOL_S = 9.0
 
 MOST_AT_FIRST = 40
@@ -23,7 +24,7 @@ MOST_AT_FIRST = 40
 def lifetime_s(design: Design, arms: Sequence[int]) -> float:
     """Return the rough duration of one lifetime of a group of arms, s."""
     ours = [design.arms[alike[0]] for alike in design.deployments(arms)]
-    starts = sum(arm.replicas * _START_S[arm.framework] for arm in ours if arm.framework != OTHER)
+    starts = sum(arm.replicas * _START_S.get(arm.framework, _ADDED_START_S) for arm in ours)
     return starts + sum(_WARM_S + _trials_s(design, design.arms[arm]) for arm in arms)
 
 
