@@ -15,6 +15,7 @@ import pytest
 import trustme
 import yaml
 
+from helpers import k6_lines
 from helpers.pages import Block, Reader, blocks, reader
 from helpers.project import ROOT
 from infscale import cli, deployment, vocabulary
@@ -36,6 +37,10 @@ RUNNING = [page for page in PAGES if any(block.run for block in blocks(page))]
 @pytest.fixture(scope="module")
 def ca(tmp_path_factory: pytest.TempPathFactory) -> trustme.CA:
     return trustme.CA()
+
+
+K6 = ("points.json", *(f"{side}-{number}.json" for side in ("new", "old") for number in range(1, 5)))
+"""Files of k6 that a reader has."""
 
 
 @pytest.fixture(scope="module")
@@ -82,8 +87,10 @@ def follower(ports: Mapping[str, str], ca: trustme.CA, tmp_path_factory: pytest.
     (folder / "row.bin").write_bytes(b"row")
     (folder / "data").mkdir()
     (folder / "data" / "sample").symlink_to(ROOT / "data" / "sample")
-    for name in ("tests", "benchmarks"):
+    for name in ("tests", "benchmarks", "docs"):
         (folder / name).symlink_to(ROOT / name)
+    for seed, name in enumerate(K6):
+        (folder / name).write_bytes(k6_lines.lines(seed=seed))
     with reader(folder, ports, links=_links()) as one:
         yield one
 
