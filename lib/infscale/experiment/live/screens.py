@@ -182,7 +182,7 @@ class Figure:
 def figure(title: str, so_far: SoFar) -> str:
     """Return a load as a bar of its time, a table of its numbers, and a picture of its requests in flight (HTML)."""
     share = min(1.0, max(0.0, so_far.elapsed_s) / so_far.duration_s)
-    cell = 'style="text-align:right;white-space:nowrap;padding:0 8px"'
+    cell = 'style="text-align:right;white-space:nowrap;padding:2px 8px"'
     known = numbers(so_far)
     heads = "".join(f"<th {cell}>{escape(name)}</th>" for name, _ in known)
     values = "".join(f"<td {cell}>{escape(value)}</td>" for _, value in known)
