@@ -340,7 +340,7 @@ def test_ctrl_c_keeps_the_rows_of_all_workers(server: NullServer, tmp_path: Path
     with command(url, "--rate", "200", "--duration", "300", "--cluster", "local:2", "--out", str(out)) as process:
         assert process.stderr is not None
         seen = ""
-        while not re.search(r"\| [1-9][0-9]*\.[0-9]/300", seen):  # the bar has come to a second
+        while not re.search(r"[1-9][0-9]*\.[0-9] of 300 s", seen):  # it has been loading for seconds
             part = process.stderr.read(1)
             assert part, seen
             seen += part
