@@ -23,6 +23,7 @@ from infscale.experiment.design.arm import Arm
 from infscale.experiment.design.slo import parse
 from infscale.findings import planning
 from infscale.records.runs import Run
+from infscale.report.figures.arms import predictions as drawing
 
 MEAN_S = 0.01
 HELD = -np.log1p(-(np.arange(20_000) + 0.5) / 20_000)
@@ -189,6 +190,15 @@ def test_every_sentence_has_its_numbers_and_every_miss_its_reason() -> None:
     assert sum("; " in text and " predicted " in text for text in sentences) >= len(missed)
     assert any("share the machine's cores, and are simulated so" in text for text in sentences)
     assert any("a device for each replica" in text for text in sentences)
+
+
+def test_a_prediction_that_is_not_known_leaves_the_figure_to_the_others() -> None:
+    """Its interval from 0 to infinity stretched the axis, so that most points of the report's figure were beyond it."""
+    table = planning.predictions(sample_run("planning"), tables_of("planning"))
+    assert table["predicted_ms_low"].isna().any(), "one is at a utilisation of 96 %"
+    low, high = drawing.draw(table).axes[0].get_xlim()
+    assert table[["measured_ms", "predicted_ms"]].stack().between(low, high).all()
+    assert any("the simulation does not know it" in planning._reason(row) for _, row in table.iterrows())
 
 
 def test_without_predictions_that_is_said() -> None:

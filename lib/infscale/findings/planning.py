@@ -118,6 +118,9 @@ def _reason(row: "pd.Series[float]") -> str:
     """Return what speaks for which reason; the reason itself is not measured."""
     ratio = row["predicted_p50_ms"] / row["measured_p50_ms"]
     median = f"predicted ÷ measured median {number(ratio)}"
+    if np.isnan(row["predicted_ms_low"]):
+        busy = f"{100 * row['utilisation']:.0f} %"
+        return f"at a utilisation of {busy} the simulation does not know it, so that it may be chance ({median})"
     if np.isnan(row["measured_ms_low"]):
         return f"measured in fewer than three lifetimes and without an interval, so that it may be chance ({median})"
     if row["measured_ms_low"] <= row["predicted_ms_high"] and row["predicted_ms_low"] <= row["measured_ms_high"]:

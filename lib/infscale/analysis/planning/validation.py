@@ -44,8 +44,8 @@ def validation_table(run: Run, tables: Tables) -> pd.DataFrame:
     Columns: ``run_id``, ``arm``, ``label``, ``framework``, ``model``, ``replicas``, ``balancer`` (the simulated one),
     ``rate_per_s``; ``own``: whether the service times are from these very trials; ``hop``: whether a balancer's hop is
     in them, or there is none; ``cores`` that replicas share (NaN: each worker has its own); ``utilisation``;
-    ``predicted_ms``, ``measured_ms`` with ``_low`` and ``_high``; ``ratio``, predicted ÷ measured, and ``within``:
-    whether it is right; ``predicted_p50_ms`` and ``measured_p50_ms``.
+    ``predicted_ms``, ``measured_ms`` with ``_low`` and ``_high`` (NaN: not known); ``ratio``, predicted ÷ measured, and
+    ``within``: whether it is right; ``predicted_p50_ms`` and ``measured_p50_ms``.
     """
     rows: list[dict[str, object]] = []
     services: dict[int, Service] = {}
@@ -112,6 +112,7 @@ def _row(run: Run, arm: Arm, base: int, service: Service, point: dict[str, objec
     predicted = predict(service, system_of(arm, cores), rate, requests=REQUESTS)
     p95, measured = predicted.percentiles["p95"], float(str(point["response_p95_ms"]))
     alone = run.manifest.design.arms[base]
+    bounded = p95.known and np.isfinite(p95.high)
     return {
         "run_id": run.id,
         "arm": number,
@@ -126,8 +127,8 @@ def _row(run: Run, arm: Arm, base: int, service: Service, point: dict[str, objec
         "cores": np.nan if cores is None else cores,
         "utilisation": predicted.utilisation,
         "predicted_ms": p95.value,
-        "predicted_ms_low": p95.low,
-        "predicted_ms_high": p95.high,
+        "predicted_ms_low": p95.low if bounded else np.nan,
+        "predicted_ms_high": p95.high if bounded else np.nan,
         "measured_ms": measured,
         "measured_ms_low": point["response_p95_ms_low"],
         "measured_ms_high": point["response_p95_ms_high"],
