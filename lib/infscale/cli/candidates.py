@@ -37,7 +37,7 @@ NAMES = {
     ),
     "schema": (
         *("manifest-run", "manifest-trial", "manifest-load", "finding", "advice", "audit", "capacity", "compare"),
-        *("doctor", "import", "load", "merge", "plan", "plan-capacity", "runs", "show", "summary"),
+        *("doctor", "import", "load", "merge", "plan", "plan-capacity", "runs", "show", "show-two", "summary"),
     ),
 }
 """Command → the names that it takes. To read them where they are made would import what draws: seconds for a key."""
