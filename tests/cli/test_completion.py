@@ -16,6 +16,7 @@ from infscale.cli import audit, candidates, options, schemas
 from infscale.deployment import FRAMEWORKS
 from infscale.findings import FINDINGS
 from infscale.load import schedule
+from infscale.models import reference, stream
 from infscale.records.imported.run import READERS
 from infscale.vocabulary import PROTOCOLS
 
@@ -87,6 +88,7 @@ def test_the_values_that_are_offered_are_those_that_are_taken() -> None:
     assert set(offered) <= set(options.NAMES)
     assert {"finding": tuple(FINDINGS), "schema": tuple(schemas.kinds())} == candidates.NAMES
     assert set(candidates.OF_ARGUMENTS["tool"]) == set(READERS)
+    assert set(candidates.OF_ARGUMENTS["model"]) == {*reference.MODELS, stream.NAME}
 
 
 @pytest.mark.parametrize("shell", LINES)

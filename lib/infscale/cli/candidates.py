@@ -24,11 +24,11 @@ VALUES = {
 
 OF_ARGUMENTS = {
     "framework": ("tfserving", "torchserve", "triton"),
-    "model": ("noop", "mlp", "cnn", "image", "photo", "stream"),
+    "model": ("noop", "device", "mlp", "cnn", "image", "photo", "stream"),
     "shell": SHELLS,
     "tool": ("guidellm", "k6"),
 }
-"""Argument → the values that it takes, or some of them."""
+"""Argument → the values that it takes; of a model those of reference models."""
 
 NAMES = {
     "finding": (
